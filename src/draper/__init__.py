@@ -1,0 +1,36 @@
+"""draper: deep generative models for astronomical spectra, behind one contract.
+
+Names are imported when they are first used, so that ``import draper`` costs milliseconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "DraperError": "draper.errors",
+    "Grid": "draper.data.grid",
+    "Label": "draper.data.labels",
+    "LabelSet": "draper.data.labels",
+    "Spectra": "draper.data.spectra",
+    "read": "draper.data.io",
+    "samples": "draper.data.samples",
+    "write": "draper.data.io",
+}
+"""Public name -> the module that defines it (or is it)."""
+
+__all__ = ["__version__", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'draper' has no attribute '{name}'")
+    module = import_module(_NAMES[name])
+    return getattr(module, name, module)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,45 @@
+"""What a reader may be told about files that do not say it themselves, and what to do with their rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from draper.config import Config
+
+
+class ReadConfig(Config):
+    """Hints for reading files, and the steps from files to one set of spectra."""
+
+    format: str | None = None
+    """Name of the file format; recognised from the content unless given. `draper convert --formats` lists them."""
+    unit: str | None = None
+    """Unit of the wavelengths (angstrom, nm, um), for files that do not say it."""
+    medium: Literal["air", "vacuum"] | None = None
+    """Whether the wavelengths are in air or vacuum, for files that do not say it."""
+    quantity: Literal["flux", "normalised flux", "transit depth"] | None = None
+    """What the values are, for files that do not say it."""
+    resolving_power: float | None = None
+    """lambda / FWHM of the spectrograph, recorded with the grid."""
+    wavelength_column: str | None = None
+    """Name (or number, from 0) of the wavelength column of a table, where draper does not know it."""
+    flux_column: str | None = None
+    """Name (or number) of the flux column."""
+    error_column: str | None = None
+    """Name (or number) of the column of 1-sigma errors."""
+    labels: tuple[Path, ...] = ()
+    """Tables (CSV, ECSV, FITS, VOTable) with one row for each spectrum, joined by file name or id."""
+    key: str | None = None
+    """Column of the label tables that names the file or id; found by itself unless given."""
+    rename: dict[str, str] = {}
+    """Columns to rename, OLD NEW. Labels of other codes (feh, M_H, Teff) get draper's names without it."""
+    formula: tuple[str, ...] = ()
+    """New columns, such as 'A_Li = li_fe + 1.05 + fe_h'."""
+    cut: tuple[tuple[float, float], ...] = ()
+    """Keep only these ranges (low, high) of vacuum wavelength in Angstrom."""
+    reject: tuple[Literal["nan", "negative", "empty"], ...] = ()
+    """Drop spectra with any bad pixel (nan), any negative good pixel (negative), or no good pixel (empty)."""
+    grid: str | None = None
+    """Resample onto the grid of this FILE, or onto the 'common' range of all files."""
+    fill: bool = False
+    """Fill the table columns that some files lack with NaN, instead of stopping."""

@@ -1,0 +1,306 @@
+"""The spectral axis."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from draper.data import units
+from draper.errors import DraperError
+
+FloatArray = NDArray[np.float64]
+
+PIXEL_TOLERANCE = 1e-3
+"""Two grids are the same when no pixel differs by more than this fraction of a pixel."""
+
+
+def frozen(values: ArrayLike) -> FloatArray:
+    """Return a float64 copy that cannot be written to."""
+    array = np.array(values, dtype=np.float64)
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Grid:
+    """An immutable spectral axis: vacuum wavelengths in Angstrom, or the named coefficients of a basis.
+
+    Build one with :meth:`from_wavelength`, :meth:`linear`, :meth:`log` or :meth:`coefficients`.
+
+    Attributes
+    ----------
+    wavelength : ndarray (p,) or None
+        Pixel centres, vacuum Angstrom, strictly increasing; None for coefficients.
+    names : tuple of str
+        Names of the coefficients; empty for wavelengths.
+    edges : ndarray (p, 2) or None
+        Lower and upper edge of each pixel, where the pixels are bins.
+    resolving_power : float, ndarray (p,) or None
+        lambda / FWHM of the line-spread function.
+    windows : tuple of (low, high)
+        The contiguous pieces [Angstrom], where the grid has gaps.
+
+    Examples
+    --------
+    >>> grid = Grid.linear(846, 870, 0.03, unit="nm", medium="vacuum", resolving_power=11500)
+    >>> grid
+    Grid(801 px, 8460.000-8700.000 A vacuum, R=11500)
+    >>> len(grid[:100])
+    100
+    """
+
+    wavelength: FloatArray | None = None
+    names: tuple[str, ...] = ()
+    edges: FloatArray | None = None
+    resolving_power: float | FloatArray | None = None
+    windows: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.wavelength is None) == (not self.names):
+            raise DraperError("a grid has either wavelengths or named coefficients")
+        if self.wavelength is None:
+            if len(set(self.names)) != len(self.names):
+                raise DraperError("two coefficients of a grid have the same name")
+            return
+        wavelength = frozen(self.wavelength)
+        if wavelength.ndim != 1 or len(wavelength) == 0:
+            raise DraperError("wavelengths are one row of numbers", given=f"shape {wavelength.shape}")
+        if not np.all(np.isfinite(wavelength)) or wavelength[0] <= 0:
+            raise DraperError("wavelengths must be finite and positive")
+        if np.any(np.diff(wavelength) <= 0):
+            at = int(np.argmax(np.diff(wavelength) <= 0))
+            raise DraperError(
+                "wavelengths must increase strictly",
+                given=f"{wavelength[at]:.6g} is followed by {wavelength[at + 1]:.6g} (pixel {at + 1})",
+                hint="sort the pixels by wavelength and drop repeated ones",
+            )
+        object.__setattr__(self, "wavelength", wavelength)
+        if self.edges is not None:
+            edges = frozen(self.edges)
+            if edges.shape != (len(wavelength), 2) or np.any(edges[:, 0] >= edges[:, 1]):
+                raise DraperError(
+                    "bin edges are (lower, upper) for each pixel",
+                    given=f"shape {edges.shape}",
+                    expected=f"({len(wavelength)}, 2) with lower < upper",
+                )
+            object.__setattr__(self, "edges", edges)
+        if self.resolving_power is not None:
+            power = np.asarray(self.resolving_power, dtype=np.float64)
+            if power.shape not in ((), wavelength.shape) or not np.all(power > 0):
+                raise DraperError(
+                    "the resolving power is one positive number, or one for each pixel",
+                    given=f"shape {power.shape}",
+                    expected=f"() or {wavelength.shape}",
+                )
+            object.__setattr__(self, "resolving_power", frozen(power) if power.ndim else float(power))
+        object.__setattr__(self, "windows", tuple((float(low), float(high)) for low, high in self.windows))
+
+    @classmethod
+    def from_wavelength(
+        cls,
+        values: ArrayLike,
+        *,
+        unit: str = "angstrom",
+        medium: str,
+        resolving_power: float | ArrayLike | None = None,
+        edges: ArrayLike | None = None,
+    ) -> Self:
+        """Build a grid from pixel centres (p,), and optionally bin edges (p, 2), in any unit and medium."""
+        if medium not in units.MEDIA:
+            raise DraperError("unknown medium", given=medium, expected=" or ".join(units.MEDIA))
+
+        def settle(lengths: ArrayLike) -> FloatArray:
+            angstrom = units.to_angstrom(np.asarray(lengths, dtype=np.float64), unit)
+            return units.air_to_vacuum(angstrom) if medium == "air" else angstrom
+
+        power = None if resolving_power is None else np.asarray(resolving_power, dtype=np.float64)
+        return cls(settle(values), resolving_power=power, edges=None if edges is None else settle(edges))
+
+    @classmethod
+    def linear(
+        cls,
+        start: float,
+        stop: float,
+        step: float,
+        *,
+        unit: str = "angstrom",
+        medium: str,
+        resolving_power: float | None = None,
+    ) -> Self:
+        """Build pixels of equal width from ``start`` to ``stop``, both included when the step fits."""
+        count = _count((stop - start) / step)
+        return cls.from_wavelength(
+            start + step * np.arange(count), unit=unit, medium=medium, resolving_power=resolving_power
+        )
+
+    @classmethod
+    def log(
+        cls,
+        start: float,
+        stop: float,
+        step: float,
+        *,
+        unit: str = "angstrom",
+        medium: str,
+        resolving_power: float | None = None,
+    ) -> Self:
+        """Build pixels equally spaced in log10(wavelength) by ``step`` dex, as SDSS and APOGEE use."""
+        count = _count(np.log10(stop / start) / step)
+        return cls.from_wavelength(
+            start * 10 ** (step * np.arange(count)), unit=unit, medium=medium, resolving_power=resolving_power
+        )
+
+    @classmethod
+    def coefficients(cls, names: Iterable[str]) -> Self:
+        """Build the axis of a basis, such as the 55 + 55 coefficients of Gaia XP.
+
+        Examples
+        --------
+        >>> Grid.coefficients(f"bp_{k}" for k in range(55))
+        Grid(55 coefficients, bp_0 ... bp_54)
+        """
+        return cls(names=tuple(names))
+
+    @property
+    def is_spectral(self) -> bool:
+        """Whether the axis is wavelength (and not the coefficients of a basis)."""
+        return self.wavelength is not None
+
+    @property
+    def vacuum(self) -> FloatArray:
+        """Vacuum wavelengths (p,) in Angstrom; an error for a grid of coefficients."""
+        if self.wavelength is None:
+            raise DraperError(
+                "coefficients have no wavelengths", given=repr(self), hint="use a sampled spectrum instead"
+            )
+        return self.wavelength
+
+    @property
+    def air(self) -> FloatArray:
+        """Wavelengths in air (p,), Angstrom."""
+        return units.vacuum_to_air(self.vacuum)
+
+    def to(self, unit: str = "angstrom", medium: str = "vacuum") -> FloatArray:
+        """Return the wavelengths (p,) in another unit and medium."""
+        if medium not in units.MEDIA:
+            raise DraperError("unknown medium", given=medium, expected=" or ".join(units.MEDIA))
+        values = self.air if medium == "air" else self.vacuum
+        return values / units.ANGSTROM[units.unit_name(unit)]
+
+    @property
+    def step(self) -> FloatArray:
+        """Width of each pixel (p,) in Angstrom: that of its bin, else half the way to both neighbours."""
+        if self.edges is not None:
+            return self.edges[:, 1] - self.edges[:, 0]
+        return np.gradient(self.vacuum) if len(self) > 1 else np.full(1, np.nan)
+
+    def __len__(self) -> int:
+        return len(self.names) if self.wavelength is None else len(self.wavelength)
+
+    def __getitem__(self, pixels: slice | NDArray[Any] | Sequence[int]) -> Grid:
+        """Return the grid of some pixels: a slice, a boolean mask or increasing indices."""
+        index = np.arange(len(self))[pixels]
+        if self.wavelength is None:
+            return Grid(names=tuple(self.names[i] for i in index))
+        power = self.resolving_power
+        return replace(
+            self,
+            wavelength=self.wavelength[index],
+            edges=None if self.edges is None else self.edges[index],
+            resolving_power=power[index] if isinstance(power, np.ndarray) else power,
+        )
+
+    def inside(self, windows: Iterable[tuple[float, float]]) -> NDArray[np.bool_]:
+        """Return which pixels (p,) lie in any of the windows (low, high) [vacuum Angstrom]."""
+        return np.any([(self.vacuum >= low) & (self.vacuum <= high) for low, high in windows], axis=0)
+
+    def cut(self, windows: Iterable[tuple[float, float]]) -> Grid:
+        """Return the grid of the pixels in the windows, which it remembers as its contiguous pieces."""
+        windows = sorted(windows)
+        keep = self.inside(windows)
+        if not keep.any():
+            raise DraperError("no pixel lies in these windows", given=windows, expected=self.extent)
+        held = [(low, high) for low, high in windows if self.inside([(low, high)]).any()]
+        return replace(self[keep], windows=tuple(held))
+
+    def segments(self) -> list[slice]:
+        """Return one slice of pixels for each window, or a single one for a grid without gaps."""
+        if not self.windows:
+            return [slice(0, len(self))]
+        low, high = np.array(self.windows).T
+        starts = np.searchsorted(self.vacuum, low, side="left")
+        stops = np.searchsorted(self.vacuum, high, side="right")
+        return [slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]
+
+    @property
+    def extent(self) -> str:
+        """The range in words, such as ``8460.000-8700.000 A vacuum``."""
+        if self.wavelength is None:
+            return f"{self.names[0]} ... {self.names[-1]}"
+        return f"{self.wavelength[0]:.3f}-{self.wavelength[-1]:.3f} A vacuum"
+
+    def matches(self, other: Grid) -> bool:
+        """Return whether both grids are the same to a thousandth of a pixel."""
+        if self is other:
+            return True
+        if self.names != other.names or len(self) != len(other):
+            return False
+        if self.wavelength is None or len(self) == 1:
+            return self.wavelength is None or bool(np.allclose(self.vacuum, other.vacuum, rtol=1e-7))
+        return bool(np.all(np.abs(self.vacuum - other.vacuum) <= PIXEL_TOLERANCE * self.step))
+
+    def require(self, other: Grid, what: str, hint: str) -> None:
+        """Raise an error that shows both sides unless ``other`` is the same grid."""
+        if not self.matches(other):
+            raise DraperError(what, given=repr(other), expected=repr(self), hint=hint)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the axis, equal for equal axes."""
+        axis = "\n".join(self.names).encode() if self.wavelength is None else self.wavelength.tobytes()
+        return hashlib.sha256(axis).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the grid as plain JSON values, exact to the last digit."""
+        if self.wavelength is None:
+            return {"coefficients": list(self.names)}
+        state: dict[str, Any] = {"wavelength": self.wavelength.tolist()}
+        if self.edges is not None:
+            state["edges"] = self.edges.tolist()
+        if self.resolving_power is not None:
+            state["resolving_power"] = np.asarray(self.resolving_power).tolist()
+        if self.windows:
+            state["windows"] = [list(window) for window in self.windows]
+        return state
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> Self:
+        """Return the grid that :meth:`to_json` described."""
+        if "coefficients" in state:
+            return cls.coefficients(state["coefficients"])
+        return cls(
+            np.asarray(state["wavelength"]),
+            edges=np.asarray(state["edges"]) if "edges" in state else None,
+            resolving_power=np.asarray(state["resolving_power"]) if "resolving_power" in state else None,
+            windows=tuple((low, high) for low, high in state.get("windows", ())),
+        )
+
+    def __repr__(self) -> str:
+        if self.wavelength is None:
+            return f"Grid({len(self)} coefficients, {self.extent})"
+        power = self.resolving_power
+        resolution = "" if power is None else f", R={np.median(power):.0f}"
+        pieces = f", {len(self.windows)} windows" if self.windows else ""
+        return f"Grid({len(self)} px, {self.extent}{resolution}{pieces})"
+
+
+def _count(steps: float) -> int:
+    """Return how many pixels fit, forgiving the rounding of (stop - start) / step."""
+    if not steps > 0:
+        raise DraperError("the grid is empty", hint="stop must exceed start, and step must be positive")
+    return int(np.floor(steps + 1e-6)) + 1

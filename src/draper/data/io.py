@@ -1,0 +1,192 @@
+"""Reading any file, writing the few formats that others need: every spectrum enters and leaves here.
+
+A reader yields batches, so that a file larger than memory can be converted; :func:`stream` joins the batches
+of many files, settles labels and grids, and :func:`read` is the same in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from draper.configs.read import ReadConfig
+from draper.data import store
+from draper.data.grid import Grid
+from draper.data.join import LabelTables, derive, reject
+from draper.data.readers.source import Format, Source
+from draper.data.resample import common_grid, resample
+from draper.data.spectra import Spectra
+from draper.errors import DraperError, did_you_mean
+
+READERS = (
+    "native", "gaia_rvs", "gaia_xp", "lamost", "surveys", "iraf", "table_fits", "npz", "gandalf", "taurex",
+    "exogan", "turbospectrum", "text",
+)  # fmt: skip
+"""Modules of :mod:`draper.data.readers`, the more particular before the more general."""
+
+LISTED = 12
+"""Grids that an error about different grids lists at most."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A spectrum that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+@cache
+def formats() -> dict[str, Format]:
+    """Return every format by name, in the order in which they are tried."""
+    modules = (import_module(f"draper.data.readers.{name}") for name in READERS)
+    return {found.name: found for module in modules for found in module.FORMATS}
+
+
+def recognise(source: Source, name: str | None = None) -> Format:
+    """Return the format called ``name``, or the first whose reader recognises the content."""
+    if name is not None:
+        if name not in formats():
+            raise DraperError("unknown format", given=name, hint=did_you_mean(name, formats()))
+        return formats()[name]
+    if source.kind == "empty":
+        raise source.error("the file is empty")
+    for found in formats().values():
+        if found.recognises(source):
+            return found
+    raise source.error(
+        f"no reader recognises this {source.kind} file",
+        hint="name its format with format= (--format); draper convert --formats lists them",
+    )
+
+
+def read(path: str | Path | Sequence[str | Path], format: str | None = None, **hints: Any) -> Spectra:
+    """Read files of any known format into one set of spectra.
+
+    Parameters
+    ----------
+    path
+        A file, a folder of files, or several of them. A native file is mapped, not loaded.
+    format
+        Name of the format; recognised from the content unless given.
+    **hints
+        Options of :class:`draper.configs.read.ReadConfig`, such as ``medium="air"``, ``labels="labels.csv"``,
+        ``grid="common"``.
+
+    Returns
+    -------
+    Spectra
+        With rejected spectra, if any, listed in ``meta["rejected"]``.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "sun.txt")
+    ...     _ = path.write_text("5000 1.0\\n5001 0.8\\n5002 1.0\\n")
+    ...     read(path, unit="angstrom", medium="vacuum")
+    Spectra(1 x 3 px, flux, 5000.000-5002.000 A vacuum, columns: id)
+    """
+    for option in ("labels", "formula", "reject"):
+        if isinstance(hints.get(option), (str, Path)):
+            hints[option] = (hints[option],)
+    config = ReadConfig(format=format, **hints)
+    paths = [path] if isinstance(path, (str, Path)) else list(path)
+    if len(paths) == 1 and config == ReadConfig(format=format):
+        source = Source(paths[0])
+        if recognise(source, format).name == "draper":
+            return store.read(source.path)
+    rejected: list[Rejection] = []
+    joined = Spectra.concat(list(stream(paths, config, rejected)), fill=config.fill)
+    if rejected:
+        names = [{"name": one.name, "reason": one.reason} for one in rejected]
+        return replace(joined, meta={**joined.meta, "rejected": names})
+    return joined
+
+
+def stream(
+    paths: Iterable[str | Path], config: ReadConfig, rejected: list[Rejection] | None = None
+) -> Iterator[Spectra]:
+    """Yield batches on one grid from files; what is left out is appended to ``rejected``."""
+    sources = list(expand(paths))
+    if not sources:
+        raise DraperError(
+            "there is nothing to read", hint="name at least one file or a folder that holds some"
+        )
+    target = _target(sources, config)
+    tables = LabelTables(config.labels, config.key)
+    first: Grid | None = None
+    kept = 0
+    for source in sources:
+        for batch in _batches(source, config):
+            batch = derive(tables.join(batch), config)
+            if config.cut:
+                batch = batch.cut(config.cut)
+            if target is not None:
+                batch = resample(batch, target)
+            elif first is None:
+                first = batch.grid
+            elif not first.matches(batch.grid):
+                raise _different_grids(sources, config)
+            batch, left_out = reject(batch, config.reject)
+            if rejected is not None:
+                rejected.extend(Rejection(name, reason) for name, reason in left_out)
+            kept += len(batch)
+            if len(batch):
+                yield batch if first is None else replace(batch, grid=first)
+    if not kept:
+        raise DraperError("no spectrum was left", given=f"{len(sources)} files", hint="loosen --reject")
+
+
+def expand(paths: Iterable[str | Path]) -> Iterator[Source]:
+    """Turn folders into their files, except folders that are one data set (GANDALF's)."""
+    for path in paths:
+        source = Source(path)
+        if source.kind != "folder" or any(found.recognises(source) for found in formats().values()):
+            yield source
+            continue
+        for child in sorted(source.path.iterdir()):
+            if child.is_file() and not child.name.startswith("."):
+                yield Source(child)
+
+
+def _batches(source: Source, config: ReadConfig) -> Iterator[Spectra]:
+    found = recognise(source, config.format)
+    for batch in found.read(source, config):
+        described = {**batch.meta, "format": found.name} if found.name != "draper" else batch.meta
+        batch = replace(batch, meta={"source": source.path.name, **described})
+        if config.resolving_power is not None and batch.grid.is_spectral:
+            batch = replace(batch, grid=replace(batch.grid, resolving_power=config.resolving_power))
+        yield batch
+
+
+def _grids(sources: Iterable[Source], config: ReadConfig) -> Iterator[tuple[Source, Grid]]:
+    for source in sources:
+        for batch in _batches(source, config):
+            yield source, batch.grid.cut(config.cut) if config.cut else batch.grid
+
+
+def _target(sources: Sequence[Source], config: ReadConfig) -> Grid | None:
+    if config.grid is None:
+        return None
+    if config.grid == "common":
+        return common_grid([grid for _, grid in _grids(sources, config)])
+    return next(grid for _, grid in _grids([Source(config.grid)], config.replace(cut=(), format=None)))
+
+
+def _different_grids(sources: Sequence[Source], config: ReadConfig) -> DraperError:
+    seen: list[tuple[Source, Grid]] = []
+    for source, grid in _grids(sources, config):
+        if not any(grid.matches(known) for _, known in seen):
+            seen.append((source, grid))
+    shown = "\n            ".join(f"{source.path.name}: {grid!r}" for source, grid in seen[:LISTED])
+    more = f"\n            and {len(seen) - LISTED} more" if len(seen) > LISTED else ""
+    return DraperError(
+        "the files are on different grids",
+        given=shown + more,
+        hint="resample them with grid='common' (--grid common) or onto one of them (--grid FILE)",
+    )

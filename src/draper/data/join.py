@@ -1,0 +1,158 @@
+"""Labels from other tables, new columns by formula, and the spectra that are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.configs.read import ReadConfig
+from draper.data.formula import column_from
+from draper.data.labels import canonical
+from draper.data.spectra import Spectra, as_column
+from draper.errors import DraperError, did_you_mean
+
+Columns = dict[str, NDArray[Any]]
+
+
+class LabelTables:
+    """Tables of labels, joined to spectra by file name or id."""
+
+    def __init__(self, paths: Sequence[Path], key: str | None) -> None:
+        self.paths, self.key = paths, key
+
+    @cached_property
+    def tables(self) -> list[tuple[Path, Columns]]:
+        """The tables, read when first needed."""
+        return [(path, read_table(path)) for path in self.paths]
+
+    def join(self, spectra: Spectra) -> Spectra:
+        """Return the spectra with the columns of every table; spectra that no table names are an error."""
+        names = [stem(str(name)) for name in spectra.ids]
+        added: Columns = {}
+        for path, table in self.tables:
+            key = self._key(path, table, names)
+            rows = {stem(str(value)): row for row, value in enumerate(table[key])}
+            missing = [name for name in names if name not in rows]
+            if missing:
+                raise DraperError(
+                    f"{path.name} has no row for {len(missing)} of the spectra",
+                    given=", ".join(missing[:5]),
+                    hint=f"its column '{key}' was matched; name another with key= (--key)",
+                )
+            order = [rows[name] for name in names]
+            added |= {name: column[order] for name, column in table.items() if name != key}
+        return spectra.with_columns(**added) if added else spectra
+
+    def _key(self, path: Path, table: Columns, names: list[str]) -> str:
+        if self.key is not None:
+            if self.key not in table:
+                raise DraperError(
+                    f"{path.name} has no column '{self.key}'", hint=did_you_mean(self.key, table)
+                )
+            return self.key
+        wanted = set(names)
+        counts = {
+            name: len(wanted & {stem(str(value)) for value in column})
+            for name, column in table.items()
+            if column.dtype.kind in "Ui"
+        }
+        best = max(counts, key=lambda name: counts[name], default=None)
+        if best is None or counts[best] == 0:
+            raise DraperError(
+                f"no column of {path.name} names the spectra",
+                given=f"columns {', '.join(table)}",
+                expected=f"one that holds names such as {', '.join(names[:3])}",
+                hint="name the column with key= (--key)",
+            )
+        return best
+
+
+def stem(name: str) -> str:
+    """Return a file name without folder and suffix, so that ``run/0007.spec`` and ``0007`` are the same.
+
+    Examples
+    --------
+    >>> stem("run/0007.spec"), stem("5095.1234"), stem("star.fits.gz")
+    ('0007', '5095.1234', 'star')
+    """
+    name = name.strip().replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".gz")
+    base, dot, suffix = name.rpartition(".")
+    return base if dot and suffix.isalnum() and not suffix.isdigit() else name
+
+
+def read_table(path: str | Path) -> Columns:
+    """Read a table of any format that astropy knows into plain columns; masked numbers become NaN."""
+    from astropy.table import MaskedColumn, Table
+
+    path = Path(path)
+    if not path.is_file():
+        raise DraperError("no such table", given=path)
+    start = path.open("rb").read(512)
+    guess = (
+        "fits" if start.startswith(b"SIMPLE") else "votable" if b"<VOTABLE" in start or start.startswith(b"<?xml")
+        else "ascii.ecsv" if b"%ECSV" in start else "ascii.csv" if b"," in start else "ascii"
+    )  # fmt: skip
+    try:
+        table = Table.read(path, format=guess)
+    except Exception as error:  # noqa: BLE001 - astropy's readers raise anything on a damaged file
+        raise DraperError("the table cannot be read", given=f"{path}: {error}") from None
+    found: Columns = {}
+    for name in table.colnames:
+        column = table[name]
+        if column.ndim != 1:
+            continue
+        if isinstance(column, MaskedColumn) and np.any(column.mask):
+            is_number = column.dtype.kind in "fiu"
+            column = column.astype(np.float64).filled(np.nan) if is_number else column.astype(str).filled("")
+        found[str(name)] = as_column(np.asarray(column))
+    return found
+
+
+def derive(spectra: Spectra, config: ReadConfig) -> Spectra:
+    """Rename columns to draper's names and the user's, then add those that formulas define."""
+    table: Columns = {}
+    unknown = set(config.rename) - set(spectra.table)
+    if unknown:
+        name = min(unknown)
+        raise DraperError(f"there is no column '{name}' to rename", hint=did_you_mean(name, spectra.table))
+    for name, column in spectra.table.items():
+        new = config.rename.get(name) or canonical(name)
+        # Two catalogues' names for one label (feh and m_h, say) are kept apart under their own names.
+        taken = new in table or (name not in config.rename and new != name and new in spectra.table)
+        new = name.lower() if taken else new
+        if new in table:
+            raise DraperError("two columns get the same name", given=new, hint="rename one with --rename")
+        table[new] = column
+    for formula in config.formula:
+        name, values = column_from(formula, table)
+        table[name] = values
+    return replace(spectra, table=table) if table else spectra
+
+
+def reject(spectra: Spectra, kinds: Sequence[str]) -> tuple[Spectra, list[tuple[str, str]]]:
+    """Return the spectra that pass, and (name, reason) of those that do not."""
+    if not kinds:
+        return spectra, []
+    good = spectra.ivar > 0
+    tests = {
+        "nan": (~good, "bad or missing pixels"),
+        "negative": (good & (spectra.flux < 0), "negative pixels"),
+    }
+    reasons = np.full(len(spectra), "", dtype=object)
+    for kind in kinds:
+        if kind == "empty":
+            reasons[(reasons == "") & ~good.any(axis=1)] = "no good pixel"
+            continue
+        where, words = tests[kind]
+        for row in np.flatnonzero((reasons == "") & where.any(axis=1)):
+            reasons[row] = f"{int(where[row].sum())} {words}"
+    out = reasons != ""
+    return spectra[~out] if out.any() else spectra, [
+        (str(name), str(reason)) for name, reason in zip(spectra.ids[out], reasons[out], strict=True)
+    ]

@@ -1,0 +1,64 @@
+"""The look shared by all plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from draper.errors import DraperError
+
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 0.9,
+    "font.size": 10,
+}
+"""Matplotlib settings, applied inside a context and never process-wide."""
+
+
+def new_figure(rows: int = 1, columns: int = 1, *, width: float = 8.0, height: float = 4.0) -> Figure:
+    """Return a figure of empty panels; it belongs to no window and no global state."""
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.subplots(rows, columns)
+    return figure
+
+
+def axes_or_new(ax: Axes | None) -> Axes:
+    """Return ``ax``, or a new one: of the notebook's or window's figure where there is pyplot, else free."""
+    if ax is not None:
+        return ax
+    import sys
+
+    if "matplotlib.pyplot" in sys.modules:
+        from matplotlib import pyplot, rc_context
+
+        with rc_context(STYLE):
+            return pyplot.figure(figsize=(8, 4), layout="constrained").add_subplot()
+    return new_figure().axes[0]
+
+
+def save(ax: Axes, path: str | Path) -> Path:
+    """Write the figure of ``ax`` to a file whose suffix says the format."""
+    path = Path(path)
+    figure = ax.get_figure()
+    if not isinstance(figure, Figure):
+        raise DraperError("these axes belong to no figure")
+    if path.suffix.lstrip(".") not in figure.canvas.get_supported_filetypes():
+        raise DraperError(
+            "cannot draw in this format", given=path.suffix or str(path), expected=".png, .pdf, .svg"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path
