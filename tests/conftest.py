@@ -1,0 +1,15 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real spectra, where a checkout has one beside it; tests that need it are skipped else."""
+    folder = Path(os.environ.get("DRAPER_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no folder of real spectra beside the checkout (DRAPER_DATA names one)")
+    return folder
