@@ -66,6 +66,9 @@ class ModelConfig(Config):
     summary: ClassVar[str]
     """One line for ``draper train --help`` and the web page."""
 
+    example: ClassVar[dict[str, Any]] = {}
+    """Options for a run of seconds on small data; the conformance checks use them."""
+
 
 def reworded(error: ValidationError, config: type[BaseModel]) -> DraperError:
     """Turn pydantic's report into one :class:`DraperError` about the first thing that is wrong."""

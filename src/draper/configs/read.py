@@ -12,7 +12,7 @@ class ReadConfig(Config):
     """Hints for reading files, and the steps from files to one set of spectra."""
 
     format: str | None = None
-    """Name of the file format; recognised from the content unless given. `draper convert --formats` lists them."""
+    """Name of the file format, one that `draper formats` lists; recognised from the content unless given."""
     unit: str | None = None
     """Unit of the wavelengths (angstrom, nm, um), for files that do not say it."""
     medium: Literal["air", "vacuum"] | None = None
@@ -27,6 +27,10 @@ class ReadConfig(Config):
     """Name (or number) of the flux column."""
     error_column: str | None = None
     """Name (or number) of the column of 1-sigma errors."""
+    wavelengths: Path | None = None
+    """File (npz, npy, text) that holds the wavelengths, where the data file has none."""
+    columns: tuple[str, ...] = ()
+    """Names of the label columns, in order, for files that do not name them."""
     labels: tuple[Path, ...] = ()
     """Tables (CSV, ECSV, FITS, VOTable) with one row for each spectrum, joined by file name or id."""
     key: str | None = None

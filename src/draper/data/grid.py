@@ -217,7 +217,8 @@ class Grid:
 
     def inside(self, windows: Iterable[tuple[float, float]]) -> NDArray[np.bool_]:
         """Return which pixels (p,) lie in any of the windows (low, high) [vacuum Angstrom]."""
-        return np.any([(self.vacuum >= low) & (self.vacuum <= high) for low, high in windows], axis=0)
+        held = [(self.vacuum >= low) & (self.vacuum <= high) for low, high in windows]
+        return np.asarray(np.any(held, axis=0))
 
     def cut(self, windows: Iterable[tuple[float, float]]) -> Grid:
         """Return the grid of the pixels in the windows, which it remembers as its contiguous pieces."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from draper.configs.read import ReadConfig
 from draper.data import store
+from draper.data.export import write as write
 from draper.data.grid import Grid
 from draper.data.join import LabelTables, derive, reject
 from draper.data.readers.source import Format, Source
@@ -23,8 +24,8 @@ from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 
 READERS = (
-    "native", "gaia_rvs", "gaia_xp", "lamost", "surveys", "iraf", "table_fits", "npz", "gandalf", "taurex",
-    "exogan", "turbospectrum", "text",
+    "native", "draper_npz", "draper_fits", "gaia_rvs", "gaia_xp", "lamost", "surveys", "iraf", "table_fits",
+    "npz", "netcdf", "gandalf", "taurex", "exogan", "turbospectrum", "text",
 )  # fmt: skip
 """Modules of :mod:`draper.data.readers`, the more particular before the more general."""
 
@@ -60,12 +61,12 @@ def recognise(source: Source, name: str | None = None) -> Format:
             return found
     raise source.error(
         f"no reader recognises this {source.kind} file",
-        hint="name its format with format= (--format); draper convert --formats lists them",
+        hint="name its format with format= (--format); `draper formats` lists them",
     )
 
 
 def read(path: str | Path | Sequence[str | Path], format: str | None = None, **hints: Any) -> Spectra:
-    """Read files of any known format into one set of spectra.
+    r"""Read files of any known format into one set of spectra.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder, "sun.txt")
-    ...     _ = path.write_text("5000 1.0\\n5001 0.8\\n5002 1.0\\n")
+    ...     _ = path.write_text("5000 1.0\n5001 0.8\n5002 1.0\n")
     ...     read(path, unit="angstrom", medium="vacuum")
     Spectra(1 x 3 px, flux, 5000.000-5002.000 A vacuum, columns: id)
     """
@@ -98,8 +99,11 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
     paths = [path] if isinstance(path, (str, Path)) else list(path)
     if len(paths) == 1 and config == ReadConfig(format=format):
         source = Source(paths[0])
-        if recognise(source, format).name == "draper":
+        found = recognise(source, format)
+        if found.name == "draper":
             return store.read(source.path)
+        if found.name.startswith("draper-"):
+            return Spectra.concat(list(found.read(source, config)))
     rejected: list[Rejection] = []
     joined = Spectra.concat(list(stream(paths, config, rejected)), fill=config.fill)
     if rejected:
@@ -112,18 +116,19 @@ def stream(
     paths: Iterable[str | Path], config: ReadConfig, rejected: list[Rejection] | None = None
 ) -> Iterator[Spectra]:
     """Yield batches on one grid from files; what is left out is appended to ``rejected``."""
-    sources = list(expand(paths))
+    tables = {table.resolve() for table in config.labels}  # they may lie among the spectra
+    sources = [source for source in expand(paths) if source.path.resolve() not in tables]
     if not sources:
         raise DraperError(
             "there is nothing to read", hint="name at least one file or a folder that holds some"
         )
     target = _target(sources, config)
-    tables = LabelTables(config.labels, config.key)
+    labels = LabelTables(config.labels, config.key)
     first: Grid | None = None
     kept = 0
     for source in sources:
         for batch in _batches(source, config):
-            batch = derive(tables.join(batch), config)
+            batch = derive(labels.join(batch), config)
             if config.cut:
                 batch = batch.cut(config.cut)
             if target is not None:
@@ -156,12 +161,22 @@ def expand(paths: Iterable[str | Path]) -> Iterator[Source]:
 
 def _batches(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     found = recognise(source, config.format)
-    for batch in found.read(source, config):
+    for batch in _named(source, found.read(source, config)):
         described = {**batch.meta, "format": found.name} if found.name != "draper" else batch.meta
         batch = replace(batch, meta={"source": source.path.name, **described})
         if config.resolving_power is not None and batch.grid.is_spectral:
             batch = replace(batch, grid=replace(batch.grid, resolving_power=config.resolving_power))
         yield batch
+
+
+def _named(source: Source, batches: Iterator[Spectra]) -> Iterator[Spectra]:
+    """Pass batches on; an error that does not say which file it is about gets the name."""
+    try:
+        yield from batches
+    except DraperError as error:
+        if str(source.path) in str(error):
+            raise
+        raise source.error(error.what, given=error.given, expected=error.expected, hint=error.hint) from None
 
 
 def _grids(sources: Iterable[Source], config: ReadConfig) -> Iterator[tuple[Source, Grid]]:

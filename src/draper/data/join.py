@@ -94,10 +94,8 @@ def read_table(path: str | Path) -> Columns:
     if not path.is_file():
         raise DraperError("no such table", given=path)
     start = path.open("rb").read(512)
-    guess = (
-        "fits" if start.startswith(b"SIMPLE") else "votable" if b"<VOTABLE" in start or start.startswith(b"<?xml")
-        else "ascii.ecsv" if b"%ECSV" in start else "ascii.csv" if b"," in start else "ascii"
-    )  # fmt: skip
+    marks = {b"SIMPLE  =": "fits", b"<VOTABLE": "votable", b"%ECSV": "ascii.ecsv", b",": "ascii.csv"}
+    guess = next((name for mark, name in marks.items() if mark in start), "ascii")
     try:
         table = Table.read(path, format=guess)
     except Exception as error:  # noqa: BLE001 - astropy's readers raise anything on a damaged file

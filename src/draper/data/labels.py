@@ -94,7 +94,7 @@ class LabelSet(Sequence[Label]):
     >>> labels.scale([[5000.0, 2.5]])
     array([[0.25, 0.5 ]])
     >>> labels.unscale([[0.25, 0.5]])
-    array([[5000. ,    2.5]])
+    array([[5.0e+03, 2.5e+00]])
     """
 
     def __init__(self, labels: Iterable[Label] = ()) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,7 +45,8 @@ class Correlation:
 
     def of(self, rows: Any) -> NDArray[np.float32]:
         """Return the matrices (..., p, p) of some objects."""
-        return self.templates[self.index[rows]]
+        matrices: NDArray[np.float32] = self.templates[self.index[rows]]
+        return matrices
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,8 +82,8 @@ class Spectra:
     """
 
     grid: Grid
-    flux: NDArray[np.float32]
-    ivar: NDArray[np.float32] = None  # type: ignore[assignment]
+    flux: NDArray[Any]
+    ivar: NDArray[Any] = None  # type: ignore[assignment]
     table: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     quantity: str = "flux"
     unit: str = ""
@@ -237,6 +239,10 @@ class Spectra:
         --------
         ``train, valid, test = spectra.split(0.8, 0.1, seed=1)``
         """
+        return tuple(self[rows] for rows in self.split_rows(*fractions, seed=seed, by=by))
+
+    def split_rows(self, *fractions: float, seed: int = 0, by: str = "id") -> tuple[NDArray[np.int64], ...]:
+        """Return the row numbers of each part of :meth:`split`, and copy nothing."""
         fractions = fractions or (0.8,)
         if min(fractions) <= 0 or sum(fractions) > 1:
             raise DraperError(
@@ -249,14 +255,11 @@ class Spectra:
         )
         place = np.random.default_rng(seed).permutation(len(objects))[owner]
         bounds = [0, *np.rint(np.cumsum(fractions) * len(objects)).astype(int), len(objects)]
-        return tuple(
-            self[np.flatnonzero((place >= low) & (place < high))]
-            for low, high in zip(bounds[:-1], bounds[1:], strict=True)
-        )
+        return tuple(np.flatnonzero((place >= low) & (place < high)) for low, high in pairwise(bounds))
 
     @classmethod
     def concat(cls, parts: Sequence[Self], *, fill: bool = False) -> Self:
-        """Join sets on the same grid. With ``fill``, columns that a part lacks are filled with NaN (or "")."""
+        """Join sets on the same grid; ``fill`` fills columns that a part lacks with NaN (or "")."""
         if not parts:
             raise DraperError("there is nothing to join", hint="give at least one set of spectra")
         first = parts[0]
@@ -293,7 +296,7 @@ class Spectra:
             correlation=_joined_correlation(parts),
         )
 
-    def with_columns(self, **columns: ArrayLike) -> Spectra:
+    def with_columns(self, **columns: ArrayLike | None) -> Spectra:
         """Return the same spectra with columns added or replaced; None drops one."""
         table: dict[str, Any] = {**self.table, **columns}
         return replace(self, table={name: v for name, v in table.items() if v is not None}, validated=False)
@@ -341,7 +344,8 @@ class Spectra:
     def __repr__(self) -> str:
         names = ", ".join(self.table) or "none"
         names = names if len(names) < 60 else f"{len(self.table)}"
-        return f"Spectra({len(self)} x {len(self.grid)} px, {self.quantity}, {self.grid.extent}, columns: {names})"
+        size = f"{len(self)} x {len(self.grid)} px"
+        return f"Spectra({size}, {self.quantity}, {self.grid.extent}, columns: {names})"
 
     def describe(self) -> dict[str, Any]:
         """Return what there is to know at a glance, as JSON values."""
@@ -372,6 +376,45 @@ class Spectra:
         from draper.data.summary import as_html
 
         return as_html(self.__rich__())
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Some rows of spectra that stay where they are, such as in a mapped file.
+
+    Attributes
+    ----------
+    spectra : Spectra
+        All of them.
+    rows : ndarray (m,) int64
+        Which rows, in increasing order.
+    """
+
+    spectra: Spectra
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def whole(cls, spectra: Spectra) -> Subset:
+        """Return all rows."""
+        return cls(spectra, np.arange(len(spectra)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the spectra."""
+        return self.spectra.grid
+
+    @property
+    def table(self) -> dict[str, NDArray[Any]]:
+        """The columns (m,) of these rows."""
+        return {name: column[self.rows] for name, column in self.spectra.table.items()}
+
+    def batches(self, rows: int = BLOCK) -> Iterator[Spectra]:
+        """Iterate over copies of consecutive batches of at most ``rows`` spectra."""
+        for block in blocks(len(self), rows):
+            yield self.spectra[self.rows[block]]
 
 
 def has_errors(spectra: Spectra) -> bool:

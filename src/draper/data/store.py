@@ -147,7 +147,7 @@ class Writer:
         )
         _write_grid(file, first.grid)
         p = len(first.grid)
-        shapes = {"flux": (self.rows, p), "ivar": (self.rows, p)}
+        shapes: dict[str, tuple[int, ...]] = {"flux": (self.rows, p), "ivar": (self.rows, p)}
         if "correlation" in self._scratch:
             shapes |= {"correlation": (self._template_count, p, p), "correlation_index": (self.rows,)}
         for name, shape in shapes.items():

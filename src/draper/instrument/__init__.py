@@ -1,0 +1,1 @@
+"""What stands between a star and its recorded spectrum: pure torch functions and transforms."""

@@ -1,0 +1,1 @@
+"""What verbs return: estimates and their summaries."""

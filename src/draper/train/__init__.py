@@ -1,0 +1,1 @@
+"""The one training loop; this folder knows no astronomy."""

@@ -1,0 +1,125 @@
+"""A model on disk: a folder of JSON, safetensors, CSV and a card to read. No pickle, no code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from draper.data.grid import Grid
+from draper.data.labels import LabelSet
+from draper.errors import DraperError
+from draper.registry import config_class, model_class
+
+if TYPE_CHECKING:
+    from draper.models.base import Model
+
+FORMAT = "draper-model"
+VERSION = 1
+DESCRIPTION, WEIGHTS, HISTORY, CARD, CHECKPOINT = (
+    "model.json", "weights.safetensors", "history.csv", "README.md", "checkpoint",
+)  # fmt: skip
+PACKAGES = ("draper", "torch", "numpy", "safetensors")
+
+
+def describe(folder: str | Path) -> dict[str, Any]:
+    """Return what ``model.json`` says; needs no torch.
+
+    Parameters
+    ----------
+    folder
+        The artifact.
+    """
+    path = Path(folder) / DESCRIPTION
+    if not path.is_file():
+        raise DraperError(
+            "there is no model here", given=folder, expected=f"a folder that holds {DESCRIPTION}",
+            hint="draper train MODEL DATA -o FOLDER makes one",
+        )  # fmt: skip
+    try:
+        description: dict[str, Any] = json.loads(path.read_text())
+        recognised = description["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DraperError("the description of the model is damaged", given=f"{path}: {error}") from None
+    if not recognised or description["version"] > VERSION:
+        raise DraperError(
+            "the model was written by a newer draper",
+            given=f"format {description['format']} {description['version']}",
+            expected=f"{FORMAT} {VERSION}",
+            hint="upgrade draper",
+        )
+    return description
+
+
+def write(model: Model, folder: Path, *, complete: bool) -> None:
+    """Write description, weights and card; each file replaces the one before in one step."""
+    from safetensors.torch import save
+
+    from draper.models.card import card
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state().items()}
+    weights = save(tensors)
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": model.name,
+        "complete": complete,
+        "config": model.config.to_json(),
+        "grid": model.own_grid.to_json(),
+        "labels": model.labels.to_json(),
+        "transforms": model.pipeline.to_json(),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "made": {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+        "training": model.training,
+    }
+    _replace(folder / WEIGHTS, weights)
+    _replace(folder / DESCRIPTION, json.dumps(description, indent=1).encode())
+    if complete:
+        _replace(folder / CARD, card(description, model.citation()).encode())
+
+
+def read(folder: str | Path) -> Model:
+    """Return the model that an artifact holds."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from draper.instrument.pipeline import Pipeline
+    from draper.train.tracking import read_history
+
+    folder = Path(folder)
+    description = describe(folder)
+    try:
+        content = (folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != description["weights_sha256"]:
+            raise DraperError(
+                "weights and description are not of one run", given=folder, hint="train it again"
+            )
+        tensors = load(content)
+        name = description["model"]
+        model: Model = model_class(name)(config_class(name).from_json(description["config"]))
+        model.set_up(
+            Grid.from_json(description["grid"]),
+            LabelSet.from_json(description["labels"]),
+            Pipeline.from_json(description["transforms"]),
+        )
+        model.load_state(tensors)
+        model.training = description["training"]
+        model.history = read_history(folder / HISTORY)
+    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise DraperError("the model is damaged", given=f"{folder}: {error}") from None
+    return model
+
+
+def _replace(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)

@@ -1,0 +1,404 @@
+"""The contract of every model: fit, save and load here; the verbs in the final classes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draper.config import ModelConfig
+from draper.configs.train import TrainConfig
+from draper.data.grid import Grid
+from draper.data.io import read
+from draper.data.labels import LabelSet
+from draper.data.spectra import Spectra, Subset
+from draper.errors import DraperError
+from draper.instrument.pipeline import Pipeline
+from draper.models import artifact
+from draper.nn.module import Batch, Module
+from draper.nn.precision import fastest_mode, matmul_mode
+from draper.registry import config_class
+from draper.train.distributed import World
+from draper.train.feed import ArrayFeed
+from draper.train.session import pick_device
+from draper.train.tracking import History, read_history, trackers
+from draper.train.trainer import Trainer
+
+VERBS = ("encode", "generate", "predict", "evaluate")
+
+HELD_OUT = 0.1
+"""Fraction of the objects that are held out when nothing else is said."""
+
+INFERENCE_ROWS = 256
+"""Rows evaluated together: beyond it the outputs leave the processor's cache."""
+
+Data = Spectra | str | Path
+
+
+class Model(ABC):
+    """What users hold: options, grid, labels, transforms, network, and the verbs.
+
+    A final class names itself (``name``), says how a network is made from options, grid and labels
+    (:meth:`design`, :meth:`build`) and which arrays it learns from (:meth:`arrays`), and defines the verbs
+    that it has. Options come as keywords, or as one config object.
+    """
+
+    name: ClassVar[str]
+    """Its name in the registry."""
+
+    accepts: ClassVar[Literal["own", "any"]] = "own"
+    """Whether verbs take spectra on the model's own grid alone, or on any."""
+
+    noise: Mapping[str, int] = {}
+    """Standard normal numbers that the module wants with each row: name to count."""
+
+    def __init__(self, config: ModelConfig | None = None, **options: Any) -> None:
+        self.config = config_class(self.name)(**options) if config is None else config.replace(**options)
+        self.grid: Grid | None = None
+        self.labels = LabelSet()
+        self.pipeline = Pipeline()
+        self.module: Module | None = None
+        self.training: dict[str, Any] = {}
+        self.history: list[dict[str, float]] = []
+
+    # ---------------------------------------------- what a final class defines
+
+    @abstractmethod
+    def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
+        """Return labels and transforms, measured on the training part alone."""
+
+    @abstractmethod
+    def build(self, grid: Grid, labels: LabelSet) -> Module:
+        """Return a new network for a grid and labels."""
+
+    @abstractmethod
+    def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return the named arrays (n, ...) of a batch; ``flux`` and ``ivar`` get transformed."""
+
+    @abstractmethod
+    def citation(self) -> str:
+        """Return BibTeX of what a user of this model should cite."""
+
+    # ------------------------------------------------------------ the contract
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The verbs that this model has."""
+        return tuple(verb for verb in VERBS if callable(getattr(type(self), verb, None)))
+
+    def fit(
+        self,
+        data: Data,
+        valid: Data | float | None = None,
+        train: TrainConfig | None = None,
+        out: str | Path | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Learn from spectra; a second call goes on from the weights of the first.
+
+        Parameters
+        ----------
+        data
+            Spectra, or the path of a file that holds them.
+        valid
+            Held-out spectra, or which fraction of the objects to hold out; a tenth unless told, none with 0.
+            Errors of predictions are measured on them.
+        train
+            How to train.
+        out
+            Folder of the artifact, with checkpoints while training. Nothing is written without.
+        resume
+            Go on from the checkpoint in ``out``; the result is the same as without the interruption.
+
+        Returns
+        -------
+        Model
+            Itself.
+        """
+        train = train or TrainConfig()
+        folder = None if out is None else Path(out)
+        spectra = _as_spectra(data)
+        if len(spectra) == 0:
+            raise DraperError("there are no spectra to learn from", given=repr(spectra))
+        learnt, held_out = _divide(spectra, valid, train.seed)
+        fingerprint = _fingerprint(learnt)
+        device = pick_device(train.device)
+        world = World.join(device)
+        if folder is not None and self._is_done(folder, resume, fingerprint):
+            return self
+        world.wait()  # no process may look into the folder after the first has written to it
+        if self.module is None:
+            labels, pipeline = self.design(learnt)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(train.seed)
+                self.set_up(learnt.grid, labels, pipeline)
+        self.check(learnt.spectra)
+        self.check(held_out.spectra)
+        self.training = {
+            "source": str(spectra.meta.get("source", "memory")),
+            "fingerprint": fingerprint,
+            "spectra": len(learnt),
+            "held_out": len(held_out),
+            "config": train.to_json(),
+        }
+        if folder is not None and world.is_first and not resume:
+            artifact.write(self, folder, complete=False)
+        self._train(learnt, held_out, train, folder, resume, device, world)
+        return self
+
+    def _train(
+        self,
+        learnt: Subset,
+        held_out: Subset,
+        train: TrainConfig,
+        folder: Path | None,
+        resume: bool,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        module = self.own_module.to(device)
+        self.pipeline.to(device)
+        feed = self._feed(learnt, train, device, world)
+        valid = self._feed(held_out, train, device, world) if len(held_out) else None
+        checkpoint = None if folder is None else folder / artifact.CHECKPOINT
+        resume = resume and checkpoint is not None and checkpoint.is_dir()
+        if not resume:
+            with torch.no_grad():
+                module.prepare(feed.sweep)
+        trainer = Trainer(module, feed, valid, train, device=device, folder=checkpoint, world=world)
+        events = trainer.events(resume)
+        started = next(events)
+        record = folder / artifact.HISTORY if folder is not None and world.is_first else None
+        history = History(record, read_history(record, up_to=started.step) if record else [])
+        listeners = trackers(train, folder, history) if world.is_first else []
+        last: dict[str, float] = {}
+        seconds = 0.0
+        try:
+            for listener in listeners:
+                listener.note(started)
+            for event in events:
+                seconds = event.seconds
+                last = {k: v for k, v in event.metrics.items() if k.startswith("valid/")} or last
+                for listener in listeners:
+                    listener.note(event)
+        finally:
+            for listener in listeners:
+                listener.close()
+            self.history = history.rows
+        module.eval()
+        if valid is not None:
+            with torch.no_grad():
+                module.finish(valid.sweep)
+        module.to("cpu")
+        self.pipeline.to("cpu")
+        facts = {"steps": trainer.step, "seconds": round(seconds, 3), "valid": last}
+        self.training |= {**facts, "on": f"{device}, {started.facts['threads']} threads"}
+        if folder is not None and world.is_first:
+            artifact.write(self, folder, complete=True)
+            rmtree(folder / artifact.CHECKPOINT, ignore_errors=True)
+        world.wait()
+
+    def _is_done(self, folder: Path, resume: bool, fingerprint: str) -> bool:
+        """Look at what a folder holds already; with ``resume``, take it over."""
+        if not resume:
+            if (folder / artifact.DESCRIPTION).exists():
+                raise DraperError(
+                    "the folder holds a model already", given=folder,
+                    hint="resume its training with resume=True (--resume), or name another folder",
+                )  # fmt: skip
+            if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+                raise DraperError("the folder is not empty", given=folder, hint="name a new or empty one")
+            return False
+        description = artifact.describe(folder)
+        held = artifact.read(folder)
+        if type(held) is not type(self) or held.config != self.config:
+            raise DraperError(
+                "the folder holds a model with other options",
+                given=self.config,
+                expected=held.config,
+                hint="resume with the same options, or train into another folder",
+            )
+        if description["training"]["fingerprint"] != fingerprint:
+            raise DraperError(
+                "the run was started with other data",
+                given=f"fingerprint {fingerprint}",
+                expected=f"fingerprint {description['training']['fingerprint']}",
+                hint="resume with the same files and the same held-out part",
+            )
+        self.set_up(held.own_grid, held.labels, held.pipeline)
+        self.load_state(held.state())
+        self.training = held.training
+        return bool(description["complete"])
+
+    def _feed(self, subset: Subset, train: TrainConfig, device: torch.device, world: World) -> ArrayFeed:
+        arrays = self.arrays(subset.spectra)
+        needed = sum(array.nbytes for array in arrays.values()) * len(subset) / len(subset.spectra)
+        resident = train.data == "resident" or (train.data == "auto" and needed < _free_memory(device) / 2)
+        return ArrayFeed(
+            arrays,
+            subset.rows,
+            batch_size=train.batch_size,
+            seed=train.seed,
+            device=device,
+            resident=resident,
+            transform=self._transformed,
+            noise=self.noise,
+            world=world.size,
+        )
+
+    def _transformed(self, batch: Batch) -> Batch:
+        if "flux" not in batch:
+            return batch
+        with torch.no_grad():
+            flux, ivar = self.pipeline(batch["flux"], batch["ivar"])
+        return {**batch, "flux": flux, "ivar": ivar}
+
+    # ---------------------------------------------------------- for the verbs
+
+    def set_up(self, grid: Grid, labels: LabelSet, pipeline: Pipeline) -> None:
+        """Fix grid, labels and transforms, and build the network."""
+        self.grid, self.labels, self.pipeline = grid, labels, pipeline
+        self.module = self.build(grid, labels).eval()
+
+    @property
+    def own_module(self) -> Module:
+        """The network; an error before the first fit."""
+        if self.module is None:
+            raise DraperError(
+                f"this {type(self).__name__} has learnt nothing yet", hint="call fit, or draper.load"
+            )
+        return self.module
+
+    @property
+    def own_grid(self) -> Grid:
+        """The grid; an error before the first fit."""
+        if self.grid is None:
+            raise DraperError(
+                f"this {type(self).__name__} has learnt nothing yet", hint="call fit, or draper.load"
+            )
+        return self.grid
+
+    def check(self, spectra: Spectra) -> None:
+        """Refuse spectra that are not on the model's grid."""
+        if self.accepts == "own":
+            self.own_grid.require(
+                spectra.grid,
+                "the spectra are not on the model's grid",
+                "resample them: draper convert FILE --grid ..., or draper.read(..., grid=...)",
+            )
+
+    def apply(
+        self,
+        spectra: Spectra,
+        function: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+        widths: tuple[int, ...],
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Apply a function of transformed flux and ivar (b, p) to all spectra, block by block.
+
+        ``widths`` are the second axes of what it returns, so that no spectra give empty arrays.
+        """
+        self.check(spectra)
+        results = tuple(np.empty((len(spectra), width), dtype=np.float32) for width in widths)
+        with torch.inference_mode(), matmul_mode(fastest_mode("cpu")):
+            for start in range(0, len(spectra), INFERENCE_ROWS):
+                rows = slice(start, start + INFERENCE_ROWS)
+                flux, ivar = (
+                    torch.from_numpy(np.array(values[rows])) for values in (spectra.flux, spectra.ivar)
+                )
+                for result, tensor in zip(results, function(*self.pipeline(flux, ivar)), strict=True):
+                    result[rows] = tensor.numpy()
+        return results
+
+    # ------------------------------------------------------------ the artifact
+
+    def state(self) -> dict[str, Tensor]:
+        """Return every array of network and transforms by name."""
+        groups = {"module": self.own_module, "pipeline": self.pipeline}
+        return {
+            f"{group}.{name}": tensor
+            for group, owner in groups.items()
+            for name, tensor in owner.state_dict().items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take the arrays that :meth:`state` returned."""
+        for group, owner in {"module": self.own_module, "pipeline": self.pipeline}.items():
+            prefix = f"{group}."
+            owner.load_state_dict(
+                {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the artifact folder."""
+        folder = Path(path)
+        if folder.exists() and not (folder / artifact.DESCRIPTION).exists() and any(folder.iterdir()):
+            raise DraperError("the folder is not empty", given=folder, hint="name a new or empty one")
+        artifact.write(self, folder, complete=True)
+        History(folder / artifact.HISTORY, self.history)
+        return folder
+
+    def summary(self) -> str:
+        """Return a few lines about the model."""
+        parameters = sum(p.numel() for p in self.module.parameters()) if self.module else 0
+        return "\n".join(
+            [
+                f"{type(self).__name__} ({self.name})",
+                f"  grid      {self.grid!r}",
+                f"  labels    {', '.join(self.labels.names) or 'none'}",
+                f"  weights   {parameters:,}",
+                f"  verbs     {', '.join(self.verbs)}",
+                f"  options   {', '.join(f'{k}={v}' for k, v in self.config.to_json().items())}",
+            ]
+        )
+
+    def __repr__(self) -> str:
+        state = "not fitted" if self.module is None else f"fitted on {self.grid!r}"
+        return f"{type(self).__name__}({state})"
+
+
+def _as_spectra(data: Data) -> Spectra:
+    return data if isinstance(data, Spectra) else read(data)
+
+
+def _divide(spectra: Spectra, valid: Data | float | None, seed: int) -> tuple[Subset, Subset]:
+    if isinstance(valid, (Spectra, str, Path)):
+        return Subset.whole(spectra), Subset.whole(_as_spectra(valid))
+    fraction = HELD_OUT if valid is None else valid
+    if not 0 <= fraction < 1:
+        raise DraperError("the held-out fraction is below 1", given=fraction, expected="0 <= fraction < 1")
+    if fraction == 0:
+        return Subset.whole(spectra), Subset.whole(spectra[:0])
+    learnt, held_out = (Subset(spectra, rows) for rows in spectra.split_rows(1 - fraction, seed=seed))
+    if len(learnt) == 0:
+        raise DraperError(
+            "too few objects to hold some out",
+            given=f"{len(spectra)} spectra",
+            hint="pass valid=0, or more spectra",
+        )
+    return learnt, held_out
+
+
+def _fingerprint(subset: Subset) -> str:
+    """Return a short hash of the grid, the number of spectra and a sample of them."""
+    digest = hashlib.sha256(f"{subset.grid.fingerprint} {len(subset)}".encode())
+    sample = subset.spectra[subset.rows[np.linspace(0, len(subset) - 1, min(64, len(subset))).astype(int)]]
+    for values in (sample.flux, sample.ivar):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    for name, column in sample.table.items():
+        digest.update(f"{name} {column.tolist()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _free_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -1,0 +1,50 @@
+"""What the trainer asks of a network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from torch import Tensor, nn
+
+Batch = Mapping[str, Tensor]
+"""Named tensors whose first axis runs over the rows of a batch."""
+
+Batches = Callable[[], Iterator[Batch]]
+"""Starts one pass over a data set, every row once and in order."""
+
+
+class Module(nn.Module, ABC):
+    """A network that knows its losses, as seen by each of its players.
+
+    A plain network has one player. An adversarial one lists its opponents in the order in which they move in
+    each batch; the last player owns the graph of :meth:`shared`, the others see it detached. Losses are means
+    over the rows of the batch, so that a batch may be divided among processes. Random numbers come with the
+    batch (see :class:`draper.train.feed.ArrayFeed`, ``noise``) or from torch's generator, which the trainer
+    seeds at each step.
+
+    State that a loss changes (controllers, running means) is registered as a buffer.
+    """
+
+    players: tuple[str, ...] = ("model",)
+
+    def shared(self, batch: Batch) -> dict[str, Tensor]:
+        """Compute once a batch what several players need."""
+        return {}
+
+    @abstractmethod
+    def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
+        """Return the named scalar terms of a player's loss; ``"total"`` is what it makes small.
+
+        ``progress`` runs from 0 to 1 over the run.
+        """
+
+    def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
+        """Return the parameters that a player moves."""
+        return self.parameters()
+
+    def prepare(self, train: Batches) -> None:
+        """Set what can be set in closed form, before the first step."""
+
+    def finish(self, valid: Batches) -> None:
+        """Set what is measured on held-out rows, after the last step."""

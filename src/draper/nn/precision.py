@@ -1,0 +1,60 @@
+"""torch's mode of the float32 matrix product: the fastest that is float32-accurate, inside a context only.
+
+On some processors the mode "medium" reaches twice the speed at float32 accuracy, on others it computes in
+bfloat16; only a trial tells.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Literal
+
+import torch
+
+Mode = Literal["highest", "medium"]
+
+ACCURACY = 2e-6
+"""Largest relative rms error against float64 that counts as float32 (measured: 2.5e-7 to 3.8e-7)."""
+
+GAIN = 1.1
+"""How much faster the other mode must be to be worth it."""
+
+
+@contextmanager
+def matmul_mode(mode: Mode) -> Iterator[None]:
+    """Use a mode inside the block, and restore the process's own afterwards."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(mode)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@cache
+def fastest_mode(device: str = "cpu") -> Mode:
+    """Return the fastest mode whose products agree with float64 to float32 accuracy; tried once a process."""
+    if torch.device(device).type != "cpu":
+        return "highest"
+    trial = {mode: _try(mode) for mode in ("highest", "medium")}
+    (_, slow), (error, fast) = trial["highest"], trial["medium"]
+    return "medium" if error < ACCURACY and fast * GAIN < slow else "highest"
+
+
+def _try(mode: Mode) -> tuple[float, float]:
+    """Return the relative rms error and the best of a few times of a typical layer's product."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(256, 804, generator=generator)
+    b = torch.randn(804, 512, generator=generator)
+    exact = a.double() @ b.double()
+    times = []
+    with matmul_mode(mode):
+        for _ in range(12):
+            start = time.perf_counter()
+            product = a @ b
+            times.append(time.perf_counter() - start)
+    error = (product.double() - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    return float(error), min(times[2:])

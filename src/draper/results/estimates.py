@@ -1,0 +1,90 @@
+"""What ``predict`` returns: labels with errors and flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.data.labels import LabelSet
+from draper.errors import DraperError
+
+FloatArray = NDArray[np.float64]
+
+SUFFIXES = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimates:
+    """Labels of n spectra with their uncertainty.
+
+    Attributes
+    ----------
+    labels : LabelSet
+        The l labels, in order.
+    median : ndarray (n, l)
+        Physical values.
+    sigma : ndarray (n, l)
+        1-sigma errors; NaN where the model was never measured on held-out spectra.
+    ids : ndarray (n,)
+        Names of the spectra.
+    flags : mapping of str to bool ndarray (n,)
+        ``outside`` marks spectra unlike those the model has learnt from; a model may add others.
+    covariance : ndarray (n, l, l), optional
+        Where the model knows how the errors are correlated.
+    """
+
+    labels: LabelSet
+    median: FloatArray
+    sigma: FloatArray
+    ids: NDArray[Any]
+    flags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    covariance: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        shape = (len(self.ids), len(self.labels))
+        for name in ("median", "sigma"):
+            if getattr(self, name).shape != shape:
+                raise DraperError(
+                    f"{name} has the wrong shape", given=getattr(self, name).shape, expected=shape
+                )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, name: str) -> FloatArray:
+        """Return the values (n,) of one label."""
+        label = self.labels[name]
+        return self.median[:, self.labels.names.index(label.name)]
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return ids, labels, their errors (``<label>_err``) and flags as columns (n,)."""
+        found: dict[str, NDArray[Any]] = {"id": self.ids}
+        for number, name in enumerate(self.labels.names):
+            found[name] = self.median[:, number]
+            found[f"{name}_err"] = self.sigma[:, number]
+        return {**found, **{f"flag_{name}": values for name, values in self.flags.items()}}
+
+    def write(self, path: str | Path) -> Path:
+        """Write the columns as .csv, .ecsv or .fits, with units where the format has them."""
+        from astropy.table import Table
+
+        path = Path(path)
+        if path.suffix not in SUFFIXES:
+            raise DraperError("unknown table format", given=path.name, expected=", ".join(SUFFIXES))
+        table = Table(self.columns())
+        for label in self.labels:
+            table[label.name].unit = table[f"{label.name}_err"].unit = label.unit or None
+        part = path.with_name(f".{path.name}.part")
+        table.write(part, format=SUFFIXES[path.suffix], overwrite=True)
+        part.replace(path)
+        return path
+
+    def __repr__(self) -> str:
+        flagged = {name: int(values.sum()) for name, values in self.flags.items()}
+        flags = ", ".join(f"{count} {name}" for name, count in flagged.items())
+        return f"Estimates({len(self)} x {', '.join(self.labels.names)}; flagged: {flags or 'none'})"

@@ -1,0 +1,116 @@
+"""A player of a module: its parameters, its optimiser and its average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from draper.configs.train import TrainConfig
+from draper.errors import DraperError, did_you_mean
+from draper.nn.module import Module
+from draper.train.distributed import World
+
+
+class Player:
+    """Takes the gradient of its own parameters alone, and moves them."""
+
+    def __init__(self, name: str, module: Module, config: TrainConfig) -> None:
+        self.name = name
+        self.parameters = [p for p in module.parameters_of(name) if p.requires_grad]
+        self.rate = config.rates.get(name, config.learning_rate)
+        self.repeats = config.repeats.get(name, 1)
+        self.clip = config.clip
+        self.optimizer = _optimizer(self.parameters, self.rate, config)
+
+    def step(self, total: Tensor, scalars: Tensor, factor: float, world: World) -> Tensor:
+        """Move down the gradient of ``total``; returns the scalars averaged over all processes."""
+        found = torch.autograd.grad(total, self.parameters, allow_unused=True)
+        gradients = [
+            torch.zeros_like(parameter) if gradient is None and world.size > 1 else gradient
+            for parameter, gradient in zip(self.parameters, found, strict=True)
+        ]
+        present = [gradient for gradient in gradients if gradient is not None]
+        scalars = world.mean_(present, scalars)
+        if self.clip is not None:
+            norm = torch.nn.utils.get_total_norm(present)
+            shrink = torch.clamp(self.clip / (norm + 1e-12), max=1.0)
+            for gradient in present:
+                gradient.mul_(shrink)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * factor
+        self.optimizer.step()
+        for parameter in self.parameters:
+            parameter.grad = None
+        return scalars
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the optimiser's state as named tensors, ``INDEX/NAME``."""
+        state = self.optimizer.state_dict()["state"]
+        return {f"{index}/{name}": value for index, held in state.items() for name, value in held.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what :meth:`tensors` returned."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            index, _, name = key.partition("/")
+            state.setdefault(int(index), {})[name] = value
+        whole: dict[str, Any] = {**self.optimizer.state_dict(), "state": state}
+        self.optimizer.load_state_dict(whole)
+
+
+class Average:
+    """An exponential moving average of all parameters of a module."""
+
+    def __init__(self, module: Module, decay: float) -> None:
+        self.live = dict(module.named_parameters())
+        self.held = {name: parameter.detach().clone() for name, parameter in self.live.items()}
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move towards the live weights; faster in the first steps, so that the start is forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        live = [parameter.detach() for parameter in self.live.values()]
+        move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        move(list(self.held.values()), live, step)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange average and live weights."""
+        for name, parameter in self.live.items():
+            kept = parameter.detach().clone()
+            parameter.copy_(self.held[name])
+            self.held[name].copy_(kept)
+
+
+def make_players(module: Module, config: TrainConfig) -> list[Player]:
+    """Return the players of a module in the order in which they move."""
+    for option in ("rates", "repeats"):
+        for name in getattr(config, option):
+            if name not in module.players:
+                raise DraperError(
+                    f"{option} names '{name}', which is no player of this model",
+                    given=name,
+                    hint=did_you_mean(name, module.players),
+                )
+    return [Player(name, module, config) for name in module.players]
+
+
+def _optimizer(
+    parameters: list[torch.nn.Parameter], rate: float, config: TrainConfig
+) -> torch.optim.Optimizer:
+    decay = config.weight_decay
+    match config.optimizer:
+        case "adam":
+            return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
+        case "radam":
+            return torch.optim.RAdam(parameters, rate, weight_decay=decay)
+        case "sgd":
+            return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay, fused=True)

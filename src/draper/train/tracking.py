@@ -1,0 +1,108 @@
+"""Where the events of a run go: a table on disk, TensorBoard, the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from draper.configs.train import TrainConfig
+from draper.errors import DraperError
+from draper.train.events import Event
+from draper.train.progress import shown_progress
+
+Row = dict[str, float]
+
+
+class Tracker(Protocol):
+    """Anything that wants to hear of a run."""
+
+    def note(self, event: Event) -> None:
+        """Take an event."""
+
+    def close(self) -> None:
+        """Be told that there are no more."""
+
+
+class History:
+    """The numbers of a run as rows; kept in ``history.csv`` where there is a folder."""
+
+    def __init__(self, path: Path | None, rows: Sequence[Row] = ()) -> None:
+        self.path = path
+        self.rows = list(rows)
+        self.columns: list[str] = list(dict.fromkeys(name for row in self.rows for name in row))
+        if path is not None:
+            self._rewrite()
+
+    def note(self, event: Event) -> None:
+        """Add a row for each log event."""
+        if event.kind != "log":
+            return
+        row = {"step": event.step, "epoch": event.epoch, "seconds": event.seconds, **event.metrics}
+        self.rows.append(row)
+        new = [name for name in row if name not in self.columns]
+        self.columns += new
+        if self.path is None:
+            return
+        if new:
+            self._rewrite()
+        else:
+            with self.path.open("a", newline="") as handle:
+                csv.DictWriter(handle, self.columns).writerow(row)
+
+    def _rewrite(self) -> None:
+        assert self.path is not None
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        part = self.path.with_name(f".{self.path.name}.part")
+        part.write_text(text.getvalue())
+        part.replace(self.path)
+
+    def close(self) -> None:
+        """Every row is on disk already."""
+
+
+def read_history(path: Path, up_to: float = math.inf) -> list[Row]:
+    """Return the rows of a ``history.csv`` up to a step; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as handle:
+        read = csv.DictReader(handle)
+        rows = [{name: float(value) for name, value in row.items() if value} for row in read]
+    return [row for row in rows if row["step"] <= up_to]
+
+
+class TensorBoard:
+    """Writes every metric as a scalar."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise DraperError("TensorBoard is not installed", hint="pip install 'draper[tracking]'") from None
+        self.writer = SummaryWriter(str(folder))
+
+    def note(self, event: Event) -> None:
+        """Add the scalars of a log event."""
+        for name, value in event.metrics.items():
+            self.writer.add_scalar(name, value, event.step)
+
+    def close(self) -> None:
+        """Flush what is buffered."""
+        self.writer.close()
+
+
+def trackers(config: TrainConfig, folder: Path | None, history: History) -> Sequence[Tracker]:
+    """Return the trackers that a config asks for."""
+    wanted: list[Tracker] = [history]
+    if config.tensorboard:
+        if folder is None:
+            raise DraperError("TensorBoard needs a folder", hint="name the artifact with out= (-o)")
+        wanted.append(TensorBoard(folder / "tensorboard"))
+    progress = shown_progress(config.progress)
+    return wanted if progress is None else [*wanted, progress]

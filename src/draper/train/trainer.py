@@ -1,0 +1,381 @@
+"""The one loop that trains every model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from draper.configs.train import TrainConfig
+from draper.errors import DivergedError, DraperError, InterruptedTraining, did_you_mean
+from draper.nn.module import Batch, Module
+from draper.train.checkpoint import FILE, Checkpoint
+from draper.train.distributed import World
+from draper.train.events import Event
+from draper.train.feed import Feed, seed_of
+from draper.train.player import Average, Player, make_players
+from draper.train.schedule import rate_factor
+from draper.train.session import Session
+from draper.train.signals import StopRequest, stop_request
+
+STEP = 2
+"""The trainer's stream of random numbers; see draper.train.feed for the others."""
+
+EARLY = 20
+"""Steps whose largest losses are the measure of an explosion."""
+
+UNREAD = 32
+"""Losses that an accelerator may be ahead of their being looked at."""
+
+FREE = ("progress", "checkpoint_every", "tensorboard", "threads", "device", "data", "matmul")
+"""Options that may differ between a run and its resumption."""
+
+
+class Trainer:
+    """Train a module; iterate over :meth:`events` to run it.
+
+    Parameters
+    ----------
+    module, train, valid
+        What is trained, on what, and what it is measured on.
+    config
+        How.
+    folder
+        Where checkpoints go; none are written without.
+    world
+        The processes that share the work.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        train: Feed,
+        valid: Feed | None,
+        config: TrainConfig,
+        *,
+        device: torch.device,
+        folder: Path | None = None,
+        world: World | None = None,
+    ) -> None:
+        self.module, self.train, self.valid, self.config = module, train, valid, config
+        self.device, self.folder, self.world = device, folder, world or World()
+        self.steps = config.total_steps(train.rows, train.size)
+        self.step = 0
+        self.session: Session | None = None
+        self.players = make_players(module, config)
+        self.average = None if config.ema is None else Average(module, config.ema)
+        self.best: dict[str, Tensor] = {}
+        self.best_metric, self.stale = math.inf, 0
+        self._scale: dict[str, float] = {}
+        self._sums: dict[str, float] = {}
+        self._summed = 0
+        self._pending: list[tuple[int, Player, tuple[str, ...], Tensor]] = []
+        self._seconds = 0.0
+
+    # -------------------------------------------------------------- the run
+
+    def events(self, resume: bool = False) -> Iterator[Event]:
+        """Run to the end, yielding what happens.
+
+        With ``resume``, go on from the checkpoint in the folder. The run ends early when it is interrupted
+        by a signal, diverges, or stops improving; weights of the best validation or the moving average, where
+        asked for, are in the module at the end.
+        """
+        if resume:
+            self._restore()
+        batch = self.train.ready(self.train.load(0, self.world.rank, self.world.size))
+        if self.session is None:
+            self.session = Session.choose(self.config, self.module, batch, self.device)
+        self.world.same_([*self.module.parameters(), *self.module.buffers()])
+        log_every = self.config.log_every or max(1, self.steps // 200)
+        # An epoch, but for small sets no more often than a log line.
+        validate_every = self.config.validate_every or max(log_every, self.train.rows // self.train.size)
+        checkpoint_every = self.config.checkpoint_every
+        began = time.perf_counter() - self._seconds
+        yield self._event("start", facts=self._facts())
+        with stop_request() as request, _Loader(self.train, self.world, self.step, self.steps) as loader:
+            while self.step < self.steps and not self._is_stale:
+                until = min(self._next(every) for every in (log_every, validate_every, checkpoint_every))
+                stopped = self._stretch(min(until, self.steps), loader, request)
+                self._seconds = time.perf_counter() - began
+                validates = self.step % validate_every == 0 or self.step == self.steps
+                writes = self.step % checkpoint_every == 0 or stopped
+                # A log before each checkpoint, so that a resumed history has the same rows.
+                yield self._log(with_validation=validates)
+                if writes and self.folder is not None:
+                    yield self._event("checkpoint", path=self._write())
+                if stopped and self.step < self.steps:
+                    raise self._interrupted(request)
+        self._settle_weights()
+        yield self._event("end", facts={"ended": self._why_ended()})
+
+    def _next(self, every: int) -> int:
+        return (self.step // every + 1) * every
+
+    def _stretch(self, until: int, loader: _Loader, request: StopRequest) -> bool:
+        """Go on to a step, in one session; returns whether all processes were asked to stop before it."""
+        assert self.session is not None
+        self.module.train()
+        with torch.random.fork_rng(devices=self._rng_devices), self.session.active():
+            while self.step < until:
+                stopped = self._advance(loader.next(), request)
+                if self.device.type == "cpu" or len(self._pending) >= UNREAD or stopped:
+                    self._read()
+                if stopped:
+                    return True
+            self._read()
+        return False
+
+    def _advance(self, batch: Batch, request: StopRequest) -> bool:
+        """Do one step of every player; returns whether the run was asked to stop."""
+        torch.manual_seed(seed_of(self.config.seed, STEP, self.step, self.world.rank))
+        progress = self.step / self.steps
+        factor = rate_factor(self.step, self.steps, self.config)
+        owner, alone, stopped = self.players[-1], self.world.size == 1, request.number > 0
+        shared = self.module.shared(batch)
+        detached = {name: tensor.detach() for name, tensor in shared.items()} if len(self.players) > 1 else {}
+        for player in self.players:
+            for repeat in range(player.repeats):
+                if player is owner and repeat:
+                    shared = self.module.shared(batch)
+                seen = shared if player is owner else detached
+                terms = self.module.loss(batch, seen, player.name, progress)
+                values = [term.detach().reshape(()).float() for term in terms.values()]
+                if not alone:
+                    # The processes must stop at the same step, so the request travels with the losses.
+                    values.append(torch.full_like(values[0], float(request.number > 0)))
+                means = player.step(terms["total"], torch.stack(values), factor, self.world)
+                if not alone:
+                    stopped = stopped or bool(means[-1] > 0)
+                self._pending.append((self.step, player, tuple(terms), means))
+        self.step += 1
+        self._summed += 1
+        if self.average is not None:
+            self.average.update(self.step)
+        return stopped
+
+    def _read(self) -> None:
+        """Add the losses of the last steps to their means, and stop at the first that is not sane.
+
+        On an accelerator this waits for it, so it is done only now and then.
+        """
+        pending, self._pending = self._pending, []
+        for step, player, terms, values in pending:
+            group = player.name if len(self.players) > 1 else "train"
+            for term, value in zip(terms, values.tolist(), strict=False):
+                name = f"{group}/{term}"
+                if not math.isfinite(value):
+                    raise self._diverged(step, f"the term '{term}' of player '{player.name}' is {value}")
+                if step < EARLY:
+                    self._scale[name] = max(self._scale.get(name, 1e-3), abs(value))
+                elif abs(value) > self.config.explosion * self._scale.get(name, math.inf):
+                    raise self._diverged(
+                        step,
+                        f"the term '{term}' of player '{player.name}' is {value:.3g}, "
+                        f"{self._scale[name]:.3g} at most in the beginning",
+                    )
+                self._sums[name] = self._sums.get(name, 0.0) + value / player.repeats
+
+    # ----------------------------------------------------------- what it tells
+
+    def _event(self, kind: Any, **details: Any) -> Event:
+        epoch = self.step * self.train.size / self.train.rows
+        return Event(kind, self.step, self.steps, epoch, self._seconds, **details)
+
+    def _log(self, with_validation: bool) -> Event:
+        metrics = {name: total / max(1, self._summed) for name, total in self._sums.items()}
+        metrics["rate"] = self.config.learning_rate * rate_factor(self.step - 1, self.steps, self.config)
+        self._sums, self._summed = {}, 0
+        if with_validation and self.valid is not None:
+            measured = self.validate()
+            metrics |= measured
+            self._judge(measured)
+        return self._event("log", metrics=metrics)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Return the mean of every term over the validation set, with the averaged weights where kept."""
+        assert self.valid is not None
+        assert self.session is not None
+        if self.average is not None:
+            self.average.swap()
+        self.module.eval()
+        sums: dict[str, float] = {}
+        rows = 0
+        with torch.random.fork_rng(devices=self._rng_devices), self.session.active():
+            torch.manual_seed(seed_of(self.config.seed, STEP))
+            for batch in self.valid.sweep(self.world.rank, self.world.size):
+                count = len(next(iter(batch.values())))
+                shared = self.module.shared(batch)
+                rows += count
+                for player in self.players:
+                    for term, value in self.module.loss(
+                        batch, shared, player.name, self.step / self.steps
+                    ).items():
+                        name = (
+                            f"valid/{term}" if player is self.players[-1] else f"valid/{player.name}/{term}"
+                        )
+                        sums[name] = sums.get(name, 0.0) + float(value) * count
+        if self.average is not None:
+            self.average.swap()
+        totals = self.world.sum(torch.tensor([*sums.values(), float(rows)], dtype=torch.float64)).tolist()
+        return {name: total / totals[-1] for name, total in zip(sums, totals, strict=False)}
+
+    def _judge(self, measured: dict[str, float]) -> None:
+        """Remember the best weights, and how long they have been the best."""
+        if self.config.patience is None:
+            return
+        if self.config.metric not in measured:
+            raise DraperError(
+                "early stopping watches a metric that there is not",
+                given=self.config.metric,
+                hint=did_you_mean(self.config.metric, measured),
+            )
+        value = measured[self.config.metric]
+        if value < self.best_metric:
+            self.best_metric, self.stale = value, 0
+            self.best = {name: tensor.clone() for name, tensor in self._result().items()}
+        else:
+            self.stale += 1
+
+    def _facts(self) -> dict[str, str]:
+        assert self.session is not None
+        facts = {name: str(value) for name, value in self.session.to_json().items()}
+        return {**facts, "processes": str(self.world.size), "parameters": f"{_count(self.module):,}"}
+
+    def _why_ended(self) -> str:
+        if self._is_stale:
+            return f"no improvement of {self.config.metric} in {self.stale} validations"
+        return "all steps done"
+
+    @property
+    def _is_stale(self) -> bool:
+        return self.config.patience is not None and self.stale >= self.config.patience
+
+    @property
+    def _rng_devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
+
+    def _require_finite(self) -> None:
+        """Stop before weights that an infinite gradient has spoilt are written."""
+        for player in self.players:
+            if not all(bool(torch.isfinite(parameter).all()) for parameter in player.parameters):
+                raise self._diverged(self.step, f"the weights of player '{player.name}' are not finite")
+
+    def _diverged(self, step: int, what: str) -> DivergedError:
+        held = self.folder is not None and (self.folder / FILE).is_file()
+        kept = f"the checkpoint in {self.folder} is from before" if held else "no checkpoint was kept"
+        return DivergedError(
+            f"training diverged at step {step}: {what}",
+            hint=f"lower the learning rate, or clip the gradient (clip=1.0); {kept}",
+        )
+
+    def _interrupted(self, request: StopRequest) -> InterruptedTraining:
+        hint = "resume with resume=True (--resume)" if self.folder else "give out= (-o) to be able to resume"
+        return InterruptedTraining(
+            request.number or 15, f"training was interrupted at step {self.step}", hint=hint
+        )
+
+    # --------------------------------------------------------------- the state
+
+    def _result(self) -> dict[str, Tensor]:
+        """Return what would be the model now: averaged parameters where kept, and live buffers."""
+        state = {name: tensor.detach() for name, tensor in self.module.state_dict().items()}
+        return state if self.average is None else {**state, **self.average.held}
+
+    def _settle_weights(self) -> None:
+        self._require_finite()
+        self.module.load_state_dict(self.best or {name: t.clone() for name, t in self._result().items()})
+
+    def _write(self) -> Path:
+        assert self.folder is not None
+        assert self.session is not None
+        self._require_finite()
+        groups: dict[str, dict[str, Tensor]] = {"weights": self.module.state_dict(), "best": self.best}
+        if self.average is not None:
+            groups["average"] = self.average.held
+        groups |= {f"optimizer/{player.name}": player.tensors() for player in self.players}
+        tensors = {f"{group}/{name}": value for group, held in groups.items() for name, value in held.items()}
+        state = {
+            "step": self.step,
+            "seconds": self._seconds,
+            "session": self.session.to_json(),
+            "best_metric": self.best_metric if math.isfinite(self.best_metric) else None,
+            "stale": self.stale,
+            "scale": self._scale,
+            "world": self.world.size,
+            "config": self.config.to_json(),
+        }
+        if self.world.is_first:
+            Checkpoint(tensors, state).write(self.folder)
+        self.world.wait()
+        return self.folder
+
+    def _restore(self) -> None:
+        if self.folder is None:
+            raise DraperError(
+                "there is nothing to resume from", hint="name the artifact folder with out= (-o)"
+            )
+        checkpoint = Checkpoint.read(self.folder)
+        state = checkpoint.state
+        before, now = state["config"], self.config.to_json()
+        changed = [name for name in now if name not in FREE and now[name] != before.get(name)]
+        if changed:
+            raise DraperError(
+                "the run was started with other options",
+                given=", ".join(f"{name}={now[name]!r}" for name in changed),
+                expected=", ".join(f"{name}={before.get(name)!r}" for name in changed),
+                hint="resume with the same options, or train anew into another folder",
+            )
+        self.module.load_state_dict(checkpoint.group("weights"))
+        for player in self.players:
+            player.restore(checkpoint.group(f"optimizer/{player.name}"))
+        if self.average is not None:
+            for name, tensor in checkpoint.group("average").items():
+                self.average.held[name].copy_(tensor)
+        self.best = {name: tensor.to(self.device) for name, tensor in checkpoint.group("best").items()}
+        self.best_metric = math.inf if state["best_metric"] is None else state["best_metric"]
+        self.step, self.stale, self._scale = state["step"], state["stale"], state["scale"]
+        self._seconds = state["seconds"]
+        chosen = state["session"]
+        if chosen["device"] == self.device.type:
+            self.session = Session(**chosen)
+
+
+class _Loader:
+    """Loads the batch of the next step in another thread while this one is computed."""
+
+    def __init__(self, feed: Feed, world: World, step: int, steps: int) -> None:
+        self.feed, self.world, self.step, self.steps = feed, world, step, steps
+        self._pool = None if getattr(feed, "resident", False) else ThreadPoolExecutor(1)
+        self._waiting: Future[dict[str, Tensor]] | None = None
+
+    def __enter__(self) -> _Loader:
+        return self
+
+    def next(self) -> Batch:
+        """Return the batch of the next step, on the device."""
+        rank, size = self.world.rank, self.world.size
+        if self._pool is None:
+            loaded = self.feed.load(self.step, rank, size)
+        else:
+            waiting = self._waiting or self._pool.submit(self.feed.load, self.step, rank, size)
+            loaded = waiting.result()
+            if self.step + 1 < self.steps:
+                self._waiting = self._pool.submit(self.feed.load, self.step + 1, rank, size)
+        self.step += 1
+        return self.feed.ready(loaded)
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _count(module: Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
