@@ -12,10 +12,13 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "DraperError": "draper.errors",
+    "Estimates": "draper.results.estimates",
     "Grid": "draper.data.grid",
     "Label": "draper.data.labels",
     "LabelSet": "draper.data.labels",
     "Spectra": "draper.data.spectra",
+    "TrainConfig": "draper.configs.train",
+    "load": "draper.models.base",
     "read": "draper.data.io",
     "samples": "draper.data.samples",
     "write": "draper.data.io",

@@ -365,6 +365,16 @@ class Model(ABC):
         return f"{type(self).__name__}({state})"
 
 
+def load(path: str | Path) -> Model:
+    """Return the model in an artifact folder.
+
+    Examples
+    --------
+    ``draper.load("model/").predict(spectra)``
+    """
+    return artifact.read(path)
+
+
 def _as_spectra(data: Data) -> Spectra:
     return data if isinstance(data, Spectra) else read(data)
 

@@ -1,0 +1,88 @@
+"""The program ``draper``: its commands, its exit codes, and how errors reach the user."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from draper import __version__
+from draper.errors import DraperError, InterruptedTraining
+
+INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
+
+EPILOGUE = """\
+Exit codes: 0 success; 2 a usage or data error; 3 training diverged; 130 and 143 interrupted, checkpoint
+written; 1 an error inside draper. Every command takes --json for machines and --debug for a traceback.
+"""
+
+
+COMMANDS = {
+    "demo": ("demo:demo", "The whole story on built-in data."),
+    "samples": ("data:samples", "List the built-in samples, or write one to a file."),
+    "formats": ("data:formats", "List the file formats that draper reads."),
+    "info": ("data:info", "Say what files of spectra hold."),
+    "convert": ("data:convert", "Bring files of spectra into one file."),
+    "train": ("train:app", "Train a model on files of spectra."),
+    "show": ("show:show", "Say what a trained model is, what it learnt from and how well."),
+}
+"""Name -> where the command is defined, imported when it is used, and a line about it."""
+
+
+def make_app() -> App:
+    """Return the program; a command's module is imported when the command is used."""
+    app = App(
+        name="draper",
+        help="Deep generative models for astronomical spectra.",
+        help_epilogue=EPILOGUE,
+        version=__version__,
+        default_parameter=Parameter(consume_multiple=True, negative=()),
+    )
+    for name, (target, help_text) in COMMANDS.items():
+        app.command(f"draper.cli.{target}", name=name, help=help_text)
+    app.register_install_completion_command()
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code; the entry point exits with it."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    tokens = [token for token in tokens if token != "--debug"]
+    try:
+        app = make_app()
+        if tokens[:1] == ["train"]:
+            from draper.cli.train import file_options
+
+            app.config = file_options(tokens)
+        app(tokens, exit_on_error=False, print_error=False)
+    except InterruptedTraining as error:
+        return _report(error, 128 + error.signal_number, debug)
+    except DraperError as error:
+        return _report(error, error.exit_code, debug)
+    except CycloptsError as error:
+        return _report(error, USAGE, debug)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (draper ... | head): nothing is left to say.
+        sys.stderr.close()
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last resort: say that it is our fault
+        traceback.print_exc()
+        sys.stderr.write(
+            f"\nThis is an error inside draper ({type(error).__name__}), not yours; please report it.\n"
+        )
+        return INTERNAL
+    return 0
+
+
+def _report(error: Exception, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    else:
+        sys.stderr.write(f"error: {error}\n")
+    return code

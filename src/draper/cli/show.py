@@ -1,0 +1,53 @@
+"""``draper show``: what a trained model is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from draper.cli.output import say, say_json, two_columns
+
+
+def show(
+    artifact: Path, *, plot: Path | None = None, json: Annotated[bool, Parameter(name="--json")] = False
+) -> None:
+    """Say what a trained model is, what it learnt from and how well.
+
+    Example: draper show model/ --plot history.png
+
+    Parameters
+    ----------
+    artifact
+        The folder of the model.
+    plot
+        Draw its training history, as .png, .pdf or .svg.
+    json
+        Print JSON.
+    """
+    from draper.data.grid import Grid
+    from draper.models.artifact import HISTORY, describe
+
+    description = describe(artifact)
+    if plot is not None:
+        from draper.plots.style import save
+        from draper.plots.training import plot_history
+        from draper.train.tracking import read_history
+
+        save(plot_history(read_history(artifact / HISTORY)), plot)
+    if json:
+        say_json(description)
+        return
+    training = description["training"]
+    rows = {
+        "model": description["model"],
+        "state": "complete" if description["complete"] else "in training; --resume goes on",
+        "grid": repr(Grid.from_json(description["grid"])),
+        "labels": ", ".join(label["name"] for label in description["labels"]) or "none",
+        "spectra": f"{training['spectra']:,} for training, {training['held_out']:,} held out",
+        "made": f"{description['made']['date']}, draper {description['made']['draper']}",
+        **{f"option {name}": value for name, value in description["config"].items()},
+        **{name: f"{value:.6g}" for name, value in training.get("valid", {}).items()},
+    }
+    say(two_columns(rows))

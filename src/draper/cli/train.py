@@ -1,0 +1,129 @@
+"""``draper train MODEL``: one subcommand for each registered model, made from its config class."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from cyclopts.config import Dict
+
+from draper.cli.output import say, say_json, two_columns
+from draper.config import ModelConfig
+from draper.configs.read import ReadConfig
+from draper.configs.train import TrainConfig
+from draper.errors import DraperError
+from draper.registry import config_class, targets
+
+Flat = Parameter(name="*")
+
+
+def make_app() -> App:
+    """Return the command with a subcommand for each model."""
+    app = App(name="train", help="Train a model on files of spectra.")
+    for name in targets():
+        app.command(_command(name, config_class(name)), name=name)
+    return app
+
+
+def file_options(tokens: list[str]) -> tuple[Dict, ...]:
+    """Return the options of the TOML file that ``train MODEL ... --config FILE`` names, if it does.
+
+    They are looked up here, since cyclopts wants to know them before it reads the command line.
+    """
+    if "--config" not in tokens[2:-1]:
+        return ()
+    model, path = tokens[1], Path(tokens[tokens.index("--config") + 1])
+    try:
+        options = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise DraperError("the file of options cannot be read", given=f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DraperError("the file of options is not TOML", given=f"{path}: {error}") from None
+    return (Dict({"train": {model: options}}, source=str(path)),)
+
+
+def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
+    def train_model(
+        *data: Path,
+        out: Path,
+        options: Any,
+        train: Any,
+        hints: Any,
+        valid: str | None = None,
+        start: Path | None = None,
+        resume: bool = False,
+        json: bool = False,
+        config: Path | None = None,
+    ) -> None:
+        from draper.data.io import read
+        from draper.models.artifact import read as load
+        from draper.registry import model_class
+
+        if not data:
+            raise DraperError("no data were named", hint=f"draper train {name} DATA... -o FOLDER")
+        spectra = read(list(data), **hints.model_dump(exclude_unset=True))
+        if start is None:
+            model = model_class(name)(options)
+        else:
+            model = load(start)
+            if model.name != name or (options.model_fields_set and options != model.config):
+                raise DraperError(
+                    "the model to start from has other options", given=options, expected=model.config
+                )
+        model.fit(spectra, valid=_held_out(valid), train=train, out=out, resume=resume)
+        if json:
+            say_json({"model": name, "path": out, **model.training})
+        else:
+            say(two_columns({"model": f"{out}/", **model.training["valid"]}))
+
+    train_model.__doc__ = f"""{config.summary}
+
+    Example: draper train {name} stars.h5 -o model/ --train.epochs 20
+
+    Parameters
+    ----------
+    data
+        Files of spectra, with the labels that the model asks for as columns.
+    out
+        Folder of the model, new or empty; checkpoints go there while training.
+    valid
+        Held-out spectra: a FILE, or which fraction of the objects (0.1 unless told).
+    start
+        Model to go on from (fine-tuning).
+    resume
+        Go on from the checkpoint of an interrupted run.
+    json
+        Print JSON.
+    config
+        TOML file with the same options; those of the command line come first.
+    """
+    train_model.__annotations__ |= {
+        "out": Annotated[Path, Parameter(name=["--out", "-o"])],
+        "options": Annotated[config, Flat],
+        "train": TrainConfig,
+        "hints": Annotated[ReadConfig, Parameter(name="read")],
+        "start": Annotated[Path | None, Parameter(name="--from")],
+    }
+    train_model.__kwdefaults__ = {
+        **(train_model.__kwdefaults__ or {}),
+        "options": config(),
+        "train": TrainConfig(),
+        "hints": ReadConfig(),
+    }
+    return train_model
+
+
+app = make_app()
+
+
+def _held_out(valid: str | None) -> str | float | None:
+    """Return a fraction where the text is a number, else the name of a file."""
+    if valid is None:
+        return None
+    try:
+        return float(valid)
+    except ValueError:
+        return valid
