@@ -73,6 +73,9 @@ class ModelConfig(Config):
 def reworded(error: ValidationError, config: type[BaseModel]) -> DraperError:
     """Turn pydantic's report into one :class:`DraperError` about the first thing that is wrong."""
     first = error.errors(include_url=False)[0]
+    inner = first.get("ctx", {}).get("error")
+    if isinstance(inner, DraperError):  # an option that is itself a config has reworded it already
+        return inner
     name = ".".join(str(part) for part in first["loc"]) or config.__name__
     given = f"{name}={first['input']!r}" if first["loc"] else None
     if first["type"] == "extra_forbidden":

@@ -7,8 +7,10 @@ import traceback
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
 
 from draper import __version__
+from draper.config import Config, reworded
 from draper.errors import DraperError, InterruptedTraining
 
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
@@ -57,13 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from draper.cli.train import file_options
 
             app.config = file_options(tokens)
-        app(tokens, exit_on_error=False, print_error=False)
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except InterruptedTraining as error:
         return _report(error, 128 + error.signal_number, debug)
     except DraperError as error:
         return _report(error, error.exit_code, debug)
     except CycloptsError as error:
-        return _report(error, USAGE, debug)
+        cause = error.__cause__
+        reason = reworded(cause, Config) if isinstance(cause, ValidationError) else error
+        return _report(reason, USAGE, debug)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED

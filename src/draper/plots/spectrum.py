@@ -6,11 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from draper.data.spectra import Spectra, has_errors
-from draper.plots.style import axes_or_new
+from draper.plots.style import axes_or_new, styled
 
 LEGEND_MOST = 8
 
 
+@styled
 def plot_spectra(spectra: Spectra, ax: Axes | None = None, *, offset: float = 0.0) -> Axes:
     """Draw each spectrum as a line, its error as a band; bad pixels and gaps are left open.
 

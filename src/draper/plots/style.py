@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -25,14 +29,25 @@ STYLE: Any = {
 """Matplotlib settings, applied inside a context and never process-wide."""
 
 
+Plot = TypeVar("Plot", bound=Callable[..., Axes])
+
+
+def styled(plot: Plot) -> Plot:
+    """Make a plot function draw in draper's style, whatever the settings around it."""
+
+    @wraps(plot)
+    def wrapped(*args: Any, **options: Any) -> Axes:
+        with rc_context(STYLE):
+            return plot(*args, **options)
+
+    return cast(Plot, wrapped)
+
+
 def new_figure(rows: int = 1, columns: int = 1, *, width: float = 8.0, height: float = 4.0) -> Figure:
     """Return a figure of empty panels; it belongs to no window and no global state."""
-    from matplotlib import rc_context
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.subplots(rows, columns)
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.subplots(rows, columns)
     return figure
 
 
@@ -40,13 +55,10 @@ def axes_or_new(ax: Axes | None) -> Axes:
     """Return ``ax``, or a new one: of the notebook's or window's figure where there is pyplot, else free."""
     if ax is not None:
         return ax
-    import sys
-
     if "matplotlib.pyplot" in sys.modules:
-        from matplotlib import pyplot, rc_context
+        from matplotlib import pyplot
 
-        with rc_context(STYLE):
-            return pyplot.figure(figsize=(8, 4), layout="constrained").add_subplot()
+        return pyplot.figure(figsize=(8, 4), layout="constrained").add_subplot()
     return new_figure().axes[0]
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from draper.errors import DraperError
-from draper.plots.style import axes_or_new
+from draper.plots.style import axes_or_new, styled
 
 
+@styled
 def plot_history(rows: Sequence[dict[str, float]], ax: Axes | None = None) -> Axes:
     """Draw every loss against the step; those on held-out spectra as thicker lines."""
     if not rows:

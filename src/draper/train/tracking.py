@@ -73,7 +73,10 @@ def read_history(path: Path, up_to: float = math.inf) -> list[Row]:
         return []
     with path.open(newline="") as handle:
         read = csv.DictReader(handle)
-        rows = [{name: float(value) for name, value in row.items() if value} for row in read]
+        rows: list[Row] = [
+            {name: int(value) if name == "step" else float(value) for name, value in row.items() if value}
+            for row in read
+        ]
     return [row for row in rows if row["step"] <= up_to]
 
 

@@ -106,8 +106,8 @@ class Trainer:
                 self._seconds = time.perf_counter() - began
                 validates = self.step % validate_every == 0 or self.step == self.steps
                 writes = self.step % checkpoint_every == 0 or stopped
-                # A log before each checkpoint, so that a resumed history has the same rows.
-                yield self._log(with_validation=validates)
+                if validates or self.step % log_every == 0:
+                    yield self._log(with_validation=validates)
                 if writes and self.folder is not None:
                     yield self._event("checkpoint", path=self._write())
                 if stopped and self.step < self.steps:
@@ -309,6 +309,8 @@ class Trainer:
             "best_metric": self.best_metric if math.isfinite(self.best_metric) else None,
             "stale": self.stale,
             "scale": self._scale,
+            "sums": self._sums,
+            "summed": self._summed,
             "world": self.world.size,
             "config": self.config.to_json(),
         }
@@ -342,6 +344,7 @@ class Trainer:
         self.best = {name: tensor.to(self.device) for name, tensor in checkpoint.group("best").items()}
         self.best_metric = math.inf if state["best_metric"] is None else state["best_metric"]
         self.step, self.stale, self._scale = state["step"], state["stale"], state["scale"]
+        self._sums, self._summed = state["sums"], state["summed"]
         self._seconds = state["seconds"]
         chosen = state["session"]
         if chosen["device"] == self.device.type:

@@ -1,0 +1,36 @@
+"""The matrix-product mode is chosen by trial and stays inside its context."""
+
+import pytest
+import torch
+
+from draper.nn import precision
+
+
+def test_mode_is_restored_after_an_error() -> None:
+    before = torch.get_float32_matmul_precision()
+    with pytest.raises(ZeroDivisionError), precision.matmul_mode("medium"):
+        assert torch.get_float32_matmul_precision() == "medium"
+        raise ZeroDivisionError
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds", "expected"),
+    [(3e-7, 0.5, "medium"), (1e-3, 0.1, "highest"), (3e-7, 0.98, "highest")],
+)
+def test_faster_is_taken_only_if_accurate(monkeypatch, error: float, seconds: float, expected: str) -> None:
+    trials = {"highest": (3e-7, 1.0), "medium": (error, seconds)}
+    monkeypatch.setattr(precision, "_try", trials.__getitem__)
+    precision.fastest_mode.cache_clear()
+    assert precision.fastest_mode() == expected
+    precision.fastest_mode.cache_clear()
+
+
+def test_the_trial_measures_float32() -> None:
+    error, seconds = precision._try("highest")
+    assert 1e-8 < error < precision.ACCURACY
+    assert seconds > 0
+
+
+def test_accelerators_keep_their_mode() -> None:
+    assert precision.fastest_mode("cuda") == "highest"
