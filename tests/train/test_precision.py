@@ -15,21 +15,22 @@ def test_mode_is_restored_after_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "seconds", "expected"),
-    [(3e-7, 0.5, "medium"), (1e-3, 0.1, "highest"), (3e-7, 0.98, "highest")],
+    ("error", "gain", "expected"),
+    [(3e-7, 1.8, "medium"), (1e-3, 5.0, "highest"), (3e-7, 1.02, "highest")],
 )
-def test_faster_is_taken_only_if_accurate(monkeypatch, error: float, seconds: float, expected: str) -> None:
-    trials = {"highest": (3e-7, 1.0), "medium": (error, seconds)}
-    monkeypatch.setattr(precision, "_try", trials.__getitem__)
+def test_faster_is_taken_only_if_accurate(monkeypatch, error: float, gain: float, expected: str) -> None:
+    monkeypatch.setattr(precision, "trial", lambda: (error, gain))
     precision.fastest_mode.cache_clear()
     assert precision.fastest_mode() == expected
     precision.fastest_mode.cache_clear()
 
 
 def test_the_trial_measures_float32() -> None:
-    error, seconds = precision._try("highest")
+    threads = torch.get_num_threads()
+    error, gain = precision.trial("highest")
     assert 1e-8 < error < precision.ACCURACY
-    assert seconds > 0
+    assert 0.5 < gain < 2
+    assert torch.get_num_threads() == threads
 
 
 def test_accelerators_keep_their_mode() -> None:

@@ -1,0 +1,51 @@
+"""What every benchmark prints beside its figures: the machine, the versions and a table, also as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def arguments(what: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="the full size; takes longer")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    return parser
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
+
+
+def report(title: str, rows: list[dict[str, Any]], facts: dict[str, Any], path: Path | None) -> None:
+    """Print a table of figures with the facts that they depend on, and write both as JSON if asked."""
+    machine = {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        **{name: version(name) for name in ("draper", "torch", "numpy", "h5py")},
+    }
+    table = Table(*rows[0], title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    console = Console(width=120, highlight=False)
+    console.print(table)
+    console.print(", ".join(f"{name} {value}" for name, value in {**facts, **machine}.items()))
+    if path is not None:
+        path.write_text(
+            json.dumps({"title": title, "rows": rows, "facts": facts, "machine": machine}, indent=1)
+        )
