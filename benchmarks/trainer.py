@@ -68,7 +68,7 @@ def by_bare_loop(batches: Iterable[dict[str, Tensor]], mode: Mode) -> float:
         for batch in batches:
             optimizer.zero_grad()
             loss = (module.layers(batch["flux"]) - batch["flux"]).square().mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             loss.item()
         return time.process_time() - start
