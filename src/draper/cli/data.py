@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -53,7 +54,7 @@ def samples(name: str | None = None, *, out: Output | None = None, json: Json = 
     if json:
         say_json({"name": name, "path": out, **spectra.describe()})
     else:
-        say(spectra, *([f"written to {out}"] if out else []))
+        say(spectra, *([escape(f"written to {out}")] if out else []))
 
 
 def formats(*, json: Json = False) -> None:
@@ -99,7 +100,7 @@ def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, js
         spectra = read(path, **options)
         described[str(path)] = spectra.describe()
         if not json:
-            say(f"[bold]{path}[/bold]", spectra)
+            say(f"[bold]{escape(str(path))}[/bold]", spectra)
         if plot is not None and number == 0:
             from draper.plots.style import save
 
@@ -143,7 +144,7 @@ def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json =
             written += len(batch)
             yield batch
 
-    write(counted(), out)
+    write(counted(), out, fill=hints.fill)
     reasons = [{"name": one.name, "reason": one.reason} for one in rejected]
     if json:
         say_json({"path": out, "spectra": written, "rejected": reasons})
@@ -151,6 +152,6 @@ def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json =
     if reasons:
         table = Table("rejected", "why", title=f"{len(reasons)} spectra were left out", title_justify="left")
         for one in reasons:
-            table.add_row(one["name"], one["reason"])
+            table.add_row(escape(one["name"]), escape(one["reason"]))
         say(table)
-    say(f"{written:,} spectra written to {out}")
+    say(escape(f"{written:,} spectra written to {out}"))

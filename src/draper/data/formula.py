@@ -21,12 +21,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-def column_from(formula: str, table: Mapping[str, NDArray[Any]]) -> tuple[str, NDArray[np.float64]]:
+def column_from(
+    formula: str, table: Mapping[str, NDArray[Any]], rows: int
+) -> tuple[str, NDArray[np.float64]]:
     """Evaluate ``"name = expression"`` over the columns of a table; returns the name and the new column.
 
     Examples
     --------
-    >>> column_from("a_li = li_fe + 1.05 + fe_h", {"li_fe": np.array([1.0]), "fe_h": np.array([-0.5])})
+    >>> column_from("a_li = li_fe + 1.05 + fe_h", {"li_fe": np.array([1.0]), "fe_h": np.array([-0.5])}, 1)
     ('a_li', array([1.55]))
     """
     name, equals, expression = (part.strip() for part in formula.partition("="))
@@ -38,18 +40,21 @@ def column_from(formula: str, table: Mapping[str, NDArray[Any]]) -> tuple[str, N
         )
     try:
         tree = ast.parse(expression, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise DraperError("the formula cannot be read", given=formula) from None
-    with np.errstate(all="ignore"):
-        values = np.asarray(_value(tree, table, formula), dtype=np.float64)
-    rows = len(next(iter(table.values()))) if table else 1
+        with np.errstate(all="ignore"):
+            values = np.asarray(_value(tree, table, formula), dtype=np.float64)
+    except (SyntaxError, RecursionError, MemoryError, OverflowError, ValueError) as error:
+        if isinstance(error, DraperError):
+            raise
+        raise DraperError(
+            "the formula cannot be read", given=formula if len(formula) < 200 else f"{formula[:200]}..."
+        ) from None
     return name, np.array(np.broadcast_to(values, (rows,)))
 
 
 def _value(node: ast.expr, table: Mapping[str, NDArray[Any]], formula: str) -> Any:
     match node:
-        case ast.Constant(value=int() | float() as value):
-            return float(value)
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            return np.float64(value)  # as with columns, 1/0 is infinite and (-1)**0.5 is NaN
         case ast.Name(id=name):
             by_case = {column.lower(): column for column in table}
             if name.lower() not in by_case:

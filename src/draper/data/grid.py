@@ -18,10 +18,16 @@ FloatArray = NDArray[np.float64]
 PIXEL_TOLERANCE = 1e-3
 """Two grids are the same when no pixel differs by more than this fraction of a pixel."""
 
+MOST_PIXELS = 1e8
+"""A grid of more pixels is a mistake in its step."""
+
 
 def frozen(values: ArrayLike) -> FloatArray:
     """Return a float64 copy that cannot be written to."""
-    array = np.array(values, dtype=np.float64)
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DraperError("a grid is made of numbers", given=str(error)) from None
     array.setflags(write=False)
     return array
 
@@ -82,23 +88,37 @@ class Grid:
         object.__setattr__(self, "wavelength", wavelength)
         if self.edges is not None:
             edges = frozen(self.edges)
-            if edges.shape != (len(wavelength), 2) or np.any(edges[:, 0] >= edges[:, 1]):
+            if edges.shape != (len(wavelength), 2) or not _enclose(edges, wavelength):
                 raise DraperError(
                     "bin edges are (lower, upper) for each pixel",
                     given=f"shape {edges.shape}",
-                    expected=f"({len(wavelength)}, 2) with lower < upper",
+                    expected=f"({len(wavelength)}, 2) with lower <= centre <= upper and lower < upper",
                 )
             object.__setattr__(self, "edges", edges)
         if self.resolving_power is not None:
             power = np.asarray(self.resolving_power, dtype=np.float64)
-            if power.shape not in ((), wavelength.shape) or not np.all(power > 0):
+            if power.shape not in ((), wavelength.shape) or not np.all((power > 0) & np.isfinite(power)):
                 raise DraperError(
                     "the resolving power is one positive number, or one for each pixel",
                     given=f"shape {power.shape}",
                     expected=f"() or {wavelength.shape}",
                 )
             object.__setattr__(self, "resolving_power", frozen(power) if power.ndim else float(power))
-        object.__setattr__(self, "windows", tuple((float(low), float(high)) for low, high in self.windows))
+        object.__setattr__(self, "windows", self._pieces())
+
+    def _pieces(self) -> tuple[tuple[float, float], ...]:
+        """Return the windows that hold pixels, after a look at whether they can be windows of this grid."""
+        windows = tuple((float(low), float(high)) for low, high in self.windows)
+        ends = np.array(windows).reshape(-1, 2)
+        apart = np.all(ends[:, 0] <= ends[:, 1]) and np.all(ends[1:, 0] > ends[:-1, 1])
+        if windows and not (np.isfinite(ends).all() and apart and self.inside(windows).all()):
+            raise DraperError(
+                "windows are ranges (low, high) that increase, do not overlap and hold all pixels",
+                given=windows,
+                expected=self.extent,
+                hint="cut makes them",
+            )
+        return tuple(window for window in windows if self.inside([window]).any())
 
     @classmethod
     def from_wavelength(
@@ -115,10 +135,10 @@ class Grid:
             raise DraperError("unknown medium", given=medium, expected=" or ".join(units.MEDIA))
 
         def settle(lengths: ArrayLike) -> FloatArray:
-            angstrom = units.to_angstrom(np.asarray(lengths, dtype=np.float64), unit)
+            angstrom = units.to_angstrom(frozen(lengths), unit)
             return units.air_to_vacuum(angstrom) if medium == "air" else angstrom
 
-        power = None if resolving_power is None else np.asarray(resolving_power, dtype=np.float64)
+        power = None if resolving_power is None else frozen(resolving_power)
         return cls(settle(values), resolving_power=power, edges=None if edges is None else settle(edges))
 
     @classmethod
@@ -133,7 +153,7 @@ class Grid:
         resolving_power: float | None = None,
     ) -> Self:
         """Build pixels of equal width from ``start`` to ``stop``, both included when the step fits."""
-        count = _count((stop - start) / step)
+        count = _count(stop - start, step)
         return cls.from_wavelength(
             start + step * np.arange(count), unit=unit, medium=medium, resolving_power=resolving_power
         )
@@ -150,7 +170,7 @@ class Grid:
         resolving_power: float | None = None,
     ) -> Self:
         """Build pixels equally spaced in log10(wavelength) by ``step`` dex, as SDSS and APOGEE use."""
-        count = _count(np.log10(stop / start) / step)
+        count = _count(np.log10(stop / start) if min(start, stop) > 0 else 0.0, step)
         return cls.from_wavelength(
             start * 10 ** (step * np.arange(count)), unit=unit, medium=medium, resolving_power=resolving_power
         )
@@ -194,10 +214,14 @@ class Grid:
 
     @property
     def step(self) -> FloatArray:
-        """Width of each pixel (p,) in Angstrom: that of its bin, else half the way to both neighbours."""
+        """Width of each pixel (p,) in Angstrom: that of its bin, else half the way to both neighbours.
+
+        Gaps between windows do not count; a pixel alone in its window has no width (NaN).
+        """
         if self.edges is not None:
             return self.edges[:, 1] - self.edges[:, 0]
-        return np.gradient(self.vacuum) if len(self) > 1 else np.full(1, np.nan)
+        pieces = [self.vacuum[piece] for piece in self.segments()]
+        return np.concatenate([np.gradient(one) if len(one) > 1 else [np.nan] for one in pieces])
 
     def __len__(self) -> int:
         return len(self.names) if self.wavelength is None else len(self.wavelength)
@@ -217,17 +241,23 @@ class Grid:
 
     def inside(self, windows: Iterable[tuple[float, float]]) -> NDArray[np.bool_]:
         """Return which pixels (p,) lie in any of the windows (low, high) [vacuum Angstrom]."""
-        held = [(self.vacuum >= low) & (self.vacuum <= high) for low, high in windows]
-        return np.asarray(np.any(held, axis=0))
+        held = np.zeros(len(self.vacuum), dtype=bool)
+        for low, high in windows:
+            held |= (self.vacuum >= low) & (self.vacuum <= high)
+        return held
 
     def cut(self, windows: Iterable[tuple[float, float]]) -> Grid:
         """Return the grid of the pixels in the windows, which it remembers as its contiguous pieces."""
-        windows = sorted(windows)
-        keep = self.inside(windows)
+        wanted = _merged(windows)
+        keep = self.inside(wanted)
         if not keep.any():
-            raise DraperError("no pixel lies in these windows", given=windows, expected=self.extent)
-        held = [(low, high) for low, high in windows if self.inside([(low, high)]).any()]
-        return replace(self[keep], windows=tuple(held))
+            raise DraperError("no pixel lies in these windows", given=wanted, expected=self.extent)
+        held = [
+            (max(low, first), min(high, last))
+            for first, last in self.windows or ((float(self.vacuum[0]), float(self.vacuum[-1])),)
+            for low, high in wanted
+        ]
+        return replace(self[keep], windows=tuple((low, high) for low, high in held if low <= high))
 
     def segments(self) -> list[slice]:
         """Return one slice of pixels for each window, or a single one for a grid without gaps."""
@@ -253,7 +283,10 @@ class Grid:
             return False
         if self.wavelength is None or len(self) == 1:
             return self.wavelength is None or bool(np.allclose(self.vacuum, other.vacuum, rtol=1e-7))
-        return bool(np.all(np.abs(self.vacuum - other.vacuum) <= PIXEL_TOLERANCE * self.step))
+        steps = np.diff(self.vacuum)
+        # The nearer neighbour tells the size of a pixel; the other one may lie beyond a gap.
+        nearest = np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf))
+        return bool(np.all(np.abs(self.vacuum - other.vacuum) <= PIXEL_TOLERANCE * nearest))
 
     def require(self, other: Grid, what: str, hint: str) -> None:
         """Raise an error that shows both sides unless ``other`` is the same grid."""
@@ -296,12 +329,36 @@ class Grid:
             return f"Grid({len(self)} coefficients, {self.extent})"
         power = self.resolving_power
         resolution = "" if power is None else f", R={np.median(power):.0f}"
-        pieces = f", {len(self.windows)} windows" if self.windows else ""
+        pieces = f", {len(self.windows)} windows" if len(self.windows) > 1 else ""
         return f"Grid({len(self)} px, {self.extent}{resolution}{pieces})"
 
 
-def _count(steps: float) -> int:
-    """Return how many pixels fit, forgiving the rounding of (stop - start) / step."""
-    if not steps > 0:
-        raise DraperError("the grid is empty", hint="stop must exceed start, and step must be positive")
+def _enclose(edges: FloatArray, centres: FloatArray) -> bool:
+    lower, upper = edges.T
+    held = (lower <= centres) & (centres <= upper) & (lower < upper)
+    return bool(np.isfinite(edges).all() and held.all())
+
+
+def _merged(windows: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the windows in order, those that touch or overlap as one."""
+    merged: list[tuple[float, float]] = []
+    for low, high in sorted(windows):
+        if not low <= high:
+            raise DraperError("a window is a range (low, high)", given=f"({low}, {high})")
+        if merged and low <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], high)
+        else:
+            merged.append((low, high))
+    return merged
+
+
+def _count(span: float, step: float) -> int:
+    """Return how many pixels fit, forgiving the rounding of span / step."""
+    steps = span / step if step > 0 else 0.0
+    if not 0 < steps < MOST_PIXELS:
+        raise DraperError(
+            "the grid is empty or endless",
+            given=f"{steps:g} steps",
+            hint="stop must exceed start, and step must be positive",
+        )
     return int(np.floor(steps + 1e-6)) + 1

@@ -24,8 +24,8 @@ from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 
 READERS = (
-    "native", "draper_npz", "draper_fits", "gaia_rvs", "gaia_xp", "lamost", "surveys", "iraf", "table_fits",
-    "npz", "netcdf", "gandalf", "taurex", "exogan", "turbospectrum", "text",
+    "native", "draper_npz", "draper_fits", "gaia_rvs", "gaia_xp", "lamost", "surveys", "apogee_grid", "iraf",
+    "table_fits", "npz", "netcdf", "gandalf", "taurex", "exogan", "turbospectrum", "text",
 )  # fmt: skip
 """Modules of :mod:`draper.data.readers`, the more particular before the more general."""
 
@@ -144,7 +144,11 @@ def stream(
             if len(batch):
                 yield batch if first is None else replace(batch, grid=first)
     if not kept:
-        raise DraperError("no spectrum was left", given=f"{len(sources)} files", hint="loosen --reject")
+        raise DraperError(
+            "no spectrum was left" if config.reject else "there are no spectra",
+            given=f"{len(sources)} files",
+            hint="reject fewer (--reject)" if config.reject else "name files that hold some",
+        )
 
 
 def expand(paths: Iterable[str | Path]) -> Iterator[Source]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
+from draper.data.arrays import as_column
 from draper.data.formula import column_from
 from draper.data.labels import canonical
-from draper.data.spectra import Spectra, as_column
+from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 
 Columns = dict[str, NDArray[Any]]
@@ -25,6 +27,7 @@ class LabelTables:
 
     def __init__(self, paths: Sequence[Path], key: str | None) -> None:
         self.paths, self.key = paths, key
+        self._rows: dict[Path, tuple[str, dict[str, int], set[str]]] = {}
 
     @cached_property
     def tables(self) -> list[tuple[Path, Columns]]:
@@ -33,17 +36,30 @@ class LabelTables:
 
     def join(self, spectra: Spectra) -> Spectra:
         """Return the spectra with the columns of every table; spectra that no table names are an error."""
-        names = [stem(str(name)) for name in spectra.ids]
+        names = [_name(name) for name in spectra.ids]
         added: Columns = {}
         for path, table in self.tables:
-            key = self._key(path, table, names)
-            rows = {stem(str(value)): row for row, value in enumerate(table[key])}
+            if path not in self._rows:  # found once: spectra may come one at a time
+                key = self._key(path, table, names)
+                held = [_name(value) for value in table[key]]
+                rows = {name: row for row, name in enumerate(held)}
+                repeated = {name for name, count in Counter(held).items() if count > 1}
+                self._rows[path] = key, rows, repeated
+            key, rows, repeated = self._rows[path]
             missing = [name for name in names if name not in rows]
             if missing:
                 raise DraperError(
                     f"{path.name} has no row for {len(missing)} of the spectra",
                     given=", ".join(missing[:5]),
                     hint=f"its column '{key}' was matched; name another with key= (--key)",
+                )
+            twice = [name for name in names if name in repeated]
+            if twice:
+                raise DraperError(
+                    f"{path.name} has several rows for {len(twice)} of the spectra",
+                    given=", ".join(twice[:5]),
+                    hint=f"its column '{key}' was matched; keep one row for each, or name another with "
+                    "key= (--key)",
                 )
             order = [rows[name] for name in names]
             added |= {name: column[order] for name, column in table.items() if name != key}
@@ -57,13 +73,14 @@ class LabelTables:
                 )
             return self.key
         wanted = set(names)
-        counts = {
-            name: len(wanted & {stem(str(value)) for value in column})
+        held = {
+            name: {_name(value) for value in column}
             for name, column in table.items()
             if column.dtype.kind in "Ui"
         }
-        best = max(counts, key=lambda name: counts[name], default=None)
-        if best is None or counts[best] == 0:
+        # One name may stand in a column of flags by chance; the key is the one with more different values.
+        best = max(held, key=lambda name: (len(wanted & held[name]), len(held[name])), default=None)
+        if best is None or not wanted & held[best]:
             raise DraperError(
                 f"no column of {path.name} names the spectra",
                 given=f"columns {', '.join(table)}",
@@ -86,6 +103,12 @@ def stem(name: str) -> str:
     return base if dot and suffix.isalnum() and not suffix.isdigit() else name
 
 
+def _name(value: Any) -> str:
+    """Return the stem by which rows are matched; tables drop the zeros before a number."""
+    name = stem(str(value))
+    return name.lstrip("0") or "0" if name.isdecimal() else name
+
+
 def read_table(path: str | Path) -> Columns:
     """Read a table of any format that astropy knows into plain columns; masked numbers become NaN."""
     from astropy.table import MaskedColumn, Table
@@ -93,7 +116,8 @@ def read_table(path: str | Path) -> Columns:
     path = Path(path)
     if not path.is_file():
         raise DraperError("no such table", given=path)
-    start = path.open("rb").read(512)
+    with path.open("rb") as handle:
+        start = handle.read(512)
     marks = {b"SIMPLE  =": "fits", b"<VOTABLE": "votable", b"%ECSV": "ascii.ecsv", b",": "ascii.csv"}
     guess = next((name for mark, name in marks.items() if mark in start), "ascii")
     try:
@@ -105,10 +129,7 @@ def read_table(path: str | Path) -> Columns:
         column = table[name]
         if column.ndim != 1:
             continue
-        if isinstance(column, MaskedColumn) and np.any(column.mask):
-            is_number = column.dtype.kind in "fiu"
-            column = column.astype(np.float64).filled(np.nan) if is_number else column.astype(str).filled("")
-        found[str(name)] = as_column(np.asarray(column))
+        found[str(name)] = as_column(column if isinstance(column, MaskedColumn) else np.asarray(column))
     return found
 
 
@@ -128,7 +149,7 @@ def derive(spectra: Spectra, config: ReadConfig) -> Spectra:
             raise DraperError("two columns get the same name", given=new, hint="rename one with --rename")
         table[new] = column
     for formula in config.formula:
-        name, values = column_from(formula, table)
+        name, values = column_from(formula, table, len(spectra))
         table[name] = values
     return replace(spectra, table=table) if table else spectra
 

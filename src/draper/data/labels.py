@@ -22,10 +22,9 @@ UNITS = {
 SYNONYMS = {
     "t_eff": "teff", "temperature_effective": "teff",
     "log_g": "logg", "loggs": "logg", "gravity": "logg",
-    "feh": "fe_h", "mh": "fe_h", "m_h": "fe_h", "met": "fe_h", "metallicity": "fe_h", "fe/h": "fe_h",
-    "m/h": "fe_h",
+    "feh": "fe_h", "mh": "fe_h", "m_h": "fe_h", "met": "fe_h", "metallicity": "fe_h",
     "afe": "alpha_fe", "alpha_m": "alpha_fe", "alpha": "alpha_fe", "a_fe": "alpha_fe", "alphafe": "alpha_fe",
-    "alpha/fe": "alpha_fe", "alpha_m_h": "alpha_fe", "am": "alpha_fe", "alpha/m": "alpha_fe",
+    "alpha_m_h": "alpha_fe", "am": "alpha_fe",
     "vturb": "vmic", "xi": "vmic", "micro": "vmic", "vmicro": "vmic",
     "vrot": "vsini", "vbroad": "vsini", "v_sini": "vsini",
     "vmacro": "vmac", "macro": "vmac",
@@ -42,10 +41,10 @@ def canonical(name: str) -> str:
     >>> canonical("M_H"), canonical("[Fe/H]"), canonical("Mg_Fe"), canonical("snr_i")
     ('fe_h', 'fe_h', 'mg_fe', 'snr_i')
     """
-    lowered = name.strip().strip("[]").lower()
+    lowered = name.strip().strip("[]").lower().replace("/", "_")
     if lowered.endswith("_err"):
         return f"{canonical(lowered.removesuffix('_err'))}_err"
-    return SYNONYMS.get(lowered, lowered.replace("/", "_"))
+    return SYNONYMS.get(lowered, lowered)
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,8 @@ class LabelSet(Sequence[Label]):
         low, high = self._stretch(self.low), self._stretch(self.high)
         values = low + self._shaped(scaled) * (high - low)
         is_log = [label.scale == "log10" for label in self._labels]
-        return np.where(is_log, 10.0**values, values) if any(is_log) else values
+        # Only the logarithms are raised: 10 to the power of a temperature would overflow.
+        return np.where(is_log, 10.0 ** np.where(is_log, values, 0.0), values)
 
     def inside(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Return for each row (..., l) whether every label that is given lies in its range."""
@@ -181,6 +181,9 @@ class LabelSet(Sequence[Label]):
         if isinstance(key, (list, tuple)):
             return LabelSet(self[item] for item in key)
         return self._labels[key]
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.names if isinstance(item, str) else item in self._labels
 
     def __len__(self) -> int:
         return len(self._labels)

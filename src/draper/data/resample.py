@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from draper.data.arrays import blocks
 from draper.data.grid import Grid
-from draper.data.spectra import Spectra
+from draper.data.spectra import Spectra, has_errors
 from draper.errors import DraperError
+
+Array = NDArray[Any]
+
+ROWS = 256
+"""Spectra that are interpolated together, so that a batch costs little memory."""
 
 
 def interpolation(source: Grid, target: Grid) -> csr_matrix:
@@ -26,7 +34,8 @@ def interpolation(source: Grid, target: Grid) -> csr_matrix:
     position = np.where(np.abs(position - np.rint(position)) < 1e-6, np.rint(position), position)
     covered = (position >= 0) & (position <= 1)
     for low, high in zip(source.segments()[:-1], source.segments()[1:], strict=True):
-        covered &= ~((y > x[low.stop - 1]) & (y < x[high.start]))
+        in_gap = (y > x[low.stop - 1]) & (y < x[high.start])
+        covered &= ~in_gap | (position == np.rint(position))
     rows = np.flatnonzero(covered)
     weights = np.concatenate([1 - position[rows], position[rows]])
     place = (np.tile(rows, 2), np.concatenate([left[rows], left[rows] + 1]))
@@ -47,8 +56,9 @@ def resample(spectra: Spectra, target: Grid) -> Spectra:
     >>> resample(spectra, Grid.linear(5000, 5002, 0.5, medium="vacuum")).flux
     array([[1.  , 0.75, 0.5 , 0.75, 1.  ]], dtype=float32)
     """
+    grid = replace(target, resolving_power=_power_on(spectra.grid, target))
     if spectra.grid.matches(target):
-        return replace(spectra, grid=target)
+        return replace(spectra, grid=grid)
     if not (spectra.grid.is_spectral and target.is_spectral):
         raise DraperError("coefficients cannot be resampled", given=repr(spectra.grid), expected=repr(target))
     if spectra.correlation is not None:
@@ -56,27 +66,26 @@ def resample(spectra: Spectra, target: Grid) -> Spectra:
     operator = interpolation(spectra.grid, target)
     if operator.nnz == 0:
         raise DraperError("the grids do not overlap", given=repr(spectra.grid), expected=repr(target))
-    good = spectra.ivar > 0
-    variance = np.divide(1.0, spectra.ivar, where=good, out=np.zeros(spectra.ivar.shape))
+    shape = (len(spectra), len(target))
+    flux, ivar = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
+    for rows in blocks(len(spectra), ROWS):
+        flux[rows], ivar[rows] = _interpolated(operator, spectra.flux[rows], spectra.ivar[rows])
+    if not has_errors(spectra):
+        ivar = (ivar > 0).astype(np.float32)
+    return replace(spectra, grid=grid, flux=flux, ivar=ivar, validated=False)
+
+
+def _interpolated(operator: csr_matrix, flux: Array, ivar: Array) -> tuple[Array, Array]:
+    """Return new flux and ivar (n, p_target)."""
+    good = ivar > 0
+    variance = np.divide(1.0, ivar, where=good, out=np.zeros(ivar.shape), dtype=np.float64)
     touches_bad = np.asarray((operator != 0).astype(np.float64) @ (~good).T.astype(np.float64)).T > 0
     covered = np.diff(operator.indptr) > 0
     new_variance = np.asarray(operator.multiply(operator) @ variance.T).T
-    flux = np.asarray(operator @ np.where(good, spectra.flux, 0.0).T).T
-    ivar = np.divide(1.0, new_variance, where=covered & ~touches_bad, out=np.zeros(flux.shape))
-    if not has_own_errors(spectra):
-        ivar = (ivar > 0).astype(np.float64)
-    return replace(
-        spectra,
-        grid=replace(target, resolving_power=_power_on(spectra.grid, target)),
-        flux=flux.astype(np.float32),
-        ivar=ivar.astype(np.float32),
-        validated=False,
+    new_flux = np.asarray(operator @ np.where(good, flux, 0.0).T).T
+    return new_flux, np.divide(
+        1.0, new_variance, where=covered & ~touches_bad, out=np.zeros(new_variance.shape)
     )
-
-
-def has_own_errors(spectra: Spectra) -> bool:
-    """Whether any weight differs from 0 and 1, that is, whether errors were given."""
-    return bool(((spectra.ivar != 0) & (spectra.ivar != 1)).any())
 
 
 def common_grid(grids: Sequence[Grid]) -> Grid:
@@ -101,6 +110,6 @@ def common_grid(grids: Sequence[Grid]) -> Grid:
     return replace(grids[coarsest], resolving_power=None)[inside[coarsest]]
 
 
-def _power_on(source: Grid, target: Grid) -> float | np.ndarray | None:
+def _power_on(source: Grid, target: Grid) -> float | Array | None:
     power = source.resolving_power
     return np.interp(target.vacuum, source.vacuum, power) if isinstance(power, np.ndarray) else power

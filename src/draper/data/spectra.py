@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from draper.data import labels as label_columns
+from draper.data.arrays import BLOCK, as_column, as_rows, blocks, joined, settled
+from draper.data.correlation import Correlation as Correlation
 from draper.data.grid import Grid
 from draper.errors import DraperError, did_you_mean
 
@@ -20,33 +22,6 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 QUANTITIES = ("flux", "normalised flux", "transit depth", "coefficients")
-
-BLOCK = 4096
-"""Rows that are looked at together, so that a mapped file is never in memory as a whole."""
-
-
-@dataclass(frozen=True, eq=False)
-class Correlation:
-    """Correlations between the pixels of a spectrum, shared by index or one for each object.
-
-    Attributes
-    ----------
-    templates : ndarray (k, p, p) float32
-        Correlation matrices.
-    index : ndarray (n,) int64
-        Which template each object has.
-    """
-
-    templates: NDArray[np.float32]
-    index: NDArray[np.int64]
-
-    def __getitem__(self, rows: Any) -> Correlation:
-        return Correlation(self.templates, self.index[rows])
-
-    def of(self, rows: Any) -> NDArray[np.float32]:
-        """Return the matrices (..., p, p) of some objects."""
-        matrices: NDArray[np.float32] = self.templates[self.index[rows]]
-        return matrices
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,21 +69,29 @@ class Spectra:
     def __post_init__(self) -> None:
         settle = object.__setattr__
         flux = as_rows(self.flux)
-        if self.ivar is None:
-            ivar = np.broadcast_to(np.float32(1), flux.shape)
-            if not self.validated and not all(np.isfinite(flux[rows]).all() for rows in blocks(len(flux))):
-                ivar = np.isfinite(flux).astype(np.float32)
-        else:
-            ivar = as_rows(self.ivar)
-        settle(self, "ivar", ivar)
+        settle(self, "ivar", self._default_ivar(flux) if self.ivar is None else as_rows(self.ivar, masked=0))
         settle(self, "flux", flux)
         settle(self, "table", MappingProxyType({name: as_column(v) for name, v in self.table.items()}))
         settle(self, "meta", MappingProxyType(dict(self.meta)))
+        self._check_shapes()
         if not self.validated:
-            self._validate()
+            self._check_pixels()
             settle(self, "validated", True)
 
-    def _validate(self) -> None:
+    def _default_ivar(self, flux: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a weight of 1, or of 0 where there is no value."""
+        if self.validated or all(np.isfinite(flux[rows]).all() for rows in blocks(len(flux))):
+            return np.broadcast_to(np.float32(1), flux.shape)
+        if np.any(np.isinf(flux) & np.isfinite(np.asarray(self.flux, dtype=np.float64))):
+            raise DraperError(
+                "the flux is too large for single precision",
+                given=f"{np.nanmax(np.abs(np.asarray(self.flux, dtype=np.float64))):g}",
+                hint="divide it by a power of ten, and name it in the unit",
+            )
+        return np.isfinite(flux).astype(np.float32)
+
+    def _check_shapes(self) -> None:
+        """Refuse parts that do not fit together; this costs nothing, so it is done always."""
         n, p = self.flux.shape
         if self.quantity not in QUANTITIES:
             raise DraperError(
@@ -143,29 +126,13 @@ class Spectra:
                 )  # fmt: skip
             lowered[name.lower()] = name
         if self.correlation is not None:
-            shape, index = self.correlation.templates.shape, self.correlation.index
-            if shape[1:] != (p, p) or index.shape != (n,) or (n and index.max() >= shape[0]):
-                raise DraperError(
-                    "the correlation does not fit the spectra",
-                    given=f"templates {shape}, index {index.shape}",
-                    expected=f"templates (k, {p}, {p}), index ({n},) below k",
-                )
-        repaired = None
-        for rows in blocks(n):
-            flux, ivar = self.flux[rows], self.ivar[rows]
-            if not (np.isfinite(ivar).all() and (ivar >= 0).all()):
-                raise _bad_pixel(
-                    "ivar must be finite and not negative", rows, ~(np.isfinite(ivar) & (ivar >= 0)), ivar
-                )
-            wild = ~np.isfinite(flux)
-            if (wild & (ivar > 0)).any():
-                raise _bad_pixel("flux is not finite where ivar is positive", rows, wild & (ivar > 0), flux)
-            if wild.any():
-                # A bad pixel has no value; 0 keeps NaN out of every product with its weight of 0.
-                repaired = np.array(self.flux) if repaired is None else repaired
-                repaired[rows][wild] = 0.0
-        if repaired is not None:
-            object.__setattr__(self, "flux", repaired)
+            self.correlation.require(n, p)
+
+    def _check_pixels(self) -> None:
+        """Look at every pixel: refuse what has no value, and settle bad pixels."""
+        if self.correlation is not None and not self.correlation.is_finite:
+            raise DraperError("a correlation is not finite", hint="give bad pixels a correlation of 0")
+        object.__setattr__(self, "flux", settled(self.flux, self.ivar))
 
     # ------------------------------------------------------------------ rows
 
@@ -175,6 +142,8 @@ class Spectra:
     def __getitem__(self, rows: Any) -> Spectra:
         """Return some rows: an integer, a slice, a boolean mask or indices. Slices share memory."""
         if isinstance(rows, (int, np.integer)):
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"there is no spectrum {rows} among {len(self)}")  # this ends iteration, too
             rows = slice(rows, rows + 1 or None)
         return replace(
             self,
@@ -193,8 +162,7 @@ class Spectra:
         """Return some pixels: a slice, a boolean mask, increasing indices."""
         correlation = self.correlation
         if correlation is not None:
-            index = np.arange(len(self.grid))[pixels]
-            correlation = replace(correlation, templates=correlation.templates[:, index[:, None], index])
+            correlation = correlation.pixels(np.arange(len(self.grid))[pixels])
         return replace(
             self,
             grid=self.grid[pixels],
@@ -223,8 +191,19 @@ class Spectra:
         for name, wanted in ranges.items():
             column = self.column(name)
             if isinstance(wanted, tuple):
-                low, high = wanted
-                keep = keep & (column >= low) & (column <= high)
+                kinds = {isinstance(end, str) for end in wanted}
+                if len(wanted) != 2 or kinds != {column.dtype.kind == "U"}:
+                    raise DraperError(
+                        f"'{name}' cannot be selected by this range",
+                        given=wanted,
+                        expected=f"(low, high), of {'text' if column.dtype.kind == 'U' else 'numbers'}",
+                    )
+                keep = keep & (column >= wanted[0]) & (column <= wanted[1])
+            elif np.ndim(wanted):
+                raise DraperError(
+                    f"'{name}' is selected by one value, or by a range as a tuple", given=wanted,
+                    hint="for several values give a mask: np.isin(spectra.table[name], values)",
+                )  # fmt: skip
             else:
                 keep = keep & (column == wanted)
         return self[keep]
@@ -244,13 +223,13 @@ class Spectra:
     def split_rows(self, *fractions: float, seed: int = 0, by: str = "id") -> tuple[NDArray[np.int64], ...]:
         """Return the row numbers of each part of :meth:`split`, and copy nothing."""
         fractions = fractions or (0.8,)
-        if min(fractions) <= 0 or sum(fractions) > 1:
+        if not all(fraction > 0 for fraction in fractions) or sum(fractions) > 1 + 1e-9:
             raise DraperError(
                 "fractions of a split are positive and sum to at most 1", given=", ".join(map(str, fractions))
             )
         objects, owner = (
-            np.unique(self.table[by], return_inverse=True)
-            if by in self.table
+            np.unique(self.column(by), return_inverse=True)
+            if by in self.table or by != "id"
             else (np.arange(len(self)), np.arange(len(self)))
         )
         place = np.random.default_rng(seed).permutation(len(objects))[owner]
@@ -264,42 +243,53 @@ class Spectra:
             raise DraperError("there is nothing to join", hint="give at least one set of spectra")
         first = parts[0]
         for number, part in enumerate(parts[1:], start=1):
-            first.grid.require(
-                part.grid,
-                f"set {number} is on another grid than set 0",
-                "resample first: draper convert --grid common, or draper.read(..., grid='common')",
-            )
-            for name in ("quantity", "unit"):
-                if getattr(part, name) != getattr(first, name):
-                    raise DraperError(
-                        f"set {number} has another {name} than set 0",
-                        given=repr(getattr(part, name)),
-                        expected=repr(getattr(first, name)),
-                    )
-            if (part.correlation is None) != (first.correlation is None):
-                raise DraperError(f"set {number} and set 0 do not both have correlations")
-            if set(part.table) != set(first.table) and not fill:
-                raise DraperError(
-                    f"set {number} has other columns than set 0",
-                    given=", ".join(part.table) or "no columns",
-                    expected=", ".join(first.table) or "no columns",
-                    hint="pass fill=True to fill what is missing with NaN",
-                )
+            first.require_alike(part, number, fill=fill)
         if len(parts) == 1:
             return first
         names = list(dict.fromkeys(name for part in parts for name in part.table))
+        correlations = [part.correlation for part in parts if part.correlation is not None]
         return replace(
             first,
             flux=np.concatenate([part.flux for part in parts]),
             ivar=np.concatenate([part.ivar for part in parts]),
-            table={name: _joined([(part.table.get(name), len(part)) for part in parts]) for name in names},
-            correlation=_joined_correlation(parts),
+            table={
+                name: joined(name, [(part.table.get(name), len(part)) for part in parts]) for name in names
+            },
+            correlation=Correlation.concat(correlations) if correlations else None,
         )
+
+    def require_alike(self, part: Spectra, number: int, *, fill: bool = False) -> None:
+        """Refuse a set, the one of this number, that cannot be joined to these spectra."""
+        self.grid.require(
+            part.grid,
+            f"set {number} is on another grid than set 0",
+            "resample first: draper convert --grid common, or draper.read(..., grid='common')",
+        )
+        for name in ("quantity", "unit"):
+            if getattr(part, name) != getattr(self, name):
+                raise DraperError(
+                    f"set {number} has another {name} than set 0",
+                    given=repr(getattr(part, name)),
+                    expected=repr(getattr(self, name)),
+                    hint="convert them into separate files",
+                )
+        if (part.correlation is None) != (self.correlation is None):
+            raise DraperError(
+                f"set {number} and set 0 do not both have correlations",
+                hint="convert them into separate files",
+            )
+        if set(part.table) != set(self.table) and not fill:
+            raise DraperError(
+                f"set {number} has other columns than set 0",
+                given=", ".join(part.table) or "no columns",
+                expected=", ".join(self.table) or "no columns",
+                hint="pass fill=True (--fill) to fill what is missing with NaN",
+            )
 
     def with_columns(self, **columns: ArrayLike | None) -> Spectra:
         """Return the same spectra with columns added or replaced; None drops one."""
         table: dict[str, Any] = {**self.table, **columns}
-        return replace(self, table={name: v for name, v in table.items() if v is not None}, validated=False)
+        return replace(self, table={name: v for name, v in table.items() if v is not None})
 
     # --------------------------------------------------------------- columns
 
@@ -349,23 +339,9 @@ class Spectra:
 
     def describe(self) -> dict[str, Any]:
         """Return what there is to know at a glance, as JSON values."""
-        bad = sum(int((self.ivar[rows] <= 0).sum()) for rows in blocks(len(self)))
-        power = self.grid.resolving_power
-        return {
-            "spectra": len(self),
-            "pixels": len(self.grid),
-            "quantity": self.quantity,
-            "unit": self.unit,
-            "axis": "wavelength" if self.grid.is_spectral else "coefficients",
-            "first": float(self.grid.vacuum[0]) if self.grid.is_spectral else self.grid.names[0],
-            "last": float(self.grid.vacuum[-1]) if self.grid.is_spectral else self.grid.names[-1],
-            "resolving_power": None if power is None else float(np.median(power)),
-            "bad_pixels": bad,
-            "median_snr": _or_none(np.nanmedian(self.snr)) if len(self) and has_errors(self) else None,
-            "correlation": self.correlation is not None,
-            "columns": {name: _describe_column(column) for name, column in self.table.items()},
-            "meta": dict(self.meta),
-        }
+        from draper.data.summary import describe
+
+        return describe(self)
 
     def __rich__(self) -> RichTable:
         from draper.data.summary import describe_table
@@ -419,98 +395,5 @@ class Subset:
 
 def has_errors(spectra: Spectra) -> bool:
     """Whether ivar carries errors, and not just the default weight of 1 and the mask."""
-    sample = spectra.ivar[:: max(1, len(spectra) // 64)]
-    return bool(((sample != 0) & (sample != 1)).any())
-
-
-def blocks(n: int, rows: int = BLOCK) -> Iterator[slice]:
-    """Iterate over slices that cover ``range(n)``."""
-    for start in range(0, n, rows):
-        yield slice(start, min(start + rows, n))
-
-
-def as_rows(values: ArrayLike) -> NDArray[np.float32]:
-    """Return a read-only float32 view of (n, p) values, without a copy where there is no need."""
-    try:
-        array = np.asanyarray(values)
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and validation names the pixel
-            rows = array if array.dtype == np.float32 else array.astype(np.float32)
-    except (TypeError, ValueError) as error:
-        raise DraperError("flux and ivar are rows of numbers", given=str(error)) from None
-    if rows.ndim != 2:
-        raise DraperError(
-            "flux and ivar have two axes", given=f"shape {rows.shape}", expected="(spectra, pixels)"
-        )
-    view = rows.view()
-    view.setflags(write=False)
-    return view
-
-
-def as_column(values: ArrayLike) -> NDArray[Any]:
-    """Return a read-only column of one of the four kinds: float64, int64, bool or str."""
-    array = np.asarray(values)
-    kinds = {
-        "f": np.float64,
-        "i": np.int64,
-        "u": np.int64,
-        "b": np.bool_,
-        "U": np.str_,
-        "S": np.str_,
-        "O": np.str_,
-    }
-    if array.dtype.kind not in kinds:
-        raise DraperError("a column holds numbers, truth values or text", given=f"{array.dtype}")
-    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
-        raise DraperError(
-            "a whole number exceeds 64 bits", given=array.max(), hint="keep such identifiers as text"
-        )
-    target = kinds[array.dtype.kind]
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8", "replace")
-    column = array if array.dtype == target else array.astype(target)
-    view = column.view()
-    view.setflags(write=False)
-    return view
-
-
-def _bad_pixel(what: str, rows: slice, where: NDArray[np.bool_], values: NDArray[np.float32]) -> DraperError:
-    row, pixel = (int(index[0]) for index in np.nonzero(where))
-    return DraperError(
-        what,
-        given=f"{values[row, pixel]} in spectrum {rows.start + row}, pixel {pixel}",
-        hint="mark bad pixels by ivar = 0",
-    )
-
-
-def _joined(parts: list[tuple[NDArray[Any] | None, int]]) -> NDArray[Any]:
-    present = next(column for column, _ in parts if column is not None)
-    missing: Any = "" if present.dtype.kind == "U" else np.nan
-    return np.concatenate([np.full(n, missing) if column is None else column for column, n in parts])
-
-
-def _joined_correlation(parts: Sequence[Spectra]) -> Correlation | None:
-    held = [part.correlation for part in parts if part.correlation is not None]
-    if not held:
-        return None
-    if all(one.templates is held[0].templates for one in held):
-        return Correlation(held[0].templates, np.concatenate([one.index for one in held]))
-    offsets = np.cumsum([0, *(len(one.templates) for one in held[:-1])])
-    return Correlation(
-        np.concatenate([one.templates for one in held]),
-        np.concatenate([one.index + offset for one, offset in zip(held, offsets, strict=True)]),
-    )
-
-
-def _or_none(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _describe_column(column: NDArray[Any]) -> dict[str, Any]:
-    if column.dtype.kind in "fi" and len(column):
-        finite = column[np.isfinite(column)]
-        span = {"low": float(finite.min()), "high": float(finite.max())} if len(finite) else {}
-        return {"kind": column.dtype.name, "missing": len(column) - len(finite), **span}
-    return {
-        "kind": "text" if column.dtype.kind == "U" else column.dtype.name,
-        "values": len(np.unique(column)),
-    }
+    held = (spectra.ivar[rows] for rows in blocks(len(spectra), 64))
+    return any(bool(((ivar != 0) & (ivar != 1)).any()) for ivar in held)

@@ -19,18 +19,27 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.data.arrays import BLOCK
+from draper.data.correlation import Correlation
 from draper.data.grid import Grid
-from draper.data.spectra import BLOCK, Correlation, Spectra
+from draper.data.spectra import Spectra
 from draper.errors import DraperError
 
 FORMAT = "draper-spectra"
 VERSION = 1
-ROWS = ("flux", "ivar", "correlation_index")
-"""Datasets with one entry for each spectrum."""
+DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
+"""What h5py raises on a damaged file."""
 
 
 class Writer:
     """Write spectra batch by batch in constant memory; the file appears when the block ends well.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fill
+        Whether columns that a batch lacks are filled with NaN (or ""), instead of being an error.
 
     Examples
     --------
@@ -44,9 +53,9 @@ class Writer:
     2
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.rows = 0
+    def __init__(self, path: str | Path, *, fill: bool = False) -> None:
+        self.path, self.fill = Path(path), fill
+        self.rows = self.sets = 0
         self._first: Spectra | None = None
         self._templates: NDArray[np.float32] | None = None
         self._template_count = 0
@@ -57,7 +66,12 @@ class Writer:
     def __enter__(self) -> Self:
         if not self.path.parent.is_dir():
             raise DraperError("the folder does not exist", given=self.path.parent, hint="create it first")
-        self._file = h5py.File(self._part, "w", libver="latest")
+        if self.path.is_dir():
+            raise DraperError("a folder has this name", given=self.path, hint="name a file")
+        try:
+            self._file = h5py.File(self._part, "w", libver="latest")
+        except OSError as error:
+            raise DraperError("the file cannot be written", given=f"{self.path}: {error}") from None
         return self
 
     def append(self, spectra: Spectra) -> None:
@@ -67,14 +81,21 @@ class Writer:
         if self._first is None:
             self._first = spectra[:0]
         else:
-            Spectra.concat([self._first, spectra[:0]])
+            self._first.require_alike(spectra, self.sets, fill=self.fill)
         self._spool("flux", spectra.flux)
         self._spool("ivar", spectra.ivar)
         if spectra.correlation is not None:
             self._append_correlation(spectra.correlation)
+        table = self._file.require_group("table")
         for name, column in spectra.table.items():
-            self._append_column(name, column)
+            _append_column(table, name, column, self.rows)
+        for name in table.attrs.get("order", []):
+            if name not in spectra.table:
+                dataset = table[_key(name)]
+                missing: Any = "" if dataset.attrs["text"] else np.nan
+                _append_column(table, name, np.full(len(spectra), missing), self.rows)
         self.rows += len(spectra)
+        self.sets += 1
 
     def _spool(self, name: str, values: NDArray[Any]) -> None:
         if name not in self._scratch:
@@ -91,32 +112,6 @@ class Writer:
             self._templates = correlation.templates
             self._template_count += len(correlation.templates)
 
-    def _append_column(self, name: str, column: NDArray[Any]) -> None:
-        assert self._file is not None
-        table = self._file.require_group("table")
-        is_text = column.dtype.kind == "U"
-        if name not in table:
-            dtype = h5py.string_dtype() if is_text else column.dtype
-            table.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(BLOCK,), dtype=dtype)
-            table[name].attrs["text"] = is_text
-            table.attrs["order"] = [*table.attrs.get("order", []), name]
-        dataset = table[name]
-        if is_text != bool(dataset.attrs["text"]):
-            raise DraperError(
-                f"column '{name}' holds text in one file and numbers in another",
-                hint="drop it, or rename it in one of them",
-            )
-        if column.dtype.kind == "f" and dataset.dtype.kind == "i":
-            # A whole-number column of one file may hold NaN or fractions in the next.
-            held = dataset[:]
-            del table[name]
-            dataset = table.create_dataset(
-                name, data=held.astype(np.float64), maxshape=(None,), chunks=(BLOCK,)
-            )
-            dataset.attrs["text"] = False
-        dataset.resize((self.rows + len(column),))
-        dataset[self.rows :] = column.astype(object) if is_text else column
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -124,13 +119,15 @@ class Writer:
             if kind is None:
                 self._finish()
         finally:
+            # Closing flushes; what a full disk refuses has been reported by then, and everything goes.
             if self._file is not None:
-                self._file.close()
+                with suppress(OSError, RuntimeError):
+                    self._file.close()
             for handle in self._scratch.values():
-                handle.close()
-                Path(handle.name).unlink()
-            with suppress(FileNotFoundError):
-                self._part.unlink()
+                with suppress(OSError):
+                    handle.close()
+                Path(handle.name).unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
 
     def _finish(self) -> None:
         file, first = self._file, self._first
@@ -166,11 +163,16 @@ class Writer:
         self._part.replace(self.path)
 
 
-def write(spectra: Spectra | Iterable[Spectra], path: str | Path) -> Path:
+def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool = False) -> Path:
     """Write spectra, or a stream of batches, to a native file."""
-    with Writer(path) as writer:
-        for batch in [spectra] if isinstance(spectra, Spectra) else spectra:
-            writer.append(batch)
+    try:
+        with Writer(path, fill=fill) as writer:
+            for batch in [spectra] if isinstance(spectra, Spectra) else spectra:
+                writer.append(batch)
+    except OSError as error:
+        raise DraperError(
+            "the file cannot be written", given=f"{path}: {error}", hint="is the disk full?"
+        ) from None
     return Path(path)
 
 
@@ -180,9 +182,11 @@ def read(path: str | Path) -> Spectra:
     try:
         with h5py.File(path, "r") as file:
             return _open(file, path)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except DAMAGED as error:
         if isinstance(error, DraperError):
             raise
+        if isinstance(error, FileNotFoundError):
+            raise DraperError("no such file", given=path, hint="check the name and the folder") from None
         raise DraperError(
             "the file is damaged or truncated", given=f"{path}: {error}", hint="copy or convert it again"
         ) from None
@@ -219,8 +223,8 @@ def _open(file: h5py.File, path: Path) -> Spectra:
         _mapped(file["flux"], path),
         _mapped(file["ivar"], path),
         table={
-            name: table[name].asstr()[:].astype(str) if table[name].attrs["text"] else table[name][:]
-            for name in order
+            name: column.asstr()[:].astype(str) if column.attrs["text"] else column[:]
+            for name, column in ((str(name), table[_key(name)]) for name in order)
         },
         quantity=str(file.attrs["quantity"]),
         unit=str(file.attrs["unit"]),
@@ -232,11 +236,56 @@ def _open(file: h5py.File, path: Path) -> Spectra:
 
 def _mapped(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
     offset = dataset.id.get_offset()
-    if offset is None:  # an empty dataset occupies no place in the file
-        return np.empty(dataset.shape, dtype=dataset.dtype)
+    if offset is None:  # it is empty, or another program has compressed it
+        return np.asarray(dataset[()])
     if offset + dataset.size * dataset.dtype.itemsize > path.stat().st_size:
         raise DraperError("the file is truncated", given=path, hint="copy or convert it again")
     return np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+
+
+def _key(name: str) -> str:
+    """Return what a column is called in the file, where a slash would make a group."""
+    plain = name.replace("%", "%25").replace("/", "%2F")
+    return {"": "%", ".": "%2E"}.get(plain, plain)
+
+
+def _append_column(table: h5py.Group, name: str, column: NDArray[Any], rows: int) -> None:
+    """Add values to a column, which is made (and holds missing values before them) where it is new."""
+    is_text = column.dtype.kind == "U"
+    if name not in table.attrs.get("order", []):
+        if is_text:
+            _make_column(table, name, is_text, shape=(rows,), dtype=h5py.string_dtype())
+        else:
+            before = np.full(rows, np.nan) if rows else np.empty(0, column.dtype)
+            _make_column(table, name, is_text, data=before)
+        table.attrs["order"] = [*table.attrs.get("order", []), name]
+    dataset = table[_key(name)]
+    if is_text != bool(dataset.attrs["text"]):
+        raise DraperError(
+            f"column '{name}' holds text in one set and numbers in another",
+            hint="drop it, or rename it in one of them",
+        )
+    if not is_text:
+        # A whole-number column of one file may hold NaN or fractions in the next.
+        wanted = np.result_type(dataset.dtype, column.dtype)
+        if wanted != dataset.dtype:
+            held = dataset[:]
+            del table[_key(name)]
+            dataset = _make_column(table, name, is_text, data=held.astype(wanted))
+        column = column.astype(wanted)
+    dataset.resize((rows + len(column),))
+    try:
+        dataset[rows:] = column.astype(object) if is_text else column
+    except (ValueError, UnicodeError) as error:
+        raise DraperError(
+            f"column '{name}' holds text that HDF5 cannot", given=error, hint="drop it"
+        ) from None
+
+
+def _make_column(table: h5py.Group, name: str, is_text: bool, **options: Any) -> h5py.Dataset:
+    dataset = table.create_dataset(_key(name), maxshape=(None,), chunks=(BLOCK,), **options)
+    dataset.attrs["text"] = is_text
+    return dataset
 
 
 def _write_grid(file: h5py.File, grid: Grid) -> None:

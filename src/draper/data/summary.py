@@ -1,15 +1,55 @@
-"""Spectra as a small table for the terminal and the notebook."""
+"""What there is to know about spectra at a glance: as JSON, on the terminal and in the notebook."""
 
 from __future__ import annotations
 
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from draper.data.arrays import blocks
 
 if TYPE_CHECKING:
     from draper.data.spectra import Spectra
+
+
+def describe(spectra: Spectra) -> dict[str, Any]:
+    """Return the facts as JSON values."""
+    from draper.data.spectra import has_errors
+
+    grid, power = spectra.grid, spectra.grid.resolving_power
+    bad = sum(int((spectra.ivar[rows] <= 0).sum()) for rows in blocks(len(spectra)))
+    axis = grid.names if grid.wavelength is None else grid.wavelength.tolist()
+    return {
+        "spectra": len(spectra),
+        "pixels": len(grid),
+        "quantity": spectra.quantity,
+        "unit": spectra.unit,
+        "axis": "wavelength" if grid.is_spectral else "coefficients",
+        "first": axis[0],
+        "last": axis[-1],
+        "resolving_power": None if power is None else float(np.median(power)),
+        "bad_pixels": bad,
+        "median_snr": float(np.nanmedian(spectra.snr)) if has_errors(spectra) else None,
+        "correlation": spectra.correlation is not None,
+        "columns": {name: _describe_column(column) for name, column in spectra.table.items()},
+        "meta": dict(spectra.meta),
+    }
+
+
+def _describe_column(column: NDArray[Any]) -> dict[str, Any]:
+    if column.dtype.kind in "fi" and len(column):
+        finite = column[np.isfinite(column)]
+        span = {"low": float(finite.min()), "high": float(finite.max())} if len(finite) else {}
+        return {"kind": column.dtype.name, "missing": len(column) - len(finite), **span}
+    return {
+        "kind": "text" if column.dtype.kind == "U" else column.dtype.name,
+        "values": len(np.unique(column)),
+    }
 
 
 def describe_table(spectra: Spectra) -> Table:
@@ -19,26 +59,28 @@ def describe_table(spectra: Spectra) -> Table:
     table.add_column("what")
     table.add_column("value")
     unit = f" [{facts['unit']}]" if facts["unit"] else ""
-    table.add_row("quantity", f"{facts['quantity']}{unit}".replace("[", r"\["))
-    table.add_row("grid", spectra.grid.extent)
+    table.add_row("quantity", escape(f"{facts['quantity']}{unit}"))
+    table.add_row("grid", escape(spectra.grid.extent))
     if facts["resolving_power"]:
         table.add_row("resolving power", f"{facts['resolving_power']:.0f}")
     total = max(1, facts["spectra"] * facts["pixels"])
     table.add_row("bad pixels", f"{facts['bad_pixels']:,} ({100 * facts['bad_pixels'] / total:.2f} %)")
-    table.add_row("median S/N", f"{facts['median_snr']:.1f}" if facts["median_snr"] else "no errors given")
+    snr = facts["median_snr"]
+    table.add_row("median S/N", "no errors given" if snr is None else f"{snr:.1f}")
     if facts["correlation"]:
         table.add_row("correlation", "between pixels")
     for name, column in facts["columns"].items():
+        title = escape(f"column {name}")
         if "low" in column:
             missing = f", {column['missing']} missing" if column["missing"] else ""
-            table.add_row(f"column {name}", f"{column['low']:.6g} ... {column['high']:.6g}{missing}")
+            table.add_row(title, f"{column['low']:.6g} ... {column['high']:.6g}{missing}")
         elif "values" in column:
-            table.add_row(f"column {name}", f"{column['kind']}, {column['values']} different")
+            table.add_row(title, f"{column['kind']}, {column['values']} different")
         else:
-            table.add_row(f"column {name}", f"{column['kind']}, all {column['missing']} missing")
+            table.add_row(title, f"{column['kind']}, all {column['missing']} missing")
     for name, value in facts["meta"].items():
-        text = str(value).replace("[", r"\[")
-        table.add_row(f"meta {name}", text if len(text) <= 100 else f"{text[:97]}...")
+        text = str(value)
+        table.add_row(escape(f"meta {name}"), escape(text if len(text) <= 100 else f"{text[:97]}..."))
     return table
 
 

@@ -15,8 +15,9 @@ SYNONYMS = {
     "å": "angstrom", "ångström": "angstrom",
     "nanometer": "nm", "nanometers": "nm", "nanometre": "nm", "nanometres": "nm",
     "micron": "um", "microns": "um", "micrometer": "um", "micrometers": "um", "micrometre": "um",
+    "micrometres": "um",
     "µm": "um", "μm": "um",
-    "meter": "m", "metre": "m", "meters": "m",
+    "meter": "m", "metre": "m", "meters": "m", "metres": "m",
 }  # fmt: skip
 
 MEDIA = ("vacuum", "air")
@@ -80,6 +81,9 @@ def vacuum_to_air(vacuum: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def air_to_vacuum(air: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert air wavelengths [Angstrom] to vacuum; the exact inverse of :func:`vacuum_to_air`.
+
+    The convention leaves a step of 0.65 A where air starts: there, one number stands for two wavelengths,
+    and the one below 2000 A is taken.
 
     Examples
     --------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,12 +16,12 @@ from torch import Tensor
 from draper.config import ModelConfig
 from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
-from draper.data.io import read
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
+from draper.models.material import Data, as_spectra, divide, fingerprint, free_memory
 from draper.nn.module import Batch, Module
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.registry import config_class
@@ -35,13 +33,8 @@ from draper.train.trainer import Trainer
 
 VERBS = ("encode", "generate", "predict", "evaluate")
 
-HELD_OUT = 0.1
-"""Fraction of the objects that are held out when nothing else is said."""
-
 INFERENCE_ROWS = 256
 """Rows evaluated together: beyond it the outputs leave the processor's cache."""
-
-Data = Spectra | str | Path
 
 
 class Model(ABC):
@@ -126,14 +119,14 @@ class Model(ABC):
         """
         train = train or TrainConfig()
         folder = None if out is None else Path(out)
-        spectra = _as_spectra(data)
+        spectra = as_spectra(data)
         if len(spectra) == 0:
             raise DraperError("there are no spectra to learn from", given=repr(spectra))
-        learnt, held_out = _divide(spectra, valid, train.seed)
-        fingerprint = _fingerprint(learnt)
+        learnt, held_out = divide(spectra, valid, train.seed)
+        mark = fingerprint(learnt)
         device = pick_device(train.device)
         world = World.join(device)
-        if folder is not None and self._is_done(folder, resume, fingerprint):
+        if folder is not None and self._is_done(folder, resume, mark):
             return self
         world.wait()  # no process may look into the folder after the first has written to it
         if self.module is None:
@@ -145,7 +138,7 @@ class Model(ABC):
         self.check(held_out.spectra)
         self.training = {
             "source": str(spectra.meta.get("source", "memory")),
-            "fingerprint": fingerprint,
+            "fingerprint": mark,
             "spectra": len(learnt),
             "held_out": len(held_out),
             "config": train.to_json(),
@@ -207,7 +200,7 @@ class Model(ABC):
             rmtree(folder / artifact.CHECKPOINT, ignore_errors=True)
         world.wait()
 
-    def _is_done(self, folder: Path, resume: bool, fingerprint: str) -> bool:
+    def _is_done(self, folder: Path, resume: bool, mark: str) -> bool:
         """Look at what a folder holds already; with ``resume``, take it over."""
         if not resume:
             if (folder / artifact.DESCRIPTION).exists():
@@ -227,10 +220,10 @@ class Model(ABC):
                 expected=held.config,
                 hint="resume with the same options, or train into another folder",
             )
-        if description["training"]["fingerprint"] != fingerprint:
+        if description["training"]["fingerprint"] != mark:
             raise DraperError(
                 "the run was started with other data",
-                given=f"fingerprint {fingerprint}",
+                given=f"fingerprint {mark}",
                 expected=f"fingerprint {description['training']['fingerprint']}",
                 hint="resume with the same files and the same held-out part",
             )
@@ -242,7 +235,7 @@ class Model(ABC):
     def _feed(self, subset: Subset, train: TrainConfig, device: torch.device, world: World) -> ArrayFeed:
         arrays = self.arrays(subset.spectra)
         needed = sum(array.nbytes for array in arrays.values()) * len(subset) / len(subset.spectra)
-        resident = train.data == "resident" or (train.data == "auto" and needed < _free_memory(device) / 2)
+        resident = train.data == "resident" or (train.data == "auto" and needed < free_memory(device) / 2)
         return ArrayFeed(
             arrays,
             subset.rows,
@@ -373,42 +366,3 @@ def load(path: str | Path) -> Model:
     ``draper.load("model/").predict(spectra)``
     """
     return artifact.read(path)
-
-
-def _as_spectra(data: Data) -> Spectra:
-    return data if isinstance(data, Spectra) else read(data)
-
-
-def _divide(spectra: Spectra, valid: Data | float | None, seed: int) -> tuple[Subset, Subset]:
-    if isinstance(valid, (Spectra, str, Path)):
-        return Subset.whole(spectra), Subset.whole(_as_spectra(valid))
-    fraction = HELD_OUT if valid is None else valid
-    if not 0 <= fraction < 1:
-        raise DraperError("the held-out fraction is below 1", given=fraction, expected="0 <= fraction < 1")
-    if fraction == 0:
-        return Subset.whole(spectra), Subset.whole(spectra[:0])
-    learnt, held_out = (Subset(spectra, rows) for rows in spectra.split_rows(1 - fraction, seed=seed))
-    if len(learnt) == 0:
-        raise DraperError(
-            "too few objects to hold some out",
-            given=f"{len(spectra)} spectra",
-            hint="pass valid=0, or more spectra",
-        )
-    return learnt, held_out
-
-
-def _fingerprint(subset: Subset) -> str:
-    """Return a short hash of the grid, the number of spectra and a sample of them."""
-    digest = hashlib.sha256(f"{subset.grid.fingerprint} {len(subset)}".encode())
-    sample = subset.spectra[subset.rows[np.linspace(0, len(subset) - 1, min(64, len(subset))).astype(int)]]
-    for values in (sample.flux, sample.ivar):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    for name, column in sample.table.items():
-        digest.update(f"{name} {column.tolist()}".encode())
-    return digest.hexdigest()[:16]
-
-
-def _free_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -153,10 +153,11 @@ class ArrayFeed(Feed):
         return {name: torch.from_numpy(self._read(array, rows)) for name, array in self._arrays.items()}
 
     def _read(self, array: NDArray[Any], rows: NDArray[np.int64] | slice) -> NDArray[Any]:
-        if self.subset is None and isinstance(rows, slice):
-            return np.array(array[rows])
+        index = rows if self.subset is None else self.subset[rows]
+        if isinstance(index, slice):
+            return np.array(array[index])
         # take copies once; a second copy would cost more than the reading.
-        return np.asarray(np.take(array, rows if self.subset is None else self.subset[rows], axis=0))
+        return np.asarray(np.take(array, index, axis=0))
 
     def _draw(self, key: int, rows: int, share: slice) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed_of(self.seed, NOISE, key))

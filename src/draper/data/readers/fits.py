@@ -19,7 +19,8 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deviations from the standard are usual and harmless here
-            with fits.open(path, memmap=False, ignore_missing_simple=False) as hdus:
+            # Opened here, because astropy leaves its own handle open when a file is damaged.
+            with path.open("rb") as file, fits.open(file, memmap=False, ignore_missing_simple=False) as hdus:
                 yield hdus
     except DraperError:
         raise

@@ -1,5 +1,134 @@
-"""Placeholder until its reader lands."""
+"""LAMOST spectra: the images of DR1 to DR7, and the tables of later releases.
 
-from draper.data.readers.source import Format
+A pixel is bad where its and-mask says that every exposure was.
+"""
 
-FORMATS: tuple[Format, ...] = ()
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.configs.read import ReadConfig
+from draper.data.readers import declared
+from draper.data.readers.fits import opened
+from draper.data.readers.pixels import axis, spectra
+from draper.data.readers.source import Format, Source, settle_medium
+from draper.data.spectra import Spectra
+
+FACTS = {
+    "obsid": ("OBSID",),
+    "designation": ("DESIG",),
+    "ra": ("RA",),
+    "dec": ("DEC",),
+    "z": ("Z",),
+    "z_err": ("Z_ERR",),
+    **{f"snr_{band}": (f"SNR{band.upper()}", f"SN_{band.upper()}") for band in "ugriz"},
+    "class": ("CLASS",),
+    "subclass": ("SUBCLASS",),
+    "lmjd": ("LMJD",),
+    "planid": ("PLANID",),
+    "spid": ("SPID",),
+    "fiberid": ("FIBERID",),
+}
+
+ROWS = {
+    5: ("flux", "inverse", "wavelength", "andmask", "ormask"),
+    3: ("flux", "inverse", "wavelength"),
+}
+"""What the rows of an image hold where the header does not say it."""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def recognises(source: Source) -> bool:
+    """Whether the file comes from LAMOST and holds an image of rows or a table of arrays."""
+    header = next(iter(source.headers), {})
+    if not any("LAMOST" in declared.text(header, key).upper() for key in ("TELESCOP", "ORIGIN")):
+        return False
+    return _is_image(header) or any(_is_table(hdu) for hdu in source.headers[1:])
+
+
+def _is_image(header: declared.Header) -> bool:
+    return header.get("NAXIS") == 2 and header.get("NAXIS2") in ROWS
+
+
+def _is_table(header: declared.Header) -> bool:
+    names = {str(value).strip().upper() for key, value in header.items() if key.startswith("TTYPE")}
+    return {"FLUX", "IVAR"} <= names and bool({"WAVELENGTH", "LOGLAM"} & names)
+
+
+def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
+    """Yield the coadded spectrum; the two arms of a medium-resolution one are two windows of a grid."""
+    with opened(source.path) as hdus:
+        header = dict(hdus[0].header)
+        if _is_image(header):
+            arms = [_image(header, np.asarray(hdus[0].data, dtype=np.float64))]
+        else:
+            tables = [hdu for hdu in hdus[1:] if _is_table(hdu.header)]
+            coadded = [hdu for hdu in tables if hdu.name.startswith("COADD")] or tables[:1]
+            arms = [_table(hdu.data) for hdu in coadded]
+    if not arms:
+        raise source.error("the file holds no spectrum", hint="leave out format=")
+    medium = settle_medium(source, config, declared.medium(header))
+    arms = [{name: values[_known(arm)] for name, values in arm.items()} for arm in arms]
+    joined = {name: np.concatenate([arm[name] for arm in arms]) for name in arms[0]}
+    settled = axis(source, joined.pop("wavelength"), "angstrom", medium)
+    if len(arms) > 1:
+        ends = [axis(source, arm["wavelength"], "angstrom", medium).grid.vacuum[[0, -1]] for arm in arms]
+        windows = tuple(sorted((low, high) for low, high in ends))
+        settled = replace(settled, grid=replace(settled.grid, windows=windows))
+    yield spectra(
+        source,
+        settled,
+        **joined,
+        table={"id": np.array([source.name]), **_facts(header)},
+        meta=declared.provenance(header),
+    )
+
+
+def _known(arm: Arrays) -> NDArray[np.bool_]:
+    return np.isfinite(arm["wavelength"]) & (arm["wavelength"] > 0)
+
+
+def _facts(header: declared.Header) -> Arrays:
+    found = declared.facts(header, FACTS)
+    if "designation" in found:
+        found["designation"] = np.char.replace(found["designation"].astype(str), "LAMOST ", "")
+    return found
+
+
+def _image(header: declared.Header, rows: NDArray[np.float64]) -> Arrays:
+    told = tuple(declared.text(header, "EXTEN0").lower().split())
+    names = told if len(told) == len(rows) else ROWS[len(rows)]
+    found = dict(zip(names, rows, strict=True))
+    start, step = declared.number(header, "COEFF0", "CRVAL1"), declared.number(header, "COEFF1", "CD1_1")
+    if start is not None and step is not None:
+        with np.errstate(over="ignore"):  # the grid refuses what is not finite
+            # Exact, whereas the row of wavelengths is rounded to single precision.
+            found["wavelength"] = 10 ** (start + step * np.arange(rows.shape[1]))
+    bad = found.get("andmask", np.zeros(rows.shape[1]))
+    return {"wavelength": found["wavelength"], "flux": found["flux"], "ivar": found["inverse"], "bad": bad}
+
+
+def _table(data: Any) -> Arrays:
+    names = {name.upper(): name for name in data.names}
+
+    def column(name: str) -> NDArray[np.float64]:
+        return np.asarray(data[names[name]], dtype=np.float64).ravel()
+
+    with np.errstate(over="ignore"):
+        wavelength = column("WAVELENGTH") if "WAVELENGTH" in names else 10 ** column("LOGLAM")
+    masks = (column(name) for name in ("ANDMASK", "PIXMASK") if name in names)
+    return {
+        "wavelength": wavelength,
+        "flux": column("FLUX"),
+        "ivar": column("IVAR"),
+        "bad": next(masks, np.zeros(len(wavelength))),
+    }
+
+
+FORMATS = (Format("lamost", "LAMOST spectra of all releases (FITS)", recognises, read),)

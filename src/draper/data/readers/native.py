@@ -19,7 +19,7 @@ def recognises(source: Source) -> bool:
     try:
         with h5py.File(source.path, "r") as file:
             return store.is_native(file)
-    except (OSError, RuntimeError):
+    except store.DAMAGED:
         return False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,14 +22,14 @@ Kind = Literal["folder", "fits", "hdf5", "zip", "npy", "xml", "text", "binary", 
 
 
 class Source:
-    """A path with what its first bytes tell.
+    r"""A path with what its first bytes tell.
 
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder, "spectrum.dat")
-    ...     _ = path.write_text("# wave flux\\n5000 1.0\\n")
+    ...     _ = path.write_text("# wave flux\\n5000 1.0\n")
     ...     Source(path).kind
     'text'
     """
@@ -65,7 +66,7 @@ class Source:
         try:
             with gzip.open(self.path, "rb") as handle:
                 return handle.read(HEAD)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DraperError("the file is damaged or truncated", given=f"{self.path}: {error}") from None
 
     @cached_property
@@ -77,8 +78,11 @@ class Source:
         if not head.strip():
             return "empty"
         signatures: tuple[tuple[bytes, Kind], ...] = (
-            (b"SIMPLE  =", "fits"), (b"\x89HDF\r\n\x1a\n", "hdf5"), (b"PK\x03\x04", "zip"), (b"\x93NUMPY", "npy"),
-        )  # fmt: skip
+            (b"SIMPLE  =", "fits"),
+            (b"\x89HDF\r\n\x1a\n", "hdf5"),
+            (b"PK\x03\x04", "zip"),
+            (b"\x93NUMPY", "npy"),
+        )
         for signature, kind in signatures:
             if head.startswith(signature):
                 return kind
@@ -94,12 +98,11 @@ class Source:
         return lines[:-1] if len(self.head) >= HEAD else lines
 
     def text(self) -> str:
-        """The whole text of the file."""
+        """Return the whole text of the file."""
         try:
-            opened = gzip.open(self.path, "rb") if self.is_gzipped else self.path.open("rb")
-            with opened as handle:
-                return handle.read().decode("utf-8", "replace")
-        except (OSError, EOFError) as error:
+            content = self.path.read_bytes()
+            return (gzip.decompress(content) if self.is_gzipped else content).decode("utf-8", "replace")
+        except (OSError, EOFError, zlib.error) as error:
             raise DraperError("the file is damaged or truncated", given=f"{self.path}: {error}") from None
 
     @cached_property
@@ -108,7 +111,7 @@ class Source:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return tuple(name.removesuffix(".npy") for name in archive.namelist())
-        except (OSError, zipfile.BadZipFile):
+        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
             return ()
 
     @cached_property

@@ -1,5 +1,187 @@
-"""Placeholder until its reader lands."""
+"""FITS tables of any origin: a row for each pixel, or arrays in the cells of a row for each spectrum."""
 
-from draper.data.readers.source import Format
+from __future__ import annotations
 
-FORMATS: tuple[Format, ...] = ()
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.configs.read import ReadConfig
+from draper.data.readers import declared
+from draper.data.readers.columns import Role, assign, describe, length_unit
+from draper.data.readers.declared import Header
+from draper.data.readers.fits import opened
+from draper.data.readers.pixels import axis, spectra
+from draper.data.readers.rows import numbered, together
+from draper.data.readers.source import Format, Source, settle_medium, settle_unit
+from draper.data.spectra import Spectra
+
+FloatArray = NDArray[np.float64]
+
+ALIASES = {
+    "qual": "quality",
+    "and_mask": "mask",
+    "andmask": "mask",
+    "awav": "wave_air",
+    "error_flux": "flux_error",
+}
+"""Names of FITS tables in the words of :mod:`draper.data.readers.columns`."""
+
+LOGARITHM = re.compile(r"^(?:log|log10)_?(wave|wavelength|lambda|lam)$")
+
+
+def _plain_name(name: str) -> str:
+    """Return the name of a column without the word for its logarithm."""
+    lowered = name.strip().lower()
+    match = LOGARITHM.match(lowered)
+    return match[1] if match else ALIASES.get(lowered, lowered)
+
+
+def _is_logarithm(name: str) -> bool:
+    return LOGARITHM.match(name.strip().lower()) is not None
+
+
+def _names(header: Header) -> list[str]:
+    count = header.get("TFIELDS")
+    return [declared.text(header, f"TTYPE{k + 1}") for k in range(count if isinstance(count, int) else 0)]
+
+
+def _place(headers: Sequence[Header], config: ReadConfig | None = None) -> int | None:
+    """Return which HDU holds the spectrum: the first with columns of wavelengths and fluxes."""
+    for place, header in enumerate(headers):
+        if header.get("XTENSION") not in ("BINTABLE", "TABLE"):
+            continue
+        if config is not None and config.wavelength_column is not None and config.flux_column is not None:
+            return place
+        if {"wavelength", "flux"} <= {describe(_plain_name(name)).role for name in _names(header)}:
+            return place
+        if config is not None and (config.wavelength_column or config.flux_column) and _names(header):
+            return place
+    return None
+
+
+def recognises(source: Source) -> bool:
+    """Whether a table of the file has columns known as wavelength and flux."""
+    return _place(source.headers) is not None
+
+
+def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
+    """Yield the spectra of the table, together where they share a grid, else one by one."""
+    place = _place(source.headers, config)
+    if place is None:
+        raise source.error(
+            "no table of the file has columns known as wavelength and flux",
+            hint="name them with wavelength_column= and flux_column= (--wavelength-column, --flux-column)",
+        )
+    header = {**source.headers[0], **source.headers[place]}
+    roles = _roles(source, config, _names(header))
+    with opened(source.path) as hdus:
+        data = hdus[place].data
+        columns = {role: _array(data.field(position)) for role, position in roles.items()}
+        scalars = _scalars(data, set(roles.values()))
+    if columns["flux"].ndim == 1:  # a row for each pixel
+        columns, scalars = {role: values[None] for role, values in columns.items()}, {}
+    if len({values.shape for values in columns.values()}) > 1:
+        raise source.error(
+            "the columns of the spectrum differ in length",
+            given=", ".join(f"{role} {values.shape}" for role, values in columns.items()),
+            hint="name columns of one length with wavelength_column=, flux_column= and error_column=",
+        )
+    yield from _spectra(source, config, header, roles, columns, scalars)
+
+
+def _roles(source: Source, config: ReadConfig, names: list[str]) -> dict[Role, int]:
+    """Return which column has which role; the names that the user gives may differ in case."""
+    told = {}
+    for option in ("wavelength_column", "flux_column", "error_column"):
+        wanted = getattr(config, option)
+        places = [str(k) for k, name in enumerate(names) if wanted and name.lower() == wanted.lower()]
+        told[option] = places[0] if places else wanted
+    roles = assign(source, [_plain_name(name) for name in names], config.replace(**told))
+    for role in ("wavelength", "flux"):
+        if role not in roles:
+            raise source.error(
+                f"no column is known to hold the {role}", given=", ".join(names),
+                hint=f"name it: {role}_column= (--{role}-column)",
+            )  # fmt: skip
+    return {role: at for role, at in roles.items() if role in ("wavelength", "flux", "error", "ivar", "bad")}
+
+
+def _array(values: Any) -> FloatArray:
+    """Return a column as numbers (rows,) or (rows, longest), padded with NaN."""
+    if values.dtype.kind != "O":
+        return np.asarray(values, dtype=np.float64)
+    rows = np.full((len(values), max((len(cell) for cell in values), default=0)), np.nan)
+    for row, cell in zip(rows, values, strict=True):
+        row[: len(cell)] = cell
+    return rows
+
+
+def _scalars(data: Any, taken: set[int]) -> dict[str, NDArray[Any]]:
+    """Return the other columns with one number or word for each row."""
+    found: dict[str, NDArray[Any]] = {}
+    for position, name in enumerate(data.names):
+        values = np.asarray(data.field(position))
+        if position not in taken and values.ndim == 1 and values.dtype.kind in "fiubSU":
+            values = np.char.strip(values.astype(str)) if values.dtype.kind in "SU" else values
+            found.setdefault(name.lower(), values)
+    return found
+
+
+def _unit(header: Header, name: str, position: int) -> str | None:
+    told = declared.length_unit(declared.text(header, f"TUNIT{position + 1}"))
+    by_name = length_unit(describe(_plain_name(name)))
+    return told or by_name or ("angstrom" if name.strip().lower() == "loglam" else None)  # SDSS's name
+
+
+def _medium(header: Header, name: str, position: int) -> str | None:
+    """Return the medium: by the name, by the UCD (ESO), by the header, by SDSS's name loglam."""
+    content = declared.text(header, f"TUCD{position + 1}").lower().replace(" ", "")
+    is_eso = declared.text(header, "ORIGIN").upper().startswith("ESO")
+    by_content = (
+        "air" if "em.wl;obs.atmos" in content else "vacuum" if content == "em.wl" and is_eso else None
+    )
+    by_name = describe(_plain_name(name)).medium or None
+    convention = "vacuum" if name.strip().lower() == "loglam" else None
+    return by_name or by_content or declared.medium(header) or convention
+
+
+def _spectra(
+    source: Source,
+    config: ReadConfig,
+    header: Header,
+    roles: dict[Role, int],
+    columns: dict[Role, FloatArray],
+    scalars: dict[str, NDArray[Any]],
+) -> Iterator[Spectra]:
+    names = _names(header)
+    at = roles["wavelength"]
+    unit = settle_unit(source, config, _unit(header, names[at], at))
+    medium = settle_medium(source, config, _medium(header, names[at], at))
+    factor, flux_unit = declared.flux_unit(declared.text(header, f"TUNIT{roles['flux'] + 1}"))
+    scales = {"flux": factor, "error": factor, "ivar": 1 / factor**2, "bad": 1.0}
+    with np.errstate(over="ignore"):  # the grid refuses what is not finite
+        wavelength = 10 ** columns["wavelength"] if _is_logarithm(names[at]) else columns["wavelength"]
+    n = len(wavelength)
+    table = {"id": numbered(source, n), **declared.facts(header, rows=n), **scalars}
+    named = describe(_plain_name(names[roles["flux"]])).quantity
+    for rows in together(wavelength):
+        known = wavelength[rows[0]] > 0
+        yield spectra(
+            source,
+            axis(
+                source, wavelength[rows[0], known], unit, medium,
+                resolving_power=declared.number(header, "SPEC_RES"),
+            ),
+            **{str(role): columns[role][rows][:, known] * scales[role] for role in columns if role in scales},
+            table={name: values[rows] for name, values in table.items()},
+            quantity=config.quantity or named or declared.quantity(header),
+            unit=flux_unit,
+            meta=declared.provenance(header),
+        )  # fmt: skip
+
+
+FORMATS = (Format("table-fits", "FITS tables with columns of wavelength and flux", recognises, read),)

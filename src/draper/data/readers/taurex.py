@@ -1,5 +1,145 @@
-"""Placeholder until its reader lands."""
+"""TauREx: observations as text (um, depth, error, bin width) and spectra in its HDF5 output."""
 
-from draper.data.readers.source import Format
+from __future__ import annotations
 
-FORMATS: tuple[Format, ...] = ()
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from draper.configs.read import ReadConfig
+from draper.data.readers import parfile, pixels, text
+from draper.data.readers.source import Format, Source
+from draper.data.spectra import Spectra
+from draper.data.store import DAMAGED
+
+GROUPS = ("Output/Spectra", "Output/Spectrum", "Spectra", "Spectrum")
+"""Where versions of TauREx put the spectra."""
+
+KINDS = ("instrument", "native", "binned")
+"""Spectra that the output may hold; the first that is there is read unless flux_column names another."""
+
+OBSERVATION = "TauREx text has 2 to 4 columns: wavelength [um], transit depth, error, bin width [um]"
+
+
+def is_observation(source: Source) -> bool:
+    """Whether a file is columns of numbers as TauREx and ExoGAN read them."""
+    if source.kind != "text":
+        return False
+    found = text.parse(source.lines[:200])
+    return found.names is None and 3 <= found.width <= 4
+
+
+def recognises_text(source: Source) -> bool:
+    """Whether the numbers lie beside a TauREx 3 parameter file; without one, name the format."""
+    return is_observation(source) and any(
+        place.startswith("chemistry/") for place in parfile.beside(source.path)
+    )
+
+
+def observation(source: Source, config: ReadConfig) -> Spectra:
+    """Return the one spectrum of a text file, with the planet of the parameter file beside it."""
+    found = text.parse(source.text().splitlines())
+    if not 2 <= found.width <= 4:
+        raise source.error(
+            f"the file has {found.width} columns", expected=OBSERVATION, hint="drop the others"
+        )
+    columns = text.numbers(source, found, range(found.width)).T
+    wavelength, width = columns[0], columns[3] if found.width == 4 else None
+    with np.errstate(all="ignore"):
+        edges = None if width is None else np.stack([wavelength - width / 2, wavelength + width / 2], axis=1)
+    return pixels.spectra(
+        source,
+        pixels.axis(source, wavelength, config.unit or "um", config.medium or "vacuum", edges),
+        columns[1],
+        error=columns[2] if found.width > 2 else None,
+        table=parfile.truths(parfile.beside(source.path)),
+        quantity=config.quantity or "transit depth",
+    )
+
+
+def read_text(source: Source, config: ReadConfig) -> Iterator[Spectra]:
+    """Yield the one spectrum of an observation."""
+    yield observation(source, config)
+
+
+def _spectra_group(file: h5py.File) -> h5py.Group | None:
+    for place in GROUPS:
+        group = file.get(place)
+        if isinstance(group, h5py.Group) and "native_spectrum" in group:
+            return group
+    return None
+
+
+def recognises_output(source: Source) -> bool:
+    """Whether an HDF5 file holds the spectra that TauREx writes."""
+    if source.kind != "hdf5":
+        return False
+    try:
+        with h5py.File(source.path, "r") as file:
+            return _spectra_group(file) is not None
+    except DAMAGED:
+        return False
+
+
+def read_output(source: Source, config: ReadConfig) -> Iterator[Spectra]:
+    """Yield the spectrum of an output file: as the instrument saw it, else on the native grid.
+
+    ``flux_column="binned_spectrum"`` reads another one.
+    """
+    try:
+        with h5py.File(source.path, "r") as file:
+            group = _spectra_group(file)
+            arrays = {} if group is None else {name: group[name][()] for name in group if "tau" not in name}
+    except DAMAGED as error:
+        raise source.error("the file is damaged or truncated", given=error, hint="copy it again") from None
+    offered = [kind for kind in KINDS if f"{kind}_spectrum" in arrays]
+    kind = (config.flux_column or next(iter(offered), "native")).removesuffix("_spectrum")
+    if kind not in offered:
+        raise source.error(
+            f"the file holds no '{kind}_spectrum'",
+            given=", ".join(arrays) or "no spectra",
+            hint="flux_column= names one of those that end in _spectrum",
+        )
+    yield _from_output(source, config, arrays, kind)
+
+
+def _from_output(source: Source, config: ReadConfig, arrays: dict[str, Any], kind: str) -> Spectra:
+    try:
+        flux, noise, width, grid = (
+            np.asarray(arrays[name], dtype=np.float64).reshape(-1) if name in arrays else None
+            for name in (f"{kind}_spectrum", f"{kind}_noise", f"{kind}_wnwidth", f"{kind}_wngrid")
+        )
+        if grid is None:
+            grid = 1e4 / np.asarray(arrays[f"{kind}_wlgrid"], dtype=np.float64).reshape(-1)
+    except (KeyError, TypeError, ValueError):
+        raise source.error(
+            f"the file holds no wavenumbers for its {kind} spectrum", given=", ".join(arrays),
+            hint="write the output again with TauREx",
+        ) from None  # fmt: skip
+    assert flux is not None
+    if any(other is not None and other.shape != grid.shape for other in (flux, noise, width)):
+        raise source.error(
+            "spectrum and wavenumbers differ in length", given=f"{flux.size} and {grid.size}",
+            hint="write the output again with TauREx",
+        )  # fmt: skip
+    with np.errstate(all="ignore"):
+        edges = (
+            None if width is None else np.stack([1e8 / (grid + width / 2), 1e8 / (grid - width / 2)], axis=1)
+        )
+        wavelength = 1e8 / grid
+    return pixels.spectra(
+        source,
+        pixels.axis(source, wavelength, "angstrom", "vacuum", edges),
+        flux,
+        error=noise,
+        quantity=config.quantity or "transit depth",
+        meta={"spectrum": f"{kind}_spectrum"},
+    )
+
+
+FORMATS = (
+    Format("taurex", "TauREx observation text: um, depth, error[, bin width]", recognises_text, read_text),
+    Format("taurex-output", "TauREx 3 output (HDF5)", recognises_output, read_output),
+)

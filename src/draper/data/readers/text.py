@@ -1,5 +1,258 @@
-"""Placeholder until its reader lands."""
+"""Columns of text: wavelength, flux and error, with or without names, and what the comments tell."""
 
-from draper.data.readers.source import Format
+from __future__ import annotations
 
-FORMATS: tuple[Format, ...] = ()
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.configs.read import ReadConfig
+from draper.data.labels import UNITS, canonical
+from draper.data.readers import pixels
+from draper.data.readers.columns import RATIOS, Role, assign, describe, length_unit
+from draper.data.readers.source import Format, Source, settle_medium, settle_unit
+from draper.data.spectra import Spectra
+
+FloatArray = NDArray[np.float64]
+
+PLAIN = ("wavelength", "flux", "error")
+"""What two or three columns without names are."""
+
+FACTS = {*UNITS, "snr", "ra", "dec"}
+"""Numbers in comments that become columns of the table, beside abundances."""
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\b")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text file, taken apart: comment lines, column names (if any), rows and what separates their cells."""
+
+    comments: list[str]
+    names: list[str] | None
+    rows: list[str]
+    separator: str | None
+
+    @property
+    def width(self) -> int:
+        """How many columns there are."""
+        return len(_cells(self.rows[0], self.separator)) if self.rows else 0
+
+
+def parse(lines: Sequence[str]) -> Text:
+    """Take the lines of a file apart."""
+    comments, rows = [], []
+    for line in lines:
+        stripped = line.strip("\ufeff \t\r\n")
+        if stripped.startswith("#"):
+            comments.append(stripped.lstrip("# \t"))
+        elif stripped:
+            rows.append(stripped)
+    if not rows:
+        return Text(comments, None, [], None)
+    sample = rows[min(1, len(rows) - 1)].split("#", 1)[0]
+    separator = next((mark for mark in ";," if mark in sample), None)
+    if separator == ";":
+        rows = [row.replace(",", ".") for row in rows]
+    if _all_numbers(_cells(rows[0], separator)):
+        return Text(comments, _named_in(comments, len(_cells(rows[0], separator))), rows, separator)
+    return Text(comments, _names(rows[0], separator), rows[1:], separator)
+
+
+def _cells(row: str, separator: str | None) -> list[str]:
+    return [cell.strip("\"' \t") for cell in row.split("#", 1)[0].split(separator)]
+
+
+def _names(header: str, separator: str | None) -> list[str]:
+    separator = separator or next((mark for mark in "\t,;" if mark in header), None)
+    if separator is None:
+        header = re.sub(r"\s+([\[(])", r"\1", header)  # a unit belongs to the name before it
+    return [cell.strip().strip("\"'") for cell in header.split(separator)]
+
+
+def _named_in(comments: list[str], width: int) -> list[str] | None:
+    """Return names from a comment that lists them, or from comments of the form ``Column 0: NAME``."""
+    numbered = [re.match(r"column\s+(\d+)\s*[:=]\s*(.+)", comment, re.IGNORECASE) for comment in comments]
+    listed = {int(match[1]): match[2].strip() for match in numbered if match}
+    if sorted(listed) == list(range(width)):
+        return [listed[position] for position in range(width)]
+    for comment in reversed(comments):
+        names = _names(comment, None)
+        roles = {describe(name).role for name in names}
+        if len(names) == width and roles & {"wavelength", "low"}:
+            return names
+    return None
+
+
+def _all_numbers(cells: Sequence[str]) -> bool:
+    try:
+        [float(cell) for cell in cells]
+    except ValueError:
+        return False
+    return True
+
+
+def numbers(source: Source, text: Text, positions: Sequence[int]) -> FloatArray:
+    """Return some columns (rows, len(positions)); empty cells are NaN."""
+    if not text.rows:
+        raise source.error("the file holds no numbers", hint="a spectrum has a row for each pixel")
+    try:
+        return np.loadtxt(text.rows, delimiter=text.separator, usecols=positions, ndmin=2, comments="#")
+    except (ValueError, OverflowError, IndexError):
+        return _slow_numbers(source, text, positions)
+
+
+def _slow_numbers(source: Source, text: Text, positions: Sequence[int]) -> FloatArray:
+    """Parse row by row, to allow empty cells and to say which one is wrong."""
+    values = np.empty((len(text.rows), len(positions)))
+    for number, row in enumerate(text.rows):
+        cells = _cells(row, text.separator)
+        for place, position in enumerate(positions):
+            try:
+                cell = cells[position]
+                values[number, place] = float(cell) if cell else np.nan
+            except (ValueError, IndexError):
+                raise source.error(
+                    f"row {number + 1} has no number in column {position}",
+                    given=row[:80],
+                    hint="name the right columns with wavelength_column=, flux_column= and error_column=",
+                ) from None
+    return values
+
+
+def facts(comments: Sequence[str]) -> tuple[dict[str, FloatArray], dict[str, str]]:
+    """Return the labels that comments such as ``Teff: 5777 K`` tell, and the rest of ``KEY: VALUE``.
+
+    Examples
+    --------
+    >>> facts(["Teff: 5777 K", "Author: A. Nother"])
+    ({'teff': array([5777.])}, {'Author': 'A. Nother'})
+    """
+    table: dict[str, FloatArray] = {}
+    rest: dict[str, str] = {}
+    for comment in comments:
+        match = re.match(r"([\w\[\]/. -]{1,40}?)\s*[:=]\s*(\S.*)", comment)
+        if not match:
+            continue
+        name, number = canonical(match[1]), NUMBER.match(match[2])
+        if number and (name in FACTS or re.fullmatch(r"[a-z]{1,5}_(fe|h)", name)):
+            table[name] = np.array([float(number[0])])
+        else:
+            rest[match[1]] = match[2].strip()
+    return table, rest
+
+
+def recognises(source: Source) -> bool:
+    """Whether the rows are numbers in two or more columns, or the column names tell a spectrum."""
+    if source.kind != "text":
+        return False
+    text = parse(source.lines[:200])
+    if not text.rows or text.width < 2:
+        return False
+    if _all_numbers([cell or "0" for cell in _cells(text.rows[0], text.separator)]):
+        return True
+    return {"wavelength", "flux"} <= {describe(name).role for name in text.names or ()}
+
+
+def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
+    """Yield the one spectrum of a text file."""
+    text = parse(source.text().splitlines())
+    names = text.names or _plain_names(source, text, config)
+    roles = assign(source, names, config)
+    missing = [role for role in ("wavelength", "flux") if role not in roles]
+    if "low" in roles and "high" in roles:
+        missing = [role for role in missing if role != "wavelength"]
+    if missing:
+        raise source.error(
+            f"no column is known to hold the {missing[0]}",
+            given=f"columns {', '.join(names)}",
+            hint=f"name it: {missing[0]}_column= (--{missing[0]}-column), by name or number from 0",
+        )
+    if len(set(roles.values())) < len(roles):
+        raise source.error(
+            "one column has two roles",
+            given=", ".join(f"{role}: {names[at]}" for role, at in roles.items()),
+            hint="name other columns with wavelength_column=, flux_column= and error_column=",
+        )
+    values = numbers(source, text, list(roles.values()))
+    columns = dict(zip(roles, values.T, strict=True))
+    if text.names is None and config.error_column is None:
+        _check_error(source, columns)
+    yield _spectrum(source, config, text, names, roles, columns)
+
+
+def _plain_names(source: Source, text: Text, config: ReadConfig) -> list[str]:
+    if config.wavelength_column is not None and config.flux_column is not None:
+        return [f"column {position}" for position in range(text.width)]
+    if text.width not in (2, 3):
+        raise source.error(
+            f"the file has {text.width} columns without names",
+            expected="2 or 3: wavelength, flux, error",
+            hint="name them by number from 0: wavelength_column=0, flux_column=1, error_column=2; "
+            "format='taurex' reads wavelength, depth, error, bin width",
+        )
+    return list(PLAIN[: text.width])
+
+
+def _check_error(source: Source, columns: dict[Role, FloatArray]) -> None:
+    """Refuse a third column that cannot be an error: it is far larger than the flux everywhere."""
+    if "error" not in columns:
+        return
+    larger = np.abs(columns["error"]) > 10 * np.abs(columns["flux"])
+    if larger[np.isfinite(columns["flux"])].all():
+        raise source.error(
+            "the third column, far larger than the second, is no 1-sigma error",
+            given=f"{columns['error'][0]:.6g} beside {columns['flux'][0]:.6g}",
+            hint="format='turbospectrum' (--format turbospectrum) reads wavelength, normalised and absolute "
+            "flux; else name the error with error_column=",
+        )
+
+
+def _spectrum(
+    source: Source,
+    config: ReadConfig,
+    text: Text,
+    names: Sequence[str],
+    roles: dict[Role, int],
+    columns: dict[Role, FloatArray],
+) -> Spectra:
+    axis_column = describe(names[roles.get("wavelength", roles.get("low", 0))])
+    flux_column = describe(names[roles["flux"]])
+    in_ppm = flux_column.unit == "ppm"
+    quantity = config.quantity or flux_column.quantity or ("transit depth" if in_ppm else "flux")
+    flux, error = columns["flux"], columns.get("error")
+    with np.errstate(all="ignore"):
+        if flux_column.name in RATIOS:
+            flux, error = flux**2, None if error is None else 2 * np.abs(flux) * error
+        if in_ppm:
+            flux, error = flux * 1e-6, None if error is None else error * 1e-6
+    edges = _edges(columns, quantity)
+    axis = pixels.axis(
+        source,
+        columns["wavelength"] if "wavelength" in columns else (columns["low"] + columns["high"]) / 2,
+        settle_unit(source, config, length_unit(axis_column)),
+        settle_medium(source, config, axis_column.medium or None),
+        edges,
+    )
+    table, rest = facts(text.comments)
+    meta: dict[str, Any] = {"comments": rest} if rest else {}
+    return pixels.spectra(
+        source, axis, flux, error=error, ivar=columns.get("ivar"), bad=columns.get("bad"),
+        table=table, quantity=quantity, meta=meta,
+    )  # fmt: skip
+
+
+def _edges(columns: dict[Role, FloatArray], quantity: str) -> FloatArray | None:
+    if "low" in columns and "high" in columns:
+        return np.stack([columns["low"], columns["high"]], axis=1)
+    if "half width" in columns and "wavelength" in columns and quantity == "transit depth":
+        width = columns["half width"]
+        return np.stack([columns["wavelength"] - width, columns["wavelength"] + width], axis=1)
+    return None
+
+
+FORMATS = (Format("text", "columns of text or CSV: wavelength, flux, error", recognises, read),)

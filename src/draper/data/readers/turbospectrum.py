@@ -1,5 +1,55 @@
-"""Placeholder until its reader lands."""
+"""Spectra of Turbospectrum and TSFitPy: air wavelength [Angstrom], normalised and absolute flux."""
 
-from draper.data.readers.source import Format
+from __future__ import annotations
 
-FORMATS: tuple[Format, ...] = ()
+from collections.abc import Iterator
+
+from draper.configs.read import ReadConfig
+from draper.data.readers import pixels, text
+from draper.data.readers.source import Format, Source
+from draper.data.spectra import Spectra
+
+ABSOLUTE = "erg / (s cm2 Angstrom)"
+
+
+def recognises(source: Source) -> bool:
+    """Whether the comments name the code.
+
+    Three columns of numbers alone cannot tell an air from a vacuum wavelength, so files without such a
+    comment need ``format="turbospectrum"``.
+    """
+    if source.kind != "text":
+        return False
+    found = text.parse(source.lines[:200])
+    words = " ".join(found.comments).lower()
+    return found.width == 3 and ("turbospectrum" in words or "tsfitpy" in words)
+
+
+def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
+    """Yield the one spectrum of a file: its normalised flux, or with ``quantity="flux"`` the absolute one."""
+    found = text.parse(source.text().splitlines())
+    if found.width != 3:
+        raise source.error(
+            f"the file has {found.width} columns",
+            expected="3: air wavelength [Angstrom], normalised flux, absolute flux",
+            hint="read it without format='turbospectrum', or convert it to three columns",
+        )
+    absolute = config.quantity == "flux"
+    wavelength, flux = text.numbers(source, found, [0, 2 if absolute else 1]).T
+    table, comments = text.facts(found.comments)
+    yield pixels.spectra(
+        source,
+        pixels.axis(source, wavelength, config.unit or "angstrom", config.medium or "air"),
+        flux,
+        table=table,
+        quantity=config.quantity or "normalised flux",
+        unit=ABSOLUTE if absolute else "",
+        meta={"comments": comments} if comments else {},
+    )
+
+
+FORMATS = (
+    Format(
+        "turbospectrum", "Turbospectrum and TSFitPy .spec text (name it: it says little)", recognises, read
+    ),
+)

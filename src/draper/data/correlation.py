@@ -1,0 +1,76 @@
+"""Correlations between the pixels of spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.data.arrays import blocks, read_only
+from draper.errors import DraperError
+
+TEMPLATES = 256
+"""Matrices that are looked at together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Correlation:
+    """Correlations between the pixels of a spectrum, shared by index or one for each object.
+
+    Attributes
+    ----------
+    templates : ndarray (k, p, p) float32
+        Correlation matrices.
+    index : ndarray (n,) int64
+        Which template each object has.
+    """
+
+    templates: NDArray[np.float32]
+    index: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "templates", read_only(self.templates, np.float32))
+        object.__setattr__(self, "index", read_only(self.index, np.int64))
+
+    def __getitem__(self, rows: Any) -> Correlation:
+        return Correlation(self.templates, self.index[rows])
+
+    def of(self, rows: Any) -> NDArray[np.float32]:
+        """Return the matrices (..., p, p) of some objects."""
+        matrices: NDArray[np.float32] = self.templates[self.index[rows]]
+        return matrices
+
+    def pixels(self, index: NDArray[Any]) -> Correlation:
+        """Return the correlations between some pixels."""
+        return Correlation(self.templates[:, index[:, None], index], self.index)
+
+    def require(self, n: int, p: int) -> None:
+        """Refuse what does not fit n spectra of p pixels."""
+        shape, index = self.templates.shape, self.index
+        fits = shape[1:] == (p, p) and index.shape == (n,)
+        if not fits or (n and not (index.min() >= 0 and index.max() < shape[0])):
+            raise DraperError(
+                "the correlation does not fit the spectra",
+                given=f"templates {shape}, index {index.shape}",
+                expected=f"templates (k, {p}, {p}), index ({n},) from 0 to below k",
+            )
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number is one."""
+        some = blocks(len(self.templates), TEMPLATES)
+        return all(bool(np.isfinite(self.templates[block]).all()) for block in some)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Correlation]) -> Correlation:
+        """Return the correlations of sets that are joined; templates that they share are kept once."""
+        if all(one.templates is parts[0].templates for one in parts):
+            return cls(parts[0].templates, np.concatenate([one.index for one in parts]))
+        offsets = np.cumsum([0, *(len(one.templates) for one in parts[:-1])])
+        return cls(
+            np.concatenate([one.templates for one in parts]),
+            np.concatenate([one.index + offset for one, offset in zip(parts, offsets, strict=True)]),
+        )

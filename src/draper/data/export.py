@@ -1,0 +1,121 @@
+"""Writing spectra: the suffix chooses the format, and a file appears under its name only when it is whole."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from draper.data import store
+from draper.data.readers import draper_fits, draper_npz
+from draper.data.spectra import Spectra, has_errors
+from draper.errors import DraperError, did_you_mean
+
+
+def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool = False) -> Path:
+    """Write spectra to a file, in the format that its suffix names.
+
+    Parameters
+    ----------
+    spectra
+        The spectra, or batches of them; only the native file is written without holding all of them.
+    path
+        ``.h5`` or ``.hdf5`` (native: mapped when read), ``.npz``, ``.fits``, or for one spectrum
+        ``.csv`` and ``.ecsv``.
+    fill
+        Whether columns that a batch lacks are filled with NaN (or ""), instead of being an error.
+
+    Returns
+    -------
+    Path
+        The path.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from draper.data.grid import Grid
+    >>> spectra = Spectra(Grid.linear(5000, 5003, 1, medium="vacuum"), np.ones((2, 4)))
+    >>> with TemporaryDirectory() as folder:
+    ...     write(spectra, f"{folder}/two.fits").name
+    'two.fits'
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in NATIVE:
+        return store.write(spectra, path, fill=fill)
+    if suffix not in WRITERS:
+        raise DraperError(
+            "no format is known by this suffix",
+            given=path.name,
+            expected=", ".join([*NATIVE, *WRITERS]),
+            hint=did_you_mean(suffix, [*NATIVE, *WRITERS]),
+        )
+    if not path.parent.is_dir():
+        raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
+    joined = spectra if isinstance(spectra, Spectra) else Spectra.concat(list(spectra), fill=fill)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part{suffix}")
+    try:
+        WRITERS[suffix](joined, part)
+        part.replace(path)
+    except OSError as error:
+        raise DraperError("the file cannot be written", given=f"{path}: {error}") from None
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+    return path
+
+
+def _write_npz(spectra: Spectra, path: Path) -> None:
+    with path.open("wb") as handle:
+        np.savez(handle, **draper_npz.arrays_of(spectra))  # type: ignore[arg-type]
+
+
+def _write_fits(spectra: Spectra, path: Path) -> None:
+    draper_fits.hdus_of(spectra).writeto(path)
+
+
+def _columns(spectra: Spectra, path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of one spectrum; bad pixels are NaN, in the error or else in the flux."""
+    if len(spectra) != 1 or not spectra.grid.is_spectral:
+        raise DraperError(
+            f"a {path.suffix} file holds one spectrum",
+            given=repr(spectra),
+            hint="choose one with square brackets, spectra[0], or write .fits, .npz or .h5",
+        )
+    flux, ivar = spectra.flux[0].astype(np.float64), spectra.ivar[0].astype(np.float64)
+    good = ivar > 0
+    columns = {
+        "wavelength_vacuum_angstrom": spectra.grid.vacuum,
+        spectra.quantity.replace(" ", "_"): np.where(good, flux, np.nan),
+    }
+    if has_errors(spectra):
+        columns["error"] = np.divide(1.0, np.sqrt(ivar), where=good, out=np.full(len(flux), np.nan))
+    return columns
+
+
+def _write_csv(spectra: Spectra, path: Path) -> None:
+    columns = _columns(spectra, path)
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(columns)
+        rows.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+
+
+def _write_ecsv(spectra: Spectra, path: Path) -> None:
+    from astropy.table import Table
+
+    table = Table(_columns(spectra, path))
+    table["wavelength_vacuum_angstrom"].unit = "Angstrom"
+    row = {name: column[0].item() for name, column in spectra.table.items()}
+    table.meta.update(quantity=spectra.quantity, unit=spectra.unit, medium="vacuum", table=row)
+    table.write(path, format="ascii.ecsv")
+
+
+NATIVE = (".h5", ".hdf5")
+WRITERS: dict[str, Callable[[Spectra, Path], None]] = {
+    ".npz": _write_npz, ".fits": _write_fits, ".csv": _write_csv, ".ecsv": _write_ecsv,
+}  # fmt: skip

@@ -1,0 +1,136 @@
+"""Many spectra on one grid as arrays: passed on in batches, with their labels as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.configs.read import ReadConfig
+from draper.data.arrays import blocks
+from draper.data.readers import pixels, text
+from draper.data.readers.arrays import Archive, read_npy
+from draper.data.readers.columns import Column, describe, length_unit
+from draper.data.readers.source import Source, settle_medium, settle_unit
+from draper.data.spectra import Spectra
+
+Array = NDArray[Any]
+
+PER_PIXEL = ("error", "ivar", "bad")
+
+
+def label_columns(source: Source, values: Array, names: Sequence[str], count: int) -> dict[str, Array]:
+    """Return labels (n, l), or (l, n), as columns; those without names are ``param_0``, ``param_1``, ..."""
+    values = np.asarray(values)
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim == 2 and values.shape[0] != count:
+        values = values.T
+    if values.ndim != 2 or values.shape[0] != count:
+        raise source.error(
+            "the labels do not have one row for each spectrum",
+            given=f"labels {values.shape}", expected=f"({count}, l)",
+            hint="write the labels of the same spectra",
+        )  # fmt: skip
+    names = [str(name) for name in names] or [f"param_{k}" for k in range(values.shape[1])]
+    if len(names) != values.shape[1]:
+        raise source.error(
+            f"there are {values.shape[1]} label columns and {len(names)} names",
+            given=", ".join(names),
+            hint="name all of them, in order: columns= (--columns)",
+        )
+    return dict(zip(names, values.T, strict=True))
+
+
+def axis_from(source: Source, config: ReadConfig, name: str, values: Array) -> pixels.Axis:
+    """Return the axis of wavelengths (p,), whose name may tell unit and medium."""
+    values = np.asarray(values)
+    if values.ndim == 2 and len(values) and (values == values[0]).all():
+        values = values[0]
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise source.error(
+            f"'{name}' is not one row of wavelengths", given=f"{values.dtype} {values.shape}",
+            expected="(p,)",
+            hint="spectra with wavelengths of their own: write one file for each",
+        )  # fmt: skip
+    column = describe(name)
+    return pixels.axis(
+        source,
+        values,
+        settle_unit(source, config, length_unit(column)),
+        settle_medium(source, config, column.medium or None),
+    )
+
+
+def wavelengths_elsewhere(source: Source, config: ReadConfig) -> tuple[str, Array]:
+    """Return name and values of the wavelengths in the file that ``wavelengths=`` names."""
+    if config.wavelengths is None:
+        raise source.error(
+            "the file holds no wavelengths",
+            hint="name a file that does: wavelengths=FILE (--wavelengths FILE), npz, npy or text",
+        )
+    other = Source(config.wavelengths)
+    if other.kind == "npy":
+        return other.name, read_npy(other.path)
+    if other.kind == "zip":
+        archive = Archive(other.path)
+        named = [name for name in archive if describe(name).role == "wavelength"]
+        chosen = named or (list(archive) if len(archive) == 1 else [])
+        if not chosen:
+            raise other.error(
+                "no array is known to hold wavelengths", given=", ".join(archive) or "no arrays",
+                hint="call it 'wavelength', or write it to a file of its own",
+            )  # fmt: skip
+        return chosen[0], archive[chosen[0]]
+    if other.kind != "text":
+        raise other.error(f"wavelengths are not read from a {other.kind} file", expected="npz, npy or text")
+    found = text.parse(other.text().splitlines())
+    roles = {describe(name).role: place for place, name in reversed(list(enumerate(found.names or ())))}
+    place = roles.get("wavelength", 0)
+    return found.names[place] if found.names else "wavelength", text.numbers(other, found, [place])[:, 0]
+
+
+def batches(
+    source: Source,
+    axis: pixels.Axis,
+    flux: Array,
+    per_pixel: Mapping[str, Array],
+    table: Mapping[str, Array],
+    *,
+    scale: float = 1.0,
+    **facts: Any,
+) -> Iterator[Spectra]:
+    """Yield the rows of a matrix (n, p) as batches; ``per_pixel`` holds errors, weights or flags like it."""
+    for name, values in {"flux": flux, **per_pixel}.items():
+        if values.dtype.kind not in "iufb":
+            raise source.error(f"the {name} are not numbers", given=values.dtype, hint="write plain numbers")
+        if name != "flux" and values.shape not in ((), flux.shape[1:], flux.shape):
+            raise source.error(
+                f"flux and {name} differ in shape", given=f"{values.shape}", expected=f"{flux.shape}",
+                hint="write one for each pixel of each spectrum",
+            )  # fmt: skip
+    if flux.shape[1] != len(axis.grid):
+        raise source.error(
+            "flux and wavelengths differ in length",
+            given=f"flux {flux.shape}",
+            expected=f"(n, {len(axis.grid)})",
+            hint="give the wavelengths of these pixels",
+        )
+    if "id" not in table and len(flux) > 1:
+        table = {"id": np.array([f"{source.name}-{row}" for row in range(len(flux))]), **table}
+    for rows in blocks(len(flux)):
+        with np.errstate(all="ignore"):  # what becomes infinite is a bad pixel
+            part = flux[rows] if scale == 1.0 else flux[rows] * np.float64(scale)
+        weights = {
+            name: values[rows] if values.ndim == 2 else np.broadcast_to(values, flux.shape[1:])
+            for name, values in per_pixel.items()
+        }
+        columns = {name: column[rows] for name, column in table.items()}
+        yield pixels.spectra(source, axis, part, **weights, table=columns, **facts)
+
+
+def quantity_of(config: ReadConfig, column: Column) -> str:
+    """Return what the values are: as the user says, else as their name tells, else flux."""
+    return config.quantity or column.quantity or "flux"

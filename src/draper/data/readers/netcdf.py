@@ -1,0 +1,122 @@
+"""Variables of a netCDF file that are called what they are, as retrieval papers publish their spectra."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.configs.read import ReadConfig
+from draper.data.readers import pixels
+from draper.data.readers.columns import assign, describe, length_unit
+from draper.data.readers.source import Format, Source, settle_medium, settle_unit
+from draper.data.spectra import Spectra
+from draper.data.store import DAMAGED
+
+CLASSIC = (b"CDF\x01", b"CDF\x02")
+MARK = "_NCProperties"
+"""Attribute by which netCDF 4 marks its HDF5 files."""
+
+Variables = dict[str, tuple[NDArray[Any], str]]
+
+
+def recognises(source: Source) -> bool:
+    """Whether the file is netCDF, classic or 4."""
+    if source.kind == "binary":
+        return source.head[:4] in CLASSIC
+    if source.kind != "hdf5":
+        return False
+    try:
+        with h5py.File(source.path, "r") as file:
+            return MARK in file.attrs
+    except DAMAGED:
+        return False
+
+
+def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
+    """Yield the one spectrum of a file."""
+    variables = _variables(source)
+    names = list(variables)
+    roles = assign(source, names, config)
+    for role in ("wavelength", "flux"):
+        if role not in roles:
+            raise source.error(
+                f"no variable is known to hold the {role}",
+                given=", ".join(names) or "no variables",
+                hint=f"name it: {role}_column= (--{role}-column)",
+            )
+    columns = {role: variables[names[place]][0] for role, place in roles.items()}
+    wavelength = columns["wavelength"]
+    for role, values in columns.items():
+        if values.ndim != 1 or values.shape != wavelength.shape:
+            raise source.error(
+                f"the {role} is not one row like the wavelengths",
+                given=values.shape, expected=wavelength.shape,
+                hint="name others with flux_column= and the like",
+            )  # fmt: skip
+    name = names[roles["wavelength"]]
+    axis_column = replace(describe(name), unit=variables[name][1].lower())
+    width = columns.get("half width")
+    edges = None if width is None else np.stack([wavelength - width, wavelength + width], axis=1)
+    yield pixels.spectra(
+        source,
+        pixels.axis(
+            source,
+            wavelength,
+            settle_unit(source, config, length_unit(axis_column)),
+            settle_medium(source, config, axis_column.medium or None),
+            edges,
+        ),
+        columns["flux"],
+        error=columns.get("error"),
+        ivar=columns.get("ivar"),
+        bad=columns.get("bad"),
+        quantity=config.quantity or describe(names[roles["flux"]]).quantity or "flux",
+    )
+
+
+def _variables(source: Source) -> Variables:
+    """Return the numeric variables and their units."""
+    try:
+        found = _classic(source) if source.head[:3] == b"CDF" else _four(source)
+    except Exception as error:  # noqa: BLE001 - scipy's reader raises anything on a damaged file
+        raise source.error("the file is damaged or truncated", given=error, hint="copy it again") from None
+    return {name: pair for name, pair in found.items() if pair[0].dtype.kind == "f"}
+
+
+def _classic(source: Source) -> Variables:
+    from scipy.io import netcdf_file
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with netcdf_file(source.path, mmap=False) as file:
+            return {
+                name: (_native(variable[:]), _text(getattr(variable, "units", "")))
+                for name, variable in file.variables.items()
+                if variable.shape
+            }
+
+
+def _four(source: Source) -> Variables:
+    with h5py.File(source.path, "r") as file:
+        return {
+            name: (_native(item[()]), _text(item.attrs.get("units", "")))
+            for name, item in file.items()
+            if isinstance(item, h5py.Dataset) and item.shape and item.dtype.kind in "iuf"
+        }
+
+
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype(np.float64) if values.dtype.kind in "iuf" else np.asarray(values)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+FORMATS = (Format("netcdf", "netCDF with named variables: wavelength, flux, error", recognises, read),)

@@ -1,0 +1,92 @@
+"""From the numbers of a file to spectra: pixels in order of wavelength, errors and flags as weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from draper.data.grid import Grid
+from draper.data.readers.source import Source
+from draper.data.readers.weights import inverse_variance
+from draper.data.spectra import Spectra
+
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A grid, and the order (p,) in which a file's pixels lie on it; None where they lie in order."""
+
+    grid: Grid
+    order: NDArray[np.intp] | None = None
+
+    def put(self, values: Rows) -> Rows:
+        """Return values (..., p) in the order of the grid."""
+        return values if self.order is None else values[..., self.order]
+
+
+def axis(
+    source: Source,
+    wavelength: ArrayLike,
+    unit: str,
+    medium: str,
+    edges: ArrayLike | None = None,
+    resolving_power: float | None = None,
+) -> Axis:
+    """Put wavelengths (p,) in increasing order; repeated ones are an error that names them."""
+    values = np.asarray(wavelength, dtype=np.float64)
+    bins = None if edges is None else np.asarray(edges, dtype=np.float64)
+    order = None
+    with np.errstate(all="ignore"):  # wavelengths beyond all measure become infinite and are refused
+        if values.ndim == 1 and not (np.diff(values) > 0).all():
+            order = np.argsort(values, kind="stable")
+            values = values[order]
+            bins = None if bins is None else bins[order]
+            repeated = np.unique(values[1:][np.diff(values) == 0])
+            if len(repeated):
+                shown = ", ".join(f"{value:.10g}" for value in repeated[:5])
+                raise source.error(
+                    f"{len(repeated)} wavelengths are repeated",
+                    given=shown + (", ..." if len(repeated) > 5 else ""),
+                    hint="merge the pixels that share a wavelength, or give each order its own file",
+                )
+        grid = Grid.from_wavelength(
+            values, unit=unit, medium=medium, edges=bins, resolving_power=resolving_power
+        )
+    return Axis(grid, order)
+
+
+def spectra(
+    source: Source,
+    axis: Axis,
+    flux: ArrayLike,
+    *,
+    error: ArrayLike | None = None,
+    ivar: ArrayLike | None = None,
+    bad: ArrayLike | None = None,
+    **facts: Any,
+) -> Spectra:
+    """Build spectra from rows (n, p), or one (p,), as a file holds them; ``bad`` marks pixels to leave out.
+
+    Errors, weights and flags may also be one row (p,) for all spectra. The other arguments are those of
+    :class:`Spectra`; one spectrum is called by the file's name unless the table has an ``id``.
+    """
+    with np.errstate(all="ignore"):  # what does not fit in single precision is a bad pixel
+        values = np.atleast_2d(axis.put(np.asarray(flux))).astype(np.float32)
+        given = None if ivar is None else np.asarray(ivar).astype(np.float32)
+    weights: Rows | None = given if error is None else inverse_variance(error)
+    if weights is not None:
+        weights = np.broadcast_to(axis.put(weights), values.shape)
+        weights = np.where(np.isfinite(weights) & (weights > 0), weights, np.float32(0))
+    wrong = ~np.isfinite(values)
+    if bad is not None:
+        wrong = wrong | axis.put(np.asarray(bad) != 0)
+    if wrong.any():
+        weights = np.where(wrong, np.float32(0), np.float32(1) if weights is None else weights)
+    table = dict(facts.pop("table", {}))
+    if len(values) == 1 and "id" not in table:
+        table = {"id": np.array([source.name]), **table}
+    return Spectra(axis.grid, values, weights, table=table, **facts)  # type: ignore[arg-type]

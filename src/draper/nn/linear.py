@@ -1,0 +1,93 @@
+"""The network of the reference model: linear encoder, decoder and head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from draper.nn.module import Batch, Batches, Module
+
+OUTSIDE = 0.99
+"""Quantile of the held-out misfit beyond which a spectrum counts as unlike the training set."""
+
+PCA_ROWS = 4096
+"""Rows that principal components are computed from."""
+
+
+class LinearNetwork(Module):
+    """Two players: the head reads labels from a detached latent, the autoencoder owns the latent."""
+
+    def __init__(self, pixels: int, latent: int, labels: int, start: str) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(pixels, latent)
+        self.decoder = nn.Linear(latent, pixels)
+        self.head = nn.Linear(latent, labels) if labels else None
+        self.players = ("head", "autoencoder") if labels else ("autoencoder",)
+        self.start = start
+        self.sigma: Tensor
+        self.limit: Tensor
+        self.register_buffer("sigma", torch.full((labels,), torch.nan))
+        self.register_buffer("limit", torch.tensor(torch.inf))
+
+    def shared(self, batch: Batch) -> dict[str, Tensor]:
+        """Encode once for both players."""
+        return {"z": self.encoder(batch["flux"])}
+
+    def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
+        """Return the head's error on labels that are given, or the weighted misfit of the reconstruction."""
+        if player == "head":
+            known = torch.isfinite(batch["labels"])
+            # NaN leaves before it is computed with: even where it is masked later, its gradient would be NaN.
+            error = known * (self.predicted(shared["z"]) - torch.nan_to_num(batch["labels"])).square()
+            return {"total": (error.sum(1) / known.sum(1).clamp(min=1)).mean()}
+        return {"total": self.misfit(batch["flux"], batch["ivar"], shared["z"]).mean()}
+
+    def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
+        """Return the parameters that a player moves."""
+        if player == "head" and self.head is not None:
+            return self.head.parameters()
+        return [*self.encoder.parameters(), *self.decoder.parameters()]
+
+    def predicted(self, z: Tensor) -> Tensor:
+        """Return scaled labels (n, l) from the latent (n, k)."""
+        labels: Tensor = z[:, :0] if self.head is None else self.head(z)
+        return labels
+
+    def misfit(self, flux: Tensor, ivar: Tensor, z: Tensor) -> Tensor:
+        """Return the mean squared residual (n,), weighted by the relative weights of the pixels."""
+        residual: Tensor = self.decoder(z) - flux
+        return (ivar * residual.square()).sum(1) / ivar.sum(1).clamp(min=1e-30)
+
+    def prepare(self, train: Batches) -> None:
+        """Start from the principal components of the first rows, where asked for."""
+        if self.start != "pca":
+            return
+        rows, count = [], 0
+        for batch in train():
+            rows.append(batch["flux"])
+            count += len(batch["flux"])
+            if count >= PCA_ROWS:
+                break
+        flux = torch.cat(rows)
+        _, _, components = torch.linalg.svd(flux - flux.mean(0), full_matrices=False)
+        k = min(len(components), self.encoder.out_features)
+        self.encoder.weight.zero_()
+        self.decoder.weight.zero_()
+        self.encoder.weight[:k] = components[:k]
+        self.decoder.weight[:, :k] = components[:k].T
+        self.decoder.bias.copy_(flux.mean(0))
+        self.encoder.bias.copy_(-self.encoder.weight @ flux.mean(0))
+
+    def finish(self, valid: Batches) -> None:
+        """Measure the scatter of the labels and the usual misfit on held-out rows."""
+        squares, known, misfits = [], [], []
+        for batch in valid():
+            z = self.encoder(batch["flux"])
+            error = (self.predicted(z) - batch.get("labels", z[:, :0])).square()
+            known.append(torch.isfinite(error).sum(0))
+            squares.append(torch.nansum(error, 0))
+            misfits.append(self.misfit(batch["flux"], batch["ivar"], z))
+        self.sigma.copy_((torch.stack(squares).sum(0) / torch.stack(known).sum(0)).sqrt())
+        self.limit.copy_(torch.quantile(torch.cat(misfits).double(), OUTSIDE))
