@@ -358,3 +358,16 @@ def test_real_tables_that_are_no_spectra(real_data):
     for name in ("korg_griffith2022/windows.tsv", "jwst_wasp39b/rcParams.txt", "exogan/wnw_grid.txt"):
         with pytest.raises(DraperError, match="no reader recognises"):
             draper.read(real_data / name)
+
+
+def test_repeated_wavelengths_are_averaged_if_asked(tmp_path) -> None:
+    """The mean of pixels that share a wavelength is weighted, and a bad one does not count."""
+    path = tmp_path / "repeated.txt"
+    path.write_text("5000 1.0 0.1\n5001 2.0 0.1\n5001 4.0 0.2\n5002 3.0 0.1\n5002 nan 0.1\n5003 nan 0.1\n")
+    with pytest.raises(DraperError, match="--repeated mean"):
+        draper.read(path, unit="angstrom", medium="vacuum")
+    spectra = draper.read(path, unit="angstrom", medium="vacuum", repeated="mean")
+    assert spectra.grid.vacuum.tolist() == [5000, 5001, 5002, 5003]
+    np.testing.assert_allclose(spectra.flux[0], [1, (200 + 100) / 125, 3, 0], rtol=1e-6)
+    np.testing.assert_allclose(spectra.ivar[0], [100, 125, 100, 0], rtol=1e-6)
+    assert spectra.meta["medium"] == "vacuum"

@@ -14,9 +14,9 @@ class ReadConfig(Config):
     format: str | None = None
     """Name of the file format, one that `draper formats` lists; recognised from the content unless given."""
     unit: str | None = None
-    """Unit of the wavelengths (angstrom, nm, um), for files that do not say it."""
+    """Unit of the wavelengths (angstrom, nm, um), for files that do not say it or say it wrongly."""
     medium: Literal["air", "vacuum"] | None = None
-    """Whether the wavelengths are in air or vacuum, for files that do not say it."""
+    """Whether the wavelengths are in air or vacuum, for files that do not say it or say it wrongly."""
     quantity: Literal["flux", "normalised flux", "transit depth"] | None = None
     """What the values are, for files that do not say it."""
     resolving_power: float | None = None
@@ -39,6 +39,8 @@ class ReadConfig(Config):
     """Columns to rename, OLD NEW. Labels of other codes (feh, M_H, Teff) get draper's names without it."""
     formula: tuple[str, ...] = ()
     """New columns, such as 'A_Li = li_fe + 1.05 + fe_h'."""
+    repeated: Literal["refuse", "mean"] = "refuse"
+    """What to do with pixels of a text file that share a wavelength."""
     cut: tuple[tuple[float, float], ...] = ()
     """Keep only these ranges (low, high) of vacuum wavelength in Angstrom."""
     reject: tuple[Literal["nan", "negative", "empty"], ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
@@ -41,7 +42,7 @@ def canonical(name: str) -> str:
     >>> canonical("M_H"), canonical("[Fe/H]"), canonical("Mg_Fe"), canonical("snr_i")
     ('fe_h', 'fe_h', 'mg_fe', 'snr_i')
     """
-    lowered = name.strip().strip("[]").lower().replace("/", "_")
+    lowered = re.sub(r"^[\[\]\s]+|[\[\]\s]+$", "", name).lower().replace("/", "_")
     if lowered.endswith("_err"):
         return f"{canonical(lowered.removesuffix('_err'))}_err"
     return SYNONYMS.get(lowered, lowered)

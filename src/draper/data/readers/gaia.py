@@ -303,7 +303,7 @@ def rows(source: Source, product: Product, table: Columns) -> Iterator[Spectra]:
     for rows in together:
         yield spectra(
             source,
-            Axis(product.grid(None if pixels is None else pixels[rows[0]])),
+            Axis(product.grid(None if pixels is None else pixels[rows[0]]), product.medium),
             flux[rows] / product.scale,
             error=error[rows] / product.scale,
             table=identity(source, table, rows),

@@ -18,14 +18,39 @@ Rows = NDArray[Any]
 
 @dataclass(frozen=True)
 class Axis:
-    """A grid, and the order (p,) in which a file's pixels lie on it; None where they lie in order."""
+    """A grid, and how the pixels of a file lie on it.
+
+    Attributes
+    ----------
+    grid
+        The p pixels.
+    medium
+        What the wavelengths of the file are measured in; those of the grid are vacuum wavelengths.
+    order
+        The file's q pixels in order of wavelength; None where they lie in order.
+    starts
+        Where each pixel of the grid begins among them (p,), if several share a wavelength; None elsewhere.
+    """
 
     grid: Grid
+    medium: str = "vacuum"
     order: NDArray[np.intp] | None = None
+    starts: NDArray[np.intp] | None = None
 
     def put(self, values: Rows) -> Rows:
-        """Return values (..., p) in the order of the grid."""
+        """Return values (..., q) in order of wavelength."""
         return values if self.order is None else values[..., self.order]
+
+    def merge(self, flux: Rows, ivar: Rows | None, bad: Rows) -> tuple[Rows, Rows | None, Rows]:
+        """Replace good pixels (..., q) that share a wavelength by their weighted mean (..., p)."""
+        if self.starts is None:
+            return flux, ivar, bad
+        weight = np.where(bad, 0, np.ones_like(flux) if ivar is None else ivar).astype(np.float64)
+        total = np.add.reduceat(weight, self.starts, axis=-1)
+        light = np.add.reduceat(weight * np.where(bad, 0, flux), self.starts, axis=-1)
+        mean = np.divide(light, total, where=total > 0, out=np.zeros_like(total))
+        merged = mean.astype(np.float32)
+        return merged, None if ivar is None else total.astype(np.float32), total == 0
 
 
 def axis(
@@ -35,28 +60,34 @@ def axis(
     medium: str,
     edges: ArrayLike | None = None,
     resolving_power: float | None = None,
+    merge: bool = False,
 ) -> Axis:
-    """Put wavelengths (p,) in increasing order; repeated ones are an error that names them."""
+    """Put wavelengths (q,) in increasing order; repeated ones are merged, or an error that names them."""
     values = np.asarray(wavelength, dtype=np.float64)
     bins = None if edges is None else np.asarray(edges, dtype=np.float64)
-    order = None
+    order = starts = None
     with np.errstate(all="ignore"):  # wavelengths beyond all measure become infinite and are refused
         if values.ndim == 1 and not (np.diff(values) > 0).all():
             order = np.argsort(values, kind="stable")
             values = values[order]
             bins = None if bins is None else bins[order]
-            repeated = np.unique(values[1:][np.diff(values) == 0])
-            if len(repeated):
+            is_new = np.append(True, np.diff(values) != 0)
+            repeated = np.unique(values[~is_new])
+            if len(repeated) and merge:
+                starts = np.flatnonzero(is_new)
+                values, bins = values[starts], None
+            elif len(repeated):
                 shown = ", ".join(f"{value:.10g}" for value in repeated[:5])
                 raise source.error(
                     f"{len(repeated)} wavelengths are repeated",
                     given=shown + (", ..." if len(repeated) > 5 else ""),
-                    hint="merge the pixels that share a wavelength, or give each order its own file",
+                    hint="average the pixels that share one with repeated='mean' (--repeated mean), "
+                    "or give each order its own file",
                 )
         grid = Grid.from_wavelength(
             values, unit=unit, medium=medium, edges=bins, resolving_power=resolving_power
         )
-    return Axis(grid, order)
+    return Axis(grid, medium, order, starts)
 
 
 def spectra(
@@ -69,9 +100,9 @@ def spectra(
     bad: ArrayLike | None = None,
     **facts: Any,
 ) -> Spectra:
-    """Build spectra from rows (n, p), or one (p,), as a file holds them; ``bad`` marks pixels to leave out.
+    """Build spectra from rows (n, q), or one (q,), as a file holds them; ``bad`` marks pixels to leave out.
 
-    Errors, weights and flags may also be one row (p,) for all spectra. The other arguments are those of
+    Errors, weights and flags may also be one row (q,) for all spectra. The other arguments are those of
     :class:`Spectra`; one spectrum is called by the file's name unless the table has an ``id``.
     """
     with np.errstate(all="ignore"):  # what does not fit in single precision is a bad pixel
@@ -84,8 +115,11 @@ def spectra(
     wrong = ~np.isfinite(values)
     if bad is not None:
         wrong = wrong | axis.put(np.asarray(bad) != 0)
+    values, weights, wrong = axis.merge(values, weights, wrong)
     if wrong.any():
         weights = np.where(wrong, np.float32(0), np.float32(1) if weights is None else weights)
+    if axis.grid.is_spectral:
+        facts["meta"] = {"medium": axis.medium, **facts.get("meta", {})}
     table = dict(facts.pop("table", {}))
     if len(values) == 1 and "id" not in table:
         table = {"id": np.array([source.name]), **table}

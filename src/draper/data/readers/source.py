@@ -154,7 +154,7 @@ class Format:
 
 
 def settle_unit(source: Source, config: ReadConfig, declared: str | None) -> str:
-    """Return the wavelength unit: what the file declares, else what the user says, else an error."""
+    """Return the wavelength unit: what the user says, else what the file declares, else an error."""
     unit = config.unit or declared
     if unit is None:
         raise source.error(

@@ -229,7 +229,7 @@ def _desi(source: Source, survey: Survey) -> Iterator[Spectra]:
 
 
 def _meta(header: Mapping[str, Any], survey: Survey) -> dict[str, Any]:
-    return {**declared.provenance(header), "opened_by": f"specutils {survey.label}"}
+    return {"medium": survey.medium, **declared.provenance(header), "opened_by": f"specutils {survey.label}"}
 
 
 def _chips(spectra: Spectra) -> Spectra:

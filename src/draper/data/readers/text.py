@@ -237,6 +237,7 @@ def _spectrum(
         settle_unit(source, config, length_unit(axis_column)),
         settle_medium(source, config, axis_column.medium or None),
         edges,
+        merge=config.repeated == "mean",
     )
     table, rest = facts(text.comments)
     meta: dict[str, Any] = {"comments": rest} if rest else {}
