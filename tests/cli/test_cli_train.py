@@ -15,7 +15,16 @@ from draper.cli import main
 from draper.data.io import write
 from draper.testing import made_spectra
 
-FAST = ["--train.batch-size", "32", "--train.threads", "1", "--train.matmul", "highest", "--train.progress", "none"]
+FAST = [
+    "--train.batch-size",
+    "32",
+    "--train.threads",
+    "1",
+    "--train.matmul",
+    "highest",
+    "--train.progress",
+    "none",
+]
 
 
 @pytest.fixture
@@ -33,7 +42,12 @@ def test_trains_and_shows(data: Path, tmp_path: Path, capsys) -> None:
     said = json.loads(capsys.readouterr().out)
     assert said["spectra"] + said["held_out"] == 300
     assert said["valid"]["valid/total"] > 0
-    assert {path.name for path in out.iterdir()} == {"model.json", "weights.safetensors", "history.csv", "README.md"}
+    assert {path.name for path in out.iterdir()} == {
+        "model.json",
+        "weights.safetensors",
+        "history.csv",
+        "README.md",
+    }
     assert main(["show", str(out), "--json", "--plot", str(tmp_path / "history.png")]) == 0
     assert json.loads(capsys.readouterr().out)["config"]["labels"] == ["teff", "logg"]
     assert (tmp_path / "history.png").stat().st_size > 5000
@@ -44,7 +58,17 @@ def test_trains_and_shows(data: Path, tmp_path: Path, capsys) -> None:
 def test_options_from_a_file_and_the_command_line(data: Path, tmp_path: Path, capsys) -> None:
     options = tmp_path / "run.toml"
     options.write_text('latent = 5\nlabels = ["teff"]\n[train]\nsteps = 7\nthreads = 1\nprogress = "none"\n')
-    command = ["train", "linear", str(data), "-o", str(tmp_path / "m"), "--config", str(options), "--latent", "6"]
+    command = [
+        "train",
+        "linear",
+        str(data),
+        "-o",
+        str(tmp_path / "m"),
+        "--config",
+        str(options),
+        "--latent",
+        "6",
+    ]
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 7
     assert main(["show", str(tmp_path / "m"), "--json"]) == 0
@@ -139,10 +163,21 @@ def test_divergence_has_its_own_exit_code(data: Path, tmp_path: Path, capsys) ->
 
 def start(data: Path, out: Path) -> subprocess.Popen:
     command = [sys.executable, "-c", "import sys; from draper.cli import main; sys.exit(main(sys.argv[1:]))"]
-    options = ["--train.steps", "6000", "--train.checkpoint-every", "50", "--labels", "teff", "logg", "--resume"]
+    options = [
+        "--train.steps",
+        "6000",
+        "--train.checkpoint-every",
+        "50",
+        "--labels",
+        "teff",
+        "logg",
+        "--resume",
+    ]
     fresh = [option for option in options if option != "--resume" or out.exists()]
     return subprocess.Popen(
-        [*command, "train", "linear", str(data), "-o", str(out), *fresh, *FAST], stderr=subprocess.PIPE, text=True
+        [*command, "train", "linear", str(data), "-o", str(out), *fresh, *FAST],
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -176,7 +211,9 @@ def test_killed_and_resumed_equals_uninterrupted(data: Path, tmp_path: Path) -> 
     assert one.keys() == other.keys()
     assert all(one[name].tobytes() == other[name].tobytes() for name in one)
     steps = [line.split(",")[0] for line in (broken / "history.csv").read_text().splitlines()]
-    assert steps == [line.split(",")[0] for line in (tmp_path / "whole" / "history.csv").read_text().splitlines()]
+    assert steps == [
+        line.split(",")[0] for line in (tmp_path / "whole" / "history.csv").read_text().splitlines()
+    ]
 
 
 def test_ctrl_c_in_a_terminal_says_how_to_resume(data: Path, tmp_path: Path) -> None:
@@ -193,6 +230,15 @@ def test_tensorboard_by_option(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}  # TensorBoard's own imports warn
     code = "import sys; from draper.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = ["train", "linear", str(data), "-o", str(tmp_path / "m"), "--train.tensorboard", "--train.steps", "3"]
+    command = [
+        "train",
+        "linear",
+        str(data),
+        "-o",
+        str(tmp_path / "m"),
+        "--train.tensorboard",
+        "--train.steps",
+        "3",
+    ]
     subprocess.run([sys.executable, "-c", code, *command], env=environment, check=True, capture_output=True)
     assert any((tmp_path / "m" / "tensorboard").iterdir())

@@ -49,9 +49,8 @@ def test_one_process_and_two_agree(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(
-        "from draper.testing import *\nnew('linear').fit(made_spectra(60), train=QUICK.replace(batch_size=15))\n"
-    )
+    fit = "new('linear').fit(made_spectra(60), train=QUICK.replace(batch_size=15))"
+    script.write_text(f"from draper.testing import QUICK, made_spectra, new\n{fit}\n")
     done = torchrun(script, 2)
     assert done.returncode != 0
     assert "a multiple of 2" in done.stderr

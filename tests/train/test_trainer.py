@@ -35,7 +35,8 @@ def test_equals_a_plain_loop() -> None:
     by_hand.load_state_dict(one.module.state_dict())
     run(one)
     optimizers = {
-        player: torch.optim.Adam(by_hand.parameters_of(player), 1e-3, fused=True) for player in by_hand.players
+        player: torch.optim.Adam(by_hand.parameters_of(player), 1e-3, fused=True)
+        for player in by_hand.players
     }
     batches = feed()
     by_hand.train()
@@ -47,7 +48,7 @@ def test_equals_a_plain_loop() -> None:
             by_hand.zero_grad()
             by_hand.loss(batch, seen, player, 0.0)["total"].backward()
             optimizers[player].step()
-    assert same(state_of(one), {k: v for k, v in by_hand.state_dict().items()})
+    assert same(state_of(one), dict(by_hand.state_dict()))
 
 
 def test_events_tell_the_story(tmp_path) -> None:
@@ -58,7 +59,14 @@ def test_events_tell_the_story(tmp_path) -> None:
     assert events[0].facts["threads"] == "1"
     assert events[-1].facts["ended"] == "all steps done"
     log = events[1].metrics
-    assert set(log) >= {"critic/total", "encoder/total", "encoder/rebuilt", "valid/total", "valid/critic/total", "rate"}
+    assert set(log) >= {
+        "critic/total",
+        "encoder/total",
+        "encoder/rebuilt",
+        "valid/total",
+        "valid/critic/total",
+        "rate",
+    }
     assert log["rate"] == pytest.approx(1e-3, rel=0.1)
 
 
@@ -211,7 +219,11 @@ def test_clip_bounds_the_step() -> None:
     one = trainer(config)
     before = state_of(one)
     run(one)
-    moved = [(before[k] - v).square().sum() for k, v in state_of(one).items() if not k.startswith(("critic", "calls"))]
+    moved = [
+        (before[k] - v).square().sum()
+        for k, v in state_of(one).items()
+        if not k.startswith(("critic", "calls"))
+    ]
     assert float(sum(moved)) ** 0.5 == pytest.approx(1e-3, rel=1e-3)
 
 

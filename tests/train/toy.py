@@ -15,7 +15,9 @@ from draper.train.feed import ArrayFeed
 from draper.train.trainer import Trainer
 
 CPU = torch.device("cpu")
-QUICK = TrainConfig(steps=40, batch_size=16, threads=1, matmul="highest", progress="none", log_every=5, validate_every=5)
+QUICK = TrainConfig(
+    steps=40, batch_size=16, threads=1, matmul="highest", progress="none", log_every=5, validate_every=5
+)
 
 
 class Duel(Module):
@@ -23,7 +25,9 @@ class Duel(Module):
 
     players = ("critic", "encoder")
 
-    def __init__(self, poison_at: int | None = None, poison: float = math.nan, infinite_gradient: bool = False):
+    def __init__(
+        self, poison_at: int | None = None, poison: float = math.nan, infinite_gradient: bool = False
+    ):
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3))
         self.decoder = nn.Linear(3, 6)

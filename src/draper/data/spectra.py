@@ -173,7 +173,8 @@ class Spectra:
 
     def cut(self, windows: Sequence[tuple[float, float]]) -> Spectra:
         """Return the pixels inside the windows (low, high) [vacuum Angstrom]."""
-        return replace(self.pixels(self.grid.inside(windows)), grid=self.grid.cut(windows))
+        grid = self.grid.cut(windows)
+        return replace(self.pixels(self.grid.inside(windows)), grid=grid)
 
     def select(self, rows: ArrayLike | None = None, /, **ranges: Any) -> Spectra:
         """Return the rows that pass: a boolean mask, and for named columns a (low, high) range or a value.

@@ -20,10 +20,12 @@ Data = Spectra | str | Path
 
 
 def as_spectra(data: Data) -> Spectra:
+    """Return spectra as they are, or those of a file."""
     return data if isinstance(data, Spectra) else read(data)
 
 
 def divide(spectra: Spectra, valid: Data | float | None, seed: int) -> tuple[Subset, Subset]:
+    """Return what is learnt from and what is held out; ``valid`` is as in :meth:`Model.fit`."""
     if isinstance(valid, (Spectra, str, Path)):
         return Subset.whole(spectra), Subset.whole(as_spectra(valid))
     fraction = HELD_OUT if valid is None else valid
@@ -53,6 +55,7 @@ def fingerprint(subset: Subset) -> str:
 
 
 def free_memory(device: torch.device) -> float:
+    """Return the bytes that are free on a device."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -47,7 +47,7 @@ def fastest_mode(device: str = "cpu") -> Mode:
 
 
 def trial(mode: Mode = "medium") -> tuple[float, float]:
-    """Return a mode's relative rms error, and how many times faster it is, on the product of a typical layer."""
+    """Return a mode's relative rms error and how many times faster it is, on a typical layer's product."""
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(256, 804, generator=generator)
     b = torch.randn(804, 512, generator=generator)
