@@ -97,11 +97,11 @@ class LinearAutoencoder(Model):
 
     def predict(self, spectra: Spectra) -> Estimates:
         """Return labels with their held-out scatter; flagged where a spectrum is unlike the training set."""
+        network = self.network
         if not self.labels:
             raise DraperError(
                 "this model was trained without labels", hint="train with labels=[...] (--labels)"
             )
-        network = self.network
 
         def infer(flux: Tensor, ivar: Tensor) -> tuple[Tensor, ...]:
             z = network.encoder(flux)
@@ -109,7 +109,7 @@ class LinearAutoencoder(Model):
 
         scaled, misfit = self.apply(spectra, infer, (len(self.labels), 1))
         median = self.labels.unscale(scaled)
-        width = self.labels.unscale(network.sigma[None].numpy()) - self.labels.unscale(
+        width = self.labels.unscale(network.sigma[None].cpu().numpy()) - self.labels.unscale(
             np.zeros((1, len(self.labels)))
         )
         return Estimates(

@@ -249,3 +249,8 @@ def test_threads_and_mode_are_chosen_by_trial() -> None:
     assert int(facts["threads"]) >= 1
     assert facts["matmul"] in ("highest", "medium")
     assert int(one.module.calls) == before + 2, "trials must not touch the module's buffers"
+
+
+def test_early_stopping_needs_held_out_rows() -> None:
+    with pytest.raises(DraperError, match="held-out rows"):
+        Trainer(Duel(), feed(), None, QUICK.replace(patience=2), device=CPU)

@@ -94,6 +94,9 @@ def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, js
 
     if not files:
         raise DraperError("no file was named", hint="draper info FILE...")
+    models = [path for path in files if (path / "model.json").is_file()]
+    if models:
+        raise DraperError("this is a model", given=models[0], hint=f"draper show {models[0]}")
     options = hints.model_dump(exclude_unset=True)
     described = {}
     for number, path in enumerate(files):

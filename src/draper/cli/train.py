@@ -59,7 +59,7 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
         config: Path | None = None,
     ) -> None:
         from draper.data.io import read
-        from draper.models.artifact import read as load
+        from draper.models.base import load
         from draper.registry import model_class
 
         if not data:

@@ -300,16 +300,24 @@ class Model(ABC):
         ``widths`` are the second axes of what it returns, so that no spectra give empty arrays.
         """
         self.check(spectra)
+        device = next(iter(self.state().values())).device
         results = tuple(np.empty((len(spectra), width), dtype=np.float32) for width in widths)
-        with torch.inference_mode(), matmul_mode(fastest_mode("cpu")):
+        with torch.inference_mode(), matmul_mode(fastest_mode(device.type)):
             for start in range(0, len(spectra), INFERENCE_ROWS):
                 rows = slice(start, start + INFERENCE_ROWS)
                 flux, ivar = (
-                    torch.from_numpy(np.array(values[rows])) for values in (spectra.flux, spectra.ivar)
+                    torch.from_numpy(np.array(values[rows])).to(device)
+                    for values in (spectra.flux, spectra.ivar)
                 )
                 for result, tensor in zip(results, function(*self.pipeline(flux, ivar)), strict=True):
-                    result[rows] = tensor.numpy()
+                    result[rows] = tensor.cpu().numpy()
         return results
+
+    def to(self, device: str) -> Self:
+        """Let the verbs compute on a device: auto, cpu, cuda, cuda:1, mps."""
+        for part in (self.own_module, self.pipeline):
+            part.to(pick_device(device))
+        return self
 
     # ------------------------------------------------------------ the artifact
 
@@ -365,4 +373,10 @@ def load(path: str | Path) -> Model:
     --------
     ``draper.load("model/").predict(spectra)``
     """
+    if not artifact.describe(path)["complete"]:
+        raise DraperError(
+            "the training of this model has not ended",
+            given=path,
+            hint="go on with it: the same fit(..., resume=True), or draper train ... --resume",
+        )
     return artifact.read(path)

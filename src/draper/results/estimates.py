@@ -78,7 +78,9 @@ class Estimates:
             raise DraperError("unknown table format", given=path.name, expected=", ".join(SUFFIXES))
         table = Table(self.columns())
         for label in self.labels:
-            table[label.name].unit = table[f"{label.name}_err"].unit = label.unit or None
+            # FITS has no unit for logarithmic quantities.
+            unit = None if path.suffix == ".fits" and label.unit == "dex" else label.unit or None
+            table[label.name].unit = table[f"{label.name}_err"].unit = unit
         part = path.with_name(f".{path.name}.part")
         table.write(part, format=SUFFIXES[path.suffix], overwrite=True)
         part.replace(path)

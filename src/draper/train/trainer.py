@@ -63,6 +63,12 @@ class Trainer:
         folder: Path | None = None,
         world: World | None = None,
     ) -> None:
+        if valid is None and config.patience is not None:
+            raise DraperError(
+                "early stopping needs held-out rows",
+                given=f"patience={config.patience}, and none are held out",
+                hint="hold some out with valid= (--valid), or leave out patience",
+            )
         self.module, self.train, self.valid, self.config = module, train, valid, config
         self.device, self.folder, self.world = device, folder, world or World()
         self.steps = config.total_steps(train.rows, train.size)
@@ -311,7 +317,6 @@ class Trainer:
             "scale": self._scale,
             "sums": self._sums,
             "summed": self._summed,
-            "world": self.world.size,
             "config": self.config.to_json(),
         }
         if self.world.is_first:

@@ -1,0 +1,180 @@
+"""The contract: what fit, save and load refuse, and what they keep."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import draper
+from draper.errors import DraperError
+from draper.models import artifact
+from draper.testing import QUICK, LinearAutoencoder, made_spectra
+
+
+def linear(**options) -> LinearAutoencoder:
+    return LinearAutoencoder(latent=4, labels=["teff", "logg"], **options)
+
+
+@pytest.fixture(scope="module")
+def model() -> LinearAutoencoder:
+    return linear(start="pca").fit(made_spectra(2000), train=QUICK.replace(epochs=60, learning_rate=0.01))
+
+
+def test_predictions_quote_honest_errors(model: LinearAutoencoder) -> None:
+    """On spectra that were never seen, about 68 % lie within the quoted error."""
+    test = made_spectra(1500, seed=8)
+    estimates = model.predict(test)
+    for number, name in enumerate(("teff", "logg")):
+        pull = (estimates[name] - test.table[name]) / estimates.sigma[:, number]
+        assert 0.9 < pull.std() < 1.1
+        assert np.mean(abs(pull) < 1) == pytest.approx(0.68, abs=0.06)
+    assert np.mean(estimates.flags["outside"]) < 0.03
+
+
+def test_strange_spectra_are_flagged(model: LinearAutoencoder) -> None:
+    test = made_spectra(50, seed=9)
+    broken = draper.Spectra(test.grid, test.flux[:, ::-1], test.ivar, quantity=test.quantity)
+    assert model.predict(broken).flags["outside"].mean() > 0.9
+
+
+def test_no_held_out_spectra_mean_unknown_errors() -> None:
+    estimates = linear().fit(made_spectra(100), valid=0, train=QUICK).predict(made_spectra(3))
+    assert np.isnan(estimates.sigma).all()
+
+
+def test_pca_start_is_the_best_linear_reconstruction() -> None:
+    spectra = made_spectra(400)
+    model = LinearAutoencoder(latent=5, start="pca")
+    model.fit(spectra, valid=0, train=QUICK.replace(steps=1, learning_rate=1e-12))
+    flux = np.asarray(spectra.flux, dtype=np.float64)
+    centred = flux - flux.mean(0)
+    u, s, v = np.linalg.svd(centred, full_matrices=False)
+    best = (u[:, :5] * s[:5]) @ v[:5] + flux.mean(0)
+    np.testing.assert_allclose(model.generate(spectra).flux, best, atol=2e-5)
+
+
+def test_bad_pixels_are_filled_in(model: LinearAutoencoder) -> None:
+    test = made_spectra(20, seed=4)
+    ivar = np.array(test.ivar)
+    ivar[:, 10:14] = 0
+    holed = draper.Spectra(test.grid, np.where(ivar > 0, test.flux, np.nan), ivar, quantity=test.quantity)
+    filled = model.generate(holed).flux[:, 10:14]
+    assert abs(filled - test.flux[:, 10:14]).mean() < 0.03
+
+
+def test_estimates_are_written(model: LinearAutoencoder, tmp_path: Path) -> None:
+    from astropy.table import Table
+
+    estimates = model.predict(made_spectra(4))
+    for suffix in (".csv", ".ecsv", ".fits"):
+        table = Table.read(estimates.write(tmp_path / f"labels{suffix}"))
+        np.testing.assert_array_equal(table["teff"], estimates["teff"])
+        assert list(table.colnames)[:3] == ["id", "teff", "teff_err"]
+    assert str(Table.read(tmp_path / "labels.ecsv")["teff"].unit) == "K"
+    with pytest.raises(DraperError, match=r"\.csv"):
+        estimates.write(tmp_path / "labels.xlsx")
+    with pytest.raises(DraperError, match="did you mean 'teff'"):
+        estimates["tef"]
+
+
+def test_before_the_first_fit() -> None:
+    for call in (
+        lambda m: m.predict(made_spectra(1)),
+        lambda m: m.save("x"),
+        lambda m: m.encode(made_spectra(1)),
+    ):
+        with pytest.raises(DraperError, match="call fit"):
+            call(linear())
+    assert "not fitted" in repr(linear())
+
+
+def test_options_as_keywords_or_config() -> None:
+    config = linear().config
+    assert LinearAutoencoder(config).config == config
+    assert LinearAutoencoder(config, latent=9).config.latent == 9
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "weights.safetensors").unlink(), "damaged"),
+        (lambda f: (f / "weights.safetensors").write_bytes(b"junk"), "not of one run"),
+        (lambda f: (f / "model.json").write_text("{"), "damaged"),
+        (lambda f: (f / "model.json").write_text("[]"), "damaged"),
+        (lambda f: (f / "model.json").unlink(), "no model here"),
+    ],
+)
+def test_damaged_artifacts(model: LinearAutoencoder, tmp_path: Path, damage, words: str) -> None:
+    folder = model.save(tmp_path / "model")
+    damage(folder)
+    with pytest.raises(DraperError, match=words):
+        draper.load(folder)
+
+
+def test_newer_and_unknown_artifacts(model: LinearAutoencoder, tmp_path: Path) -> None:
+    folder = model.save(tmp_path / "model")
+    description = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**description, "version": 99}))
+    with pytest.raises(DraperError, match="newer draper"):
+        draper.load(folder)
+    (folder / "model.json").write_text(json.dumps({**description, "model": "lineax"}))
+    with pytest.raises(DraperError, match="did you mean 'linear'"):
+        draper.load(folder)
+
+
+def test_unfinished_artifact_is_not_loaded(tmp_path: Path) -> None:
+    model = linear().fit(made_spectra(100), train=QUICK, out=tmp_path / "model")
+    artifact.write(model, tmp_path / "model", complete=False)
+    with pytest.raises(DraperError, match="--resume"):
+        draper.load(tmp_path / "model")
+
+
+def test_resume_refuses_other_data_and_options(tmp_path: Path) -> None:
+    linear().fit(made_spectra(100), train=QUICK, out=tmp_path / "model")
+    with pytest.raises(DraperError, match="other data"):
+        linear().fit(made_spectra(100, seed=5), train=QUICK, out=tmp_path / "model", resume=True)
+    with pytest.raises(DraperError, match="other options"):
+        linear(start="pca").fit(made_spectra(100), train=QUICK, out=tmp_path / "model", resume=True)
+
+
+def test_fit_takes_a_file(tmp_path: Path) -> None:
+    draper.write(made_spectra(120), tmp_path / "a.h5")
+    draper.write(made_spectra(30, seed=2), tmp_path / "b.h5")
+    by_file = linear().fit(tmp_path / "a.h5", valid=tmp_path / "b.h5", train=QUICK)
+    by_hand = linear().fit(made_spectra(120), valid=made_spectra(30, seed=2), train=QUICK)
+    assert np.array_equal(by_file.encode(made_spectra(5)), by_hand.encode(made_spectra(5)))
+    assert by_file.training["held_out"] == 30
+
+
+def test_fit_refuses_what_it_cannot_learn_from() -> None:
+    spectra = made_spectra(20)
+    with pytest.raises(DraperError, match="no spectra"):
+        linear().fit(spectra[:0], train=QUICK)
+    with pytest.raises(DraperError, match="no good pixel"):
+        linear().fit(draper.Spectra(spectra.grid, spectra.flux, spectra.ivar * 0, spectra.table), train=QUICK)
+    with pytest.raises(DraperError, match="does not vary"):
+        linear().fit(spectra.with_columns(teff=np.full(20, 5000.0)), train=QUICK)
+
+
+def test_card_says_what_matters(model: LinearAutoencoder, tmp_path: Path) -> None:
+    card = (model.save(tmp_path / "model") / "README.md").read_text()
+    for words in ("1,800 for training, 200 held out", "| teff | K |", "valid/total", "96 px", "bibtex"):
+        assert words in card
+
+
+def test_history_comes_back(model: LinearAutoencoder, tmp_path: Path) -> None:
+    assert draper.load(model.save(tmp_path / "model")).history == model.history
+
+
+def test_mapped_and_resident_training_agree(tmp_path: Path) -> None:
+    path = draper.write(made_spectra(150), tmp_path / "a.h5")
+    one, other = (linear().fit(path, train=QUICK.replace(data=data)) for data in ("resident", "mapped"))
+    assert all(torch.equal(one.state()[name], tensor) for name, tensor in other.state().items())
+
+
+def test_verbs_compute_where_they_are_told(model: LinearAutoencoder) -> None:
+    assert model.to("cpu") is model
+    with pytest.raises(DraperError, match="unknown device"):
+        model.to("gpu")
