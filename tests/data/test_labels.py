@@ -73,16 +73,23 @@ def test_the_last_axis_runs_over_the_labels(labels: LabelSet, values) -> None:
 
 
 def test_from_table() -> None:
-    table = {"teff": [4000.0, NAN, 6000.0], "n": [1, 2, 3], "flag": [True, False, True], "name": ["a", "b", "c"],
-             "same": [1.0, 1.0, NAN], "none": [NAN, NAN, NAN], "wild": [np.inf, 1.0, 2.0]}  # fmt: skip
+    table = {
+        "teff": [4000.0, NAN, 6000.0],
+        "n": [1, 2, 3],
+        "flag": [True, False, True],
+        "name": ["a", "b", "c"],
+        "same": [1.0, 1.0, NAN],
+        "none": [NAN, NAN, NAN],
+        "wild": [np.inf, 1.0, 2.0],
+    }
     labels = LabelSet.from_table(table, ["teff", "n", "flag", "wild"])
     assert labels.low.tolist() == [4000, 1, 0, 1]
     assert labels.high.tolist() == [6000, 3, 1, 2]
     assert labels["teff"].unit == "K"
     for name, words in [
-        ("same", "does not vary[\\s\\S]*always 1"),
-        ("none", "does not vary[\\s\\S]*no finite value"),
-        ("tef", "no column 'tef'[\\s\\S]*did you mean 'teff'"),
+        ("same", r"does not vary[\s\S]*always 1"),
+        ("none", r"does not vary[\s\S]*no finite value"),
+        ("tef", r"no column 'tef'[\s\S]*did you mean 'teff'"),
         ("name", "'name' is not a number"),
     ]:
         with pytest.raises(DraperError, match=words):
@@ -162,9 +169,17 @@ def test_synonyms(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("[Fe/H]", "fe_h"), ("[M/H]", "fe_h"), ("[a/Fe]", "alpha_fe"), ("[alpha/M]", "alpha_fe"), ("[Mg/Fe]", "mg_fe"),
-     ("[Fe/H]_err", "fe_h_err"), ("TEFF", "teff"), ("snr_i", "snr_i")],
-)  # fmt: skip
+    [
+        ("[Fe/H]", "fe_h"),
+        ("[M/H]", "fe_h"),
+        ("[a/Fe]", "alpha_fe"),
+        ("[alpha/M]", "alpha_fe"),
+        ("[Mg/Fe]", "mg_fe"),
+        ("[Fe/H]_err", "fe_h_err"),
+        ("TEFF", "teff"),
+        ("snr_i", "snr_i"),
+    ],
+)
 def test_names_of_other_codes(name: str, wanted: str) -> None:
     assert canonical(name) == wanted
 

@@ -1,6 +1,7 @@
 """The container of spectra: what it refuses, settles, and gives back."""
 
 import json
+from io import StringIO
 
 import matplotlib
 import numpy as np
@@ -22,8 +23,12 @@ GRID = Grid.linear(5000, 5004, 1, medium="vacuum")
 def made(n: int = 6, **options) -> Spectra:
     """Return n spectra of 5 pixels, all different, row r starting at 10 r."""
     flux = 10.0 * np.arange(n)[:, None] + np.arange(5)
-    table = {"id": np.array([f"s{k:03d}" for k in range(n)], dtype=np.str_), "teff": 4000.0 + 100 * np.arange(n),
-             "visit": np.arange(n), "giant": np.arange(n) % 2 == 0}  # fmt: skip
+    table = {
+        "id": np.array([f"s{k:03d}" for k in range(n)], dtype=np.str_),
+        "teff": 4000.0 + 100 * np.arange(n),
+        "visit": np.arange(n),
+        "giant": np.arange(n) % 2 == 0,
+    }
     return Spectra(GRID, flux, **{"ivar": np.full((n, 5), 4.0), "table": table, **options})
 
 
@@ -42,29 +47,47 @@ REFUSED = {
     "complex": ({"flux": np.ones((1, 5), dtype=complex)}, "rows of numbers"),
     "too short": ({"flux": np.ones((1, 4))}, r"differ in length[\s\S]*\(n, 5\)"),
     "ivar shape": ({"ivar": np.ones((2, 5))}, "flux and ivar differ in shape"),
-    "nan flux": ({"flux": WILD, "ivar": np.ones((1, 5))}, "not finite where ivar is positive[\\s\\S]*spectrum 0, pixel 1"),
-    "inf flux": ({"flux": [[1, 2, 3, 4, np.inf]], "ivar": np.ones((1, 5))}, "not finite where ivar is positive"),
-    "flux beyond float32": ({"flux": np.full((1, 5), 1e39), "ivar": np.ones((1, 5))}, "not finite where[\\s\\S]*scaled"),
+    "nan flux": (
+        {"flux": WILD, "ivar": np.ones((1, 5))},
+        r"not finite where ivar is positive[\s\S]*spectrum 0, pixel 1",
+    ),
+    "inf flux": (
+        {"flux": [[1, 2, 3, 4, np.inf]], "ivar": np.ones((1, 5))},
+        "not finite where ivar is positive",
+    ),
+    "flux beyond float32": (
+        {"flux": np.full((1, 5), 1e39), "ivar": np.ones((1, 5))},
+        r"not finite where[\s\S]*scaled",
+    ),
     "flux beyond float32, no ivar": ({"flux": np.full((1, 5), 1e39)}, "too large for single precision"),
     "flux below float32": ({"flux": np.full((1, 5), 1e-50)}, "too small for single precision"),
     "ivar below float32": ({"ivar": np.full((1, 5), 1e-60)}, "too small for single precision"),
     "ivar beyond float32": ({"ivar": np.full((1, 5), 1e40)}, "ivar must be finite"),
-    "negative ivar": ({"ivar": [[1, 1, -1e-9, 1, 1]]}, "ivar must be finite and not negative[\\s\\S]*pixel 2"),
+    "negative ivar": ({"ivar": [[1, 1, -1e-9, 1, 1]]}, r"ivar must be finite and not negative[\s\S]*pixel 2"),
     "nan ivar": ({"ivar": [[1, 1, NAN, 1, 1]]}, "ivar must be finite"),
     "inf ivar": ({"ivar": [[1, 1, np.inf, 1, 1]]}, "ivar must be finite"),
     "short column": ({"table": {"teff": [1.0, 2.0]}}, "column 'teff' does not have one value for each"),
     "scalar column": ({"table": {"teff": 1.0}}, "one value for each"),
     "two axes column": ({"table": {"teff": [[1.0]]}}, "one value for each"),
     "complex column": ({"table": {"teff": [1j]}}, "numbers, truth values or text"),
-    "date column": ({"table": {"date": np.array(["2020-01-01"], dtype="M8[D]")}}, "numbers, truth values or text"),
-    "same name": ({"table": {"teff": [1.0], "TEFF": [2.0]}}, "same name[\\s\\S]*teff and TEFF"),
-    "quantity": ({"quantity": "fluxes"}, "unknown quantity[\\s\\S]*did you mean 'flux'"),
-    "too many templates' pixels": ({"correlation": Correlation(np.ones((1, 4, 4)), [0])}, "correlation does not fit"),
-    "index of another length": ({"correlation": Correlation(templates(1), [0, 0])}, "correlation does not fit"),
+    "date column": (
+        {"table": {"date": np.array(["2020-01-01"], dtype="M8[D]")}},
+        "numbers, truth values or text",
+    ),
+    "same name": ({"table": {"teff": [1.0], "TEFF": [2.0]}}, r"same name[\s\S]*teff and TEFF"),
+    "quantity": ({"quantity": "fluxes"}, r"unknown quantity[\s\S]*did you mean 'flux'"),
+    "too many templates' pixels": (
+        {"correlation": Correlation(np.ones((1, 4, 4)), [0])},
+        "correlation does not fit",
+    ),
+    "index of another length": (
+        {"correlation": Correlation(templates(1), [0, 0])},
+        "correlation does not fit",
+    ),
     "index too high": ({"correlation": Correlation(templates(1), [1])}, "correlation does not fit"),
     "index negative": ({"correlation": Correlation(templates(1), [-1])}, "correlation does not fit"),
     "correlation nan": ({"correlation": Correlation(templates(1) * NAN, [0])}, "correlation is not finite"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -187,15 +210,14 @@ def test_whole_numbers_beyond_64_bits() -> None:
         np.array([True, False] * 3),
         np.array([-1, 2]),
         slice(3, 3),
-        [],
+        np.arange(0),
     ],
     ids=str,
 )
 def test_rows_by_slice_mask_and_index(rows) -> None:
     spectra = made(correlation=Correlation(templates(3), np.arange(6) % 3))
-    some, wanted = spectra[rows], np.arange(6)[np.asarray(rows, dtype=int) if rows == [] else rows]
+    some, wanted = spectra[rows], np.arange(6)[rows]
     assert some.flux[:, 0].tolist() == (10.0 * wanted).tolist()
-    assert some.table["visit"].tolist() == some.correlation.index.tolist() or len(wanted) == len(some)
     assert some.table["visit"].tolist() == wanted.tolist()
     assert some.correlation.index.tolist() == (wanted % 3).tolist()
     assert some.correlation.templates is spectra.correlation.templates
@@ -376,12 +398,12 @@ def test_concat() -> None:
     [
         (
             made(1).pixels(slice(0, 4)),
-            "set 1 is on another grid than set 0[\\s\\S]*4 px[\\s\\S]*5 px[\\s\\S]*--grid common",
+            r"set 1 is on another grid than set 0[\s\S]*4 px[\s\S]*5 px[\s\S]*--grid common",
         ),
         (made(1, quantity="normalised flux"), "another quantity"),
         (made(1, unit="Jy"), "another unit"),
         (made(1, correlation=Correlation(templates(1), [0])), "do not both have correlations"),
-        (made(1).with_columns(more=[1.0]), "other columns[\\s\\S]*fill=True"),
+        (made(1).with_columns(more=[1.0]), r"other columns[\s\S]*fill=True"),
         (made(1).with_columns(teff=None), "other columns"),
         (made(1).with_columns(teff=["hot"]), "'teff' holds text in one set and numbers in another"),
     ],
@@ -485,7 +507,7 @@ def test_describe_is_json(n: int, ivar: float | None) -> None:
     assert (facts["median_snr"] is None) == (n == 0 or ivar != 4)
     assert facts["meta"] == {"a": [1]}
     assert set(facts["columns"]) == set(table)
-    assert Console(width=120, file=open("/dev/null", "w")).render_lines(spectra.__rich__())
+    assert Console(width=120, file=StringIO()).render_lines(spectra.__rich__())
 
 
 def test_describe_counts() -> None:

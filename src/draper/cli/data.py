@@ -142,8 +142,9 @@ def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json =
 
     def counted() -> Iterator[Spectra]:
         nonlocal written
-        # rich draws nothing on a stream that is no terminal, so logs stay clean.
-        for batch in track(stream(files, hints, rejected), "converting", console=Console(file=sys.stderr)):
+        batches = stream(files, hints, rejected)
+        quiet = not sys.stderr.isatty()  # so that logs stay clean
+        for batch in track(batches, "converting", console=Console(file=sys.stderr), disable=quiet):
             written += len(batch)
             yield batch
 

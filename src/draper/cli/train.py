@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,8 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
                     "the model to start from has other options", given=options, expected=model.config
                 )
         model.fit(spectra, valid=_held_out(valid), train=train, out=out, resume=resume)
+        if os.environ.get("RANK", "0") != "0":
+            return  # of several processes one speaks
         if json:
             say_json({"model": name, "path": out, **model.training})
         else:

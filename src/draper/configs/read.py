@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import field_validator
 
 from draper.config import Config
 
@@ -36,7 +38,7 @@ class ReadConfig(Config):
     key: str | None = None
     """Column of the label tables that names the file or id; found by itself unless given."""
     rename: dict[str, str] = {}
-    """Columns to rename, OLD NEW. Labels of other codes (feh, M_H, Teff) get draper's names without it."""
+    """Columns to rename (--rename.OLD NEW). Labels of other codes (feh, M_H, Teff) get draper's names without it."""
     formula: tuple[str, ...] = ()
     """New columns, such as 'A_Li = li_fe + 1.05 + fe_h'."""
     repeated: Literal["refuse", "mean"] = "refuse"
@@ -49,3 +51,10 @@ class ReadConfig(Config):
     """Resample onto the grid of this FILE, or onto the 'common' range of all files."""
     fill: bool = False
     """Fill the table columns that some files lack with NaN, instead of stopping."""
+
+    @field_validator("cut", mode="before")
+    @classmethod
+    def _in_pairs(cls, cut: Any) -> Any:
+        """Take numbers one after the other, as a command line gives them, in pairs."""
+        numbers = isinstance(cut, (tuple, list)) and all(isinstance(one, (int, float, str)) for one in cut)
+        return list(zip(cut[::2], cut[1::2], strict=True)) if numbers else cut

@@ -59,6 +59,9 @@ def recognise(source: Source, name: str | None = None) -> Format:
     for found in formats().values():
         if found.recognises(source):
             return found
+    if source.kind == "hdf5":
+        with store.opened(source.path):  # where it cannot be opened, this says why no reader knows it
+            pass
     raise source.error(
         f"no reader recognises this {source.kind} file",
         hint="name its format with format= (--format); `draper formats` lists them",
@@ -97,7 +100,7 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
             hints[option] = (hints[option],)
     config = ReadConfig(format=format, **hints)
     paths = [path] if isinstance(path, (str, Path)) else list(path)
-    if len(paths) == 1 and config == ReadConfig(format=format):
+    if len(paths) == 1 and config == ReadConfig(format=format) and Path(paths[0]).is_file():
         source = Source(paths[0])
         found = recognise(source, format)
         if found.name == "draper":

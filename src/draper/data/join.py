@@ -120,8 +120,13 @@ def read_table(path: str | Path) -> Columns:
         start = handle.read(512)
     marks = {b"SIMPLE  =": "fits", b"<VOTABLE": "votable", b"%ECSV": "ascii.ecsv", b",": "ascii.csv"}
     guess = next((name for mark, name in marks.items() if mark in start), "ascii")
+    if b"\0" in start and guess != "fits":
+        raise DraperError(
+            "this is no table", given=path, expected="CSV, ECSV, FITS, VOTable or columns of text"
+        )
     try:
-        table = Table.read(path, format=guess)
+        with path.open("rb") as handle:  # astropy leaves damaged files open that it has opened itself
+            table = Table.read(handle if guess == "fits" else path, format=guess)
     except Exception as error:  # noqa: BLE001 - astropy's readers raise anything on a damaged file
         raise DraperError("the table cannot be read", given=f"{path}: {error}") from None
     found: Columns = {}
@@ -141,10 +146,10 @@ def derive(spectra: Spectra, config: ReadConfig) -> Spectra:
         name = min(unknown)
         raise DraperError(f"there is no column '{name}' to rename", hint=did_you_mean(name, spectra.table))
     for name, column in spectra.table.items():
-        new = config.rename.get(name) or canonical(name)
-        # Two catalogues' names for one label (feh and m_h, say) are kept apart under their own names.
-        taken = new in table or (name not in config.rename and new != name and new in spectra.table)
-        new = name.lower() if taken else new
+        new = config.rename.get(name, canonical(name))
+        if name not in config.rename and (new in table or (new != name and new in spectra.table)):
+            # Two catalogues' names for one label (feh and m_h, say) are kept apart under their own names.
+            new = name.lower()
         if new in table:
             raise DraperError("two columns get the same name", given=new, hint="rename one with --rename")
         table[new] = column

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -179,9 +179,16 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
 def read(path: str | Path) -> Spectra:
     """Map a native file: nothing but the table is read before it is used."""
     path = Path(path)
+    with opened(path) as file:
+        return _open(file, path)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file; whatever h5py raises on a damaged one becomes a DraperError."""
     try:
         with h5py.File(path, "r") as file:
-            return _open(file, path)
+            yield file
     except DAMAGED as error:
         if isinstance(error, DraperError):
             raise
