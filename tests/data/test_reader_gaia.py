@@ -9,8 +9,9 @@ from astropy.table import Table
 
 from draper.configs.read import ReadConfig
 from draper.data import io
-from draper.data.readers import gaia, gaia_xp
-from draper.data.readers.source import Source
+from draper.data.parsing import gaia
+from draper.data.parsing.source import Source
+from draper.data.readers import gaia_xp
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 

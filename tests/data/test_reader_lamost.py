@@ -6,7 +6,7 @@ from astropy.io import fits
 
 from draper.configs.read import ReadConfig
 from draper.data import io
-from draper.data.readers.source import Source
+from draper.data.parsing.source import Source
 from draper.errors import DraperError
 
 PIXELS = 6

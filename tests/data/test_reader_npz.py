@@ -9,9 +9,9 @@ import pytest
 import draper
 from draper.configs.read import ReadConfig
 from draper.data import units
+from draper.data.parsing.numpy_files import Archive, read_npy
+from draper.data.parsing.source import Source
 from draper.data.readers import npz
-from draper.data.readers.arrays import Archive, read_npy
-from draper.data.readers.source import Source
 from draper.errors import DraperError
 
 VACUUM = {"unit": "angstrom", "medium": "vacuum"}

@@ -6,7 +6,7 @@ import pytest
 from scipy.io import netcdf_file
 
 import draper
-from draper.data.readers import parfile
+from draper.data.parsing import parfile
 from draper.errors import DraperError
 
 PAR2 = """[Star]

@@ -8,8 +8,8 @@ from astropy.io import fits
 
 import draper
 from draper.data import units
+from draper.data.parsing.source import Source
 from draper.data.readers import surveys
-from draper.data.readers.source import Source
 from draper.errors import DraperError
 
 specutils = pytest.importorskip("specutils")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import draper
 from draper.data import units
-from draper.data.readers.columns import describe
+from draper.data.parsing.columns import describe
 from draper.errors import DraperError
 
 VACUUM = {"unit": "angstrom", "medium": "vacuum"}

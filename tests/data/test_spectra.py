@@ -517,6 +517,11 @@ def test_describe_counts() -> None:
     assert facts["giant"] == {"kind": "bool", "values": 2}
 
 
+def test_describe_takes_the_median_of_the_spectra() -> None:
+    spectra = Spectra(GRID, np.ones((3, 5)), np.repeat([[1.0], [9.0], [10000.0]], 5, axis=1))
+    assert spectra.describe()["median_snr"] == 3
+
+
 def test_coefficients_describe_themselves() -> None:
     spectra = Spectra(Grid.coefficients("ab"), np.ones((3, 2)), quantity="coefficients")
     facts = json.loads(strict(spectra.describe()))

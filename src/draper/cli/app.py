@@ -10,6 +10,11 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from draper import __version__
+from draper.cli.data import convert, formats, info, samples
+from draper.cli.demo import demo
+from draper.cli.show import show
+from draper.cli.train import app as train
+from draper.cli.train import file_options
 from draper.config import Config, reworded
 from draper.errors import DraperError, InterruptedTraining
 
@@ -21,29 +26,18 @@ written; 1 an error inside draper. Every command takes --json for machines and -
 """
 
 
-COMMANDS = {
-    "demo": ("demo:demo", "The whole story on built-in data."),
-    "samples": ("data:samples", "List the built-in samples, or write one to a file."),
-    "formats": ("data:formats", "List the file formats that draper reads."),
-    "info": ("data:info", "Say what files of spectra hold."),
-    "convert": ("data:convert", "Bring files of spectra into one file."),
-    "train": ("train:app", "Train a model on files of spectra."),
-    "show": ("show:show", "Say what a trained model is, what it learnt from and how well."),
-}
-"""Name -> where the command is defined, imported when it is used, and a line about it."""
-
-
 def make_app() -> App:
-    """Return the program; a command's module is imported when the command is used."""
+    """Return the program; commands import what is heavy when they run."""
     app = App(
         name="draper",
         help="Deep generative models for astronomical spectra.",
         help_epilogue=EPILOGUE,
         version=__version__,
+        suppress_keyboard_interrupt=False,
         default_parameter=Parameter(consume_multiple=True, negative=()),
     )
-    for name, (target, help_text) in COMMANDS.items():
-        app.command(f"draper.cli.{target}", name=name, help=help_text)
+    for command in (demo, samples, formats, info, convert, train, show):
+        app.command(command)
     app.register_install_completion_command()
     return app
 
@@ -56,8 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app = make_app()
         if tokens[:1] == ["train"]:
-            from draper.cli.train import file_options
-
             app.config = file_options(tokens)
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except InterruptedTraining as error:

@@ -60,6 +60,8 @@ def samples(name: str | None = None, *, out: Output | None = None, json: Json = 
 def formats(*, json: Json = False) -> None:
     """List the file formats that draper reads.
 
+    Example: draper formats --json
+
     Parameters
     ----------
     json

@@ -17,6 +17,8 @@ def demo(
 ) -> None:
     """Read a built-in sample, print what it holds and draw some of it.
 
+    Example: draper demo -o demo
+
     Parameters
     ----------
     out

@@ -38,7 +38,7 @@ class ReadConfig(Config):
     key: str | None = None
     """Column of the label tables that names the file or id; found by itself unless given."""
     rename: dict[str, str] = {}
-    """Columns to rename (--rename.OLD NEW). Labels of other codes (feh, M_H, Teff) get draper's names without it."""
+    """Columns to rename (--rename.OLD NEW). Names of other codes (feh) get draper's names without it."""
     formula: tuple[str, ...] = ()
     """New columns, such as 'A_Li = li_fe + 1.05 + fe_h'."""
     repeated: Literal["refuse", "mean"] = "refuse"

@@ -18,7 +18,7 @@ from draper.data import store
 from draper.data.export import write as write
 from draper.data.grid import Grid
 from draper.data.join import LabelTables, derive, reject
-from draper.data.readers.source import Format, Source
+from draper.data.parsing.source import Format, Source
 from draper.data.resample import common_grid, resample
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean

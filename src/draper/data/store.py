@@ -70,8 +70,11 @@ class Writer:
             raise DraperError("a folder has this name", given=self.path, hint="name a file")
         try:
             self._file = h5py.File(self._part, "w", libver="latest")
-        except OSError as error:
-            raise DraperError("the file cannot be written", given=f"{self.path}: {error}") from None
+        except BaseException as error:
+            self._clear()  # an interruption while the block is entered leaves it without an exit
+            if isinstance(error, OSError):
+                raise DraperError("the file cannot be written", given=f"{self.path}: {error}") from None
+            raise
         return self
 
     def append(self, spectra: Spectra) -> None:
@@ -126,8 +129,13 @@ class Writer:
             for handle in self._scratch.values():
                 with suppress(OSError):
                     handle.close()
-                Path(handle.name).unlink(missing_ok=True)
-            self._part.unlink(missing_ok=True)
+            self._clear()
+
+    def _clear(self) -> None:
+        """Remove the unfinished file and the scratch files."""
+        for path in self._part.parent.iterdir():
+            if path.name.startswith(self._part.name):
+                path.unlink(missing_ok=True)
 
     def _finish(self) -> None:
         file, first = self._file, self._first

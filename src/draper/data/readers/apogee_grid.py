@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
 from draper.data.labels import canonical
-from draper.data.readers import declared
-from draper.data.readers.fits import opened
-from draper.data.readers.pixels import axis, spectra
-from draper.data.readers.rows import numbered
-from draper.data.readers.source import Format, Source, settle_medium
+from draper.data.parsing import declared
+from draper.data.parsing.fits import opened
+from draper.data.parsing.pixels import axis, spectra
+from draper.data.parsing.rows import numbered
+from draper.data.parsing.source import Format, Source, settle_medium
 from draper.data.spectra import Spectra
 
 

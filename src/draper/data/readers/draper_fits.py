@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
 from draper.data.grid import Grid
-from draper.data.readers import fits
-from draper.data.readers.source import Format, Source
+from draper.data.parsing import fits
+from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Correlation, Spectra
 
 MARK = "DRAPER"

@@ -10,8 +10,8 @@ import numpy as np
 
 from draper.configs.read import ReadConfig
 from draper.data.grid import Grid
-from draper.data.readers.arrays import Archive, Array
-from draper.data.readers.source import Format, Source
+from draper.data.parsing.numpy_files import Archive, Array
+from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Correlation, Spectra
 from draper.errors import DraperError
 

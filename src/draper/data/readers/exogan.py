@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from draper.configs.read import ReadConfig
-from draper.data.readers import parfile
-from draper.data.readers.source import Format, Source
+from draper.data.parsing import parfile
+from draper.data.parsing.source import Format, Source
 from draper.data.readers.taurex import is_observation, observation
 from draper.data.spectra import Spectra
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from draper.configs.read import ReadConfig
-from draper.data.readers import gaia
-from draper.data.readers.fits import opened
-from draper.data.readers.source import Format, Source
+from draper.data.parsing import gaia
+from draper.data.parsing.fits import opened
+from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 

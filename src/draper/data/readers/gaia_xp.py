@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
 from draper.data.grid import Grid
-from draper.data.readers import gaia
-from draper.data.readers.pixels import Axis, spectra
-from draper.data.readers.source import Format, Source, settle_medium
+from draper.data.parsing import gaia
+from draper.data.parsing.pixels import Axis, spectra
+from draper.data.parsing.source import Format, Source, settle_medium
 from draper.data.spectra import Correlation, Spectra
 
 SAMPLED = gaia.Product(np.linspace(336, 1020, 343), "flux", "1e-17 W / (m2 nm)", 1e-17)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from draper.configs.read import ReadConfig
-from draper.data.readers import matrix
-from draper.data.readers.arrays import read_npy
-from draper.data.readers.source import Format, Source
+from draper.data.parsing import matrix
+from draper.data.parsing.numpy_files import read_npy
+from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
 
 FLUX, AXIS, LABELS, IDS = "X.npy", "axis_labels.npy", "params.npy", "ids.npy"

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.readers import declared, multispec
-from draper.data.readers.declared import Header
-from draper.data.readers.fits import opened
-from draper.data.readers.pixels import axis, spectra
-from draper.data.readers.rows import numbered, together
-from draper.data.readers.source import Format, Source, settle_medium, settle_unit
+from draper.data.parsing import declared, multispec
+from draper.data.parsing.declared import Header
+from draper.data.parsing.fits import opened
+from draper.data.parsing.pixels import axis, spectra
+from draper.data.parsing.rows import numbered, together
+from draper.data.parsing.source import Format, Source, settle_medium, settle_unit
 from draper.data.spectra import Spectra
 
 FloatArray = NDArray[np.float64]

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.readers import declared
-from draper.data.readers.fits import opened
-from draper.data.readers.pixels import axis, spectra
-from draper.data.readers.source import Format, Source, settle_medium
+from draper.data.parsing import declared
+from draper.data.parsing.fits import opened
+from draper.data.parsing.pixels import axis, spectra
+from draper.data.parsing.source import Format, Source, settle_medium
 from draper.data.spectra import Spectra
 
 FACTS = {

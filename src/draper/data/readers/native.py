@@ -8,7 +8,7 @@ import h5py
 
 from draper.configs.read import ReadConfig
 from draper.data import store
-from draper.data.readers.source import Format, Source
+from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.readers import pixels
-from draper.data.readers.columns import assign, describe, length_unit
-from draper.data.readers.source import Format, Source, settle_medium, settle_unit
+from draper.data.parsing import pixels
+from draper.data.parsing.columns import assign, describe, length_unit
+from draper.data.parsing.source import Format, Source, settle_medium, settle_unit
 from draper.data.spectra import Spectra
 from draper.data.store import DAMAGED
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from draper.configs.read import ReadConfig
 from draper.data.labels import canonical
-from draper.data.readers import matrix
-from draper.data.readers.arrays import Archive, Array, read_npy
-from draper.data.readers.columns import assign, describe
-from draper.data.readers.source import Format, Source
+from draper.data.parsing import matrix
+from draper.data.parsing.columns import assign, describe
+from draper.data.parsing.numpy_files import Archive, Array, read_npy
+from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
 
 LABELS = "labels"

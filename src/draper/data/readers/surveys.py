@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.readers import declared, fits, pixels
-from draper.data.readers.source import Format, Source
-from draper.data.readers.weights import inverse_variance
+from draper.data.parsing import declared, fits, pixels
+from draper.data.parsing.pixels import inverse_variance
+from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
 
 Headers = tuple[dict[str, Any], ...]

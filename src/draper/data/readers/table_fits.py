@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.readers import declared
-from draper.data.readers.columns import Role, assign, describe, length_unit
-from draper.data.readers.declared import Header
-from draper.data.readers.fits import opened
-from draper.data.readers.pixels import axis, spectra
-from draper.data.readers.rows import numbered, together
-from draper.data.readers.source import Format, Source, settle_medium, settle_unit
+from draper.data.parsing import declared
+from draper.data.parsing.columns import Role, assign, describe, length_unit
+from draper.data.parsing.declared import Header
+from draper.data.parsing.fits import opened
+from draper.data.parsing.pixels import axis, spectra
+from draper.data.parsing.rows import numbered, together
+from draper.data.parsing.source import Format, Source, settle_medium, settle_unit
 from draper.data.spectra import Spectra
 
 FloatArray = NDArray[np.float64]
@@ -28,7 +28,7 @@ ALIASES = {
     "awav": "wave_air",
     "error_flux": "flux_error",
 }
-"""Names of FITS tables in the words of :mod:`draper.data.readers.columns`."""
+"""Names of FITS tables in the words of :mod:`draper.data.parsing.columns`."""
 
 LOGARITHM = re.compile(r"^(?:log|log10)_?(wave|wavelength|lambda|lam)$")
 

@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 
 from draper.configs.read import ReadConfig
-from draper.data.readers import parfile, pixels, text
-from draper.data.readers.source import Format, Source
+from draper.data.parsing import parfile, pixels
+from draper.data.parsing.source import Format, Source
+from draper.data.readers import text
 from draper.data.spectra import Spectra
 from draper.data.store import DAMAGED
 

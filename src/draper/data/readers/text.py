@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
 from draper.data.labels import UNITS, canonical
-from draper.data.readers import pixels
-from draper.data.readers.columns import RATIOS, Role, assign, describe, length_unit
-from draper.data.readers.source import Format, Source, settle_medium, settle_unit
+from draper.data.parsing import pixels
+from draper.data.parsing.columns import RATIOS, Role, assign, describe, length_unit
+from draper.data.parsing.source import Format, Source, settle_medium, settle_unit
 from draper.data.spectra import Spectra
 
 FloatArray = NDArray[np.float64]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from draper.configs.read import ReadConfig
-from draper.data.readers import pixels, text
-from draper.data.readers.source import Format, Source
+from draper.data.parsing import pixels
+from draper.data.parsing.source import Format, Source
+from draper.data.readers import text
 from draper.data.spectra import Spectra
 
 ABSOLUTE = "erg / (s cm2 Angstrom)"

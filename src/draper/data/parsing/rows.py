@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.data.readers.source import Source
+from draper.data.parsing.source import Source
 
 
 def numbered(source: Source, count: int) -> NDArray[np.str_]:

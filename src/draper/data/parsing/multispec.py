@@ -10,7 +10,7 @@ import numpy as np
 from numpy.polynomial import chebyshev, legendre
 from numpy.typing import NDArray
 
-from draper.data.readers.source import Source
+from draper.data.parsing.source import Source
 
 FloatArray = NDArray[np.float64]
 

@@ -119,7 +119,7 @@ class Source:
         """The header of each HDU of a FITS file as a plain dictionary; empty where it is damaged."""
         if self.kind != "fits":
             return ()
-        from draper.data.readers.fits import headers
+        from draper.data.parsing.fits import headers
 
         return headers(self.path)
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.data.grid import Grid
-from draper.data.readers.fits import opened
-from draper.data.readers.pixels import Axis, spectra
-from draper.data.readers.source import Source
+from draper.data.parsing.fits import opened
+from draper.data.parsing.pixels import Axis, spectra
+from draper.data.parsing.source import Source
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from draper.configs.read import ReadConfig
 from draper.data import units
-from draper.data.readers.source import Source
+from draper.data.parsing.source import Source
 from draper.errors import DraperError, did_you_mean
 
 Role = Literal["wavelength", "flux", "error", "ivar", "half width", "low", "high", "bad"]

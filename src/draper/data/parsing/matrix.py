@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
 from draper.data.arrays import blocks
-from draper.data.readers import pixels, text
-from draper.data.readers.arrays import Archive, read_npy
-from draper.data.readers.columns import Column, describe, length_unit
-from draper.data.readers.source import Source, settle_medium, settle_unit
+from draper.data.parsing import pixels
+from draper.data.parsing.columns import Column, describe, length_unit
+from draper.data.parsing.numpy_files import Archive, read_npy
+from draper.data.parsing.source import Source, settle_medium, settle_unit
+from draper.data.readers import text
 from draper.data.spectra import Spectra
 
 Array = NDArray[Any]

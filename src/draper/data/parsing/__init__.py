@@ -1,0 +1,1 @@
+"""What several readers share: files as they are found, their tables and headers, pixels in order."""

@@ -1,0 +1,280 @@
+"""From any files to one set of spectra: one by one, by folders, on one grid, with labels."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import draper
+from draper.configs.read import ReadConfig
+from draper.data import io, store
+from draper.data.grid import Grid
+from draper.data.parsing.source import Source
+from draper.data.spectra import Correlation, Spectra
+from draper.errors import DraperError
+
+NAN = float("nan")
+HINTS = {"unit": "angstrom", "medium": "vacuum"}
+
+
+def text(path: Path, start: float = 5000, count: int = 5, step: float = 1, value: float = 1.0) -> Path:
+    rows = (f"{start + step * k} {value + k / 10}\n" for k in range(count))
+    path.write_text("".join(rows))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three stars on one grid, a hidden file and a folder inside."""
+    there = tmp_path / "stars"
+    (there / "deeper").mkdir(parents=True)
+    for number, name in enumerate("cab"):
+        text(there / f"{name}.txt", value=number)
+    (there / ".hidden").write_text("not a spectrum")
+    return there
+
+
+# ---------------------------------------------------------------- what is read
+
+
+def test_a_folder_is_its_files_in_order(folder: Path) -> None:
+    spectra = draper.read(folder, **HINTS)
+    assert spectra.ids.tolist() == ["a", "b", "c"]
+    assert spectra.flux[:, 0].tolist() == [1, 2, 0]
+    assert spectra.grid.vacuum.tolist() == [5000, 5001, 5002, 5003, 5004]
+    assert dict(spectra.meta) == {"source": "a.txt", "format": "text", "medium": "vacuum"}
+    assert draper.read([folder / "c.txt", folder / "a.txt"], **HINTS).ids.tolist() == ["c", "a"]
+    assert draper.read(str(folder / "c.txt"), **HINTS).ids.tolist() == ["c"]
+
+
+def test_a_folder_of_files_that_say_everything(tmp_path: Path, folder: Path) -> None:
+    spectra = draper.read(folder, **HINTS)
+    (tmp_path / "set").mkdir()
+    draper.write(spectra[:2], tmp_path / "set" / "1.h5")
+    draper.write(spectra[2:], tmp_path / "set" / "2.fits")
+    assert draper.read(tmp_path / "set").ids.tolist() == ["a", "b", "c"]
+
+
+def test_expand(folder: Path) -> None:
+    assert [source.path.name for source in io.expand([folder, folder / "c.txt"])] == [
+        "a.txt", "b.txt", "c.txt", "c.txt",
+    ]  # fmt: skip
+    with pytest.raises(DraperError, match=r"no such file[\s\S]*nowhere"):
+        list(io.expand([folder / "nowhere"]))
+    with pytest.raises(DraperError, match="nothing to read"):
+        draper.read(folder / "deeper")
+    with pytest.raises(DraperError, match="nothing to read"):
+        draper.read([])
+
+
+def test_a_folder_that_is_one_set(tmp_path: Path) -> None:
+    for name, array in [("X", np.ones((2, 4))), ("params", np.ones((2, 2))), ("ids", np.arange(2)),
+                        ("axis_labels", np.arange(5000.0, 5004))]:  # fmt: skip
+        np.save(tmp_path / f"{name}.npy", array)
+    assert [source.path for source in io.expand([tmp_path])] == [tmp_path]
+
+
+def test_recognise(tmp_path: Path, folder: Path) -> None:
+    assert io.recognise(Source(folder / "a.txt")).name == "text"
+    with pytest.raises(DraperError, match=r"unknown format[\s\S]*did you mean 'text'"):
+        io.recognise(Source(folder / "a.txt"), "texxt")
+    (tmp_path / "empty.fits").write_bytes(b"")
+    with pytest.raises(DraperError, match=r"empty\.fits: the file is empty"):
+        io.recognise(Source(tmp_path / "empty.fits"))
+    (tmp_path / "noise.dat").write_bytes(b"\x00\x01\xfe" * 40)
+    with pytest.raises(DraperError, match=r"no reader recognises this binary file[\s\S]*draper formats"):
+        io.recognise(Source(tmp_path / "noise.dat"))
+    with pytest.raises(DraperError):
+        draper.read(folder / "a.txt", format="draper")
+
+
+def test_formats_are_named_once() -> None:
+    found = io.formats()
+    assert {"draper", "draper-npz", "draper-fits", "text", "npz", "gaia-xp"} <= set(found) | {"gaia-xp"}
+    assert list(found)[:3] == ["draper", "draper-npz", "draper-fits"]
+    assert list(found)[-1] == "text"
+    for name, one in found.items():
+        assert name == one.name
+        assert one.what
+
+
+def test_suffixes_do_not_matter(tmp_path: Path, folder: Path) -> None:
+    spectra = draper.read(folder, **HINTS)
+    for written, named in [("x.h5", "x.fits"), ("x.npz", "x.txt"), ("x.fits", "x.h5")]:
+        draper.write(spectra, tmp_path / written).rename(tmp_path / named)
+        assert draper.read(tmp_path / named).flux.tolist() == spectra.flux.tolist()
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress((folder / "a.txt").read_bytes()))
+    assert draper.read(packed, **HINTS).flux.tolist() == spectra[0].flux.tolist()
+
+
+def test_a_native_file_is_mapped(tmp_path: Path, folder: Path) -> None:
+    path = draper.write(draper.read(folder, **HINTS), tmp_path / "x.h5")
+    assert isinstance(draper.read(path).flux, np.memmap)
+    assert dict(draper.read(path).meta)["source"] == "a.txt"
+
+
+@pytest.mark.parametrize("suffix", ["h5", "npz", "fits"])
+def test_written_and_read_again(tmp_path: Path, suffix: str) -> None:
+    grid = Grid.from_wavelength([5000.0, 5001, 5003], medium="air", resolving_power=[1, 2, 3]).cut([(1, 1e5)])
+    spectra = Spectra(
+        grid, [[1, 2, 3], [4, 5, 6]], [[1, 0, 2], [0.1, 1e-9, 1e20]], unit="Jy", quantity="flux",
+        table={"id": ["é", "b"], "n": [2**60, 1], "teff": [NAN, 2.5], "ok": [True, False]},
+        correlation=Correlation(np.ones((1, 3, 3)), [0, 0]), meta={"a": [1, None]},
+    )  # fmt: skip
+    back = draper.read(draper.write(spectra, tmp_path / f"x.{suffix}"))
+    assert back.flux.tobytes() == spectra.flux.tobytes()
+    assert back.ivar.tobytes() == spectra.ivar.tobytes()
+    assert back.grid.to_json() == spectra.grid.to_json()
+    assert (back.unit, back.quantity, dict(back.meta)) == (spectra.unit, spectra.quantity, dict(spectra.meta))
+    assert back.correlation.of(1).tolist() == np.ones((3, 3)).tolist()
+    for name, column in spectra.table.items():
+        np.testing.assert_array_equal(back.table[name], column)
+
+
+# -------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize("hints", [{}, {"unit": "nm"}, {"medium": "air"}])
+def test_nothing_is_guessed(folder: Path, hints) -> None:
+    with pytest.raises(DraperError, match=r"does not say[\s\S]*--"):
+        draper.read(folder, **hints)
+
+
+def test_unknown_options(folder: Path) -> None:
+    with pytest.raises(DraperError, match=r"ReadConfig does not know the option 'mediun'[\s\S]*'medium'"):
+        draper.read(folder, mediun="air")
+    with pytest.raises(DraperError, match="'medium' of ReadConfig is not valid"):
+        draper.read(folder, medium="water")
+
+
+def test_labels_from_a_table_among_the_spectra(folder: Path) -> None:
+    (folder / "labels.csv").write_text("file,Teff,feh\nb.txt,2,0.2\nc.txt,3,0.3\na.txt,1,0.1\n")
+    spectra = draper.read(folder, labels=folder / "labels.csv", formula="double = 2 * teff", **HINTS)
+    assert spectra.table["teff"].tolist() == [1, 2, 3]
+    assert spectra.table["fe_h"].tolist() == [0.1, 0.2, 0.3]
+    assert spectra.table["double"].tolist() == [2, 4, 6]
+    with pytest.raises(DraperError, match="has no row for 1"):
+        (folder / "labels.csv").write_text("file,Teff\nb.txt,2\na.txt,1\n")
+        draper.read(folder, labels=(str(folder / "labels.csv"),), key="file", **HINTS)
+
+
+def test_cut_and_resolving_power(folder: Path) -> None:
+    spectra = draper.read(folder, cut=[(5000, 5001), (5003, 5009)], resolving_power=500, **HINTS)
+    assert spectra.grid.vacuum.tolist() == [5000, 5001, 5003, 5004]
+    assert spectra.grid.windows == ((5000, 5001), (5003, 5004))
+    assert spectra.grid.resolving_power == 500
+    with pytest.raises(DraperError, match="no pixel lies"):
+        draper.read(folder, cut=[(1, 2)], **HINTS)
+
+
+def test_rejected_spectra_are_listed(folder: Path) -> None:
+    (folder / "b.txt").write_text("5000 1\n5001 -1\n5002 nan\n5003 1\n5004 1\n")
+    rejected: list[io.Rejection] = []
+    config = ReadConfig(reject=("nan", "negative"), **HINTS)
+    assert [batch.ids[0] for batch in io.stream([folder], config, rejected)] == ["a", "c"]
+    assert rejected == [io.Rejection("b", "1 bad or missing pixels")]
+    spectra = draper.read(folder, reject="negative", **HINTS)
+    assert spectra.meta["rejected"] == [{"name": "b", "reason": "1 negative pixels"}]
+    with pytest.raises(DraperError, match=r"no spectrum was left[\s\S]*--reject"):
+        draper.read(folder / "b.txt", reject=("nan",), **HINTS)
+
+
+def test_columns_that_some_files_lack(tmp_path: Path) -> None:
+    grid = Grid.linear(5000, 5002, 1, medium="vacuum")
+    one = draper.write(Spectra(grid, np.ones((1, 3)), table={"id": ["a"], "teff": [1.0]}), tmp_path / "1.h5")
+    two = draper.write(Spectra(grid, np.ones((1, 3)), table={"id": ["b"], "snr": [2.0]}), tmp_path / "2.npz")
+    with pytest.raises(DraperError, match=r"other columns[\s\S]*fill"):
+        draper.read([one, two])
+    both = draper.read([one, two], fill=True)
+    np.testing.assert_array_equal(both.table["teff"], [1, NAN])
+    np.testing.assert_array_equal(both.table["snr"], [NAN, 2])
+
+
+def test_empty_sets(tmp_path: Path) -> None:
+    grid = Grid.linear(5000, 5002, 1, medium="vacuum")
+    empty = draper.write(Spectra(grid, np.ones((0, 3))), tmp_path / "0.h5")
+    full = draper.write(Spectra(grid, np.ones((2, 3))), tmp_path / "2.h5")
+    assert len(draper.read(empty)) == 0
+    assert len(draper.read([empty, full])) == 2
+    with pytest.raises(DraperError, match="no spectra"):
+        draper.read([empty, empty])
+
+
+# ---------------------------------------------------------------------- grids
+
+
+@pytest.fixture
+def arms(tmp_path: Path) -> list[Path]:
+    return [
+        text(tmp_path / "fine.txt", 5000, 101, 0.1),
+        text(tmp_path / "coarse.txt", 5004, 20, 1),
+        text(tmp_path / "other.txt", 5002, 50, 0.5),
+    ]
+
+
+def test_different_grids_are_listed(tmp_path: Path, arms: list[Path]) -> None:
+    with pytest.raises(DraperError) as caught:
+        draper.read(arms, **HINTS)
+    message = str(caught.value)
+    for words in ("different grids", "fine.txt: Grid(101 px, 5000.000-5010.000", "coarse.txt: Grid(20 px",
+                  "other.txt", "--grid common", "--grid FILE"):  # fmt: skip
+        assert words in message
+    many = [text(tmp_path / f"{k:02d}.txt", 5000 + k) for k in range(15)]
+    with pytest.raises(DraperError, match=r"00.txt[\s\S]*11.txt[\s\S]*and 3 more"):
+        draper.read(many, **HINTS)
+
+
+def test_common_grid(arms: list[Path]) -> None:
+    spectra = draper.read(arms, grid="common", **HINTS)
+    assert spectra.grid.vacuum.tolist() == list(range(5004, 5011))
+    np.testing.assert_allclose(spectra.flux[0], 1 + np.arange(40, 101, 10) / 10, rtol=1e-6)
+    np.testing.assert_allclose(spectra.flux[1], 1 + np.arange(7) / 10, rtol=1e-6)
+    np.testing.assert_allclose(spectra.flux[2], 1 + np.arange(4, 17, 2) / 10, rtol=1e-6)
+    assert (spectra.ivar == 1).all()
+    cut = draper.read(arms, grid="common", cut=[(5005, 5007)], **HINTS)
+    assert cut.grid.vacuum.tolist() == [5005, 5006, 5007]
+
+
+def test_grid_of_a_file(tmp_path: Path, arms: list[Path]) -> None:
+    spectra = draper.read(arms, grid=str(arms[1]), **HINTS)
+    assert spectra.grid.vacuum.tolist() == list(range(5004, 5024))
+    assert (spectra.ivar > 0).sum(axis=1).tolist() == [7, 20, 20]
+    native = draper.write(draper.read(arms[1], **HINTS), tmp_path / "grid.h5")
+    assert draper.read(arms[0], grid=str(native), format="text", **HINTS).grid.matches(spectra.grid)
+    for wrong, words in [
+        ("nowhere.h5", "no such file"),
+        (str(text(tmp_path / "far.txt", 9000)), "do not overlap"),
+    ]:
+        with pytest.raises(DraperError, match=words):
+            draper.read(arms, grid=wrong, **HINTS)
+
+
+def test_no_common_range(tmp_path: Path) -> None:
+    with pytest.raises(DraperError, match="share no range"):
+        draper.read([text(tmp_path / "a.txt", 5000), text(tmp_path / "b.txt", 6000)], grid="common", **HINTS)
+
+
+def test_rounding_does_not_make_another_grid(tmp_path: Path) -> None:
+    paths = [text(tmp_path / "a.txt", 5000), text(tmp_path / "b.txt", 5000.0004)]
+    assert draper.read(paths, **HINTS).grid.vacuum[0] == 5000
+    first, second = io.stream(paths, ReadConfig(**HINTS))
+    assert first.grid is second.grid
+
+
+def test_errors_name_the_file(folder: Path) -> None:
+    (folder / "b.txt").write_text("5000 1\n5000 1\n")
+    with pytest.raises(DraperError, match=r"b\.txt"):
+        draper.read(folder, **HINTS)
+    (folder / "b.txt").write_text("")
+    with pytest.raises(DraperError, match=r"b\.txt: the file is empty"):
+        draper.read(folder, **HINTS)
+
+
+def test_a_stream_holds_one_batch_at_a_time(tmp_path: Path) -> None:
+    grid = Grid.linear(5000, 5009, 1, medium="vacuum")
+    path = store.write(Spectra(grid, np.ones((10000, 10))), tmp_path / "x.h5")
+    sizes = [len(batch) for batch in io.stream([path], ReadConfig(cut=((5000, 5004),)))]
+    assert sum(sizes) == 10000
+    assert max(sizes) <= 4096
