@@ -67,7 +67,7 @@ def test_help(command: str, capsys) -> None:
 @pytest.mark.parametrize("command", ["demo", "samples", "formats", "info", "convert", "show"])
 def test_help_has_an_example(command: str, capsys) -> None:
     assert main([command, "--help"]) == 0
-    assert re.search(rf"draper {command} \w+", capsys.readouterr().out)
+    assert re.search(rf"draper {command} [\w-]+", capsys.readouterr().out)
 
 
 def test_help_of_the_program(capsys) -> None:

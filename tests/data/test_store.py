@@ -425,3 +425,15 @@ def test_a_random_batch_is_quick(tmp_path: Path) -> None:
     for _ in range(20):
         spectra.flux[rows].sum()
     assert (time.perf_counter() - began) / 20 < 0.02
+
+
+def test_a_few_of_many_take_their_own_correlations_along(tmp_path) -> None:
+    """Ten of a thousand objects must not write a thousand matrices."""
+    grid = Grid.coefficients(f"c{number}" for number in range(4))
+    matrices = np.random.default_rng(0).normal(size=(1000, 4, 4)).astype(np.float32)
+    many = Spectra(
+        grid, np.zeros((1000, 4)), quantity="coefficients", correlation=Correlation(matrices, np.arange(1000))
+    )
+    few = draper.read(draper.write(many[100:110], tmp_path / "few.h5"))
+    assert few.correlation.templates.shape == (10, 4, 4)
+    np.testing.assert_array_equal(few.correlation.of(slice(None)), matrices[100:110])

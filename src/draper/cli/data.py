@@ -119,10 +119,9 @@ def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json =
 
     The suffix of the output says its format: .h5 (draper's own), .fits, .npz, and for one spectrum .csv.
 
-    Examples
-    --------
-      draper convert spectra/ -o grid.h5 --labels labels.csv --formula "a_li = li_fe + 1.05 + fe_h"
-      draper convert night*/*.fits -o stars.h5 --grid common --medium air
+    Example: draper convert night1/ night2/ -o stars.h5 --grid common --medium air
+
+    Example: draper convert spectra/ -o grid.h5 --labels labels.csv --formula "a_li = li_fe + 1.05 + fe_h"
 
     Parameters
     ----------

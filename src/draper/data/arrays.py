@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from draper.errors import DraperError
 
 BLOCK = 4096
-"""Rows that are looked at together, so that a mapped file is never in memory as a whole."""
+"""Rows that are looked at together at most, so that a mapped file is never in memory as a whole."""
+
+BLOCK_BYTES = 2**25
+"""Size of what is looked at together, whatever the length of a row."""
 
 KINDS = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.bool_}
 """What the numbers of a column become."""
@@ -24,6 +28,22 @@ def blocks(n: int, rows: int = BLOCK) -> Iterator[slice]:
     """Iterate over slices that cover ``range(n)``."""
     for start in range(0, n, rows):
         yield slice(start, min(start + rows, n))
+
+
+def rows_within(shape: tuple[int, ...]) -> int:
+    """Return how many rows of a float32 array of some shape are looked at together.
+
+    Examples
+    --------
+    >>> rows_within((50_000, 800)), rows_within((100, 1_000_000))
+    (4096, 8)
+    """
+    return max(1, min(BLOCK, BLOCK_BYTES // (4 * max(1, math.prod(shape[1:])))))
+
+
+def blocks_of(values: NDArray[Any]) -> Iterator[slice]:
+    """Iterate over slices that cover the rows of an array."""
+    return blocks(len(values), rows_within(values.shape))
 
 
 def read_only(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
@@ -67,7 +87,7 @@ def as_rows(values: ArrayLike, masked: float = np.nan) -> NDArray[np.float32]:
 def settled(flux: NDArray[np.float32], ivar: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return flux (n, p) whose bad pixels are finite; values or weights that mean nothing are an error."""
     repaired = None
-    for rows in blocks(len(flux)):
+    for rows in blocks_of(flux):
         values, weights = flux[rows], ivar[rows]
         wrong = ~(np.isfinite(weights) & (weights >= 0))
         if wrong.any():

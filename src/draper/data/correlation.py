@@ -58,6 +58,11 @@ class Correlation:
                 expected=f"templates (k, {p}, {p}), index ({n},) from 0 to below k",
             )
 
+    def compact(self) -> Correlation:
+        """Return the same without the templates that no object has."""
+        used, index = np.unique(self.index, return_inverse=True)
+        return self if len(used) == len(self.templates) else Correlation(self.templates[used], index)
+
     @property
     def is_finite(self) -> bool:
         """Whether every number is one."""

@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,8 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
     'two.fits'
     """
     path = Path(path)
+    if isinstance(spectra, Spectra) and spectra.correlation is not None:
+        spectra = replace(spectra, correlation=spectra.correlation.compact())
     suffix = path.suffix.lower()
     if suffix in NATIVE:
         return store.write(spectra, path, fill=fill)

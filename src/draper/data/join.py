@@ -62,7 +62,8 @@ class LabelTables:
                     "key= (--key)",
                 )
             order = [rows[name] for name in names]
-            added |= {name: column[order] for name, column in table.items() if name != key}
+            # The id of a spectrum is its own; everything else the table knows better than the file.
+            added |= {name: column[order] for name, column in table.items() if name not in (key, "id")}
         return spectra.with_columns(**added) if added else spectra
 
     def _key(self, path: Path, table: Columns, names: list[str]) -> str:

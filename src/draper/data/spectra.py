@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from draper.data import labels as label_columns
-from draper.data.arrays import BLOCK, as_column, as_rows, blocks, joined, settled
+from draper.data.arrays import as_column, as_rows, blocks, blocks_of, joined, rows_within, settled
 from draper.data.correlation import Correlation as Correlation
 from draper.data.grid import Grid
 from draper.errors import DraperError, did_you_mean
@@ -80,7 +80,7 @@ class Spectra:
 
     def _default_ivar(self, flux: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a weight of 1, or of 0 where there is no value."""
-        if self.validated or all(np.isfinite(flux[rows]).all() for rows in blocks(len(flux))):
+        if self.validated or all(np.isfinite(flux[rows]).all() for rows in blocks_of(flux)):
             return np.broadcast_to(np.float32(1), flux.shape)
         if np.any(np.isinf(flux) & np.isfinite(np.asarray(self.flux, dtype=np.float64))):
             raise DraperError(
@@ -153,9 +153,9 @@ class Spectra:
             correlation=None if self.correlation is None else self.correlation[rows],
         )
 
-    def batches(self, rows: int = BLOCK) -> Iterator[Spectra]:
-        """Iterate over consecutive batches of at most ``rows`` spectra."""
-        for block in blocks(len(self), rows):
+    def batches(self, rows: int | None = None) -> Iterator[Spectra]:
+        """Iterate over consecutive batches of at most ``rows`` spectra; about 32 MB unless given."""
+        for block in blocks(len(self), rows or rows_within(self.flux.shape)):
             yield self[block]
 
     def pixels(self, pixels: Any) -> Spectra:
@@ -317,7 +317,7 @@ class Spectra:
     def snr(self) -> NDArray[np.float32]:
         """Median signal-to-noise ratio of the good pixels of each spectrum (n,); NaN where all are bad."""
         ratio = np.empty(len(self), dtype=np.float32)
-        for rows in blocks(len(self)):
+        for rows in blocks_of(self.flux):
             good = np.where(self.ivar[rows] > 0, np.abs(self.flux[rows]) * np.sqrt(self.ivar[rows]), np.nan)
             none_good = np.isnan(good).all(axis=1)
             good[none_good] = 0
@@ -388,9 +388,9 @@ class Subset:
         """The columns (m,) of these rows."""
         return {name: column[self.rows] for name, column in self.spectra.table.items()}
 
-    def batches(self, rows: int = BLOCK) -> Iterator[Spectra]:
+    def batches(self, rows: int | None = None) -> Iterator[Spectra]:
         """Iterate over copies of consecutive batches of at most ``rows`` spectra."""
-        for block in blocks(len(self), rows):
+        for block in blocks(len(self), rows or rows_within(self.spectra.flux.shape)):
             yield self.spectra[self.rows[block]]
 
 

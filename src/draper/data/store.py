@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.data.arrays import BLOCK
+from draper.data.arrays import BLOCK, blocks_of
 from draper.data.correlation import Correlation
 from draper.data.grid import Grid
 from draper.data.spectra import Spectra
@@ -103,8 +103,8 @@ class Writer:
     def _spool(self, name: str, values: NDArray[Any]) -> None:
         if name not in self._scratch:
             self._scratch[name] = self._part.with_name(f"{self._part.name}.{name}").open("w+b")
-        for start in range(0, len(values), BLOCK):
-            self._scratch[name].write(np.ascontiguousarray(values[start : start + BLOCK]).data)
+        for rows in blocks_of(values):
+            self._scratch[name].write(np.ascontiguousarray(values[rows]).data)
 
     def _append_correlation(self, correlation: Correlation) -> None:
         shared = correlation.templates is self._templates
@@ -161,8 +161,8 @@ class Writer:
             self._scratch[name].flush()
             if 0 not in shape:
                 values = np.memmap(self._scratch[name].name, dtype=dtype, mode="r", shape=shape)
-                for start in range(0, shape[0], BLOCK):
-                    dataset[start : start + BLOCK] = values[start : start + BLOCK]
+                for rows in blocks_of(values):
+                    dataset[rows] = values[rows]
         file.attrs["complete"] = True
         file.close()
         self._file = None

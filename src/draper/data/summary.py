@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from draper.data.arrays import blocks
+from draper.data.arrays import blocks_of
 
 if TYPE_CHECKING:
     from draper.data.spectra import Spectra
@@ -22,7 +22,7 @@ def describe(spectra: Spectra) -> dict[str, Any]:
     from draper.data.spectra import has_errors
 
     grid, power = spectra.grid, spectra.grid.resolving_power
-    bad = sum(int((spectra.ivar[rows] <= 0).sum()) for rows in blocks(len(spectra)))
+    bad = sum(int((spectra.ivar[rows] <= 0).sum()) for rows in blocks_of(spectra.flux))
     axis = grid.names if grid.wavelength is None else grid.wavelength.tolist()
     return {
         "spectra": len(spectra),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.arrays import blocks
+from draper.data.arrays import blocks_of
 from draper.data.parsing import pixels
 from draper.data.parsing.columns import Column, describe, length_unit
 from draper.data.parsing.numpy_files import Archive, read_npy
@@ -121,7 +121,7 @@ def batches(
         )
     if "id" not in table and len(flux) > 1:
         table = {"id": np.array([f"{source.name}-{row}" for row in range(len(flux))]), **table}
-    for rows in blocks(len(flux)):
+    for rows in blocks_of(flux):
         with np.errstate(all="ignore"):  # what becomes infinite is a bad pixel
             part = flux[rows] if scale == 1.0 else flux[rows] * np.float64(scale)
         weights = {
