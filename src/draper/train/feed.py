@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ class Feed(ABC):
 
     rows: int
     size: int
+    resident: bool = False
+    """Whether loading costs so little that it needs no thread of its own."""
 
     @abstractmethod
     def load(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
@@ -191,3 +194,33 @@ class ArrayFeed(Feed):
                     (1 << 62) + start, stop - start, slice(bounds[0] - start, bounds[1] - start)
                 )
             yield self.ready(batch)
+
+
+class Prefetch:
+    """Loads the batch of the next step in another thread while this one is computed."""
+
+    def __init__(self, feed: Feed, step: int, steps: int, rank: int = 0, world: int = 1) -> None:
+        self.feed, self.step, self.steps = feed, step, steps
+        self.rank, self.world = rank, world
+        self._pool = None if feed.resident else ThreadPoolExecutor(1)
+        self._waiting: Future[dict[str, Tensor]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def next(self) -> Batch:
+        """Return the batch of the next step, on the device."""
+        rank, size = self.rank, self.world
+        if self._pool is None:
+            loaded = self.feed.load(self.step, rank, size)
+        else:
+            waiting = self._waiting or self._pool.submit(self.feed.load, self.step, rank, size)
+            loaded = waiting.result()
+            if self.step + 1 < self.steps:
+                self._waiting = self._pool.submit(self.feed.load, self.step + 1, rank, size)
+        self.step += 1
+        return self.feed.ready(loaded)
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from draper.nn.module import Batch, Module
 from draper.train.checkpoint import FILE, Checkpoint
 from draper.train.distributed import World
 from draper.train.events import Event
-from draper.train.feed import Feed, seed_of
+from draper.train.feed import Feed, Prefetch, seed_of
 from draper.train.player import Average, Player, make_players
 from draper.train.schedule import rate_factor
 from draper.train.session import Session
@@ -95,7 +94,8 @@ class Trainer:
         """
         if resume:
             self._restore()
-        batch = self.train.ready(self.train.load(0, self.world.rank, self.world.size))
+        place = (self.world.rank, self.world.size)
+        batch = self.train.ready(self.train.load(0, *place))
         if self.session is None:
             self.session = Session.choose(self.config, self.module, batch, self.device)
         self.world.same_([*self.module.parameters(), *self.module.buffers()])
@@ -105,7 +105,7 @@ class Trainer:
         checkpoint_every = self.config.checkpoint_every
         began = time.perf_counter() - self._seconds
         yield self._event("start", facts=self._facts())
-        with stop_request() as request, _Loader(self.train, self.world, self.step, self.steps) as loader:
+        with stop_request() as request, Prefetch(self.train, self.step, self.steps, *place) as loader:
             while self.step < self.steps and not self._is_stale:
                 until = min(self._next(every) for every in (log_every, validate_every, checkpoint_every))
                 stopped = self._stretch(min(until, self.steps), loader, request)
@@ -124,7 +124,7 @@ class Trainer:
     def _next(self, every: int) -> int:
         return (self.step // every + 1) * every
 
-    def _stretch(self, until: int, loader: _Loader, request: StopRequest) -> bool:
+    def _stretch(self, until: int, loader: Prefetch, request: StopRequest) -> bool:
         """Go on to a step, in one session; returns whether all processes were asked to stop before it."""
         assert self.session is not None
         self.module.train()
@@ -140,7 +140,7 @@ class Trainer:
 
     def _advance(self, batch: Batch, request: StopRequest) -> bool:
         """Do one step of every player; returns whether the run was asked to stop."""
-        torch.manual_seed(seed_of(self.config.seed, STEP, self.step, self.world.rank))
+        _seed(seed_of(self.config.seed, STEP, self.step, self.world.rank), self.device)
         progress = self.step / self.steps
         factor = rate_factor(self.step, self.steps, self.config)
         owner, alone, stopped = self.players[-1], self.world.size == 1, request.number > 0
@@ -215,7 +215,7 @@ class Trainer:
         sums: dict[str, float] = {}
         rows = 0
         with torch.random.fork_rng(devices=self._rng_devices), self.session.active():
-            torch.manual_seed(seed_of(self.config.seed, STEP))
+            _seed(seed_of(self.config.seed, STEP), self.device)
             for batch in self.valid.sweep(self.world.rank, self.world.size):
                 count = len(next(iter(batch.values())))
                 shared = self.module.shared(batch)
@@ -356,33 +356,17 @@ class Trainer:
             self.session = Session(**chosen)
 
 
-class _Loader:
-    """Loads the batch of the next step in another thread while this one is computed."""
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed the generators that a step may draw from.
 
-    def __init__(self, feed: Feed, world: World, step: int, steps: int) -> None:
-        self.feed, self.world, self.step, self.steps = feed, world, step, steps
-        self._pool = None if getattr(feed, "resident", False) else ThreadPoolExecutor(1)
-        self._waiting: Future[dict[str, Tensor]] | None = None
-
-    def __enter__(self) -> _Loader:
-        return self
-
-    def next(self) -> Batch:
-        """Return the batch of the next step, on the device."""
-        rank, size = self.world.rank, self.world.size
-        if self._pool is None:
-            loaded = self.feed.load(self.step, rank, size)
-        else:
-            waiting = self._waiting or self._pool.submit(self.feed.load, self.step, rank, size)
-            loaded = waiting.result()
-            if self.step + 1 < self.steps:
-                self._waiting = self._pool.submit(self.feed.load, self.step + 1, rank, size)
-        self.step += 1
-        return self.feed.ready(loaded)
-
-    def __exit__(self, *error: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+    ``torch.manual_seed`` would seed those of every device, and where CUDA sleeps queue the call with a
+    traceback: a third of a millisecond and some memory for each step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def _count(module: Module) -> int:
