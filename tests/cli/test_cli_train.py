@@ -103,7 +103,6 @@ def test_wrong_file_of_options(data: Path, tmp_path: Path, capsys, content: str 
         (["--valid", "nowhere.h5"], "no such file"),
         (["--labels", "tef"], "did you mean 'teff'"),
         (["--from", "nowhere"], "no model here"),
-        (["--resume"], "no model here"),
     ],
 )
 def test_wrong_options(data: Path, tmp_path: Path, capsys, arguments: list[str], words: str) -> None:
@@ -242,3 +241,25 @@ def test_tensorboard_by_option(data: Path, tmp_path: Path) -> None:
     ]
     subprocess.run([sys.executable, "-c", code, *command], env=environment, check=True, capture_output=True)
     assert any((tmp_path / "m" / "tensorboard").iterdir())
+
+
+def test_held_out_files_are_read_with_the_same_hints(data: Path, tmp_path: Path, capsys) -> None:
+    import numpy as np
+
+    for name, seed in (("train", 0), ("valid", 1)):
+        spectra = made_spectra(60, seed=seed)
+        arrays = {"wavelength": spectra.grid.vacuum, "flux": spectra.flux, "teff": spectra.table["teff"]}
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    hints = ["--read.unit", "angstrom", "--read.medium", "vacuum"]
+    files = [str(tmp_path / "train.npz"), "-o", str(tmp_path / "m"), "--valid", str(tmp_path / "valid.npz")]
+    assert (
+        main(["train", "linear", *files, "--labels", "teff", *hints, *FAST, "--train.steps", "3", "--json"])
+        == 0
+    )
+    assert json.loads(capsys.readouterr().out)["held_out"] == 60
+
+
+def test_options_that_say_what_the_model_is_are_no_clash(data: Path, tmp_path: Path) -> None:
+    assert train(data, tmp_path / "a", "--latent", "5", "--train.steps", "3") == 0
+    command = ["train", "linear", str(data), "-o", str(tmp_path / "b"), "--from", str(tmp_path / "a"), *FAST]
+    assert main([*command, "--latent", "5", "--train.steps", "3"]) == 0

@@ -228,10 +228,10 @@ def test_different_grids_are_listed(tmp_path: Path, arms: list[Path]) -> None:
 
 def test_common_grid(arms: list[Path]) -> None:
     spectra = draper.read(arms, grid="common", **HINTS)
-    assert spectra.grid.vacuum.tolist() == list(range(5004, 5011))
-    np.testing.assert_allclose(spectra.flux[0], 1 + np.arange(40, 101, 10) / 10, rtol=1e-6)
-    np.testing.assert_allclose(spectra.flux[1], 1 + np.arange(7) / 10, rtol=1e-6)
-    np.testing.assert_allclose(spectra.flux[2], 1 + np.arange(4, 17, 2) / 10, rtol=1e-6)
+    assert spectra.grid.vacuum.tolist() == list(range(5004, 5010))  # 5010 is half outside one of them
+    np.testing.assert_allclose(spectra.flux[0], 1 + np.arange(40, 91, 10) / 10, rtol=1e-6)
+    np.testing.assert_allclose(spectra.flux[1], 1 + np.arange(6) / 10, rtol=1e-6)
+    np.testing.assert_allclose(spectra.flux[2], 1 + np.arange(4, 15, 2) / 10, rtol=1e-6)
     assert (spectra.ivar == 1).all()
     cut = draper.read(arms, grid="common", cut=[(5005, 5007)], **HINTS)
     assert cut.grid.vacuum.tolist() == [5005, 5006, 5007]
@@ -278,3 +278,14 @@ def test_a_stream_holds_one_batch_at_a_time(tmp_path: Path) -> None:
     sizes = [len(batch) for batch in io.stream([path], ReadConfig(cut=((5000, 5004),)))]
     assert sum(sizes) == 10000
     assert max(sizes) <= 4096
+
+
+def test_files_of_another_resolving_power_are_refused(tmp_path: Path) -> None:
+    grids = [Grid.linear(5000, 5010, 1, medium="vacuum", resolving_power=power) for power in (2000, 50_000)]
+    paths = [
+        draper.write(Spectra(grid, np.ones((1, 11))), tmp_path / f"{number}.h5")
+        for number, grid in enumerate(grids)
+    ]
+    with pytest.raises(DraperError, match="the resolving power does not"):
+        draper.read(paths)
+    assert len(draper.read(paths, resolving_power=2000)) == 2

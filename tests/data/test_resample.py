@@ -178,3 +178,43 @@ def test_common_grid() -> None:
 def test_no_common_range(other: Grid) -> None:
     with pytest.raises(DraperError, match=r"share no range[\s\S]*5000.000-5010.000"):
         common_grid([linear(5000, 5010), other])
+
+
+@pytest.mark.parametrize("step", [2.0, 7.3, 25.0])
+def test_averaging_conserves_flux(step: float) -> None:
+    """The equivalent width of a line much narrower than the new pixels is kept."""
+    fine = Grid.linear(5000, 5100, 0.01, medium="vacuum")
+    depth = np.exp(-0.5 * ((fine.vacuum - 5050.03) / 0.04) ** 2)
+    spectra = Spectra(fine, (1 - 0.9 * depth)[None], np.full((1, len(fine)), 100.0**2))
+    coarse = resample(spectra, Grid.linear(5000 + step, 5100 - step, step, medium="vacuum"))
+    width = ((1 - coarse.flux[0]) * coarse.grid.step).sum()
+    assert width == pytest.approx(0.9 * 0.04 * np.sqrt(2 * np.pi), rel=1e-3)
+    # as many times the weight as pixels go into one
+    assert np.median(coarse.ivar) == pytest.approx(100.0**2 * step / 0.01, rel=0.01)
+
+
+def test_averaging_leaves_bad_pixels_out() -> None:
+    spectra = Spectra(
+        Grid.linear(5000, 5011, 1, medium="vacuum"),
+        [[1.0] * 4 + [9.0] + [3.0] * 3 + [9.0] * 3 + [1.0]],
+        [[1.0] * 4 + [0.0] + [4.0] * 3 + [0.0] * 3 + [1.0]],
+    )
+    found = resample(spectra, Grid.linear(5001.5, 5009.5, 4, medium="vacuum"))
+    assert found.flux[0, :2].tolist() == [1.0, 3.0]
+    assert found.ivar[0].tolist() == [4.0, 12.0, 0.0]
+
+
+def test_averaging_lowers_the_resolving_power() -> None:
+    fine = Grid.linear(5000, 5100, 0.1, medium="vacuum", resolving_power=50_000.0)
+    spectra = Spectra(fine, np.ones((1, len(fine))))
+    coarse = resample(spectra, Grid.linear(5010, 5090, 2, medium="vacuum"))
+    expected = 1 / np.hypot(1 / 50_000, 2 * 2.3548 / np.sqrt(12) / coarse.grid.vacuum)
+    np.testing.assert_allclose(coarse.grid.resolving_power, expected, rtol=1e-4)
+
+
+def test_bins_are_averaged_over_their_own_edges() -> None:
+    source = Grid.linear(1, 10, 1, unit="um", medium="vacuum")
+    edges = [[1.5, 4.5], [6.5, 9.5]]
+    bins = Grid.from_wavelength([3, 8], unit="um", medium="vacuum", edges=edges)
+    found = resample(Spectra(source, [np.arange(1.0, 11.0)], quantity="transit depth"), bins)
+    assert found.flux[0].tolist() == [3.0, 8.0]

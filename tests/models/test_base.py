@@ -11,6 +11,7 @@ import draper
 from draper.errors import DraperError
 from draper.models import artifact
 from draper.testing import QUICK, LinearAutoencoder, made_spectra
+from draper.testing.checks import same_state
 
 
 def linear(**options) -> LinearAutoencoder:
@@ -178,3 +179,109 @@ def test_verbs_compute_where_they_are_told(model: LinearAutoencoder) -> None:
     assert model.to("cpu") is model
     with pytest.raises(DraperError, match="unknown device"):
         model.to("gpu")
+
+
+def test_the_card_quotes_the_weights_that_are_shipped(tmp_path: Path) -> None:
+    """With early stopping the best weights are kept, and the numbers are theirs."""
+    train = QUICK.replace(epochs=200, patience=3, learning_rate=0.05, ema=0.9)
+    model = linear().fit(made_spectra(200), train=train)
+    best = min(row["valid/total"] for row in model.history if "valid/total" in row)
+    assert model.training["valid"]["valid/total"] == pytest.approx(best, rel=1e-6)
+
+
+def test_pca_start_is_not_repeated_by_fine_tuning() -> None:
+    model = linear(start="pca").fit(made_spectra(200), train=QUICK.replace(epochs=20, learning_rate=0.01))
+    before = model.network.encoder.weight.detach().clone()
+    model.fit(made_spectra(200), train=QUICK.replace(steps=1, learning_rate=1e-12))
+    torch.testing.assert_close(model.network.encoder.weight.detach(), before)
+
+
+def test_a_kill_between_the_last_two_files_is_survived(tmp_path: Path, monkeypatch) -> None:
+    whole = linear().fit(made_spectra(100), train=QUICK)
+    replace = artifact._replace
+    written = []
+
+    def dies(path: Path, content: bytes) -> None:
+        written.append(path.name)
+        if written.count("model.json") == 2:
+            raise ProcessLookupError
+        replace(path, content)
+
+    monkeypatch.setattr(artifact, "_replace", dies)
+    with pytest.raises(ProcessLookupError):
+        linear().fit(made_spectra(100), train=QUICK, out=tmp_path / "model")
+    monkeypatch.undo()
+    resumed = linear().fit(made_spectra(100), train=QUICK, out=tmp_path / "model", resume=True)
+    assert same_state(whole, resumed)
+
+
+def test_resume_starts_a_run_that_is_not_there(tmp_path: Path) -> None:
+    linear().fit(made_spectra(100), train=QUICK, out=tmp_path / "model", resume=True)
+    assert draper.load(tmp_path / "model").training["spectra"] == 90
+
+
+def test_resume_of_a_complete_run_keeps_its_options_and_history(tmp_path: Path) -> None:
+    first = linear().fit(made_spectra(100), train=QUICK, out=tmp_path / "model")
+    again = linear().fit(made_spectra(100), train=QUICK, out=tmp_path / "model", resume=True)
+    assert again.history == first.history
+    with pytest.raises(DraperError, match=r"epochs=7\.0"):
+        linear().fit(made_spectra(100), train=QUICK.replace(epochs=7), out=tmp_path / "model", resume=True)
+
+
+def test_resume_notices_other_held_out_spectra(tmp_path: Path) -> None:
+    linear().fit(made_spectra(100), valid=made_spectra(20, seed=1), train=QUICK, out=tmp_path / "model")
+    with pytest.raises(DraperError, match="other data"):
+        linear().fit(
+            made_spectra(100),
+            valid=made_spectra(20, seed=2),
+            train=QUICK,
+            out=tmp_path / "model",
+            resume=True,
+        )
+
+
+def test_wrong_trainer_options_leave_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(DraperError, match="did you mean 'head'"):
+        linear().fit(made_spectra(100), train=QUICK.replace(rates={"heads": 1e-3}), out=tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(DraperError, match="greater than 0"):
+        QUICK.replace(rates={"head": -1.0})
+
+
+def test_a_diverged_model_can_still_be_looked_at(tmp_path: Path) -> None:
+    model = linear()
+    with pytest.raises(DraperError, match="diverged"):
+        model.fit(made_spectra(100), train=QUICK.replace(optimizer="sgd", learning_rate=1e30))
+    assert not model.own_module.training
+    assert "not to the end" in (model.save(tmp_path / "model") / "README.md").read_text()
+
+
+def test_saving_does_not_replace_another_model(model: LinearAutoencoder, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    with pytest.raises(DraperError, match="holds a model already"):
+        model.save(tmp_path / "model")
+    model.save(tmp_path / "model", overwrite=True)
+
+
+def test_too_few_objects_to_hold_some_out() -> None:
+    with pytest.raises(DraperError, match="--valid 0"):
+        linear().fit(made_spectra(4), train=QUICK)
+
+
+def test_logarithmic_labels_have_logarithmic_errors() -> None:
+    labels = draper.LabelSet.from_table({"vsini": [1.0, 100.0]}, ["vsini"], log=["vsini"])
+    error = labels.unscale_error([[0.9]], [[1e-4]])
+    around = labels.unscale([[0.9 + 1e-4]]) - labels.unscale([[0.9 - 1e-4]])
+    np.testing.assert_allclose(error, around / 2, rtol=1e-5)
+
+
+def test_estimates_are_checked_and_have_quantiles(model: LinearAutoencoder) -> None:
+    estimates = model.predict(made_spectra(3))
+    np.testing.assert_allclose(estimates.quantile(0.5), estimates.median)
+    np.testing.assert_allclose(estimates.quantile(0.8413447), estimates.median + estimates.sigma, rtol=1e-6)
+    with pytest.raises(DraperError, match="the flag 'odd'"):
+        draper.Estimates(
+            estimates.labels, estimates.median, estimates.sigma, estimates.ids, {"odd": np.zeros(3)}
+        )
+    with pytest.raises(DraperError, match="sigma has the wrong shape"):
+        draper.Estimates(estimates.labels, estimates.median, estimates.sigma[:1], estimates.ids)

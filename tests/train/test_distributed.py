@@ -1,22 +1,12 @@
-"""Two processes do what one does."""
+"""What several processes refuse, and what they share."""
 
-import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from draper.testing import QUICK, made_spectra, new
-
-SCRIPT = """
-import json, os, sys
-from draper.testing import QUICK, made_spectra, new
-model = new({name!r}).fit(made_spectra(200), train=QUICK.replace(ema=0.9, clip=1.0), out={out!r})
-if os.environ["RANK"] == "0":
-    print("HISTORY" + json.dumps(model.history))
-"""
 
 
 def torchrun(script: Path, processes: int) -> subprocess.CompletedProcess:
@@ -28,25 +18,6 @@ def torchrun(script: Path, processes: int) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-def test_one_process_and_two_agree(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(name="linear", out=str(tmp_path / "model")))
-    done = torchrun(script, 2)
-    assert done.returncode == 0, done.stderr[-3000:]
-    line = next(line for line in done.stdout.splitlines() if line.startswith("HISTORY"))
-    two = json.loads(line.removeprefix("HISTORY"))
-    one = new("linear").fit(made_spectra(200), train=QUICK.replace(ema=0.9, clip=1.0)).history
-    assert len(one) == len(two) > 5
-    for alone, together in zip(one, two, strict=True):
-        assert alone.keys() == together.keys()
-        for name in alone:
-            if name != "seconds":
-                assert together[name] == pytest.approx(alone[name], rel=1e-5), name
-    assert (tmp_path / "model" / "README.md").exists()
-    assert not (tmp_path / "model" / "checkpoint").exists()
-
-
-@pytest.mark.slow
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     fit = "new('linear').fit(made_spectra(60), train=QUICK.replace(batch_size=15))"
@@ -54,3 +25,37 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
     done = torchrun(script, 2)
     assert done.returncode != 0
     assert "a multiple of 2" in done.stderr
+
+
+@pytest.mark.slow
+def test_moving_buffers_are_shared(tmp_path: Path) -> None:
+    """A controller that each process moves by its share of the batch is the same in both, and as alone."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import torch\n"
+        "from toy import CPU, QUICK, Duel, feed, trainer\n"
+        "from draper.train.distributed import World\n"
+        "class Moved(Duel):\n"
+        "    moving = ('level',)\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.encoder = torch.nn.Linear(6, 3)\n"
+        "        self.register_buffer('level', torch.zeros(()))\n"
+        "    def loss(self, batch, shared, player, progress):\n"
+        "        if self.training and player == 'encoder':\n"
+        "            self.level += 0.1 * (batch['x'].detach().mean() - self.level)\n"
+        "        return super().loss(batch, shared, player, progress)\n"
+        "world = World.join(CPU)\n"
+        "one = trainer(QUICK, module=Moved(), world=world.size)\n"
+        "one.world = world\n"
+        "list(one.events())\n"
+        "print('LEVEL', float(one.module.level), flush=True)\n"
+    )
+    two, one = (
+        [float(level) for level in re.findall(r"LEVEL (\S+)", torchrun(script, count).stdout)]
+        for count in (2, 1)
+    )
+    assert len(two) == 2
+    assert two[0] == two[1]
+    assert one[0] == pytest.approx(two[0], rel=1e-5)

@@ -142,9 +142,10 @@ def test_early_stopping_keeps_the_best() -> None:
     config = QUICK.replace(steps=2000, patience=3, validate_every=10, learning_rate=0.05, schedule="constant")
     one = trainer(config)
     events = run(one)
-    valid = [event.metrics["valid/total"] for event in events if "valid/total" in event.metrics]
+    valid = [e.metrics["valid/total"] for e in events if e.kind == "log" and "valid/total" in e.metrics]
     assert one.step < 2000
     assert np.argmin(valid) == len(valid) - 4
+    assert events[-1].metrics["valid/total"] == min(valid)
     assert "no improvement of valid/total" in events[-1].facts["ended"]
     assert one.validate()["valid/total"] == pytest.approx(min(valid), rel=1e-6)
 
@@ -254,3 +255,77 @@ def test_threads_and_mode_are_chosen_by_trial() -> None:
 def test_early_stopping_needs_held_out_rows() -> None:
     with pytest.raises(DraperError, match="held-out rows"):
         Trainer(Duel(), feed(), None, QUICK.replace(patience=2), device=CPU)
+
+
+class Tied(Duel):
+    """The decoder goes by two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alias = self.decoder
+
+    def parameters_of(self, player: str):
+        return super().parameters_of(player)
+
+
+def test_a_parameter_with_two_names_is_averaged_once_and_resumed(tmp_path) -> None:
+    config = QUICK.replace(ema=0.9, checkpoint_every=10)
+    whole, plain = trainer(config, module=Tied()), trainer(config)
+    whole.module.load_state_dict({**plain.module.state_dict(), **alias_of(plain)})
+    whole = Trainer(whole.module, feed(), feed(40, seed=3), config, device=CPU, folder=tmp_path / "a")
+    for event in whole.events():
+        if event.kind == "checkpoint" and event.step == 20:
+            break
+    resumed = trainer(config, tmp_path / "a", Tied())
+    run(resumed, resume=True)
+    run(plain)
+    assert torch.equal(resumed.module.alias.weight, resumed.module.decoder.weight)
+    assert torch.equal(resumed.module.decoder.weight, plain.module.decoder.weight)
+
+
+def alias_of(one: Trainer) -> dict[str, torch.Tensor]:
+    return {f"alias.{name}": value for name, value in one.module.decoder.state_dict().items()}
+
+
+def test_a_held_out_loss_that_is_not_finite_stops_the_run() -> None:
+    class Broken(Duel):
+        def loss(self, batch, shared, player, progress):
+            terms = super().loss(batch, shared, player, progress)
+            return terms if self.training else {**terms, "total": terms["total"] / 0}
+
+    with pytest.raises(DivergedError, match="held-out loss 'valid/"):
+        run(trainer(module=Broken()))
+
+
+def test_gradients_can_be_taken_inside_a_loss() -> None:
+    class Penalised(Duel):
+        def loss(self, batch, shared, player, progress):
+            terms = super().loss(batch, shared, player, progress)
+            if player == "critic":
+                z = shared["z"].detach().requires_grad_()
+                (slope,) = torch.autograd.grad(self.critic(z).sum(), z, create_graph=True)
+                terms["total"] = terms["total"] + slope.square().mean()
+            return terms
+
+    assert run(trainer(module=Penalised()))[-1].kind == "end"
+
+
+def test_a_run_that_is_killed_after_its_last_step_goes_on(tmp_path) -> None:
+    config = QUICK.replace(steps=23, checkpoint_every=10, ema=0.9)
+    whole = trainer(config, tmp_path)
+    events = run(whole)
+    assert [event.step for event in events if event.kind == "checkpoint"] == [10, 20, 23]
+    resumed = trainer(config, tmp_path)
+    assert [event.kind for event in run(resumed, resume=True)] == ["start", "checkpoint", "end"]
+    assert same(state_of(whole), state_of(resumed))
+
+
+def test_signals_are_free_again_when_a_listener_fails() -> None:
+    from contextlib import closing
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ZeroDivisionError), closing(trainer().events()) as events:
+        for event in events:
+            if event.kind == "log":
+                raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) == before

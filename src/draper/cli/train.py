@@ -65,16 +65,22 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
 
         if not data:
             raise DraperError("no data were named", hint=f"draper train {name} DATA... -o FOLDER")
-        spectra = read(list(data), **hints.model_dump(exclude_unset=True))
+        told = hints.model_dump(exclude_unset=True)
+        spectra = read(list(data), **told)
         if start is None:
             model = model_class(name)(options)
         else:
             model = load(start)
-            if model.name != name or (options.model_fields_set and options != model.config):
+            given = {option: getattr(options, option) for option in options.model_fields_set}
+            if model.name != name or any(getattr(model.config, option) != given[option] for option in given):
                 raise DraperError(
-                    "the model to start from has other options", given=options, expected=model.config
+                    "the model to start from has other options",
+                    given=f"{name} {given}",
+                    expected=f"{model.name} {model.config}",
                 )
-        model.fit(spectra, valid=_held_out(valid), train=train, out=out, resume=resume)
+        fraction = _fraction(valid)
+        held_out = fraction if valid is None or fraction is not None else read(valid, **told)
+        model.fit(spectra, valid=held_out, train=train, out=out, resume=resume)
         if os.environ.get("RANK", "0") != "0":
             return  # of several processes one speaks
         if json:
@@ -122,11 +128,9 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
 app = make_app()
 
 
-def _held_out(valid: str | None) -> str | float | None:
-    """Return a fraction where the text is a number, else the name of a file."""
-    if valid is None:
-        return None
+def _fraction(valid: str | None) -> float | None:
+    """Return the number that a text is, if it is one."""
     try:
-        return float(valid)
+        return None if valid is None else float(valid)
     except ValueError:
-        return valid
+        return None

@@ -12,7 +12,7 @@ from draper.config import ModelConfig
 class LinearConfig(ModelConfig):
     """A linear autoencoder with linear label heads: the example to read, and the baseline to beat."""
 
-    model: ClassVar[str] = "draper.testing:LinearAutoencoder"
+    model: ClassVar[str] = "draper.testing.reference:LinearAutoencoder"
     summary: ClassVar[str] = "Linear autoencoder and label regression: an example and a baseline."
     example: ClassVar[dict[str, Any]] = {"latent": 4, "labels": ("teff", "logg")}
 

@@ -25,10 +25,10 @@ class TrainConfig(Config):
     """The update rule."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Largest learning rate of the schedule."""
-    rates: dict[str, float] = {}
+    rates: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Learning rates of single players, where they differ, such as critics=1e-4."""
     repeats: dict[str, Positive] = {}
-    """Steps of single players in each batch, where they differ from one."""
+    """Steps of single players in each batch, where they differ from one; the batch stays the same."""
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
     """How the learning rate falls after the warm-up."""
     warmup: Annotated[int, Field(ge=0)] = 0

@@ -46,6 +46,11 @@ def blocks_of(values: NDArray[Any]) -> Iterator[slice]:
     return blocks(len(values), rows_within(values.shape))
 
 
+def has_good_pixel(ivar: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return for each row (n, p) whether any of its pixels has a weight."""
+    return np.asarray((ivar > 0).any(axis=1))
+
+
 def read_only(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     """Return a read-only array, without a copy where there is no need; a map stays a map."""
     array = values if isinstance(values, np.memmap) else np.asarray(values)

@@ -15,6 +15,9 @@ from draper.errors import DraperError
 
 FloatArray = NDArray[np.float64]
 
+POWER_TOLERANCE = 0.05
+"""Resolving powers that differ by more than this fraction belong to different sets."""
+
 PIXEL_TOLERANCE = 1e-3
 """Two grids are the same when no pixel differs by more than this fraction of a pixel."""
 
@@ -223,6 +226,22 @@ class Grid:
         pieces = [self.vacuum[piece] for piece in self.segments()]
         return np.concatenate([np.gradient(one) if len(one) > 1 else [np.nan] for one in pieces])
 
+    @property
+    def bounds(self) -> FloatArray:
+        """Edges (p, 2) of each pixel: those of its bin, else half the way to its neighbours."""
+        if self.edges is not None:
+            return self.edges
+        bounds = np.empty((len(self), 2))
+        for piece in self.segments():
+            centre = self.vacuum[piece]
+            middle = (centre[1:] + centre[:-1]) / 2
+            if len(middle) == 0:
+                bounds[piece] = centre[:, None]
+                continue
+            bounds[piece, 0] = np.concatenate([[2 * centre[0] - middle[0]], middle])
+            bounds[piece, 1] = np.concatenate([middle, [2 * centre[-1] - middle[-1]]])
+        return bounds
+
     def __len__(self) -> int:
         return len(self.names) if self.wavelength is None else len(self.wavelength)
 
@@ -292,6 +311,14 @@ class Grid:
         """Raise an error that shows both sides unless ``other`` is the same grid."""
         if not self.matches(other):
             raise DraperError(what, given=repr(other), expected=repr(self), hint=hint)
+        mine, theirs = self.resolving_power, other.resolving_power
+        if mine is not None and theirs is not None and not np.allclose(theirs, mine, rtol=POWER_TOLERANCE):
+            raise DraperError(
+                f"{what}: the pixels agree, the resolving power does not",
+                given=repr(other),
+                expected=repr(self),
+                hint="name the right one with resolving_power= (--resolving-power) where the files are read",
+            )
 
     @property
     def fingerprint(self) -> str:

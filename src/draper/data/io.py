@@ -64,7 +64,8 @@ def recognise(source: Source, name: str | None = None) -> Format:
             pass
     raise source.error(
         f"no reader recognises this {source.kind} file",
-        hint="name its format with format= (--format); `draper formats` lists them",
+        hint="name its format with format= (--format); `draper formats` lists them. Of a folder that holds "
+        "other files too, name those with spectra (FOLDER/*.fits)",
     )
 
 
@@ -132,14 +133,19 @@ def stream(
     for source in sources:
         for batch in _batches(source, config):
             batch = derive(labels.join(batch), config)
-            if config.cut:
-                batch = batch.cut(config.cut)
             if target is not None:
                 batch = resample(batch, target)
-            elif first is None:
+                if len(sources) > 1:  # each may have another resolving power
+                    batch = replace(batch, grid=replace(batch.grid, resolving_power=config.resolving_power))
+            if config.cut:
+                # Last, so that pixels at the ends of a window are averaged over their whole width.
+                batch = batch.cut(config.cut)
+            if target is None and first is None:
                 first = batch.grid
-            elif not first.matches(batch.grid):
-                raise _different_grids(sources, config)
+            elif first is not None:
+                if not first.matches(batch.grid):
+                    raise _different_grids(sources, config)
+                first.require(batch.grid, f"{source.path.name} differs from the files before it", "")
             batch, left_out = reject(batch, config.reject)
             if rejected is not None:
                 rejected.extend(Rejection(name, reason) for name, reason in left_out)
@@ -196,7 +202,7 @@ def _target(sources: Sequence[Source], config: ReadConfig) -> Grid | None:
     if config.grid is None:
         return None
     if config.grid == "common":
-        return common_grid([grid for _, grid in _grids(sources, config)])
+        return common_grid([grid for _, grid in _grids(sources, config.replace(cut=()))])
     return next(grid for _, grid in _grids([Source(config.grid)], config.replace(cut=(), format=None)))
 
 

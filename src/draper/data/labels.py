@@ -103,8 +103,14 @@ class LabelSet(Sequence[Label]):
             raise DraperError("two labels have the same name", given=", ".join(self.names))
 
     @classmethod
-    def from_table(cls, table: Mapping[str, ArrayLike], names: Iterable[str]) -> Self:
-        """Build labels whose ranges are those of the columns ``names``; missing values (NaN) are ignored."""
+    def from_table(
+        cls, table: Mapping[str, ArrayLike], names: Iterable[str], log: Iterable[str] = ()
+    ) -> Self:
+        """Build labels whose ranges are those of the columns ``names``; missing values (NaN) are ignored.
+
+        Those named in ``log`` are scaled in log10.
+        """
+        logarithmic = set(log)
         found, names = [], tuple(names)
         for name, values in zip(names, columns(table, names).T, strict=True):
             finite = values[np.isfinite(values)]
@@ -114,7 +120,8 @@ class LabelSet(Sequence[Label]):
                     given="no finite value" if len(finite) == 0 else f"always {finite[0]:g}",
                     hint="leave it out, or give data in which it varies",
                 )
-            found.append(Label(name, low=float(finite.min()), high=float(finite.max())))
+            scale: Literal["linear", "log10"] = "log10" if name in logarithmic else "linear"
+            found.append(Label(name, low=float(finite.min()), high=float(finite.max()), scale=scale))
         return cls(found)
 
     @property
@@ -151,6 +158,19 @@ class LabelSet(Sequence[Label]):
         is_log = [label.scale == "log10" for label in self._labels]
         # Only the logarithms are raised: 10 to the power of a temperature would overflow.
         return np.where(is_log, 10.0 ** np.where(is_log, values, 0.0), values)
+
+    def unscale_error(self, scaled: ArrayLike, sigma: ArrayLike) -> FloatArray:
+        """Map 1-sigma errors (..., l) of scaled values (..., l) to physical units, to first order.
+
+        Examples
+        --------
+        >>> labels = LabelSet([Label("vsini", low=1, high=100, scale="log10")])
+        >>> labels.unscale_error([[0.5]], [[0.1]]).round(3)
+        array([[4.605]])
+        """
+        widths = self._shaped(sigma) * (self._stretch(self.high) - self._stretch(self.low))
+        is_log = [label.scale == "log10" for label in self._labels]
+        return np.where(is_log, self.unscale(scaled) * np.log(10) * widths, widths) if any(is_log) else widths
 
     def inside(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Return for each row (..., l) whether every label that is given lies in its range."""

@@ -18,7 +18,19 @@ from draper.errors import DraperError
 Array = NDArray[Any]
 
 ROWS = 256
-"""Spectra that are interpolated together, so that a batch costs little memory."""
+"""Spectra that are resampled together, so that a batch costs little memory."""
+
+COARSER = 1.5
+"""How much wider new pixels must be to be averages; nearer ones are interpolated."""
+
+FILLED = 0.5
+"""Part of a new pixel that good pixels must fill."""
+
+EDGE = 1e-6
+"""Angstrom by which edges of pixels may miss each other."""
+
+BOX = 2 * np.sqrt(2 * np.log(2) / 12)
+"""FWHM of the Gaussian that is as wide (rms) as a box of width 1."""
 
 
 def interpolation(source: Grid, target: Grid) -> csr_matrix:
@@ -44,62 +56,85 @@ def interpolation(source: Grid, target: Grid) -> csr_matrix:
     return operator
 
 
-def resample(spectra: Spectra, target: Grid) -> Spectra:
-    """Interpolate spectra onto a grid.
+def averaging(source: Grid, target: Grid) -> csr_matrix:
+    """Return the operator (p_target, p_source): which parts of a target pixel lie in which source pixels."""
+    lower, upper = source.bounds.T
+    low, high = target.bounds.T
+    first = np.searchsorted(upper, low, side="right")
+    last = np.searchsorted(lower, high, side="left")
+    counts = np.maximum(last - first, 0)
+    rows = np.repeat(np.arange(len(target)), counts)
+    columns = (
+        np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+    )
+    overlap = np.minimum(upper[columns], high[rows]) - np.maximum(lower[columns], low[rows])
+    weights = np.maximum(overlap, 0) / (high - low)[rows]
+    return csr_matrix((weights, (rows, columns)), shape=(len(target), len(source)))
 
-    The variance of a new pixel is that of the weighted mean of its neighbours (their covariance is not kept);
-    a pixel that touches a bad one, or lies outside, is bad.
+
+def resample(spectra: Spectra, target: Grid) -> Spectra:
+    """Bring spectra onto a grid: by averaging onto coarser pixels, by linear interpolation else.
+
+    Averaging conserves flux: a new pixel is the mean over its own width, of the good pixels in it, and is bad
+    where these fill less than half of it. An interpolated pixel is bad where it touches a bad one. Either
+    way the variance is that of the weighted mean (the covariance between new pixels is not kept).
 
     Examples
     --------
     >>> spectra = Spectra(Grid.linear(5000, 5002, 1, medium="vacuum"), [[1.0, 0.5, 1.0]])
     >>> resample(spectra, Grid.linear(5000, 5002, 0.5, medium="vacuum")).flux
     array([[1.  , 0.75, 0.5 , 0.75, 1.  ]], dtype=float32)
+    >>> spectra = Spectra(Grid.linear(5000, 5005, 1, medium="vacuum"), [[1.0, 1.0, 0.4, 1.0, 1.0, 1.0]])
+    >>> resample(spectra, Grid.linear(5001, 5004, 3, medium="vacuum")).flux.round(3)
+    array([[0.8, 1. ]], dtype=float32)
     """
-    grid = replace(target, resolving_power=_power_on(spectra.grid, target))
     if spectra.grid.matches(target):
-        return replace(spectra, grid=grid)
+        return replace(spectra, grid=replace(target, resolving_power=_power_on(spectra.grid, target)))
     if not (spectra.grid.is_spectral and target.is_spectral):
         raise DraperError("coefficients cannot be resampled", given=repr(spectra.grid), expected=repr(target))
     if spectra.correlation is not None:
-        raise DraperError("spectra with correlated pixels cannot be interpolated", given=repr(spectra))
-    operator = interpolation(spectra.grid, target)
+        raise DraperError("spectra with correlated pixels cannot be resampled", given=repr(spectra))
+    averages = len(target) > 1 and bool(np.median(target.step) > COARSER * np.median(spectra.grid.step))
+    operator = (averaging if averages else interpolation)(spectra.grid, target)
     if operator.nnz == 0:
         raise DraperError("the grids do not overlap", given=repr(spectra.grid), expected=repr(target))
+    filled = FILLED if averages else 1.0
     shape = (len(spectra), len(target))
     flux, ivar = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
     for rows in blocks(len(spectra), ROWS):
-        flux[rows], ivar[rows] = _interpolated(operator, spectra.flux[rows], spectra.ivar[rows])
+        flux[rows], ivar[rows] = _mean(operator, spectra.flux[rows], spectra.ivar[rows], filled)
     if not has_errors(spectra):
         ivar = (ivar > 0).astype(np.float32)
+    power = _power_on(spectra.grid, target, widened=averages)
+    grid = replace(target, resolving_power=power)
     return replace(spectra, grid=grid, flux=flux, ivar=ivar, validated=False)
 
 
-def _interpolated(operator: csr_matrix, flux: Array, ivar: Array) -> tuple[Array, Array]:
-    """Return new flux and ivar (n, p_target)."""
+def _mean(operator: csr_matrix, flux: Array, ivar: Array, filled: float) -> tuple[Array, Array]:
+    """Return the weighted mean of good pixels and its ivar (n, p_target); 0 where they fill too little."""
     good = ivar > 0
     variance = np.divide(1.0, ivar, where=good, out=np.zeros(ivar.shape), dtype=np.float64)
-    touches_bad = np.asarray((operator != 0).astype(np.float64) @ (~good).T.astype(np.float64)).T > 0
-    covered = np.diff(operator.indptr) > 0
-    new_variance = np.asarray(operator.multiply(operator) @ variance.T).T
-    new_flux = np.asarray(operator @ np.where(good, flux, 0.0).T).T
-    return new_flux, np.divide(
-        1.0, new_variance, where=covered & ~touches_bad, out=np.zeros(new_variance.shape)
-    )
+    weight = np.asarray(operator @ good.T.astype(np.float64)).T
+    is_filled = (weight > 0) & (weight >= filled - 1e-6)
+    scale = np.divide(1.0, weight, where=is_filled, out=np.zeros_like(weight))
+    mean = np.asarray(operator @ np.where(good, flux, 0.0).T).T * scale
+    new_variance = np.asarray(operator.multiply(operator) @ variance.T).T * scale**2
+    return mean, np.divide(1.0, new_variance, where=is_filled, out=np.zeros_like(weight))
 
 
 def common_grid(grids: Sequence[Grid]) -> Grid:
-    """Return the range that all grids share, with the pixels of the coarsest of them there.
+    """Return the range that all grids share, with those pixels of the coarsest of them that lie in it whole.
 
     Examples
     --------
     >>> fine, coarse = (Grid.linear(5000, 5100, step, medium="vacuum") for step in (0.1, 1))
     >>> common_grid([fine, coarse[10:]])
-    Grid(91 px, 5010.000-5100.000 A vacuum)
+    Grid(90 px, 5010.000-5099.000 A vacuum)
     """
-    low = max(grid.vacuum[0] for grid in grids)
-    high = min(grid.vacuum[-1] for grid in grids)
-    inside = [grid.inside([(low, high)]) for grid in grids]
+    bounds = [grid.bounds for grid in grids]
+    low = max(edges[0, 0] for edges in bounds)
+    high = min(edges[-1, 1] for edges in bounds)
+    inside = [(edges[:, 0] >= low - EDGE) & (edges[:, 1] <= high + EDGE) for edges in bounds]
     if low >= high or min(int(mask.sum()) for mask in inside) < 2:
         raise DraperError(
             "the files share no range of wavelength",
@@ -110,6 +145,12 @@ def common_grid(grids: Sequence[Grid]) -> Grid:
     return replace(grids[coarsest], resolving_power=None)[inside[coarsest]]
 
 
-def _power_on(source: Grid, target: Grid) -> float | Array | None:
+def _power_on(source: Grid, target: Grid, *, widened: bool = False) -> float | Array | None:
+    """Return the resolving power on the new grid, lowered by the width of pixels that were averaged over."""
     power = source.resolving_power
-    return np.interp(target.vacuum, source.vacuum, power) if isinstance(power, np.ndarray) else power
+    if isinstance(power, np.ndarray):
+        power = np.interp(target.vacuum, source.vacuum, power)
+    if power is None or not widened:
+        return power
+    box = target.step * BOX / target.vacuum
+    return np.asarray(1 / np.sqrt((1 / np.asarray(power)) ** 2 + box**2))

@@ -36,13 +36,13 @@ def describe(spectra: Spectra) -> dict[str, Any]:
         "bad_pixels": bad,
         "median_snr": float(np.nanmedian(spectra.snr)) if has_errors(spectra) else None,
         "correlation": spectra.correlation is not None,
-        "columns": {name: _describe_column(column) for name, column in spectra.table.items()},
+        "columns": {name: _describe_column(name, column) for name, column in spectra.table.items()},
         "meta": dict(spectra.meta),
     }
 
 
-def _describe_column(column: NDArray[Any]) -> dict[str, Any]:
-    if column.dtype.kind in "fi" and len(column):
+def _describe_column(name: str, column: NDArray[Any]) -> dict[str, Any]:
+    if name != "id" and column.dtype.kind in "fi" and len(column):
         finite = column[np.isfinite(column)]
         span = {"low": float(finite.min()), "high": float(finite.max())} if len(finite) else {}
         return {"kind": column.dtype.name, "missing": len(column) - len(finite), **span}
@@ -60,7 +60,9 @@ def describe_table(spectra: Spectra) -> Table:
     table.add_column("value")
     unit = f" [{facts['unit']}]" if facts["unit"] else ""
     table.add_row("quantity", escape(f"{facts['quantity']}{unit}"))
-    table.add_row("grid", escape(spectra.grid.extent))
+    medium = facts["meta"].get("medium")
+    recorded = f" (recorded in {medium})" if medium == "air" else ""
+    table.add_row("grid", escape(f"{spectra.grid.extent}{recorded}"))
     if facts["resolving_power"]:
         table.add_row("resolving power", f"{facts['resolving_power']:.0f}")
     total = max(1, facts["spectra"] * facts["pixels"])
@@ -79,6 +81,8 @@ def describe_table(spectra: Spectra) -> Table:
         else:
             table.add_row(title, f"{column['kind']}, all {column['missing']} missing")
     for name, value in facts["meta"].items():
+        if name == "medium":
+            continue
         text = str(value)
         table.add_row(escape(f"meta {name}"), escape(text if len(text) <= 100 else f"{text[:97]}..."))
     return table

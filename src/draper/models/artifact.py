@@ -62,7 +62,8 @@ def write(model: Model, folder: Path, *, complete: bool) -> None:
     from draper.models.card import card
 
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state().items()}
+    # Clones, since a parameter may have two names.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state().items()}
     weights = save(tensors)
     description = {
         "format": FORMAT,
@@ -82,7 +83,7 @@ def write(model: Model, folder: Path, *, complete: bool) -> None:
         "training": model.training,
     }
     _replace(folder / WEIGHTS, weights)
-    _replace(folder / DESCRIPTION, json.dumps(description, indent=1).encode())
+    _replace(folder / DESCRIPTION, json.dumps(description, indent=1, allow_nan=False).encode())
     if complete:
         _replace(folder / CARD, card(description, model.citation()).encode())
 
@@ -99,7 +100,9 @@ def read(folder: str | Path) -> Model:
     description = describe(folder)
     try:
         content = (folder / WEIGHTS).read_bytes()
-        if hashlib.sha256(content).hexdigest() != description["weights_sha256"]:
+        is_whole = hashlib.sha256(content).hexdigest() == description["weights_sha256"]
+        if description["complete"] and not is_whole:
+            # While training the weights may be newer: a kill between two renames must not end the run.
             raise DraperError(
                 "weights and description are not of one run", given=folder, hint="train it again"
             )

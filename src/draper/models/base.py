@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -15,21 +14,22 @@ from torch import Tensor
 
 from draper.config import ModelConfig
 from draper.configs.train import TrainConfig
+from draper.data.arrays import has_good_pixel
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
-from draper.models.material import Data, as_spectra, divide, fingerprint, free_memory
+from draper.models.material import Data, Material, free_memory, gather
+from draper.models.run import claim, learn, require_empty
 from draper.nn.module import Batch, Module
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.registry import config_class
 from draper.train.distributed import World
 from draper.train.feed import ArrayFeed
 from draper.train.session import pick_device
-from draper.train.tracking import History, read_history, trackers
-from draper.train.trainer import Trainer
+from draper.train.tracking import History
 
 VERBS = ("encode", "generate", "predict", "evaluate")
 
@@ -41,8 +41,8 @@ class Model(ABC):
     """What users hold: options, grid, labels, transforms, network, and the verbs.
 
     A final class names itself (``name``), says how a network is made from options, grid and labels
-    (:meth:`design`, :meth:`build`) and which arrays it learns from (:meth:`arrays`), and defines the verbs
-    that it has. Options come as keywords, or as one config object.
+    (:meth:`design`, :meth:`build`) and which arrays go in (:meth:`inputs`, :meth:`targets`), and defines the
+    verbs that it has. Options come as keywords, or as one config object.
     """
 
     name: ClassVar[str]
@@ -74,8 +74,12 @@ class Model(ABC):
         """Return a new network for a grid and labels."""
 
     @abstractmethod
-    def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
-        """Return the named arrays (n, ...) of a batch; ``flux`` and ``ivar`` get transformed."""
+    def inputs(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return the named arrays (n, ...) that verbs need; ``flux`` and ``ivar`` get transformed."""
+
+    def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return the named arrays (n, ...) that only training needs, such as scaled labels."""
+        return {}
 
     @abstractmethod
     def citation(self) -> str:
@@ -119,122 +123,32 @@ class Model(ABC):
         """
         train = train or TrainConfig()
         folder = None if out is None else Path(out)
-        spectra = as_spectra(data)
-        if len(spectra) == 0:
-            raise DraperError("there are no spectra to learn from", given=repr(spectra))
-        learnt, held_out = divide(spectra, valid, train.seed)
-        mark = fingerprint(learnt)
+        material = self.gather(data, valid, train.seed)
         device = pick_device(train.device)
         world = World.join(device)
-        if folder is not None and self._is_done(folder, resume, mark):
-            return self
+        state = claim(folder, resume, self, material, train)
         world.wait()  # no process may look into the folder after the first has written to it
-        if self.module is None:
-            labels, pipeline = self.design(learnt)
+        if state == "complete":
+            return self
+        is_new = self.module is None
+        if is_new:
+            labels, pipeline = self.design(material.learnt)
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(train.seed)
-                self.set_up(learnt.grid, labels, pipeline)
-        self.check(learnt.spectra)
-        self.check(held_out.spectra)
-        self.training = {
-            "source": str(spectra.meta.get("source", "memory")),
-            "fingerprint": mark,
-            "spectra": len(learnt),
-            "held_out": len(held_out),
-            "config": train.to_json(),
-        }
-        if folder is not None and world.is_first and not resume:
-            artifact.write(self, folder, complete=False)
-        self._train(learnt, held_out, train, folder, resume, device, world)
+                torch.default_generator.manual_seed(train.seed)
+                self.set_up(material.learnt.grid, labels, pipeline)
+        self.check(material.learnt.spectra)
+        self.check(material.held_out.spectra)
+        learn(self, material, train, device, world, folder, prepare=is_new, resume=state == "begun")
         return self
 
-    def _train(
-        self,
-        learnt: Subset,
-        held_out: Subset,
-        train: TrainConfig,
-        folder: Path | None,
-        resume: bool,
-        device: torch.device,
-        world: World,
-    ) -> None:
-        module = self.own_module.to(device)
-        self.pipeline.to(device)
-        feed = self._feed(learnt, train, device, world)
-        valid = self._feed(held_out, train, device, world) if len(held_out) else None
-        checkpoint = None if folder is None else folder / artifact.CHECKPOINT
-        resume = resume and checkpoint is not None and checkpoint.is_dir()
-        if not resume:
-            with torch.no_grad():
-                module.prepare(feed.sweep)
-        trainer = Trainer(module, feed, valid, train, device=device, folder=checkpoint, world=world)
-        events = trainer.events(resume)
-        started = next(events)
-        record = folder / artifact.HISTORY if folder is not None and world.is_first else None
-        history = History(record, read_history(record, up_to=started.step) if record else [])
-        listeners = trackers(train, folder, history) if world.is_first else []
-        last: dict[str, float] = {}
-        seconds = 0.0
-        try:
-            for listener in listeners:
-                listener.note(started)
-            for event in events:
-                seconds = event.seconds
-                last = {k: v for k, v in event.metrics.items() if k.startswith("valid/")} or last
-                for listener in listeners:
-                    listener.note(event)
-        finally:
-            for listener in listeners:
-                listener.close()
-            self.history = history.rows
-        module.eval()
-        if valid is not None:
-            with torch.no_grad():
-                module.finish(valid.sweep)
-        module.to("cpu")
-        self.pipeline.to("cpu")
-        facts = {"steps": trainer.step, "seconds": round(seconds, 3), "valid": last}
-        self.training |= {**facts, "on": f"{device}, {started.facts['threads']} threads"}
-        if folder is not None and world.is_first:
-            artifact.write(self, folder, complete=True)
-            rmtree(folder / artifact.CHECKPOINT, ignore_errors=True)
-        world.wait()
+    def gather(self, data: Data, valid: Data | float | None, seed: int) -> Material:
+        """Return what is learnt from and what is held out; models that learn otherwise override it."""
+        return gather(data, valid, seed)
 
-    def _is_done(self, folder: Path, resume: bool, mark: str) -> bool:
-        """Look at what a folder holds already; with ``resume``, take it over."""
-        if not resume:
-            if (folder / artifact.DESCRIPTION).exists():
-                raise DraperError(
-                    "the folder holds a model already", given=folder,
-                    hint="resume its training with resume=True (--resume), or name another folder",
-                )  # fmt: skip
-            if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-                raise DraperError("the folder is not empty", given=folder, hint="name a new or empty one")
-            return False
-        description = artifact.describe(folder)
-        held = artifact.read(folder)
-        if type(held) is not type(self) or held.config != self.config:
-            raise DraperError(
-                "the folder holds a model with other options",
-                given=self.config,
-                expected=held.config,
-                hint="resume with the same options, or train into another folder",
-            )
-        if description["training"]["fingerprint"] != mark:
-            raise DraperError(
-                "the run was started with other data",
-                given=f"fingerprint {mark}",
-                expected=f"fingerprint {description['training']['fingerprint']}",
-                hint="resume with the same files and the same held-out part",
-            )
-        self.set_up(held.own_grid, held.labels, held.pipeline)
-        self.load_state(held.state())
-        self.training = held.training
-        return bool(description["complete"])
-
-    def _feed(self, subset: Subset, train: TrainConfig, device: torch.device, world: World) -> ArrayFeed:
-        arrays = self.arrays(subset.spectra)
-        needed = sum(array.nbytes for array in arrays.values()) * len(subset) / len(subset.spectra)
+    def feed(self, subset: Subset, train: TrainConfig, device: torch.device, world: World) -> ArrayFeed:
+        """Return the batches of some spectra, held on the device where they fit or are asked to."""
+        arrays = {**self.inputs(subset.spectra), **self.targets(subset.spectra)}
+        needed = sum(array.nbytes for array in arrays.values()) * len(subset) / max(1, len(subset.spectra))
         resident = train.data == "resident" or (train.data == "auto" and needed < free_memory(device) / 2)
         return ArrayFeed(
             arrays,
@@ -243,12 +157,13 @@ class Model(ABC):
             seed=train.seed,
             device=device,
             resident=resident,
-            transform=self._transformed,
+            transform=self.transformed,
             noise=self.noise,
             world=world.size,
         )
 
-    def _transformed(self, batch: Batch) -> Batch:
+    def transformed(self, batch: Batch) -> Batch:
+        """Return a batch with the recorded transforms applied to flux and ivar, where it has them."""
         if "flux" not in batch:
             return batch
         with torch.no_grad():
@@ -292,12 +207,13 @@ class Model(ABC):
     def apply(
         self,
         spectra: Spectra,
-        function: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+        function: Callable[[Batch], tuple[Tensor, ...]],
         widths: tuple[int, ...],
     ) -> tuple[NDArray[np.float32], ...]:
-        """Apply a function of transformed flux and ivar (b, p) to all spectra, block by block.
+        """Apply a function of a transformed batch to all spectra, block by block.
 
-        ``widths`` are the second axes of what it returns, so that no spectra give empty arrays.
+        ``widths`` are the second axes of what it returns, so that no spectra give empty arrays. A spectrum
+        without a good pixel says nothing: its rows are NaN.
         """
         self.check(spectra)
         device = next(iter(self.state().values())).device
@@ -305,12 +221,12 @@ class Model(ABC):
         with torch.inference_mode(), matmul_mode(fastest_mode(device.type)):
             for start in range(0, len(spectra), INFERENCE_ROWS):
                 rows = slice(start, start + INFERENCE_ROWS)
-                flux, ivar = (
-                    torch.from_numpy(np.array(values[rows])).to(device)
-                    for values in (spectra.flux, spectra.ivar)
-                )
-                for result, tensor in zip(results, function(*self.pipeline(flux, ivar)), strict=True):
+                arrays = self.inputs(spectra[rows])
+                batch = {name: torch.from_numpy(np.array(array)).to(device) for name, array in arrays.items()}
+                empty = ~has_good_pixel(spectra.ivar[rows])
+                for result, tensor in zip(results, function(self.transformed(batch)), strict=True):
                     result[rows] = tensor.cpu().numpy()
+                    result[rows][empty] = np.nan
         return results
 
     def to(self, device: str) -> Self:
@@ -338,11 +254,11 @@ class Model(ABC):
                 {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
             )
 
-    def save(self, path: str | Path) -> Path:
-        """Write the artifact folder."""
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the artifact folder; ``overwrite`` replaces a model that is there."""
         folder = Path(path)
-        if folder.exists() and not (folder / artifact.DESCRIPTION).exists() and any(folder.iterdir()):
-            raise DraperError("the folder is not empty", given=folder, hint="name a new or empty one")
+        if not (overwrite and (folder / artifact.DESCRIPTION).exists()):
+            require_empty(folder)
         artifact.write(self, folder, complete=True)
         History(folder / artifact.HISTORY, self.history)
         return folder

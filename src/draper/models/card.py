@@ -20,11 +20,23 @@ def card(description: dict[str, Any], citation: str) -> str:
         "",
         "| | |",
         "|---|---|",
-        f"| spectra | {training['spectra']:,} for training, {training['held_out']:,} held out |",
-        f"| data | {training['source']}, fingerprint `{training['fingerprint']}` |",
+        *(
+            [
+                f"| spectra | {training['spectra']:,} for training, {training['held_out']:,} held out |",
+                f"| data | {training['source']}, fingerprint `{training['fingerprint']}` |",
+            ]
+            if "spectra" in training
+            else []
+        ),
         f"| grid | {grid!r} |",
-        f"| steps | {training['steps']:,} in {training['seconds']:.0f} s on {training['on']} |",
-        f"| seed | {training['config']['seed']} |",
+        *(
+            [
+                f"| steps | {training['steps']:,} in {training['seconds']:.0f} s on {training['on']} |",
+                f"| seed | {training['config']['seed']} |",
+            ]
+            if "steps" in training
+            else ["| training | not to the end |"]
+        ),
         f"| made | {made['date']} with draper {made['draper']}, torch {made['torch']} |",
         "",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -90,4 +91,5 @@ class LinearNetwork(Module):
             squares.append(torch.nansum(error, 0))
             misfits.append(self.misfit(batch["flux"], batch["ivar"], z))
         self.sigma.copy_((torch.stack(squares).sum(0) / torch.stack(known).sum(0)).sqrt())
-        self.limit.copy_(torch.quantile(torch.cat(misfits).double(), OUTSIDE))
+        found = torch.cat(misfits)
+        self.limit.copy_(found.kthvalue(max(1, math.ceil(OUTSIDE * len(found)))).values)

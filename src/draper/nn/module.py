@@ -21,12 +21,14 @@ class Module(nn.Module, ABC):
     each batch; the last player owns the graph of :meth:`shared`, the others see it detached. Losses are means
     over the rows of the batch, so that a batch may be divided among processes. Random numbers come with the
     batch (see :class:`draper.train.feed.ArrayFeed`, ``noise``) or from torch's generator, which the trainer
-    seeds at each step.
+    seeds at each step; only those of the batch are the same for one process and for several.
 
-    State that a loss changes (controllers, running means) is registered as a buffer.
+    State that a loss changes (controllers, running means) is a buffer whose name stands in ``moving``;
+    processes share its mean after each step.
     """
 
     players: tuple[str, ...] = ("model",)
+    moving: tuple[str, ...] = ()
 
     def shared(self, batch: Batch) -> dict[str, Tensor]:
         """Compute once a batch what several players need."""

@@ -49,7 +49,7 @@ def plot_spectra(spectra: Spectra, ax: Axes | None = None, *, offset: float = 0.
                     alpha=0.25,
                     linewidth=0,
                 )
-    ax.set_xlabel(f"vacuum wavelength [{unit}]" if grid.is_spectral else "coefficient")
+    ax.set_xlabel(f"vacuum wavelength [{unit}]" if grid.is_spectral else f"coefficient: {grid.extent}")
     ax.set_ylabel(f"{spectra.quantity} [{spectra.unit}]" if spectra.unit else spectra.quantity)
     if 0 < len(spectra) <= LEGEND_MOST:
         ax.legend(loc="best")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
@@ -33,7 +34,8 @@ class Estimates:
     ids : ndarray (n,)
         Names of the spectra.
     flags : mapping of str to bool ndarray (n,)
-        ``outside`` marks spectra unlike those the model has learnt from; a model may add others.
+        ``outside`` marks spectra unlike those the model has learnt from; a model may add others. ``no_data``
+        is always there: spectra without a good pixel, whose labels are NaN.
     covariance : ndarray (n, l, l), optional
         Where the model knows how the errors are correlated.
     """
@@ -46,12 +48,21 @@ class Estimates:
     covariance: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        shape = (len(self.ids), len(self.labels))
-        for name in ("median", "sigma"):
-            if getattr(self, name).shape != shape:
+        n, width = len(self.ids), len(self.labels)
+        shapes = {"median": (n, width), "sigma": (n, width), "covariance": (n, width, width)}
+        for name, shape in shapes.items():
+            found = getattr(self, name)
+            if found is not None and found.shape != shape:
+                raise DraperError(f"{name} has the wrong shape", given=found.shape, expected=shape)
+        flags = {**self.flags, "no_data": np.isnan(self.median).all(axis=1)}
+        for name, values in flags.items():
+            if values.shape != (n,) or values.dtype != bool:
                 raise DraperError(
-                    f"{name} has the wrong shape", given=getattr(self, name).shape, expected=shape
+                    f"the flag '{name}' is not one truth value for each spectrum",
+                    given=f"{values.dtype} {values.shape}",
+                    expected=f"bool ({n},)",
                 )
+        object.__setattr__(self, "flags", flags)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,7 +72,11 @@ class Estimates:
         label = self.labels[name]
         return self.median[:, self.labels.names.index(label.name)]
 
-    def columns(self) -> dict[str, NDArray[Any]]:
+    def quantile(self, q: float) -> FloatArray:
+        """Return a quantile (n, l) of each label, the errors taken as Gaussian."""
+        return self.median + float(ndtri(q)) * self.sigma
+
+    def table(self) -> dict[str, NDArray[Any]]:
         """Return ids, labels, their errors (``<label>_err``) and flags as columns (n,)."""
         found: dict[str, NDArray[Any]] = {"id": self.ids}
         for number, name in enumerate(self.labels.names):
@@ -76,7 +91,9 @@ class Estimates:
         path = Path(path)
         if path.suffix not in SUFFIXES:
             raise DraperError("unknown table format", given=path.name, expected=", ".join(SUFFIXES))
-        table = Table(self.columns())
+        if not path.parent.is_dir():
+            raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
+        table = Table(self.table())
         for label in self.labels:
             # FITS has no unit for logarithmic quantities.
             unit = None if path.suffix == ".fits" and label.unit == "dex" else label.unit or None

@@ -47,7 +47,8 @@ class Checkpoint:
         """Write the checkpoint into a folder, replacing the one before in one step."""
         folder.mkdir(parents=True, exist_ok=True)
         path, part = folder / FILE, folder / f".{FILE}.part"
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        # Clones, since a parameter may have two names.
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.tensors.items()}
         save_file(tensors, part, metadata={"state": json.dumps(self.state)})
         with part.open("rb") as handle:
             os.fsync(handle.fileno())

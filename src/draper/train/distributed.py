@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+LAST_TURN = 0.2
+"""Seconds that threads of the group get before the process ends."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,9 @@ class World:
         if size == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
             atexit.register(_leave)
         return cls(dist.get_rank(), dist.get_world_size())
 
@@ -35,17 +41,17 @@ class World:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    def mean_(self, gradients: Sequence[Tensor], scalars: Tensor) -> Tensor:
-        """Replace gradients by their mean over all processes, in place; returns the mean of the scalars."""
+    def mean_(self, tensors: Sequence[Tensor], scalars: Tensor) -> Tensor:
+        """Replace tensors by their mean over all processes, in place; returns the mean of the scalars."""
         if self.size == 1:
             return scalars
-        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), scalars.to(torch.float32)])
+        flat = torch.cat([*(tensor.reshape(-1).to(torch.float32) for tensor in tensors), scalars])
         dist.all_reduce(flat)
         flat /= self.size
         start = 0
-        for gradient in gradients:
-            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
-            start += gradient.numel()
+        for tensor in tensors:
+            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
+            start += tensor.numel()
         return flat[start:]
 
     def sum(self, values: Tensor) -> Tensor:
@@ -58,7 +64,7 @@ class World:
         """Give every process the first one's values."""
         if self.size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+                dist.broadcast(tensor.detach(), src=0)
 
     def wait(self) -> None:
         """Wait until every process has come here."""
@@ -69,3 +75,6 @@ class World:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+    # A thread of gloo may still want the interpreter, to let go of the last tensor; were the interpreter
+    # gone when it gets its turn, the process would abort.
+    time.sleep(LAST_TURN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,15 +26,20 @@ class Player:
         self.clip = config.clip
         self.optimizer = _optimizer(self.parameters, self.rate, config)
 
-    def step(self, total: Tensor, scalars: Tensor, factor: float, world: World) -> Tensor:
-        """Move down the gradient of ``total``; returns the scalars averaged over all processes."""
+    def step(
+        self, total: Tensor, scalars: Tensor, factor: float, world: World, moving: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """Move down the gradient of ``total``; returns the scalars averaged over all processes.
+
+        ``moving`` are buffers that a loss changes; they are averaged too.
+        """
         found = torch.autograd.grad(total, self.parameters, allow_unused=True)
         gradients = [
             torch.zeros_like(parameter) if gradient is None and world.size > 1 else gradient
             for parameter, gradient in zip(self.parameters, found, strict=True)
         ]
         present = [gradient for gradient in gradients if gradient is not None]
-        scalars = world.mean_(present, scalars)
+        scalars = world.mean_([*present, *moving], scalars)
         if self.clip is not None:
             norm = torch.nn.utils.get_total_norm(present)
             shrink = torch.clamp(self.clip / (norm + 1e-12), max=1.0)
@@ -67,6 +73,7 @@ class Average:
     """An exponential moving average of all parameters of a module."""
 
     def __init__(self, module: Module, decay: float) -> None:
+        self.module = module
         self.live = dict(module.named_parameters())
         self.held = {name: parameter.detach().clone() for name, parameter in self.live.items()}
         self.decay = decay
@@ -78,6 +85,12 @@ class Average:
         live = [parameter.detach() for parameter in self.live.values()]
         move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         move(list(self.held.values()), live, step)
+
+    def instead_of(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a state with the average of each parameter, under all the names that it has."""
+        held = {id(parameter): self.held[name] for name, parameter in self.live.items()}
+        names = self.module.named_parameters(remove_duplicate=False)
+        return {**state, **{name: held[id(parameter)] for name, parameter in names}}
 
     @torch.no_grad()
     def swap(self) -> None:

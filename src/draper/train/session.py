@@ -26,9 +26,10 @@ WORTH = 1.15
 
 def pick_device(name: str) -> torch.device:
     """Return the device that ``name`` or the machine decides."""
+    if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        # Each process of a run takes a GPU of its own.
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ class Trainer:
         self.step = 0
         self.session: Session | None = None
         self.players = make_players(module, config)
+        self._moving = [module.get_buffer(name) for name in module.moving]
         self.average = None if config.ema is None else Average(module, config.ema)
         self.best: dict[str, Tensor] = {}
         self.best_metric, self.stale = math.inf, 0
@@ -85,12 +86,12 @@ class Trainer:
 
     # -------------------------------------------------------------- the run
 
-    def events(self, resume: bool = False) -> Iterator[Event]:
+    def events(self, resume: bool = False) -> Generator[Event]:
         """Run to the end, yielding what happens.
 
         With ``resume``, go on from the checkpoint in the folder. The run ends early when it is interrupted
-        by a signal, diverges, or stops improving; weights of the best validation or the moving average, where
-        asked for, are in the module at the end.
+        by a signal, diverges, or stops improving. At the end the module has the weights of the best
+        validation or the moving average, where asked for; the last event holds their held-out losses.
         """
         if resume:
             self._restore()
@@ -118,8 +119,12 @@ class Trainer:
                     yield self._event("checkpoint", path=self._write())
                 if stopped and self.step < self.steps:
                     raise self._interrupted(request)
+        if self.folder is not None and self.step % checkpoint_every:
+            # What comes after the last step may fail or be killed too.
+            yield self._event("checkpoint", path=self._write())
         self._settle_weights()
-        yield self._event("end", facts={"ended": self._why_ended()})
+        metrics = {} if self.valid is None else self.validate()
+        yield self._event("end", metrics=metrics, facts={"ended": self._why_ended()})
 
     def _next(self, every: int) -> int:
         return (self.step // every + 1) * every
@@ -143,20 +148,18 @@ class Trainer:
         _seed(seed_of(self.config.seed, STEP, self.step, self.world.rank), self.device)
         progress = self.step / self.steps
         factor = rate_factor(self.step, self.steps, self.config)
-        owner, alone, stopped = self.players[-1], self.world.size == 1, request.number > 0
+        alone, stopped = self.world.size == 1, request.number > 0
         shared = self.module.shared(batch)
-        detached = {name: tensor.detach() for name, tensor in shared.items()} if len(self.players) > 1 else {}
         for player in self.players:
             for repeat in range(player.repeats):
-                if player is owner and repeat:
+                if repeat and player is self.players[-1]:
                     shared = self.module.shared(batch)
-                seen = shared if player is owner else detached
-                terms = self.module.loss(batch, seen, player.name, progress)
+                terms = self.module.loss(batch, self._seen(shared, player), player.name, progress)
                 values = [term.detach().reshape(()).float() for term in terms.values()]
                 if not alone:
                     # The processes must stop at the same step, so the request travels with the losses.
                     values.append(torch.full_like(values[0], float(request.number > 0)))
-                means = player.step(terms["total"], torch.stack(values), factor, self.world)
+                means = player.step(terms["total"], torch.stack(values), factor, self.world, self._moving)
                 if not alone:
                     stopped = stopped or bool(means[-1] > 0)
                 self._pending.append((self.step, player, tuple(terms), means))
@@ -165,6 +168,12 @@ class Trainer:
         if self.average is not None:
             self.average.update(self.step)
         return stopped
+
+    def _seen(self, shared: dict[str, Tensor], player: Player) -> dict[str, Tensor]:
+        """Return what a player sees of the shared part: its graph belongs to the last one."""
+        if player is self.players[-1]:
+            return shared
+        return {name: tensor.detach() for name, tensor in shared.items()}
 
     def _read(self) -> None:
         """Add the losses of the last steps to their means, and stop at the first that is not sane.
@@ -204,16 +213,18 @@ class Trainer:
             self._judge(measured)
         return self._event("log", metrics=metrics)
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return the mean of every term over the validation set, with the averaged weights where kept."""
+        """Return the mean of every term over the validation set, with the averaged weights where kept.
+
+        Gradients can be taken inside a loss (a critic's penalty on its own), but are not kept.
+        """
         assert self.valid is not None
         assert self.session is not None
         if self.average is not None:
             self.average.swap()
         self.module.eval()
         sums: dict[str, float] = {}
-        rows = 0
+        rows, progress = 0, self.step / self.steps
         with torch.random.fork_rng(devices=self._rng_devices), self.session.active():
             _seed(seed_of(self.config.seed, STEP), self.device)
             for batch in self.valid.sweep(self.world.rank, self.world.size):
@@ -221,17 +232,19 @@ class Trainer:
                 shared = self.module.shared(batch)
                 rows += count
                 for player in self.players:
-                    for term, value in self.module.loss(
-                        batch, shared, player.name, self.step / self.steps
-                    ).items():
-                        name = (
-                            f"valid/{term}" if player is self.players[-1] else f"valid/{player.name}/{term}"
-                        )
-                        sums[name] = sums.get(name, 0.0) + float(value) * count
+                    terms = self.module.loss(batch, self._seen(shared, player), player.name, progress)
+                    group = "valid" if player is self.players[-1] else f"valid/{player.name}"
+                    for term, value in terms.items():
+                        name = f"{group}/{term}"
+                        sums[name] = sums.get(name, 0.0) + float(value.detach()) * count
         if self.average is not None:
             self.average.swap()
         totals = self.world.sum(torch.tensor([*sums.values(), float(rows)], dtype=torch.float64)).tolist()
-        return {name: total / totals[-1] for name, total in zip(sums, totals, strict=False)}
+        means = {name: total / totals[-1] for name, total in zip(sums, totals, strict=False)}
+        for name, mean in means.items():
+            if not math.isfinite(mean):
+                raise self._diverged(self.step, f"the held-out loss '{name}' is {mean}")
+        return means
 
     def _judge(self, measured: dict[str, float]) -> None:
         """Remember the best weights, and how long they have been the best."""
@@ -293,11 +306,12 @@ class Trainer:
     def _result(self) -> dict[str, Tensor]:
         """Return what would be the model now: averaged parameters where kept, and live buffers."""
         state = {name: tensor.detach() for name, tensor in self.module.state_dict().items()}
-        return state if self.average is None else {**state, **self.average.held}
+        return state if self.average is None else self.average.instead_of(state)
 
     def _settle_weights(self) -> None:
         self._require_finite()
         self.module.load_state_dict(self.best or {name: t.clone() for name, t in self._result().items()})
+        self.average = None
 
     def _write(self) -> Path:
         assert self.folder is not None
@@ -331,15 +345,7 @@ class Trainer:
             )
         checkpoint = Checkpoint.read(self.folder)
         state = checkpoint.state
-        before, now = state["config"], self.config.to_json()
-        changed = [name for name in now if name not in FREE and now[name] != before.get(name)]
-        if changed:
-            raise DraperError(
-                "the run was started with other options",
-                given=", ".join(f"{name}={now[name]!r}" for name in changed),
-                expected=", ".join(f"{name}={before.get(name)!r}" for name in changed),
-                hint="resume with the same options, or train anew into another folder",
-            )
+        changed_options(state["config"], self.config)
         self.module.load_state_dict(checkpoint.group("weights"))
         for player in self.players:
             player.restore(checkpoint.group(f"optimizer/{player.name}"))
@@ -354,6 +360,19 @@ class Trainer:
         chosen = state["session"]
         if chosen["device"] == self.device.type:
             self.session = Session(**chosen)
+
+
+def changed_options(before: dict[str, Any], config: TrainConfig) -> None:
+    """Refuse to go on with a run whose options were others, where they matter to the result."""
+    now = config.to_json()
+    changed = [name for name in now if name not in FREE and now[name] != before.get(name)]
+    if changed:
+        raise DraperError(
+            "the run was started with other options",
+            given=", ".join(f"{name}={now[name]!r}" for name in changed),
+            expected=", ".join(f"{name}={before.get(name)!r}" for name in changed),
+            hint="resume with the same options, or train anew into another folder",
+        )
 
 
 def _seed(seed: int, device: torch.device) -> None:

@@ -1,165 +1,30 @@
-"""The reference model, made spectra with known truth, and the checks that every model must pass.
-
-Write your own model by reading :class:`LinearAutoencoder`; check it with::
-
-    from draper.testing import CHECKS
-
-    @pytest.mark.parametrize("check", CHECKS)
-    def test_my_model(check, tmp_path):
-        check("my-model", tmp_path)
-"""
+"""What every model must do; each check takes the name of a registered model and an empty folder."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from draper.configs.linear import LinearConfig
 from draper.configs.train import TrainConfig
-from draper.data.grid import Grid
-from draper.data.labels import LabelSet
-from draper.data.spectra import Spectra, Subset
+from draper.data.spectra import Spectra
 from draper.errors import DraperError
-from draper.instrument.pipeline import Pipeline, Standardize
-from draper.models.base import Model
-from draper.nn.linear import LinearNetwork
+from draper.models.artifact import read
 from draper.nn.module import Batch
 from draper.registry import config_class, model_class
 from draper.results.estimates import Estimates
+from draper.testing.made import made_spectra
 from draper.train.checkpoint import Checkpoint
-
-
-class LinearAutoencoder(Model):
-    """A linear autoencoder with linear label heads: about the shortest complete model.
-
-    Examples
-    --------
-    >>> model = LinearAutoencoder(latent=4, labels=["teff"])
-    >>> train = TrainConfig(epochs=2, threads=1, progress="none")
-    >>> model.fit(made_spectra(200), train=train).encode(made_spectra(3)).shape
-    (3, 4)
-    """
-
-    name: ClassVar[str] = "linear"
-    config: LinearConfig
-
-    def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
-        """Scale labels by their ranges, and spectra by their mean and scatter."""
-        labels = LabelSet.from_table(train.table, self.config.labels)
-        return labels, Pipeline([Standardize.fit(train.batches())])
-
-    def build(self, grid: Grid, labels: LabelSet) -> LinearNetwork:
-        """Return a new network."""
-        return LinearNetwork(len(grid), self.config.latent, len(labels), self.config.start)
-
-    def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
-        """Return flux, weights and scaled labels; a label that is missing is NaN."""
-        arrays = {"flux": spectra.flux, "ivar": spectra.ivar}
-        if self.labels:
-            scaled = self.labels.scale(self.labels.read(spectra.table))
-            arrays["labels"] = scaled.astype(np.float32)
-        return arrays
-
-    @property
-    def network(self) -> LinearNetwork:
-        """The network, by its own type."""
-        return cast(LinearNetwork, self.own_module)
-
-    def encode(self, spectra: Spectra) -> NDArray[np.float32]:
-        """Return the latent (n, latent)."""
-        network = self.network
-        z: NDArray[np.float32]
-        (z,) = self.apply(spectra, lambda flux, ivar: (network.encoder(flux),), (self.config.latent,))
-        return z
-
-    def generate(self, spectra: Spectra) -> Spectra:
-        """Return the reconstruction of each spectrum; pixels that were bad are filled in."""
-        network = self.network
-
-        def reconstruct(flux: Tensor, ivar: Tensor) -> tuple[Tensor, ...]:
-            return self.pipeline.inverse(network.decoder(network.encoder(flux)), ivar)[:1]
-
-        (flux,) = self.apply(spectra, reconstruct, (len(self.own_grid),))
-        return Spectra(
-            self.own_grid,
-            flux,
-            table=spectra.table,
-            quantity=spectra.quantity,
-            unit=spectra.unit,
-            meta=spectra.meta,
-        )
-
-    def predict(self, spectra: Spectra) -> Estimates:
-        """Return labels with their held-out scatter; flagged where a spectrum is unlike the training set."""
-        network = self.network
-        if not self.labels:
-            raise DraperError(
-                "this model was trained without labels", hint="train with labels=[...] (--labels)"
-            )
-
-        def infer(flux: Tensor, ivar: Tensor) -> tuple[Tensor, ...]:
-            z = network.encoder(flux)
-            return network.predicted(z), network.misfit(flux, ivar, z)[:, None]
-
-        scaled, misfit = self.apply(spectra, infer, (len(self.labels), 1))
-        median = self.labels.unscale(scaled)
-        width = self.labels.unscale(network.sigma[None].cpu().numpy()) - self.labels.unscale(
-            np.zeros((1, len(self.labels)))
-        )
-        return Estimates(
-            self.labels,
-            median,
-            np.broadcast_to(width, median.shape),
-            spectra.ids,
-            flags={
-                "outside": misfit[:, 0] > float(network.limit),
-                "label_range": ~self.labels.inside(median),
-            },
-        )
-
-    def citation(self) -> str:
-        """Return BibTeX of what a user of this model should cite."""
-        return "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
-
-
-# ------------------------------------------------------------- made spectra
-
-
-def made_spectra(n: int, *, pixels: int = 96, snr: float = 100.0, seed: int = 0) -> Spectra:
-    """Return spectra of a few lines whose depths follow three labels, with noise of a known size.
-
-    Examples
-    --------
-    >>> made_spectra(2)
-    Spectra(2 x 96 px, normalised flux, 8460.000-8700.000 A vacuum, columns: id, teff, logg, fe_h)
-    """
-    grid = Grid.from_wavelength(np.linspace(8460, 8700, pixels), medium="vacuum", resolving_power=2000)
-    lines = np.random.default_rng(7)
-    centres, widths = lines.uniform(8465, 8695, 24), lines.uniform(2, 6, 24)
-    pull = lines.normal(0, 1, (3, 24))
-    random = np.random.default_rng([seed, n])
-    unit = random.uniform(0, 1, (n, 3))
-    depth = 0.35 / (1 + np.exp(-(unit - 0.5) @ pull))
-    profile = np.exp(-0.5 * ((grid.vacuum - centres[:, None]) / widths[:, None]) ** 2)
-    flux = np.exp(-depth @ profile) + random.normal(0, 1 / snr, (n, pixels))
-    table = {
-        "id": np.array([f"star-{seed}-{row}" for row in range(n)], dtype=str),
-        "teff": 4000 + 3000 * unit[:, 0],
-        "logg": 5 * unit[:, 1],
-        "fe_h": -2 + 2.5 * unit[:, 2],
-    }
-    return Spectra(
-        grid, flux, np.full((n, pixels), snr**2), table, "normalised flux", meta={"source": "made"}
-    )
-
-
-# --------------------------------------------------------------- the checks
 
 QUICK = TrainConfig(epochs=6, batch_size=32, threads=1, matmul="highest", progress="none", checkpoint_every=5)
 
@@ -183,15 +48,33 @@ def same_state(one: Any, other: Any) -> bool:
 
 
 def outputs(model: Any, spectra: Spectra) -> list[NDArray[Any]]:
-    """Return what every verb says about some spectra."""
+    """Return what every verb says about some spectra: values, errors and flags."""
     found: list[NDArray[Any]] = []
     if "encode" in model.verbs:
         found.append(model.encode(spectra))
     if "predict" in model.verbs:
-        found.append(model.predict(spectra).median)
+        estimates = model.predict(spectra)
+        found += [
+            estimates.median,
+            estimates.sigma,
+            *(flag.astype(float) for flag in estimates.flags.values()),
+        ]
     if "generate" in model.verbs and model.accepts == "own":
         found.append(np.asarray(model.generate(spectra).flux))
     return found
+
+
+def trained(name: str) -> Any:
+    """Return a model that has learnt enough to be judged by its numbers."""
+    return new(name).fit(made_spectra(800), train=QUICK.replace(epochs=40, learning_rate=5e-3))
+
+
+def batch_of(model: Any, spectra: Spectra) -> Batch:
+    """Return spectra as the model's module sees them in training."""
+    arrays = {**model.inputs(spectra), **model.targets(spectra)}
+    batch: Batch = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    drawn = {name: torch.randn(len(spectra), width) for name, width in model.noise.items()}
+    return {**model.transformed(batch), **drawn}
 
 
 def refused(function: Callable[[], Any]) -> DraperError:
@@ -227,12 +110,7 @@ def check_gradients_by_player(name: str, folder: Path) -> None:
     """Every trainable parameter gets a gradient from one player, and belongs to no other."""
     model = fitted(name)
     module = model.own_module
-    spectra = made_spectra(16, seed=3)
-    batch: Batch = {k: torch.from_numpy(np.array(v)) for k, v in model.arrays(spectra).items()}
-    if "flux" in batch:
-        flux, ivar = model.pipeline(batch["flux"], batch["ivar"])
-        batch = {**batch, "flux": flux, "ivar": ivar}
-    batch = {**batch, **{k: torch.randn(16, width) for k, width in model.noise.items()}}
+    batch = batch_of(model, made_spectra(16, seed=3))
     owners: dict[nn.Parameter, str] = {}
     for player in module.players:
         shared = module.shared(batch)
@@ -246,6 +124,21 @@ def check_gradients_by_player(name: str, folder: Path) -> None:
         owners |= dict.fromkeys(parameters, player)
     missing = [k for k, p in module.named_parameters() if p.requires_grad and p not in owners]
     assert not missing, f"no player moves {missing}"
+
+
+def check_moving_buffers_are_named(name: str, folder: Path) -> None:
+    """A buffer that a loss changes stands in ``moving``, so that processes share it."""
+    model = fitted(name)
+    module = model.own_module.train()
+    before = {k: buffer.clone() for k, buffer in module.named_buffers()}
+    batch = batch_of(model, made_spectra(16, seed=3))
+    shared = module.shared(batch)
+    for player in module.players:
+        module.loss(batch, shared, player, 0.5)
+    changed = {
+        k for k, b in module.named_buffers() if not torch.equal(b.nan_to_num(), before[k].nan_to_num())
+    }
+    assert changed <= set(module.moving), f"add {changed - set(module.moving)} to moving"
 
 
 def check_same_seed_same_weights(name: str, folder: Path) -> None:
@@ -285,8 +178,6 @@ def check_resume_is_exact(name: str, folder: Path) -> None:
 
 def check_save_and_load(name: str, folder: Path) -> None:
     """A loaded model says exactly what the saved one said."""
-    from draper.models.artifact import read
-
     model, spectra = fitted(name), made_spectra(20, seed=9)
     loaded = read(model.save(folder / "model"))
     assert same_state(model, loaded)
@@ -296,7 +187,7 @@ def check_save_and_load(name: str, folder: Path) -> None:
 
 
 def check_gaps_are_tolerated(name: str, folder: Path) -> None:
-    """Missing labels and bad pixels are tolerated; NaN flux with a weight is refused."""
+    """Missing labels and bad pixels are tolerated; without a good pixel the answer is NaN and flagged."""
     spectra = made_spectra(160)
     random = np.random.default_rng(0)
     flux, ivar = np.array(spectra.flux), np.array(spectra.ivar)
@@ -308,10 +199,117 @@ def check_gaps_are_tolerated(name: str, folder: Path) -> None:
         table[label] = np.where(random.random(len(spectra)) < 0.2, np.nan, table[label])
     broken = Spectra(spectra.grid, flux, ivar, table, spectra.quantity)
     model = new(name).fit(broken, train=QUICK)
+    rest = np.arange(len(broken)) != 3
     for output in outputs(model, broken):
-        assert np.isfinite(output).all()
+        assert np.isfinite(output[rest]).all()
+    if "predict" in model.verbs:
+        estimates = model.predict(broken)
+        assert np.isnan(estimates.median[3]).all()
+        assert np.array_equal(estimates.flags["no_data"], ~rest)
     error = refused(lambda: Spectra(spectra.grid, np.where(bad, np.nan, spectra.flux), spectra.ivar))
     assert "ivar" in str(error)
+
+
+def check_bad_pixels_do_not_matter(name: str, folder: Path) -> None:
+    """Whatever stands in a bad pixel changes neither what is learnt nor what is said."""
+    spectra = made_spectra(160)
+    ivar = np.array(spectra.ivar)
+    ivar[np.random.default_rng(0).random(ivar.shape) < 0.1] = 0
+    filled = [
+        Spectra(
+            spectra.grid, np.where(ivar > 0, spectra.flux, filling), ivar, spectra.table, spectra.quantity
+        )
+        for filling in (0.0, 7.0)
+    ]
+    one, other = (new(name).fit(spectra, train=QUICK) for spectra in filled)
+    assert same_state(one, other)
+    for first, second in zip(*(outputs(one, spectra) for spectra in filled), strict=True):
+        assert np.array_equal(first, second, equal_nan=True)
+
+
+def check_held_out_spectra_teach_nothing(name: str, folder: Path) -> None:
+    """Held-out spectra decide neither transforms, nor labels, nor weights."""
+    valid = made_spectra(40, seed=3)
+    strange = Spectra(valid.grid, 3 * valid.flux, valid.ivar, valid.table, valid.quantity)
+    one, other = (new(name).fit(made_spectra(160), valid=held, train=QUICK) for held in (valid, strange))
+    assert one.labels == other.labels
+    pairs = zip(one.pipeline.state_dict().values(), other.pipeline.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    parameters = zip(one.own_module.parameters(), other.own_module.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in parameters)
+
+
+def check_a_second_fit_goes_on(name: str, folder: Path) -> None:
+    """Fine-tuning starts from the weights of the first fit."""
+    model = fitted(name)
+    before = [parameter.detach().clone() for parameter in model.own_module.parameters()]
+    model.fit(made_spectra(160), train=QUICK.replace(steps=1, learning_rate=1e-12))
+    for parameter, kept in zip(model.own_module.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter.detach(), kept, rtol=1e-5, atol=1e-7)
+
+
+def check_predictions_are_physical(name: str, folder: Path) -> None:
+    """Labels come back in their units and order, with errors of the right size and flags that mean it."""
+    model = trained(name)
+    if "predict" not in model.verbs:
+        return
+    test = made_spectra(200, seed=8)
+    estimates: Estimates = model.predict(test)
+    assert np.array_equal(estimates.ids, test.ids)
+    for number, label in enumerate(estimates.labels.names):
+        truth = test.table[label]
+        error = estimates[label] - truth
+        assert np.std(error) < 0.8 * np.std(truth), f"{label} is no better than its mean"
+        pull = np.std(error / estimates.sigma[:, number])
+        assert 0.3 < pull < 3, f"the errors of {label} are off by a factor {pull:.2g}"
+    assert np.mean(estimates.flags["outside"]) < 0.2
+    strange = Spectra(test.grid, test.flux[:, ::-1], test.ivar, test.table, test.quantity)
+    assert np.mean(model.predict(strange).flags["outside"]) > 0.5
+
+
+def check_generated_spectra_are_physical(name: str, folder: Path) -> None:
+    """A model that rebuilds spectra gives them in the units of those it was given, in their order."""
+    model = trained(name)
+    if "generate" not in model.verbs or model.accepts != "own":
+        return
+    test = made_spectra(100, seed=8)
+    rebuilt = model.generate(test)
+    assert rebuilt.grid.matches(test.grid)
+    assert rebuilt.quantity == test.quantity
+    assert np.array_equal(rebuilt.ids, test.ids)
+    misfit = np.std(rebuilt.flux - test.flux)
+    assert misfit < np.std(test.flux - test.flux.mean(axis=0)), "no better than the mean spectrum"
+
+
+def check_processes_agree(name: str, folder: Path) -> None:
+    """Two processes do what one does, to 1e-5."""
+    program = f"""
+        import json, os
+        from draper.testing import QUICK, made_spectra, new
+        model = new({name!r}).fit(made_spectra(200), train=QUICK.replace(ema=0.9, clip=1.0))
+        if os.environ["RANK"] == "0":
+            print("HISTORY" + json.dumps(model.history))
+    """
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(program))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    line = next(line for line in done.stdout.splitlines() if line.startswith("HISTORY"))
+    two = json.loads(line.removeprefix("HISTORY"))
+    one = new(name).fit(made_spectra(200), train=QUICK.replace(ema=0.9, clip=1.0)).history
+    assert len(one) == len(two)
+    for alone, together in zip(one, two, strict=True):
+        for term in set(alone) - {"seconds"}:
+            np.testing.assert_allclose(together[term], alone[term], rtol=1e-5, err_msg=term)
 
 
 def check_wrong_grid_and_labels(name: str, folder: Path) -> None:
@@ -342,10 +340,17 @@ CHECKS: tuple[Callable[[str, Path], None], ...] = (
     check_config_rejects_unknown,
     check_fit_lowers_loss,
     check_gradients_by_player,
+    check_moving_buffers_are_named,
     check_same_seed_same_weights,
     check_resume_is_exact,
+    check_processes_agree,
     check_save_and_load,
+    check_a_second_fit_goes_on,
     check_gaps_are_tolerated,
+    check_bad_pixels_do_not_matter,
+    check_held_out_spectra_teach_nothing,
+    check_predictions_are_physical,
+    check_generated_spectra_are_physical,
     check_wrong_grid_and_labels,
     check_any_number,
 )

@@ -1,0 +1,116 @@
+"""The reference model: about the shortest complete one."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draper.configs.linear import LinearConfig
+from draper.data.grid import Grid
+from draper.data.labels import LabelSet
+from draper.data.spectra import Spectra, Subset
+from draper.errors import DraperError
+from draper.instrument.pipeline import Pipeline, Standardize
+from draper.models.base import Model
+from draper.nn.linear import LinearNetwork
+from draper.nn.module import Batch
+from draper.results.estimates import Estimates
+
+
+class LinearAutoencoder(Model):
+    """A linear autoencoder with linear label heads: about the shortest complete model.
+
+    Examples
+    --------
+    >>> from draper.configs.train import TrainConfig
+    >>> from draper.testing.made import made_spectra
+    >>> model = LinearAutoencoder(latent=4, labels=["teff"])
+    >>> train = TrainConfig(epochs=2, threads=1, progress="none")
+    >>> model.fit(made_spectra(200), train=train).encode(made_spectra(3)).shape
+    (3, 4)
+    """
+
+    name: ClassVar[str] = "linear"
+    config: LinearConfig
+
+    def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
+        """Scale labels by their ranges, and spectra by their mean and scatter."""
+        labels = LabelSet.from_table(train.table, self.config.labels)
+        return labels, Pipeline([Standardize.fit(train.batches())])
+
+    def build(self, grid: Grid, labels: LabelSet) -> LinearNetwork:
+        """Return a new network."""
+        return LinearNetwork(len(grid), self.config.latent, len(labels), self.config.start)
+
+    def inputs(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return flux and weights."""
+        return {"flux": spectra.flux, "ivar": spectra.ivar}
+
+    def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return scaled labels; one that is missing is NaN."""
+        if not self.labels:
+            return {}
+        return {"labels": self.labels.scale(self.labels.read(spectra.table)).astype(np.float32)}
+
+    @property
+    def network(self) -> LinearNetwork:
+        """The network, by its own type."""
+        return cast(LinearNetwork, self.own_module)
+
+    def encode(self, spectra: Spectra) -> NDArray[np.float32]:
+        """Return the latent (n, latent)."""
+        network = self.network
+        z: NDArray[np.float32]
+        (z,) = self.apply(spectra, lambda batch: (network.encoder(batch["flux"]),), (self.config.latent,))
+        return z
+
+    def generate(self, spectra: Spectra) -> Spectra:
+        """Return the reconstruction of each spectrum; pixels that were bad are filled in."""
+        network = self.network
+
+        def reconstruct(batch: Batch) -> tuple[Tensor, ...]:
+            z = network.encoder(batch["flux"])
+            return self.pipeline.inverse(network.decoder(z), batch["ivar"])[:1]
+
+        (flux,) = self.apply(spectra, reconstruct, (len(self.own_grid),))
+        return Spectra(
+            self.own_grid,
+            flux,
+            table=spectra.table,
+            quantity=spectra.quantity,
+            unit=spectra.unit,
+            meta=spectra.meta,
+        )
+
+    def predict(self, spectra: Spectra) -> Estimates:
+        """Return labels with their held-out scatter; flagged where a spectrum is unlike the training set."""
+        network = self.network
+        if not self.labels:
+            raise DraperError(
+                "this model was trained without labels", hint="train with labels=[...] (--labels)"
+            )
+
+        def infer(batch: Batch) -> tuple[Tensor, ...]:
+            z = network.encoder(batch["flux"])
+            return network.predicted(z), network.misfit(batch["flux"], batch["ivar"], z)[:, None]
+
+        scaled, misfit = self.apply(spectra, infer, (len(self.labels), 1))
+        sigma = np.broadcast_to(network.sigma.cpu().numpy(), scaled.shape)
+        median = self.labels.unscale(scaled)
+        return Estimates(
+            self.labels,
+            median,
+            self.labels.unscale_error(scaled, sigma),
+            spectra.ids,
+            flags={
+                "outside": misfit[:, 0] > float(network.limit),
+                "label_range": ~self.labels.inside(median),
+            },
+        )
+
+    def citation(self) -> str:
+        """Return BibTeX of what a user of this model should cite."""
+        return "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
