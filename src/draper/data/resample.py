@@ -72,6 +72,15 @@ def averaging(source: Grid, target: Grid) -> csr_matrix:
     return csr_matrix((weights, (rows, columns)), shape=(len(target), len(source)))
 
 
+def operator_between(source: Grid, target: Grid) -> tuple[csr_matrix, float]:
+    """Return the operator for two grids, and which part of a new pixel good pixels must fill."""
+    averages = len(target) > 1 and bool(np.median(target.step) > COARSER * np.median(source.step))
+    operator = (averaging if averages else interpolation)(source, target)
+    if operator.nnz == 0:
+        raise DraperError("the grids do not overlap", given=repr(source), expected=repr(target))
+    return operator, FILLED if averages else 1.0
+
+
 def resample(spectra: Spectra, target: Grid) -> Spectra:
     """Bring spectra onto a grid: by averaging onto coarser pixels, by linear interpolation else.
 
@@ -94,18 +103,14 @@ def resample(spectra: Spectra, target: Grid) -> Spectra:
         raise DraperError("coefficients cannot be resampled", given=repr(spectra.grid), expected=repr(target))
     if spectra.correlation is not None:
         raise DraperError("spectra with correlated pixels cannot be resampled", given=repr(spectra))
-    averages = len(target) > 1 and bool(np.median(target.step) > COARSER * np.median(spectra.grid.step))
-    operator = (averaging if averages else interpolation)(spectra.grid, target)
-    if operator.nnz == 0:
-        raise DraperError("the grids do not overlap", given=repr(spectra.grid), expected=repr(target))
-    filled = FILLED if averages else 1.0
+    operator, filled = operator_between(spectra.grid, target)
     shape = (len(spectra), len(target))
     flux, ivar = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
     for rows in blocks(len(spectra), ROWS):
         flux[rows], ivar[rows] = _mean(operator, spectra.flux[rows], spectra.ivar[rows], filled)
     if not has_errors(spectra):
         ivar = (ivar > 0).astype(np.float32)
-    power = _power_on(spectra.grid, target, widened=averages)
+    power = _power_on(spectra.grid, target, widened=filled < 1)
     grid = replace(target, resolving_power=power)
     return replace(spectra, grid=grid, flux=flux, ivar=ivar, validated=False)
 

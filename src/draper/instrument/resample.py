@@ -110,9 +110,8 @@ class Operator(torch.nn.Module):
         good = ivar > 0
         variance = torch.where(good, 1 / ivar.clamp(min=torch.finfo(ivar.dtype).tiny), 0.0)
         weight = self(good.to(flux.dtype))
-        whole = self(torch.ones_like(flux[:1]))
-        kept = weight > filled * whole.clamp(min=1e-12)
-        scale = torch.where(kept, whole / weight.clamp(min=1e-12), 0.0)
+        kept = (weight > 0) & (weight >= filled - 1e-5)
+        scale = torch.where(kept, 1 / weight.clamp(min=1e-12), 0.0)
         spread = (self.matrix(self.values.to(flux.dtype).square()) @ variance.T).T * scale.square()
         new_ivar = torch.where(kept & (spread > 0), 1 / spread.clamp(min=torch.finfo(ivar.dtype).tiny), 0.0)
         return self(torch.where(good, flux, 0.0)) * scale, new_ivar

@@ -13,7 +13,8 @@ from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
-from draper.instrument.pipeline import Pipeline, Standardize
+from draper.instrument.pipeline import Pipeline
+from draper.instrument.standardize import Standardize
 from draper.models.base import Model
 from draper.nn.linear import LinearNetwork
 from draper.nn.module import Batch
