@@ -60,7 +60,7 @@ def radial_tangential(frequency: Tensor, vmac: Tensor) -> Tensor:
     """Return the transform of the radial-tangential macroturbulence (Gray 2005) of width zeta = ``vmac``.
 
     Both streams are equally strong; the transform of 2/sqrt(pi) (exp(-x^2) - sqrt(pi) x erfc(x)) with
-    x = |v|/zeta is (1 - exp(-w)) / w with w = (pi f zeta)^2.
+    x = abs(v) / zeta is (1 - exp(-w)) / w with w = (pi f zeta)^2.
     """
     w = (torch.pi * frequency * vmac).square()
     small = w < 1e-3
