@@ -1,0 +1,1 @@
+"""Spectra that are physically real, with truth known."""
