@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def arrays_of(spectra: Spectra) -> dict[str, Array]:
     return {name: np.asarray(values) for name, values in found.items()}
 
 
-def spectra_from(arrays: Archive) -> Spectra:
+def spectra_from(arrays: Mapping[str, Array]) -> Spectra:
     """Return the spectra that :func:`arrays_of` described."""
     optional: dict[str, Any] = {name: arrays[name] for name in ("edges", "resolving_power") if name in arrays}
     if "resolving_power" in optional and not optional["resolving_power"].shape:

@@ -1,0 +1,166 @@
+"""The built-in emulator of RVS spectra keeps to its stated error, and to its seed."""
+
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter1d
+
+from draper.data import samples
+from draper.data.spectra import Spectra
+from draper.errors import DraperError
+from draper.simulate.stars import Stars
+
+LARGEST = 5e6
+"""Bytes that the weights may take."""
+
+MEDIAN, P99 = 5e-4, 2.5e-3
+"""Most that the per-spectrum rms of held-out spectra may be at the resolution of RVS."""
+
+
+@pytest.fixture(scope="module")
+def stars() -> Stars:
+    return Stars()
+
+
+@pytest.fixture(scope="module")
+def held_out(stars: Stars) -> Spectra:
+    """The spectra of the built-in grid that the emulator was not trained on."""
+    grid = samples.load("rvs-grid")
+    parts = grid.split_rows(*stars.meta["split"]["fractions"], seed=stars.meta["split"]["seed"])
+    assert [len(part) for part in parts] == stars.meta["split"]["rows"]
+    return grid[parts[2]]
+
+
+def rms(error: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.mean(error.astype(np.float64) ** 2, axis=1))
+
+
+def middle(stars: Stars, rows: int) -> dict[str, np.ndarray]:
+    """Labels of stars around the middle of the box."""
+    place = np.random.default_rng(3).uniform(0.3, 0.7, (rows, len(stars.prior)))
+    return dict(zip(stars.prior.names, stars.prior.unscale(place).T, strict=True))
+
+
+def test_weights_are_small_and_described(stars: Stars) -> None:
+    packed = Path(str(files("draper.simulate") / "packed" / "rvs-emulator.safetensors"))
+    assert packed.stat().st_size < LARGEST
+    assert stars.meta["licence"] == "BSD-3-Clause"
+    assert "Turbospectrum" in stars.meta["trained_on"]["computed_with"]
+    stated = stars.meta["held_out_error"]["rvs"]
+    assert 0 < stated["median"] <= MEDIAN
+    assert 0 < stated["p99"] <= P99
+
+
+def test_keeps_to_its_stated_error(stars: Stars, held_out: Spectra, real_data: Path) -> None:
+    arrays = np.load(real_data / "ours" / "rvs_grid.npz", allow_pickle=False)
+    rows = np.array([int(name.removeprefix("rvs-")) for name in held_out.ids])
+    truth = arrays["flux_u16"][rows] * float(arrays["flux_scale"])
+    labels = dict(zip(arrays["names"].tolist(), arrays["labels"][rows].T, strict=True))
+    made = stars.simulate(labels)
+    assert made.grid.matches(held_out.grid)
+    assert not made.table["outside_box"].any()
+    error = made.flux - truth
+    stated = stars.meta["held_out_error"]
+    assert np.median(rms(error)) == pytest.approx(stated["native"]["median"], rel=0.02)
+    assert np.quantile(rms(error), 0.99) == pytest.approx(stated["native"]["p99"], rel=0.02)
+    np.testing.assert_allclose(rms(error.T), stars.uncertainty, rtol=0.05, atol=1e-5)
+
+    # The pixels are even in wavelength, so this resolving power is that of the middle of the window.
+    sigma = 8581 / 11500 / np.sqrt(8 * np.log(2)) / 0.05
+    seen = gaussian_filter1d(error, sigma, axis=1)[:, 200:-200]
+    assert np.median(rms(seen)) == pytest.approx(stated["rvs"]["median"], rel=0.03)
+    assert np.quantile(rms(seen), 0.99) == pytest.approx(stated["rvs"]["p99"], rel=0.03)
+
+
+def test_agrees_with_the_built_in_grid(stars: Stars, held_out: Spectra) -> None:
+    made = stars.simulate(held_out.table)
+    np.testing.assert_array_equal(made.column("teff"), held_out.column("teff"))
+    assert np.median(rms(made.flux - held_out.flux)) < 1.1 * stars.meta["held_out_error"]["native"]["median"]
+
+
+def test_carries_its_error(stars: Stars) -> None:
+    made = stars.simulate(2)
+    np.testing.assert_allclose(made.ivar, np.tile(stars.uncertainty**-2.0, (2, 1)), rtol=1e-5)
+    assert 1e-5 < stars.uncertainty.min() < stars.uncertainty.max() < 0.02
+
+
+def test_same_seed_same_arrays_however_chunked(stars: Stars) -> None:
+    some, more = stars.simulate(300, seed=4), stars.simulate(600, seed=4)
+    np.testing.assert_array_equal(some.flux, more.flux[:300])
+    np.testing.assert_array_equal(some.columns(stars.prior.names), more[:300].columns(stars.prior.names))
+    assert not np.array_equal(some.flux, stars.simulate(300, seed=5).flux)
+    given = {name: more.table[name] for name in stars.prior.names}
+    parts = [stars.simulate({k: v[rows] for k, v in given.items()}) for rows in (slice(300), slice(300, 600))]
+    np.testing.assert_array_equal(Spectra.concat(parts).flux, more.flux)
+
+
+def test_out_of_box_is_flagged(stars: Stars) -> None:
+    labels = middle(stars, 3)
+    labels["teff"][1] = 7400.0
+    made = stars.simulate(labels)
+    assert made.table["outside_box"].tolist() == [False, True, False]
+    assert np.isfinite(made.flux).all()
+
+
+def test_what_the_grid_does_not_cover_is_flagged(stars: Stars) -> None:
+    grid = samples.load("rvs-grid")
+    assert not stars.extrapolates(grid.columns(stars.prior.names)).any()
+    drawn = stars.simulate(2000, seed=1)
+    assert not drawn.table["extrapolated"].any()
+    assert not drawn.table["outside_box"].any()
+    for name in stars.prior.names:
+        assert np.ptp(drawn.column(name)) > 0.9 * np.ptp(grid.column(name)), name
+    labels = middle(stars, 4)
+    labels["logg"][:2] = 1.0
+    labels["teff"][:2] = 4500.0, 6500.0
+    labels["mg_fe"][2], labels["ca_fe"][2] = -0.2, 0.6
+    assert stars.simulate(labels).table["extrapolated"][:3].tolist() == [False, True, True]
+
+
+def test_missing_labels_are_refused(stars: Stars) -> None:
+    labels = middle(stars, 3)
+    labels["mg_fe"][2] = np.nan
+    with pytest.raises(DraperError, match="mg_fe"):
+        stars.simulate(labels)
+    del labels["mg_fe"]
+    with pytest.raises(DraperError, match="mg_fe"):
+        stars.simulate(labels)
+
+
+def test_is_differentiable() -> None:
+    stars = Stars(torch.float64)
+    low, high = torch.from_numpy(stars.prior.low), torch.from_numpy(stars.prior.high)
+    place = torch.rand(2, len(low), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    pixels = torch.arange(50, len(stars.grid), 700)
+
+    def flux(scaled: torch.Tensor) -> torch.Tensor:
+        return stars.flux(low + scaled * (high - low))[:, pixels]
+
+    assert torch.autograd.gradcheck(flux, place.requires_grad_(), atol=1e-6)
+
+
+def test_single_precision_is_enough(stars: Stars, held_out: Spectra) -> None:
+    labels = torch.from_numpy(held_out.columns(stars.prior.names))
+    exact = Stars(torch.float64).flux(labels).numpy()
+    assert np.abs(stars.flux(labels).numpy() - exact).max() < 2e-6
+
+
+def test_lines_answer_to_labels(stars: Stars) -> None:
+    labels = {name: np.repeat(values, 2) for name, values in middle(stars, 1).items()}
+    labels["ca_fe"] = np.array([0.0, 0.3])
+    poor, rich = stars.simulate(labels).flux
+    wing = np.abs(np.abs(stars.grid.air - 8542.09) - 2) < 0.5
+    assert np.mean(rich[wing]) < np.mean(poor[wing]) - 0.005
+    far = (stars.grid.air > 8700) & (stars.grid.air < 8705)
+    assert abs(np.mean(rich[far]) - np.mean(poor[far])) < 0.001
+
+
+def test_streams_in_blocks(stars: Stars) -> None:
+    start = time.perf_counter()
+    sizes = [len(block) for block in stars.stream(600)]
+    assert sizes == [256, 256, 88]
+    assert time.perf_counter() - start < 5
