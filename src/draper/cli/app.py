@@ -13,6 +13,7 @@ from draper import __version__
 from draper.cli.data import convert, formats, info, samples
 from draper.cli.demo import demo
 from draper.cli.show import show
+from draper.cli.simulate import app as simulate
 from draper.cli.train import app as train
 from draper.cli.train import file_options
 from draper.config import Config, reworded
@@ -36,7 +37,7 @@ def make_app() -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(consume_multiple=True, negative=()),
     )
-    for command in (demo, samples, formats, info, convert, train, show):
+    for command in (demo, samples, formats, info, convert, simulate, train, show):
         app.command(command)
     app.register_install_completion_command()
     return app

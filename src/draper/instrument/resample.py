@@ -22,7 +22,7 @@ REACH = 5.0
 """Sigma beyond which a Gaussian line-spread function counts as nothing."""
 
 
-def cubic(flux: Tensor, x: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+def cubic(flux: Tensor, x: Tensor, at: Tensor, left: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Interpolate rows by cubic Hermite polynomials with slopes of parabolas through three pixels.
 
     Differentiable in ``flux`` and ``at``; exact for parabolas on any pixels.
@@ -35,6 +35,8 @@ def cubic(flux: Tensor, x: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
         Positions of the pixels, increasing; at least three.
     at : Tensor (n, q) or (q,)
         Where to interpolate.
+    left : Tensor (n, q), optional
+        The pixel at or before each position, where it is known already; it is searched for else.
 
     Returns
     -------
@@ -44,7 +46,9 @@ def cubic(flux: Tensor, x: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
     at = at.expand(len(flux), -1) if at.ndim == 1 else at
     inside = (at >= x[0]) & (at <= x[-1])
     held = at.clamp(x[0], x[-1])
-    left = (torch.searchsorted(x, held.detach().contiguous(), right=True) - 1).clamp(0, len(x) - 2)
+    if left is None:
+        left = torch.searchsorted(x, held.detach().contiguous(), right=True) - 1
+    left = left.clamp(0, len(x) - 2)
     width = x[1:] - x[:-1]
     secant = (flux[:, 1:] - flux[:, :-1]) / width
     share = width[1:] / (width[1:] + width[:-1])

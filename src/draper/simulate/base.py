@@ -72,10 +72,20 @@ class Simulator(ABC):
         """
         return Spectra.concat(list(self.stream(labels, seed)))
 
+    def count(self, labels: int | Mapping[str, ArrayLike]) -> int:
+        """Return how many spectra labels, or a number, stand for."""
+        if isinstance(labels, int):
+            return labels
+        return len(self.prior.read({name: np.atleast_1d(values) for name, values in labels.items()}))
+
+    def blocks(self, labels: int | Mapping[str, ArrayLike]) -> int:
+        """Return how many blocks :meth:`stream` yields."""
+        return -(-self.count(labels) // BLOCK)
+
     def stream(self, labels: int | Mapping[str, ArrayLike], seed: int = 0) -> Iterator[Spectra]:
         """Yield the same spectra block by block, in constant memory."""
         given = None if isinstance(labels, int) else {k: np.atleast_1d(v) for k, v in labels.items()}
-        total = labels if isinstance(labels, int) else len(self.prior.read(given or {}))
+        total = self.count(labels)
         if total < 1:
             raise DraperError("there is nothing to simulate", given=f"{total} spectra", expected="at least 1")
         for start in range(0, total, BLOCK):

@@ -110,8 +110,12 @@ class Stars(Simulator):
 
     def flux(self, labels: Tensor) -> Tensor:
         """Return normalised flux (n, p) for labels (n, l) in physical units; differentiable."""
+        return self.mean + self.coefficients(labels) @ self.basis
+
+    def coefficients(self, labels: Tensor) -> Tensor:
+        """Return the weights (n, k) of ``basis`` for labels (n, l) in physical units."""
         coefficients: Tensor = self.network(inputs_of(labels.double(), self.prior))
-        return self.mean + coefficients.to(self.dtype) @ self.basis
+        return coefficients.to(self.dtype)
 
     def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
         """Return the spectra of at most ``BLOCK`` rows of labels (n, l); nothing here is random."""

@@ -1,0 +1,147 @@
+"""``draper simulate``: spectra with known truth, streamed to a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.progress import track
+
+from draper.cli.output import say, say_json
+from draper.errors import DraperError
+
+if TYPE_CHECKING:
+    from draper.data.spectra import Spectra
+    from draper.simulate.base import Simulator
+
+Output = Annotated[Path, Parameter(name=["--out", "-o"])]
+Number = Annotated[int | None, Parameter(name=["--number", "-n"])]
+Json = Annotated[bool, Parameter(name="--json")]
+
+app = App(name="simulate", help="Make spectra whose truth is known.")
+
+
+@app.command
+def stars(
+    *,
+    out: Output,
+    number: Number = None,
+    labels: Path | None = None,
+    preset: str = "gaia-rvs",
+    population: Literal["galaxy", "box"] = "galaxy",
+    snr: tuple[float, float] | None = None,
+    vsini: float | None = None,
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Simulate stars as a survey records them.
+
+    Example: draper simulate stars -n 20000 -o stars.h5 --preset gaia-rvs-800 --seed 1
+
+    Parameters
+    ----------
+    out
+        The file to write; .h5 takes any number in constant memory.
+    number
+        How many stars to draw.
+    labels
+        A table of labels to simulate instead (CSV, ECSV, FITS, VOTable).
+    preset
+        gaia-rvs (2,401 pixels), gaia-rvs-800, or ideal (no noise, no errors).
+    population
+        galaxy draws stars of the discs and the halo, box labels evenly from what the grid covers.
+    snr
+        Range of signal-to-noise ratios per pixel, in place of the preset's: LOW HIGH.
+    vsini
+        Rotation of all stars [km/s].
+    seed
+        Decides everything that is random.
+    json
+        Print JSON.
+    """
+    from draper.simulate.survey import Survey
+
+    _write(Survey(preset, population=population, snr=snr, vsini=vsini), number, labels, seed, out, json)
+
+
+@app.command
+def planets(
+    *,
+    out: Output,
+    number: Number = None,
+    labels: Path | None = None,
+    instrument: str | None = None,
+    error: float | None = None,
+    clouds: bool = False,
+    haze: bool = False,
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Simulate transmission spectra of hot Jupiters.
+
+    Example: draper simulate planets -n 10000 -o planets.h5 --instrument jwst-nirspec-prism
+
+    Parameters
+    ----------
+    out
+        The file to write; .h5 takes any number in constant memory.
+    number
+        How many planets to draw.
+    labels
+        A table of labels to simulate instead (CSV, ECSV, FITS, VOTable).
+    instrument
+        hst-wfc3-g141, jwst-nirspec-prism, jwst-niriss-soss or ariel-tier2; all bins of R = 100 unless given.
+    error
+        Error bar of each bin [ppm], with noise drawn from it, in place of the instrument's.
+    clouds
+        Whether there is a grey cloud deck (label log_cloud_top).
+    haze
+        Whether there is haze (label log_haze).
+    seed
+        Decides everything that is random.
+    json
+        Print JSON.
+    """
+    from draper.simulate.planets import Planets
+
+    _write(Planets(instrument, error=error, clouds=clouds, haze=haze), number, labels, seed, out, json)
+
+
+def _write(
+    simulator: Simulator, number: int | None, table: Path | None, seed: int, out: Path, json: bool
+) -> None:
+    from draper.data.io import write
+    from draper.data.join import read_table
+
+    if (number is None) == (table is None):
+        raise DraperError(
+            "say how many to draw, or which labels to simulate",
+            given=f"-n {number}, --labels {table}",
+            expected="one of the two",
+        )
+    what: Any = number if table is None else read_table(table)
+    made = 0
+
+    def counted() -> Iterator[Spectra]:
+        nonlocal made
+        console = Console(file=sys.stderr)
+        steps = simulator.blocks(what)
+        for batch in track(
+            simulator.stream(what, seed),
+            "simulating",
+            total=steps,
+            console=console,
+            disable=not console.is_terminal,
+        ):
+            made += len(batch)
+            yield batch
+
+    write(counted(), out)
+    if json:
+        say_json({"path": out, "spectra": made, "grid": repr(simulator.grid), "seed": seed})
+    else:
+        say(f"{made:,} spectra written to {out}")

@@ -1,0 +1,232 @@
+"""Transmission spectra of hot Jupiters, with opacities distilled from spectra that TauREx computed.
+
+R = 100, 0.44-16 um, H2O, CO2, CH4 and CO in H2 and He, 1000-2000 K; the packed ``error`` says how well each
+bin agrees with spectra that were held out of the fit. Clouds and haze are added analytically.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import as_file, files
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from draper.data.grid import Grid
+from draper.data.labels import Label, LabelSet
+from draper.data.spectra import Spectra
+from draper.errors import DraperError, did_you_mean
+from draper.simulate.base import BLOCK, NOISE, Simulator, generator
+from draper.simulate.chords import GASES, Opacities, chords, log_pressures, pressure_terms, transit_depth
+
+LABELS = LabelSet(
+    [
+        Label("planet_mass", "MJ", 0.8, 2.0),
+        Label("temperature", "K", 1000, 2000),
+        Label("planet_radius", "RJ", 0.8, 1.5),
+        *(Label(f"log_{gas}", "dex", -8, -1) for gas in GASES),
+    ]
+)
+"""Labels of the training spectra and their box. The radius is that at 10 bar; abundances are of volume."""
+
+CLOUD = Label("log_cloud_top", "dex(bar)", -5, 1)
+"""Pressure of a deck below which nothing passes; at 10 bar there is none."""
+
+HAZE = Label("log_haze", "dex", 0, 4)
+"""How many times Rayleigh scattering is enhanced."""
+
+ROWS = 16
+"""Planets computed together, so that all stays in the processor's cache."""
+
+
+@cache
+def packed() -> dict[str, NDArray[Any]]:
+    """Return the arrays of the package: those of ``Opacities``, and the held-out ``error`` (p,) [ppm]."""
+    path = files("draper.simulate").joinpath("packed", "planet-opacities.npz")
+    with as_file(path) as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def opacities(dtype: torch.dtype = torch.float32) -> Opacities:
+    """Return the opacities distilled from TauREx; ``scripts/fit_planets.py`` makes them.
+
+    Examples
+    --------
+    >>> len(opacities().wavelength)
+    362
+    """
+    arrays = packed()
+    return Opacities(*(torch.from_numpy(arrays[name]).to(dtype) for name in Opacities._fields))
+
+
+class Instrument(NamedTuple):
+    """Bins and error bars of an instrument.
+
+    Attributes
+    ----------
+    pieces : tuple of (low, high, number)
+        Ranges [um] with so many bins of equal ratio, none narrower than R = 100.
+    error : float
+        Error of a bin [ppm], independent between bins. A round number for a hot Jupiter of a bright star, no
+        measurement; give ``error=`` to have another.
+    """
+
+    pieces: tuple[tuple[float, float, int], ...]
+    error: float
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Lower and upper edges (p, 2) of the bins [um]."""
+        ends = [np.geomspace(low, high, number + 1) for low, high, number in self.pieces]
+        return np.concatenate([np.stack([end[:-1], end[1:]], axis=1) for end in ends])
+
+
+INSTRUMENTS = {
+    "hst-wfc3-g141": Instrument(((1.12, 1.65, 18),), 40.0),
+    "jwst-nirspec-prism": Instrument(((0.6, 5.3, 150),), 50.0),
+    "jwst-niriss-soss": Instrument(((0.85, 2.8, 100),), 40.0),
+    "ariel-tier2": Instrument(
+        ((0.5, 0.6, 1), (0.6, 0.8, 1), (0.8, 1.1, 1), (1.1, 1.95, 6), (1.95, 3.9, 34), (3.9, 7.8, 7)), 40.0
+    ),
+}
+"""Presets, at the ranges of the instruments and resolving powers at or below those they are binned to."""
+
+
+def binning(native: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights (p, q) that average bins with edges (p, 2) over bins with edges (q, 2).
+
+    The average is over wavelength: the star is taken to be flat within a bin.
+    """
+    low, high = np.maximum(native[:, :1], edges[:, 0]), np.minimum(native[:, 1:], edges[:, 1])
+    overlap = np.clip(high - low, 0, None)
+    return np.asarray(overlap / overlap.sum(axis=0))
+
+
+@cache
+def native_edges() -> NDArray[np.float64]:
+    """Return the edges (362, 2) of the bins of R = 100 [um]."""
+    centre = packed()["wavelength"].astype(np.float64)
+    half = np.sqrt(centre[1] / centre[0])
+    return np.stack([centre / half, centre * half], axis=1)
+
+
+class Planets(Simulator):
+    """Transit depths of cloud-free hot Jupiters, or of cloudy and hazy ones.
+
+    Parameters
+    ----------
+    instrument
+        One of ``INSTRUMENTS``; else all 362 bins of R = 100, 0.44-16 um.
+    error
+        Error bar of each bin [ppm], with noise drawn from it; that of the instrument unless given, 0 without.
+    star_radius
+        In solar radii.
+    exact_weight
+        Whether gases displace H2 and He in the mean molecular weight. They do in nature and do not in the
+        spectra that the model was made from; it matters at abundances above a percent.
+    clouds, haze
+        Whether ``log_cloud_top`` and ``log_haze`` are labels, too.
+
+    Examples
+    --------
+    >>> Planets("hst-wfc3-g141").simulate(3, seed=1)
+    Spectra(3 x 18 px, transit depth, 11321.190-16323.372 A vacuum, columns: 9)
+    """
+
+    def __init__(
+        self,
+        instrument: str | None = None,
+        *,
+        error: float | None = None,
+        star_radius: float = 1.0,
+        exact_weight: bool = False,
+        clouds: bool = False,
+        haze: bool = False,
+    ) -> None:
+        if instrument is not None and instrument not in INSTRUMENTS:
+            raise DraperError(
+                "unknown instrument", given=instrument, hint=did_you_mean(instrument, INSTRUMENTS)
+            )
+        for name, value in (("error", error or 1.0), ("star_radius", star_radius)):
+            if not (np.isfinite(value) and value > 0):
+                raise DraperError(f"{name} must be positive", given=value)
+        preset = None if instrument is None else INSTRUMENTS[instrument]
+        edges = native_edges() if preset is None else preset.edges
+        self.weights = None if preset is None else binning(native_edges(), edges)
+        self.instrument, self.star_radius, self.exact_weight = instrument, star_radius, exact_weight
+        self.error = error if error is not None else 0.0 if preset is None else preset.error
+        self.prior = LabelSet([*LABELS, *[CLOUD] * clouds, *[HAZE] * haze])
+        self.opacities = opacities()
+        centre = np.sqrt(edges[:, 0] * edges[:, 1])
+        power = centre / (edges[:, 1] - edges[:, 0])
+        self.grid = Grid.from_wavelength(
+            centre, unit="um", medium="vacuum", edges=edges, resolving_power=power
+        )
+        # Errors of neighbouring bins of the model are alike, so they do not average out in a wider one.
+        model = packed()["error"].astype(np.float64)
+        model = model if self.weights is None else model @ self.weights
+        self.ivar = 1e12 / (self.error**2 + model**2)
+        pressure = log_pressures(dtype=torch.float32)
+        self.terms = pressure_terms(pressure, *self.opacities[-3:])
+
+    def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
+        """Return the spectra of labels (n, l); ivar holds the error bars and the error of the model."""
+        require_atmosphere(labels)
+        depth = np.concatenate(
+            [self._depth(labels[start : start + ROWS]) for start in range(0, len(labels), ROWS)]
+        )
+        if self.error:
+            noise = generator(seed, NOISE, block).standard_normal((BLOCK, depth.shape[1]))
+            depth = depth + 1e-6 * self.error * noise[: len(depth)]
+        return Spectra(
+            self.grid,
+            depth,
+            np.broadcast_to(self.ivar, depth.shape),
+            quantity="transit depth",
+            meta={
+                "source": "draper.simulate.planets",
+                "opacity": "distilled from the TauREx spectra of the training set of ExoGAN",
+                "instrument": self.instrument or "none",
+                "star_radius": self.star_radius,
+                "exact_weight": self.exact_weight,
+            },
+        )
+
+    @torch.no_grad()
+    def _depth(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return depths of at most ``ROWS`` planets; always so many are computed, so that chunks agree."""
+        short = ROWS - len(labels)
+        values = torch.from_numpy(np.concatenate([labels, np.repeat(labels[:1], short, axis=0)]))
+        extra = dict(zip(self.prior.names[7:], values.T[7:], strict=True))
+        cloud_top, haze = extra.get(CLOUD.name), extra.get(HAZE.name)
+        depth = transit_depth(
+            values[:, :7],
+            self.opacities,
+            star_radius=self.star_radius,
+            cloud_top=cloud_top,
+            haze=haze,
+            exact_weight=self.exact_weight,
+            terms=self.terms if cloud_top is None else None,
+        )
+        native = depth.double().numpy()
+        binned = native if self.weights is None else native @ self.weights
+        return np.asarray(binned[: len(labels)])
+
+
+def require_atmosphere(labels: NDArray[np.float64]) -> None:
+    """Refuse labels (n, l) of planets that the model cannot compute."""
+    with np.errstate(all="ignore"):
+        rays = chords(torch.from_numpy(labels[:, :7]), log_pressures())
+    bound = (rays.weight > 0).all(1).numpy() & np.isfinite(rays.column.numpy()).all(1)
+    possible = np.isfinite(labels).all(1) & (labels[:, :3] > 0).all(1) & (rays.hydrogen > 0).numpy()[:, 0]
+    for row in np.flatnonzero(~(possible & bound))[:1]:
+        raise DraperError(
+            f"planet {row} of a block cannot be computed",
+            given=", ".join(
+                f"{label.name}={value:g}" for label, value in zip(LABELS, labels[row], strict=False)
+            ),
+            expected="mass, temperature, radius > 0, abundances that sum to < 1, a bound atmosphere",
+            hint="leave it out or correct it; the model is trusted inside the box of its prior",
+        )

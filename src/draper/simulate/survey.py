@@ -1,0 +1,225 @@
+"""Stars as a survey records them: resolution, velocity, sampling, noise, and errors of their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draper.data.grid import Grid
+from draper.data.spectra import Spectra
+from draper.errors import DraperError, did_you_mean
+from draper.instrument.broadening import broaden, velocity_step
+from draper.instrument.doppler import doppler_factor
+from draper.instrument.resample import cubic, line_spread
+from draper.simulate.base import BLOCK, LABELS, NOISE, Columns, Simulator, generator
+from draper.simulate.population import ALPHA, in_box
+from draper.simulate.stars import Stars
+
+SAMPLES = 8
+"""Inner pixels in the width (FWHM) of the line-spread function; cubic interpolation errs by 1e-4 there."""
+
+
+WAVES = 4
+"""Half waves over the window that an error of the continuum is made of."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a survey does to a spectrum.
+
+    Attributes
+    ----------
+    grid
+        Its pixels, with the resolving power.
+    magnitudes
+        Brightest and faintest star; magnitudes are uniform in between.
+    snr
+        Signal-to-noise ratio per ``snr_width`` Angstrom at the two; its logarithm is linear in between.
+    snr_width
+        Width that the ratio is for; of a survey's pixel unless given.
+    rv_scatter
+        Left in spectra that were brought to rest [km/s].
+    continuum_error
+        Rms of a smooth multiplicative error.
+    bad_pixels
+        Fraction of the pixels.
+    label_errors
+        1-sigma errors of the labels that the survey publishes.
+    """
+
+    grid: Grid
+    magnitudes: tuple[float, float]
+    snr: tuple[float, float]
+    snr_width: float | None = None
+    rv_scatter: float = 0.0
+    continuum_error: float = 0.0
+    bad_pixels: float = 0.0
+    label_errors: dict[str, float] = field(default_factory=dict)
+
+
+def _rvs(step: float) -> Preset:
+    return Preset(
+        Grid.linear(846, 870, step, unit="nm", medium="vacuum", resolving_power=11_500),
+        magnitudes=(8.0, 14.0),
+        snr=(200.0, 15.0),
+        snr_width=0.3,
+        rv_scatter=1.0,
+        continuum_error=0.003,
+        bad_pixels=0.002,
+        label_errors={"teff": 70.0, "logg": 0.08, "fe_h": 0.05, "alpha_fe": 0.03},
+    )
+
+
+PRESETS = {
+    "gaia-rvs": _rvs(0.01),
+    "gaia-rvs-800": _rvs(24 / 799),
+    "ideal": Preset(
+        Grid.linear(846, 870, 0.01, unit="nm", medium="vacuum", resolving_power=11_500),
+        (0.0, 0.0),
+        (np.inf, np.inf),
+    ),
+}
+"""Gaia's spectrograph at its own 2,401 pixels and at 800; and one without noise or errors."""
+
+
+class Survey(Simulator):
+    """Simulated stars, observed.
+
+    Parameters
+    ----------
+    preset
+        One of :data:`PRESETS`, or a preset of your own.
+    population
+        ``galaxy`` draws stars of the discs and the halo, ``box`` labels evenly from what the grid covers.
+    snr
+        Range (low, high) of signal-to-noise ratios per pixel, log-uniform, in place of the preset's.
+    vsini, vmac
+        Rotation and macroturbulence [km/s] of all stars, as far as the resolution has not hidden them.
+
+    The table holds the labels as published, with their errors (``teff``, ``teff_err``) where the preset has
+    some, and as they are (``teff_true``).
+
+    Examples
+    --------
+    >>> Survey("gaia-rvs-800").simulate(2, seed=1)
+    Spectra(2 x 800 px, normalised flux, 8460.000-8700.000 A vacuum, columns: 26)
+    """
+
+    def __init__(
+        self,
+        preset: str | Preset = "gaia-rvs",
+        *,
+        population: Literal["galaxy", "box"] = "galaxy",
+        snr: tuple[float, float] | None = None,
+        vsini: float | None = None,
+        vmac: float | None = None,
+        stars: Stars | None = None,
+    ) -> None:
+        if isinstance(preset, str):
+            if preset not in PRESETS:
+                raise DraperError("unknown preset", given=preset, hint=did_you_mean(preset, PRESETS))
+            preset = PRESETS[preset]
+        if population not in ("galaxy", "box"):
+            raise DraperError("unknown population", given=population, expected="galaxy or box")
+        self.stars = stars or Stars()
+        self.preset, self.population, self.snr = preset, population, snr
+        self.widths = (vsini, vmac)
+        self.grid, self.prior = preset.grid, self.stars.prior
+        source = self.stars.grid
+        dex = np.log10(1 + 1 / (SAMPLES * np.max(np.asarray(preset.grid.resolving_power))))
+        inner = Grid.log(source.vacuum[40], source.vacuum[-41], dex, medium="vacuum")
+        spread = line_spread(source, inner, preset.grid.resolving_power)
+        covered = np.asarray(spread.sum(axis=1))[:, 0] > 0.5
+        if not covered.any():
+            raise DraperError("the survey sees nothing of the stars", given=preset.grid, expected=source)
+        inner, spread = inner[covered], spread[covered]
+        # Convolving the basis once is convolving every spectrum; what is left for each is its velocity.
+        dtype = self.stars.dtype
+        self.mean = torch.from_numpy(spread @ self.stars.mean.double().numpy()).to(dtype)
+        self.basis = torch.from_numpy((spread @ self.stars.basis.double().numpy().T).T.copy()).to(dtype)
+        self.inner = torch.tensor(inner.vacuum)
+        self.target = torch.tensor(preset.grid.vacuum)
+
+    def draw(self, n: int, seed: int, block: int) -> Columns:
+        """Draw the labels of the first n rows of a block."""
+        if self.population == "box":
+            return self.stars.draw(n, seed, block)
+        stars = in_box(self.prior, BLOCK, generator(seed, LABELS, block))
+        return {name: column[:n] for name, column in stars.items()}
+
+    def flux(self, labels: Tensor, rv: Tensor) -> Tensor:
+        """Return noiseless spectra (n, p) at the survey's resolution and pixels; differentiable in both."""
+        inner = self.mean + self.stars.coefficients(labels) @ self.basis
+        vsini, vmac = (None if width is None else torch.tensor(width) for width in self.widths)
+        if not (vsini is None and vmac is None):
+            inner = broaden(inner, velocity_step(self.inner), vsini=vsini, vmac=vmac)
+        factor = doppler_factor(rv.double())[:, None]
+        # The inner pixels are even in ln(lambda), so that nothing has to be searched for.
+        step = torch.log(self.inner[1] / self.inner[0])
+        left = ((torch.log(self.target / self.inner[0]) - torch.log(factor)) / step).long()
+        # From the middle of the window on, single precision tells 1e-5 Angstrom apart.
+        middle = self.target.mean()
+        at = (self.target / factor - middle).to(inner.dtype)
+        moved, _ = cubic(inner, (self.inner - middle).to(inner.dtype), at, left)
+        return moved
+
+    def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
+        """Return the observed spectra of at most ``BLOCK`` rows of labels (n, l)."""
+        n, p, random, preset = len(labels), len(self.grid), generator(seed, NOISE, block), self.preset
+        # Always for the whole block, so that a shorter one has the same numbers in the rows that it has.
+        full = np.concatenate([labels, np.repeat(labels[-1:], BLOCK - n, axis=0)])
+        unit = random.uniform(size=BLOCK)
+        rv = preset.rv_scatter * random.normal(size=BLOCK)
+        waves = preset.continuum_error * random.normal(size=(BLOCK, WAVES)) / np.sqrt(WAVES)
+        normal = random.standard_normal((BLOCK, p), dtype=np.float32)
+        bad = random.random((BLOCK, p), dtype=np.float32) < preset.bad_pixels
+        errors = random.normal(size=(BLOCK, len(preset.label_errors)))
+        with torch.inference_mode():
+            flux = self.flux(torch.from_numpy(full), torch.from_numpy(rv)).float().numpy()
+        x = (self.grid.vacuum - self.grid.vacuum[0]) / np.ptp(self.grid.vacuum)
+        shapes = np.cos(np.pi * np.arange(1, WAVES + 1)[:, None] * x)
+        wavy = torch.from_numpy(waves).float() @ torch.from_numpy(shapes).float()
+        flux = flux * (1 + wavy.numpy())
+        snr = self._snr(unit)
+        with np.errstate(divide="ignore"):
+            flux = flux + normal / snr[:, None].astype(np.float32)
+        ivar = np.where(np.isfinite(snr), snr**2, 1.0)[:, None] * ~bad
+        low, high = preset.magnitudes
+        facts = {"magnitude": low + (high - low) * unit, "snr": snr, "rv": rv}
+        if not np.isfinite(snr).all():
+            del facts["snr"]
+        table = {name: values[:n] for name, values in facts.items()} | self._published(labels, errors[:n])
+        return Spectra(
+            self.grid,
+            flux[:n],
+            ivar[:n],
+            table,
+            "normalised flux",
+            meta={"source": "simulated", "seed": seed},
+        )
+
+    def _snr(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the ratio per pixel (n,) for places between the brightest and the faintest star."""
+        bright, faint = self.preset.snr if self.snr is None else self.snr[::-1]
+        if not np.isfinite([bright, faint]).all():
+            return np.full(len(unit), np.inf)
+        ratio = bright * (faint / bright) ** unit
+        if self.snr is not None or self.preset.snr_width is None:
+            return ratio
+        return np.asarray(ratio * np.sqrt(np.median(self.grid.step) / self.preset.snr_width))
+
+    def _published(self, labels: NDArray[np.float64], errors: NDArray[np.float64]) -> Columns:
+        """Return the labels with errors, and as they are, as columns."""
+        true = dict(zip(self.prior.names, labels.T, strict=True))
+        true["alpha_fe"] = np.mean([true[name] for name in ALPHA], axis=0)
+        table: Columns = {}
+        for number, (name, sigma) in enumerate(self.preset.label_errors.items()):
+            table[name] = true[name] + sigma * errors[:, number]
+            table[f"{name}_err"] = np.full(len(labels), sigma)
+            table[f"{name}_true"] = true[name]
+        return {"alpha_fe": true["alpha_fe"]} | table

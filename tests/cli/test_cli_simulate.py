@@ -1,0 +1,68 @@
+"""``draper simulate`` as a user runs it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import draper
+from draper.cli import main
+from draper.simulate.survey import Survey
+
+
+def test_stars_are_those_of_python(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "stars.h5"
+    command = ["simulate", "stars", "-n", "300", "-o", str(out), "--preset", "gaia-rvs-800", "--seed", "4"]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["spectra"] == 300
+    found, expected = draper.read(out), Survey("gaia-rvs-800").simulate(300, seed=4)
+    assert np.array_equal(found.flux, expected.flux)
+    assert np.array_equal(found.table["teff_true"], expected.table["teff_true"])
+
+
+def test_stars_of_a_table(tmp_path: Path) -> None:
+    first = Survey("ideal", population="box").simulate(3, seed=1)
+    names = Survey("ideal").prior.names
+    rows = [",".join(names)] + [",".join(repr(float(first.table[n][row])) for n in names) for row in range(3)]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    out = tmp_path / "stars.h5"
+    labels = ["--labels", str(tmp_path / "labels.csv"), "--preset", "ideal"]
+    assert main(["simulate", "stars", "-o", str(out), *labels]) == 0
+    np.testing.assert_allclose(draper.read(out).flux, first.flux, atol=2e-6)
+
+
+def test_planets(tmp_path: Path) -> None:
+    out = tmp_path / "planets.h5"
+    options = ["--instrument", "hst-wfc3-g141", "--clouds", "--haze"]
+    assert main(["simulate", "planets", "-n", "20", "-o", str(out), *options]) == 0
+    planets = draper.read(out)
+    assert (len(planets), len(planets.grid), planets.quantity) == (20, 18, "transit depth")
+    assert {"log_h2o", "log_cloud_top", "log_haze", "temperature"} <= set(planets.table)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["stars"], "how many to draw"),
+        (["stars", "-n", "5", "--labels", "x.csv"], "one of the two"),
+        (["stars", "-n", "0"], "nothing to simulate"),
+        (["stars", "-n", "5", "--preset", "gaia"], "did you mean 'gaia-rvs'"),
+        (["stars", "-n", "5", "--population", "cluster"], "galaxy"),
+        (["stars", "--labels", "nowhere.csv"], "no such table"),
+        (["planets", "-n", "5", "--instrument", "hst"], "hst-wfc3-g141"),
+        (["galaxies", "-n", "5"], "galaxies"),
+    ],
+)
+def test_wrong_use(tmp_path: Path, capsys, arguments: list[str], words: str) -> None:
+    assert main(["simulate", *arguments, "-o", str(tmp_path / "x.h5")]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["stars", "planets"])
+def test_help(command: str, capsys) -> None:
+    assert main(["simulate", command, "--help"]) == 0
+    assert f"draper simulate {command} -n" in capsys.readouterr().out
