@@ -50,12 +50,13 @@ def test_moving_buffers_are_shared(tmp_path: Path) -> None:
         "one = trainer(QUICK, module=Moved(), world=world.size)\n"
         "one.world = world\n"
         "list(one.events())\n"
-        "print('LEVEL', float(one.module.level), flush=True)\n"
+        "sys.stdout.write(f'LEVEL {float(one.module.level)}\\n')\n"
     )
-    two, one = (
-        [float(level) for level in re.findall(r"LEVEL (\S+)", torchrun(script, count).stdout)]
-        for count in (2, 1)
-    )
-    assert len(two) == 2
-    assert two[0] == two[1]
-    assert one[0] == pytest.approx(two[0], rel=1e-5)
+    levels = {}
+    for count in (2, 1):
+        done = torchrun(script, count)
+        assert done.returncode == 0, done.stderr[-3000:]
+        levels[count] = [float(level) for level in re.findall(r"LEVEL (\S+)", done.stdout)]
+    assert len(levels[2]) == 2
+    assert levels[2][0] == levels[2][1]
+    assert levels[1][0] == pytest.approx(levels[2][0], rel=1e-5)

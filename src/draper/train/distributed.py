@@ -73,8 +73,9 @@ class World:
 
 
 def _leave() -> None:
+    # A slower process may still be reading what this one sent last. And a thread of gloo may still want the
+    # interpreter, to let go of a tensor; were it gone when the thread gets its turn, the process would abort.
+    time.sleep(LAST_TURN)
     if dist.is_initialized():
         dist.destroy_process_group()
-    # A thread of gloo may still want the interpreter, to let go of the last tensor; were the interpreter
-    # gone when it gets its turn, the process would abort.
     time.sleep(LAST_TURN)

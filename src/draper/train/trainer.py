@@ -124,6 +124,7 @@ class Trainer:
             yield self._event("checkpoint", path=self._write())
         self._settle_weights()
         metrics = {} if self.valid is None else self.validate()
+        self.world.wait()
         yield self._event("end", metrics=metrics, facts={"ended": self._why_ended()})
 
     def _next(self, every: int) -> int:
