@@ -100,6 +100,15 @@ def test_rotation_widens_lines() -> None:
     )
 
 
+def test_labels_that_no_grid_star_has_are_flagged() -> None:
+    """A hot star of low gravity lies in the box, and beyond the grid."""
+    survey = Survey("ideal", stars=STARS)
+    assert not survey.simulate(labels()).table["extrapolated"].any()
+    odd = survey.simulate(labels(teff=6500.0, logg=1.0)).table
+    assert odd["extrapolated"].all()
+    assert not odd["outside_box"].any()
+
+
 def test_snr_of_ones_own() -> None:
     observed = Survey("gaia-rvs-800", stars=STARS, snr=(20.0, 80.0)).simulate(300, seed=0)
     assert 20 <= observed.table["snr"].min() < 25

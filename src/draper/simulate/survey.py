@@ -107,7 +107,7 @@ class Survey(Simulator):
     Examples
     --------
     >>> Survey("gaia-rvs-800").simulate(2, seed=1)
-    Spectra(2 x 800 px, normalised flux, 8460.000-8700.000 A vacuum, columns: 26)
+    Spectra(2 x 800 px, normalised flux, 8460.000-8700.000 A vacuum, columns: 27)
     """
 
     def __init__(
@@ -222,4 +222,4 @@ class Survey(Simulator):
             table[name] = true[name] + sigma * errors[:, number]
             table[f"{name}_err"] = np.full(len(labels), sigma)
             table[f"{name}_true"] = true[name]
-        return {"alpha_fe": true["alpha_fe"]} | table
+        return {"alpha_fe": true["alpha_fe"], "extrapolated": self.stars.extrapolates(labels)} | table
