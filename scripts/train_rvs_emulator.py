@@ -9,7 +9,6 @@ again on train and valid together, and test is looked at once.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -18,15 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
 
 from draper.data.labels import Label, LabelSet
 from draper.nn.radial import RadialNetwork
-from draper.simulate.stars import NETWORK, inputs_of
+from draper.simulate.interpolator import inputs_of
 from pack_samples import rvs_grid
-
-FloatArray = NDArray[np.float64]
+from radial_training import Basis, FloatArray, Learning, fitted, pack, summary
 
 PRIOR = LabelSet(
     [
@@ -46,9 +43,10 @@ RESOLVING_POWER = 11500.0
 MARGIN = 10.0
 """Angstrom at each end of the window that errors at the resolution of RVS are not measured in."""
 
-COMPONENTS, HIDDEN, STEPS, RATE = 200, 32, 160, 0.05
-START = (0.6, 0.6, 0.7, 0.3, 0.15, 0.15, 0.15, 0.15, 0.15, 0.15)
-"""Inverse length of each input at the start."""
+COMPONENTS = 200
+HOW = Learning(
+    start=(0.6, 0.6, 0.7, 0.3, 0.15, 0.15, 0.15, 0.15, 0.15, 0.15), hidden=32, steps=160, rate=0.05, seed=SEED
+)
 
 
 def smoothed(flux: FloatArray, wavelength: FloatArray) -> FloatArray:
@@ -65,57 +63,6 @@ def smoothed(flux: FloatArray, wavelength: FloatArray) -> FloatArray:
     return result / total
 
 
-def rms(error: FloatArray) -> FloatArray:
-    """Return the rms (n,) of each row."""
-    return np.asarray(np.sqrt(np.mean(error**2, axis=1)))
-
-
-def summary(error: FloatArray) -> dict[str, float]:
-    """Return the median and 99th percentile of the rms of each row."""
-    return {"median": float(np.median(rms(error))), "p99": float(np.quantile(rms(error), 0.99))}
-
-
-class Basis:
-    """Principal components of spectra (n, p), and the metric of errors in them."""
-
-    def __init__(self, flux: FloatArray, wavelength: FloatArray) -> None:
-        self.mean = flux.mean(axis=0)
-        power, vectors = np.linalg.eigh((flux - self.mean) @ (flux - self.mean).T)
-        size = np.sqrt(power[: -COMPONENTS - 1 : -1])
-        basis = (vectors[:, : -COMPONENTS - 1 : -1].T @ (flux - self.mean)) / size[:, None]
-        self.components = basis.astype(np.float16)
-        seen = smoothed(basis, wavelength)
-        self.metric = np.linalg.cholesky(seen @ seen.T / seen.shape[1] + 1e-12 * np.eye(COMPONENTS))
-
-    def coefficients(self, flux: FloatArray) -> FloatArray:
-        """Return the coefficients (n, k) of spectra, by least squares as the components are rounded."""
-        rounded = self.components.astype(np.float64)
-        return np.asarray(np.linalg.solve(rounded @ rounded.T, rounded @ (flux - self.mean).T).T)
-
-    def flux(self, coefficients: FloatArray) -> FloatArray:
-        """Return the spectra (n, p) of coefficients (n, k)."""
-        return np.asarray(self.mean + coefficients @ self.components.astype(np.float64))
-
-
-def learn(network: RadialNetwork, x: Tensor, targets: Tensor, metric: Tensor, pixels: int) -> None:
-    """Lower the mean leave-one-out rms, native plus as RVS resolves it."""
-    optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-    start = time.perf_counter()
-    for step in range(STEPS):
-        error = network.left_out(x, targets)
-        native = (error.square().sum(1) / pixels).sqrt()
-        resolved = (error @ metric).square().sum(1).sqrt()
-        loss = (native + resolved).mean()
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        if step % 20 == 0 or step == STEPS - 1:
-            shown = f"native {native.detach().mean():.3%}, rvs {resolved.detach().mean():.3%}"
-            print(f"{step:4d} {time.perf_counter() - start:4.0f} s  left out: {shown}", flush=True)
-
-
 def main() -> None:
     folder = Path(sys.argv[1])
     out = Path(sys.argv[2] if len(sys.argv) > 2 else "src/draper/simulate/packed/rvs-emulator.safetensors")
@@ -127,31 +74,36 @@ def main() -> None:
 
     def errors(network: RadialNetwork, basis: Basis, rows: NDArray[np.int64]) -> dict[str, Any]:
         with torch.no_grad():
-            made = basis.flux(network(x[rows]).numpy())
+            made = basis.values(network(x[rows]).numpy())
         return {
             "native": summary(made - flux[rows]),
             "rvs": summary(smoothed(made, wavelength) - smoothed(flux[rows], wavelength)),
             "pixels": np.sqrt(np.mean((made - flux[rows]) ** 2, axis=0)),
         }
 
-    def fitted(rows: NDArray[np.int64]) -> tuple[RadialNetwork, Basis]:
-        torch.manual_seed(SEED)
-        basis = Basis(flux[rows], wavelength)
-        network = RadialNetwork(len(PRIOR), HIDDEN, len(rows), COMPONENTS).double()
-        with torch.no_grad():
-            network.scale.copy_(torch.log(torch.tensor(START)))
+    def learnt(rows: NDArray[np.int64]) -> tuple[RadialNetwork, Basis]:
+        basis = Basis(flux[rows], COMPONENTS)
+        seen = smoothed(basis.exact, wavelength)
+        metric = np.linalg.cholesky(seen @ seen.T / seen.shape[1] + 1e-12 * np.eye(COMPONENTS))
+        resolved = torch.from_numpy(metric)
+
+        def measures(error: Tensor) -> dict[str, Tensor]:
+            """Return the rms (n,) of errors (n, k) of the coefficients: native, and as RVS resolves it."""
+            return {
+                "native": (error.square().sum(1) / len(wavelength)).sqrt(),
+                "rvs": (error @ resolved).square().sum(1).sqrt(),
+            }
+
         targets = torch.from_numpy(basis.coefficients(flux[rows]))
-        learn(network, x[rows], targets, torch.from_numpy(basis.metric), len(wavelength))
-        network.solve(x[rows], targets)
-        return network.float().double(), basis  # rounded, as they are kept
+        return fitted(x[rows], targets, measures, HOW), basis
 
     def report(name: str, found: dict[str, Any]) -> None:
         for where in ("native", "rvs"):
             print(f"{name} {where}: median {found[where]['median']:.4%}, p99 {found[where]['p99']:.4%}")
 
-    report("valid", errors(*fitted(train), valid))
+    report("valid", errors(*learnt(train), valid))
     start = time.process_time()
-    network, basis = fitted(np.sort(np.concatenate([train, valid])))
+    network, basis = learnt(np.sort(np.concatenate([train, valid])))
     seconds = time.process_time() - start
     held_out = errors(network, basis, test)
     report("test", held_out)
@@ -170,16 +122,7 @@ def main() -> None:
         "cpu_seconds": round(seconds),
         "licence": "BSD-3-Clause",
     }
-    tensors = {
-        "wavelength_air": torch.from_numpy(wavelength),
-        "mean": torch.from_numpy(basis.mean).float(),
-        "basis": torch.from_numpy(basis.components),
-        "uncertainty": torch.from_numpy(held_out["pixels"]).float(),
-        **{NETWORK + name: value.float() for name, value in network.state_dict().items()},
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in tensors.items()}, out, metadata={"meta": json.dumps(meta)})
-    print(f"{out}: {out.stat().st_size:,} bytes")
+    pack(out, spectra.grid, basis, held_out["pixels"], network, meta)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,26 @@ def test_planets(tmp_path: Path) -> None:
     assert {"log_h2o", "log_cloud_top", "log_haze", "temperature"} <= set(planets.table)
 
 
+def test_xp_of_a_table_without_magnitudes(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("teff,logg,[Fe/H],alpha_fe\n5777,4.44,0,0\n4700,2.5,-0.5,0.2\n")
+    out = tmp_path / "xp.h5"
+    arguments = ["--labels", str(tmp_path / "labels.csv"), "--preset", "gaia-xp-sampled", "--snr", "inf"]
+    assert main(["simulate", "xp", "-o", str(out), *arguments]) == 0
+    stars = draper.read(out)
+    assert stars.flux.shape == (2, 343)
+    assert stars.table["radius"][1] > 5 * stars.table["radius"][0]
+
+
+def test_ratios(tmp_path: Path) -> None:
+    out = tmp_path / "stars.h5"
+    assert main(["simulate", "stars", "-n", "50", "-o", str(out), "--snr", "20,40"]) == 0
+    snr = draper.read(out).table["snr"]
+    assert snr.min() >= 20
+    assert snr.max() <= 40
+    assert main(["simulate", "stars", "-n", "2", "-o", str(tmp_path / "clean.h5"), "--snr", "inf"]) == 0
+    assert "snr" not in draper.read(tmp_path / "clean.h5").table
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -52,6 +72,10 @@ def test_planets(tmp_path: Path) -> None:
         (["stars", "--labels", "nowhere.csv"], "no such table"),
         (["planets", "-n", "5", "--instrument", "hst"], "hst-wfc3-g141"),
         (["galaxies", "-n", "5"], "galaxies"),
+        (["xp", "-n", "5", "--preset", "gaia-px"], "gaia-xp"),
+        (["xp", "-n", "5", "--snr", "200,20"], "no range of ratios"),
+        (["stars", "-n", "5", "--snr", "20,inf"], "no range of ratios"),
+        (["stars", "-n", "5", "--snr", "many"], "no range of ratios"),
     ],
 )
 def test_wrong_use(tmp_path: Path, capsys, arguments: list[str], words: str) -> None:
@@ -62,7 +86,7 @@ def test_wrong_use(tmp_path: Path, capsys, arguments: list[str], words: str) -> 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", ["stars", "planets"])
+@pytest.mark.parametrize("command", ["stars", "planets", "xp"])
 def test_help(command: str, capsys) -> None:
     assert main(["simulate", command, "--help"]) == 0
     assert f"draper simulate {command} -n" in capsys.readouterr().out

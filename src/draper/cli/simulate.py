@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from math import isinf, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Output = Annotated[Path, Parameter(name=["--out", "-o"])]
 Number = Annotated[int | None, Parameter(name=["--number", "-n"])]
+Ratio = Annotated[str | None, Parameter(name="--snr")]
 Json = Annotated[bool, Parameter(name="--json")]
 
 app = App(name="simulate", help="Make spectra whose truth is known.")
@@ -33,7 +35,7 @@ def stars(
     labels: Path | None = None,
     preset: str = "gaia-rvs",
     population: Literal["galaxy", "box"] = "galaxy",
-    snr: tuple[float, float] | None = None,
+    snr: Ratio = None,
     vsini: float | None = None,
     seed: int = 0,
     json: Json = False,
@@ -55,7 +57,7 @@ def stars(
     population
         galaxy draws stars of the discs and the halo, box labels evenly from what the grid covers.
     snr
-        Range of signal-to-noise ratios per pixel, in place of the preset's: LOW HIGH.
+        Signal-to-noise ratios per pixel in place of the preset's: LOW,HIGH, or inf for no noise.
     vsini
         Rotation of all stars [km/s].
     seed
@@ -65,7 +67,51 @@ def stars(
     """
     from draper.simulate.survey import Survey
 
-    _write(Survey(preset, population=population, snr=snr, vsini=vsini), number, labels, seed, out, json)
+    survey = Survey(preset, population=population, snr=ratios(snr), vsini=vsini)
+    _write(survey, number, labels, seed, out, json)
+
+
+@app.command
+def xp(
+    *,
+    out: Output,
+    number: Number = None,
+    labels: Path | None = None,
+    preset: str = "gaia-xp",
+    population: Literal["galaxy", "box"] = "galaxy",
+    snr: Ratio = None,
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Simulate stars as Gaia's photometers see them, with photometry and parallax.
+
+    Example: draper simulate xp -n 20000 -o xp.h5 --seed 1
+
+    Parameters
+    ----------
+    out
+        The file to write; .h5 takes any number in constant memory.
+    number
+        How many stars to draw.
+    labels
+        A table of labels to simulate instead (CSV, ECSV, FITS, VOTable): teff, logg, fe_h, alpha_fe; mass,
+        a_v and magnitude (G) are drawn where it lacks them.
+    preset
+        gaia-xp (55 + 55 coefficients with correlations) or gaia-xp-sampled (343 pixels).
+    population
+        galaxy draws stars of the discs and the halo, box labels evenly from what the grid covers.
+    snr
+        Signal-to-noise ratios of the first coefficient of RP, in place of what the magnitude gives: LOW,HIGH,
+        or inf for no noise.
+    seed
+        Decides everything that is random.
+    json
+        Print JSON.
+    """
+    from draper.simulate.lowres import LowResolution
+
+    survey = LowResolution(preset, population=population, snr=ratios(snr))
+    _write(survey, number, labels, seed, out, json)
 
 
 @app.command
@@ -111,11 +157,32 @@ def planets(
     _write(Planets(instrument, error=error, clouds=clouds, haze=haze), number, labels, seed, out, json)
 
 
+def ratios(text: str | None) -> tuple[float, float] | None:
+    """Return the range that a user asked for.
+
+    Examples
+    --------
+    >>> ratios("20,200"), ratios("inf"), ratios("50")
+    ((20.0, 200.0), (inf, inf), (50.0, 50.0))
+    """
+    if text is None:
+        return None
+    try:
+        ends = [float(end) for end in text.split(",")]
+        low, high = ends if len(ends) > 1 else ends * 2
+    except ValueError:
+        low = high = nan
+    if not 0 < low <= high or (isinf(high) and not isinf(low)):
+        raise DraperError("this is no range of ratios", given=text, expected="LOW,HIGH, one number, or inf")
+    return low, high
+
+
 def _write(
     simulator: Simulator, number: int | None, table: Path | None, seed: int, out: Path, json: bool
 ) -> None:
     from draper.data.io import write
     from draper.data.join import read_table
+    from draper.data.labels import canonical
 
     if (number is None) == (table is None):
         raise DraperError(
@@ -123,7 +190,9 @@ def _write(
             given=f"-n {number}, --labels {table}",
             expected="one of the two",
         )
-    what: Any = number if table is None else read_table(table)
+    what: Any = number
+    if table is not None:
+        what = {canonical(name): values for name, values in read_table(table).items()}
     made = 0
 
     def counted() -> Iterator[Spectra]:

@@ -35,6 +35,11 @@ def describe(folder: str | Path) -> dict[str, Any]:
         The artifact.
     """
     path = Path(folder) / DESCRIPTION
+    if str(folder).startswith("builtin:"):
+        raise DraperError(
+            "what is built in serves only draper simulate", given=folder, expected="the folder of a model",
+            hint="draper simulate stars, planets or xp",
+        )  # fmt: skip
     if not path.is_file():
         raise DraperError(
             "there is no model here", given=folder, expected=f"a folder that holds {DESCRIPTION}",

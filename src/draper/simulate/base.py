@@ -20,6 +20,10 @@ BLOCK = 256
 LABELS, NOISE = 0, 1
 """Streams of random numbers that never meet."""
 
+KEPT = 2**24
+"""Bytes of an array that is freed once: from then on glibc keeps twice that at hand. It gives smaller amounts
+back to the system each time, and asking for them anew can cost more than the spectra that they hold."""
+
 Columns = dict[str, NDArray[Any]]
 
 
@@ -46,10 +50,13 @@ class Simulator(ABC):
         The pixels of what it makes.
     prior : LabelSet
         The labels it needs, and the box in which it can be trusted.
+    optional : tuple of str
+        Labels that are drawn where a table of labels lacks them.
     """
 
     grid: Grid
     prior: LabelSet
+    optional: tuple[str, ...] = ()
 
     @abstractmethod
     def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
@@ -76,7 +83,8 @@ class Simulator(ABC):
         """Return how many spectra labels, or a number, stand for."""
         if isinstance(labels, int):
             return labels
-        return len(self.prior.read({name: np.atleast_1d(values) for name, values in labels.items()}))
+        given = LabelSet(label for label in self.prior if label.name not in self.optional)
+        return len(given.read({name: np.atleast_1d(values) for name, values in labels.items()}))
 
     def blocks(self, labels: int | Mapping[str, ArrayLike]) -> int:
         """Return how many blocks :meth:`stream` yields."""
@@ -88,11 +96,24 @@ class Simulator(ABC):
         total = self.count(labels)
         if total < 1:
             raise DraperError("there is nothing to simulate", given=f"{total} spectra", expected="at least 1")
+        np.empty(KEPT, dtype=np.uint8)
         for start in range(0, total, BLOCK):
             block, count = start // BLOCK, min(BLOCK, total - start)
             rows = slice(start, start + count)
-            table = self.draw(count, seed, block) if given is None else {k: v[rows] for k, v in given.items()}
+            table = {} if given is None else {name: values[rows] for name, values in given.items()}
+            if given is None or not set(self.optional) <= set(table):
+                drawn = self.draw(count, seed, block)
+                wanted = drawn if given is None else self.optional
+                table = {name: drawn[name] for name in wanted} | table
             values = self.prior.read(table)
+            missing = ~np.isfinite(values).all(axis=0)
+            if missing.any():
+                raise DraperError(
+                    "a label is missing",
+                    given=", ".join(np.array(self.prior.names)[missing]),
+                    expected="a finite value in every row",
+                    hint="fill the column, or leave these rows out",
+                )
             spectra = self.compute(values, seed, block)
             ids = np.array([f"sim-{seed}-{row:07d}" for row in range(start, start + count)])
             flags = {"outside_box": ~self.prior.inside(values)}

@@ -1,0 +1,176 @@
+"""Pack what draper.instrument.gaia_xp needs of Gaia's photometers, and fit how real coefficients behave.
+
+python scripts/pack_gaia_xp.py CONFIG STARS... [-o OUT]
+
+CONFIG is the folder ``config`` of an installed GaiaXPy (BSD-3-Clause; its licence is kept beside the file).
+STARS are tables of mean spectra as the archive gives them (continuous form). From these stars come two smooth
+curves for each photometer, and no more: how fast coefficients fall with order, and how errors depend on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter, uniform_filter1d
+from scipy.optimize import least_squares
+
+from draper.data.io import read
+from draper.instrument.gaia_xp import SAMPLES, Photometer, Projection
+
+FloatArray = NDArray[np.float64]
+
+MODELS = {"bp": "bpC03_v375wi", "rp": "rpC03_v142r"}
+PASSBANDS = "XpFilter_GaiaDr3Vega_v375wiv142r.xml"
+START = (1.5, 0.01, 0.05)
+"""Constant error of a sample [e-/s], share of the flux, share of the gradient."""
+TELLING = 45
+"""Orders whose errors tell about the noise; those above have other causes."""
+
+
+def numbers(cell: str) -> FloatArray:
+    return np.array([float(value) for value in cell.strip("()").split(",")])
+
+
+def photometer(folder: Path, name: str) -> Photometer:
+    """Return a photometer as GaiaXPy describes it, without what comes from stars."""
+    csv.field_size_limit(sys.maxsize)
+    with (folder / f"{MODELS[name]}_bases.csv").open() as handle:
+        row = next(csv.DictReader(handle))
+    k = int(row["nBases"])
+    rotation = numbers(row["transformationMatrix"]).reshape(k, k)
+    low, high = float(row["pwlRangeMin"]), float(row["pwlRangeMax"])
+    first, last = float(row["normRangeMin"]), float(row["normRangeMax"])
+    scale = (last - first) / (high - low)
+    return Photometer(
+        name,
+        direct=rotation,
+        inverse=rotation @ numbers(row["inverseBasesCoefficients"]).reshape(k, k),
+        scale=np.array([scale, first - low * scale]),
+        dispersion=np.genfromtxt(folder / f"{MODELS[name]}_dispersion.csv", delimiter=","),
+        response=np.genfromtxt(folder / f"{MODELS[name]}_response.csv", delimiter=","),
+        decay=np.ones(k),
+        noise=np.array(START),
+        excess=np.ones(k),
+    )
+
+
+def passbands(folder: Path) -> tuple[FloatArray, FloatArray]:
+    """Return the zero points (3,) of G, BP and RP, and what coefficients add to their flux (3, 110)."""
+    root = ET.parse(folder / "filters" / PASSBANDS).getroot()
+
+    def array(tag: str) -> FloatArray:
+        found = next(element for element in root.iter() if element.tag == tag)
+        return np.array([float(value.text or "nan") for value in found.iter("value")])
+
+    weights = (array("bpWeights"), array("rpWeights"))
+    rows = [array(tag).reshape(3, -1) for tag in ("bpSampledBases", "rpSampledBases")]
+    return array("zeropoints"), np.concatenate(
+        [part * weight[:, None] for part, weight in zip(rows, weights, strict=True)], axis=1
+    )
+
+
+class Star:
+    """Coefficients (k,) of a star in one photometer, their errors, and the transits they are from."""
+
+    def __init__(self, values: FloatArray, errors: FloatArray, transits: float) -> None:
+        self.values, self.errors, self.transits = values, errors, transits
+
+
+def stars(paths: list[Path], part: Photometer, first: int) -> list[Star]:
+    """Return the stars of tables that have a photometer's coefficients."""
+    found = []
+    for path in paths:
+        spectra = read(path)
+        block = slice(first, first + len(part))
+        for row in range(len(spectra)):
+            weight = spectra.ivar[row, block].astype(np.float64)
+            if (weight > 0).all():
+                counts = spectra.table.get(f"{part.name}_n_measurements", np.full(len(spectra), np.nan))
+                values = spectra.flux[row, block].astype(np.float64)
+                found.append(Star(values, weight**-0.5, float(counts[row]) / SAMPLES))
+    return found
+
+
+def decay(found: list[Star]) -> FloatArray:
+    """Return the rms over stars of each coefficient over the first, smoothed by a cubic in ln(order)."""
+    ratio = np.array([star.values[1:] / star.values[0] for star in found])
+    order = np.log(np.arange(1, ratio.shape[1] + 1))
+    smooth = np.polynomial.Polynomial.fit(order, 0.5 * np.log(np.mean(ratio**2, axis=0)), 3)
+    # Nothing is said about the first one itself.
+    return np.concatenate([[10.0], np.exp(smooth(order))])
+
+
+def excess(found: list[Star], part: Photometer) -> FloatArray:
+    """Return ln(error in the table / error of the model) (stars, k)."""
+    rows = []
+    for star in found:
+        values = torch.from_numpy(star.values)[None]
+        made = part.covariance(values, torch.tensor([star.transits], dtype=torch.float64))[0]
+        rows.append(np.log(star.errors / made.diagonal().sqrt().numpy()))
+    return np.array(rows)
+
+
+def with_noise(part: Photometer, found: list[Star]) -> Photometer:
+    """Return the photometer with its noise, and the excess by order, fitted to the errors of stars."""
+    counted = [star for star in found if np.isfinite(star.transits)]
+
+    def missed(logs: FloatArray) -> FloatArray:
+        trial = replace(part, noise=np.exp(logs))
+        return np.concatenate([excess(counted, trial)[:, :TELLING].ravel(), logs - np.log(START)])
+
+    fitted = least_squares(missed, np.log(START), loss="soft_l1")
+    part = replace(part, noise=np.exp(fitted.x))
+    left = excess(counted, part)
+    curve = uniform_filter1d(median_filter(left.mean(axis=0), 5, mode="nearest"), 5, mode="nearest")
+    print(f"{part.name}: noise {part.noise.round(3)}, ln(error) off by {np.std(left - curve):.2f} rms")
+    return replace(part, excess=np.exp(curve))
+
+
+def left_out(part: Photometer, found: list[Star]) -> list[float]:
+    """Return for each star |c - c'| / |c|, c' made of the spectrum that c stands for, without that star."""
+    wavelength = np.arange(3200.0, 11300.0, 20.0)
+    photons = part.photons(wavelength)
+    inverse = part.incident(wavelength) / np.where(photons > 0, photons, np.inf)
+    missed = []
+    for star in found:
+        others = replace(part, decay=decay([other for other in found if other is not star]))
+        back = Projection(others, wavelength)(torch.from_numpy(star.values @ inverse)[None])[0].numpy()
+        missed.append(float(np.linalg.norm(back - star.values) / np.linalg.norm(star.values)))
+    return missed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("stars", type=Path, nargs="+")
+    parser.add_argument("-o", "--out", type=Path, default=Path("src/draper/instrument/packed/gaia-xp.npz"))
+    given = parser.parse_args()
+    zero_points, rows = passbands(given.config)
+    arrays: dict[str, FloatArray] = {"zero_points": zero_points, "passbands": rows}
+    first = 0
+    for name in MODELS:
+        part = photometer(given.config, name)
+        found = stars(given.stars, part, first)
+        part = with_noise(replace(part, decay=decay(found)), found)
+        print(
+            f"{name}: coefficients of a star left out {', '.join(f'{x:.2%}' for x in left_out(part, found))}"
+        )
+        first += len(part)
+        for key in ("direct", "inverse", "scale", "dispersion", "response", "decay", "noise", "excess"):
+            arrays[f"{name}_{key}"] = getattr(part, key)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    with given.out.open("wb") as handle:
+        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+    print(f"{given.out}: {given.out.stat().st_size:,} bytes, {len(found)} stars")
+
+
+if __name__ == "__main__":
+    main()

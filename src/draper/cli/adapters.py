@@ -1,0 +1,129 @@
+"""``draper simulate run``: spectra that a real code computes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from cyclopts import Parameter
+
+from draper.cli.output import say, say_json
+from draper.errors import DraperError, did_you_mean
+
+if TYPE_CHECKING:
+    from draper.simulate.adapters.adapter import Adapter
+
+ADAPTERS = {"taurex": "TaurexPlanets", "pysme": "PysmeStars", "turbospectrum": "TurbospectrumStars"}
+"""The class of each module in ``simulate.adapters``."""
+
+WORDS = {"true": True, "yes": True, "false": False, "no": False}
+
+
+def run(
+    code: Literal["taurex", "pysme", "turbospectrum"],
+    /,
+    *,
+    labels: Path,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    setting: Annotated[tuple[str, ...], Parameter(name=["--setting", "-s"])] = (),
+    workers: int | None = None,
+    json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Compute spectra with TauREx, PySME or Turbospectrum, on all cores.
+
+    Example: draper simulate run taurex --labels planets.csv -o planets.h5 -s opacities=xsec
+
+    Run the same again after an interruption, and it goes on where it stopped. Rows that fail are skipped and
+    listed in OUT.failures.csv.
+
+    Parameters
+    ----------
+    code
+        Which code; `pip install 'draper[CODE]'` installs it.
+    labels
+        A table of labels (CSV, ECSV, FITS, VOTable), a row for each spectrum.
+    out
+        The file to write (.h5).
+    setting
+        Settings of the code as NAME=VALUE; several values of one setting are separated by commas.
+    workers
+        Processes; as many as there are cores unless given.
+    json
+        Print JSON.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from draper.data.join import read_table
+    from draper.simulate.adapters.run import Row, compute
+
+    adapter = made(code, setting)
+    console = Console(file=sys.stderr)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("computing", total=None)
+
+        def note(row: Row) -> None:
+            progress.update(task, completed=row.done, total=row.rows)
+            if row.reason:
+                console.print(f"row {row.number} failed: {row.reason}", highlight=False, markup=False)
+
+        outcome = compute(adapter, read_table(labels), out, workers, note)
+    if json:
+        say_json(
+            {
+                "path": out,
+                "spectra": len(outcome.spectra),
+                "kept": outcome.kept,
+                "failed": {str(row.number): row.reason for row in outcome.failures},
+                "code": adapter.version,
+            }
+        )
+        return
+    kept = f", {outcome.kept:,} of them from an earlier run" if outcome.kept else ""
+    say(f"{len(outcome.spectra):,} spectra written to {out}{kept}")
+    if outcome.failures:
+        say(f"{len(outcome.failures):,} rows failed; they are listed in {out}.failures.csv")
+
+
+def made(code: str, settings: tuple[str, ...]) -> Adapter:
+    """Return the adapter to a code, with settings NAME=VALUE."""
+    from importlib import import_module
+
+    kind: type[Adapter] = getattr(import_module(f"draper.simulate.adapters.{code}"), ADAPTERS[code])
+    hints = get_type_hints(kind)
+    every = {field.name: field for field in fields(kind) if _kinds(hints[field.name])}
+    given: dict[str, Any] = {}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        if name not in every or not text:
+            raise DraperError(
+                f"{code} has no such setting", given=setting, expected=f"NAME=VALUE, of {', '.join(every)}",
+                hint=did_you_mean(name, every),
+            )  # fmt: skip
+        try:
+            given[name] = _value(hints[name], text)
+        except (ValueError, KeyError):
+            raise DraperError(
+                f"'{name}' cannot have this value", given=text, hint=f"it is {hints[name]}"
+            ) from None
+    missing = [name for name, field in every.items() if field.default is MISSING and name not in given]
+    if missing:
+        raise DraperError(
+            f"{code} needs more settings", expected=", ".join(missing), hint=f"add -s {missing[0]}=VALUE"
+        )
+    return kind(**given)
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """Return the types of a setting that a command line can give."""
+    offered = get_args(hint) or (hint,)
+    return [kind for kind in (Path, bool, int, float, str) if kind in offered]
+
+
+def _value(hint: Any, text: str) -> Any:
+    kind = _kinds(hint)[0]
+    if get_origin(hint) is tuple:
+        return tuple(kind(part) for part in text.split(","))
+    return WORDS[text.lower()] if kind is bool else kind(text)

@@ -1,0 +1,132 @@
+"""Spectra interpolated between computed ones: what the emulators that draper ships have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draper.data.grid import Grid
+from draper.data.labels import LabelSet
+from draper.errors import DraperError, did_you_mean
+from draper.nn.radial import RadialNetwork
+from draper.simulate.base import BLOCK
+
+BUILTIN = "builtin:"
+"""Prefix of the names of what draper ships."""
+
+BUILTINS = ("builtin:rvs-emulator", "builtin:sed-emulator")
+
+NETWORK = "network."
+"""Prefix of the network's tensors in the packed file."""
+
+HOTTEST = ((1.4, 4900.0), (3.0, 5600.0))
+"""Stars with logg below the first number are in the grids up to the teff that follows: no hot giants."""
+
+
+def hottest(logg: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
+    """Return the highest teff (n,) that the grids reach at logg (n,); ``otherwise`` where all are covered.
+
+    Examples
+    --------
+    >>> hottest(np.array([1.0, 2.0, 4.5]), 7000.0)
+    array([4900., 5600., 7000.])
+    """
+    return np.select([logg < end for end, _ in HOTTEST], [teff for _, teff in HOTTEST], otherwise)
+
+
+def inputs_of(labels: Tensor, prior: LabelSet) -> Tensor:
+    """Return the network's inputs (n, l) for labels (n, l): [-1, 1] in the box, teff as 1 / teff.
+
+    Line strengths follow the Boltzmann factor, so 1 / teff is the smoother scale.
+    """
+    is_teff = torch.tensor([name == "teff" for name in prior.names], device=labels.device)
+    low, high = (torch.as_tensor(end, device=labels.device) for end in (prior.low, prior.high))
+    values, low, high = (torch.where(is_teff, 1 / x, x) for x in (labels, low, high))
+    return 2 * (values - low) / (high - low) - 1
+
+
+class Interpolator:
+    """A packed network from labels to spectra as principal components; ``scripts/train_*.py`` make them.
+
+    Parameters
+    ----------
+    name
+        Of a built-in one: ``builtin:rvs-emulator`` or ``builtin:sed-emulator``.
+    dtype
+        Precision of the values; coefficients, where large numbers cancel, are always computed in float64.
+
+    Attributes
+    ----------
+    prior : LabelSet
+        The labels, and the box that the training spectra fill.
+    grid : Grid
+        Pixels.
+    mean, basis : Tensor (p,), (k, p)
+        What the coefficients multiply and add to.
+    uncertainty : ndarray (p,) float32
+        Rms error over held-out spectra, in the unit of the values.
+    meta : dict
+        How it was trained and tested.
+
+    Examples
+    --------
+    >>> Interpolator("builtin:sed-emulator").values(torch.tensor([[5777.0, 4.44, 0.0, 0.0]])).shape
+    torch.Size([1, 367])
+    """
+
+    def __init__(self, name: str, dtype: torch.dtype = torch.float32) -> None:
+        packed = files("draper.simulate").joinpath("packed", f"{name.removeprefix(BUILTIN)}.safetensors")
+        if name not in BUILTINS:
+            raise DraperError(
+                "there is no such emulator", given=name, expected=", ".join(BUILTINS),
+                hint=did_you_mean(name, BUILTINS),
+            )  # fmt: skip
+        with as_file(packed) as path:
+            tensors, self.meta = _unpacked(path)
+        self.prior = LabelSet.from_json(self.meta["labels"])
+        edges = tensors["edges_air"].numpy() if "edges_air" in tensors else None
+        self.grid = Grid.from_wavelength(tensors["wavelength_air"].numpy(), medium="air", edges=edges)
+        self.uncertainty: NDArray[np.float32] = tensors["uncertainty"].numpy()
+        self.dtype = dtype
+        self.mean, self.basis = tensors["mean"].to(dtype), tensors["basis"].to(dtype)
+        state = {k.removeprefix(NETWORK): v for k, v in tensors.items() if k.startswith(NETWORK)}
+        self.network = RadialNetwork(
+            len(self.prior), len(state["outer"]), *(int(size) for size in state["weights"].shape)
+        )
+        self.network.load_state_dict(state)
+        self.network.double().requires_grad_(False)
+
+    def coefficients(self, labels: Tensor) -> Tensor:
+        """Return the weights (n, k) of ``basis`` for labels (n, l) in physical units."""
+        coefficients: Tensor = self.network(inputs_of(labels.double(), self.prior))
+        return coefficients.to(self.dtype)
+
+    def values(self, labels: Tensor) -> Tensor:
+        """Return what was interpolated (n, p) for labels (n, l) in physical units; differentiable."""
+        return self.mean + self.coefficients(labels) @ self.basis
+
+    def computed(
+        self, function: Callable[[Tensor], Tensor], labels: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Return a function of at most ``BLOCK`` rows of labels (n, l), as float32."""
+        # A matrix product may round otherwise for another number of rows, so that number is always the same.
+        full = np.concatenate([labels, np.repeat(labels[-1:], BLOCK - len(labels), axis=0)])
+        with torch.inference_mode():
+            made: NDArray[np.float32] = function(torch.from_numpy(full))[: len(labels)].float().numpy()
+        return made
+
+
+def _unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        return tensors, json.loads(file.metadata()["meta"])

@@ -1,0 +1,273 @@
+"""Stars as Gaia's photometers see them: XP spectra, photometry and parallax behind dust."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draper.data.labels import Label, LabelSet
+from draper.data.spectra import Correlation, Spectra
+from draper.errors import DraperError, did_you_mean
+from draper.instrument.gaia_xp import SAMPLED, GaiaXP
+from draper.simulate.base import BLOCK, LABELS, NOISE, Columns, Simulator, generator
+from draper.simulate.photometry import BANDS, magnitude_error, parallax_error
+from draper.simulate.population import in_box
+from draper.simulate.seds import Seds
+
+FloatArray = NDArray[np.float64]
+
+CONTINUED = (11300.0, 56000.0)
+"""Beyond the grid every spectrum is that of a black body, in steps of 20 A up to the first of these, coarser
+ones up to the second [Angstrom]."""
+
+MEAN_EXTINCTION = 0.3
+"""Mean of the exponential distribution of A_V."""
+
+TRANSITS, TRANSITS_SCATTER, FEWEST = 40.0, 12.0, 8.0
+"""How often a star was seen."""
+
+COLOURS = np.linspace(0.2, 3.4, 9)
+"""BP - RP of the stars whose correlations of errors stand for those of all ..."""
+MAGNITUDES = np.arange(8.0, 19.0)
+"""... and their G."""
+
+SUN = {"gm": 1.32712440018e20, "radius": 6.957e8}
+"""m3/s2, m."""
+PARSEC = 3.0856775814913673e16
+"""m."""
+SECOND_RADIATION = 1.438776877e8
+"""hc/k [Angstrom K]."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What is observed.
+
+    Attributes
+    ----------
+    form
+        The coefficients, or 343 samples made of them.
+    magnitudes
+        Brightest and faintest G of drawn stars; magnitudes are uniform in between.
+    """
+
+    form: Literal["coefficients", "sampled"]
+    magnitudes: tuple[float, float] = (9.0, 17.65)
+
+
+PRESETS = {"gaia-xp": Preset("coefficients"), "gaia-xp-sampled": Preset("sampled")}
+"""Gaia DR3 publishes XP spectra up to G = 17.65."""
+
+
+class LowResolution(Simulator):
+    """Gaia XP spectra of stars of the ``sed-grid``, with photometry and parallax.
+
+    Labels are those of the grid, and ``mass`` [solar], ``a_v`` [mag] and ``magnitude`` (G). A table of labels
+    may leave out the last three, which are then drawn. Radius follows from ``logg`` and mass, distance from
+    the rest.
+
+    Parameters
+    ----------
+    preset
+        One of :data:`PRESETS`, or a preset of your own.
+    population
+        ``galaxy`` draws stars of the discs and the halo, ``box`` labels evenly from what the grid covers.
+    snr
+        Range (low, high) of signal-to-noise ratios of the first coefficient of RP, log-uniform, in place of
+        what magnitude and transits give; infinite for no noise at all.
+    r_v
+        Of the extinction curve (Gordon et al. 2023).
+
+    Examples
+    --------
+    >>> LowResolution().simulate(2, seed=1)
+    Spectra(2 x 110 px, coefficients, bp_0 ... rp_54, columns: 37)
+    """
+
+    optional = ("mass", "a_v", "magnitude")
+
+    def __init__(
+        self,
+        preset: str | Preset = "gaia-xp",
+        *,
+        population: Literal["galaxy", "box"] = "galaxy",
+        snr: tuple[float, float] | None = None,
+        r_v: float = 3.1,
+    ) -> None:
+        from astropy import units
+        from dust_extinction.parameter_averages import G23
+
+        if isinstance(preset, str):
+            if preset not in PRESETS:
+                raise DraperError("unknown preset", given=preset, hint=did_you_mean(preset, PRESETS))
+            preset = PRESETS[preset]
+        if population not in ("galaxy", "box"):
+            raise DraperError("unknown population", given=population, expected="galaxy or box")
+        low, high = G23.Rv_range
+        if not low <= r_v <= high:
+            raise DraperError("the extinction curve has no such R_V", given=r_v, expected=f"{low} to {high}")
+        self.preset, self.population, self.snr = preset, population, snr
+        self.xp, self.seds = GaiaXP(), Seds(torch.float64)
+        self.grid = self.xp.grid if preset.form == "coefficients" else SAMPLED
+        bright, faint = preset.magnitudes
+        self.prior = LabelSet(
+            [
+                *self.seds.prior,
+                Label("mass", low=0.8, high=1.2),
+                Label("a_v", low=0.0, high=3.0),
+                Label("magnitude", low=bright, high=faint),
+            ]
+        )
+        own = self.seds.grid.vacuum
+        red = np.arange(own[-1] + 20, CONTINUED[0], 20)
+        self.wavelength = np.concatenate([own, red, np.geomspace(red[-1] + 40, CONTINUED[1], 60)])
+        self.extinction = torch.from_numpy(np.asarray(G23(Rv=r_v)(self.wavelength * units.Angstrom)))
+        self.project = self.xp.projection(self.wavelength)
+        self._templates, self._roots = self._correlations()
+
+    def draw(self, n: int, seed: int, block: int) -> Columns:
+        """Draw the labels of the first n rows of a block."""
+        random = generator(seed, LABELS, block)
+        if self.population == "box":
+            stars = self.seds.draw(BLOCK, seed, block)
+        else:
+            drawn = in_box(self.seds.prior, BLOCK, random)
+            stars = {name: drawn[name] for name in ("component", "phase", *self.seds.prior.names)}
+        own = {
+            "mass": self.prior["mass"].low
+            + (self.prior["mass"].high - self.prior["mass"].low) * random.uniform(size=BLOCK),
+            "a_v": np.minimum(random.exponential(MEAN_EXTINCTION, size=BLOCK), self.prior["a_v"].high),
+            "magnitude": random.uniform(*self.preset.magnitudes, size=BLOCK),
+        }
+        return {name: column[:n] for name, column in (stars | own).items()}
+
+    def flux(self, labels: Tensor) -> Tensor:
+        """Return spectra (n, m) [W/m2/nm] at 10 pc at ``wavelength``, reddened; differentiable.
+
+        Parameters
+        ----------
+        labels : Tensor (n, 6)
+            Those of the prior but for the magnitude.
+        """
+        labels = labels.double()
+        teff, logg, mass, extinction = labels[:, 0], labels[:, 1], labels[:, -2], labels[:, -1]
+        surface = self.seds.flux(labels[:, : len(self.seds.prior)])
+        wavelength = torch.from_numpy(self.wavelength)
+        p = surface.shape[1]
+        black = 1 / (wavelength**5 * torch.expm1(SECOND_RADIATION / (wavelength * teff[:, None])))
+        last = surface[:, -3:].mean(dim=1, keepdim=True) / black[:, p - 3 : p].mean(dim=1, keepdim=True)
+        whole = torch.cat([surface, last * black[:, p:]], dim=1)
+        radius = (SUN["gm"] * mass / (10**logg / 100)).sqrt()
+        dilution = (radius / (10 * PARSEC)).square()[:, None]
+        dust = 10 ** (-0.4 * extinction[:, None] * self.extinction)
+        # From erg/s/cm2/A to W/m2/nm.
+        return 0.01 * whole * dilution * dust
+
+    def coefficients(self, labels: Tensor) -> Tensor:
+        """Return noiseless coefficients (n, 110) for labels (n, 7); differentiable."""
+        near = self.project(self.flux(labels[:, :-1]))
+        fainter = labels[:, -1] - self.xp.magnitude(near, "g")
+        return near * 10 ** (-0.4 * fainter)[:, None]
+
+    def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
+        """Return the observed spectra of at most ``BLOCK`` rows of labels (n, 7)."""
+        n, random = len(labels), generator(seed, NOISE, block)
+        # Always for the whole block, so that a shorter one has the same numbers in the rows that it has.
+        full = np.concatenate([labels, np.repeat(labels[-1:], BLOCK - n, axis=0)])
+        transits = np.maximum(random.normal(TRANSITS, TRANSITS_SCATTER, size=BLOCK), FEWEST).round()
+        normal = torch.from_numpy(random.normal(size=(BLOCK, len(self.xp.grid))))
+        unit = random.uniform(size=BLOCK)
+        with torch.inference_mode():
+            near = self.flux(torch.from_numpy(full[:, :-1]))
+            at_10_pc = self.project(near)
+            farther = full[:, -1] - self.xp.magnitude(at_10_pc, "g").numpy()
+            true = at_10_pc * torch.from_numpy(10 ** (-0.4 * farther))[:, None]
+            covariance = self.xp.covariance(true, torch.from_numpy(transits))
+            sigma = covariance.diagonal(dim1=1, dim2=2).sqrt()
+            index = self._nearest(true)
+            flux, ivar = self._noisy(true, sigma, normal, unit, index)
+        measured = {name: self.xp.magnitude(true, name).numpy() for name in self.xp.passbands}
+        measured |= {
+            name: band.magnitude(self.wavelength, near.numpy()) + farther for name, band in BANDS.items()
+        }
+        table = {
+            "radius": np.sqrt(SUN["gm"] * full[:, -3] / (10 ** full[:, 1] / 100)) / SUN["radius"],
+            "distance": 10 * 10 ** (0.2 * farther),
+            "transits": transits,
+            **self._published(measured, farther, random),
+        }
+        coefficients = Spectra(
+            self.xp.grid,
+            flux[:n].numpy(),
+            ivar[:n].numpy(),
+            {name: column[:n] for name, column in table.items()}
+            | {"extrapolated": self.seds.extrapolates(labels[:, : len(self.seds.prior)])},
+            "coefficients",
+            correlation=Correlation(self._templates, index[:n].numpy()),
+            meta={"source": "simulated", "seed": seed},
+        )
+        return coefficients if self.preset.form == "coefficients" else self.xp.resampled(coefficients)
+
+    def _noisy(
+        self, true: Tensor, sigma: Tensor, normal: Tensor, unit: FloatArray, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return coefficients with noise (n, 110), and their weights."""
+        if self.snr is not None:
+            low, high = self.snr
+            if not np.isfinite(high):
+                return true.float(), torch.ones_like(true).float()
+            wanted = torch.from_numpy(low * (high / low) ** unit)
+            first = len(self.xp.bp)
+            sigma = sigma * (true[:, first] / sigma[:, first] / wanted)[:, None]
+        noise = torch.einsum("nij,nj->ni", self._roots[index], normal)
+        return (true + sigma * noise).float(), (sigma**-2).float()
+
+    def _published(self, measured: Columns, farther: FloatArray, random: np.random.Generator) -> Columns:
+        """Return photometry and parallax with errors, and as they are."""
+        noiseless = self.snr is not None and not np.isfinite(self.snr[1])
+        facts = {f"{name}_mag": (values, magnitude_error(name, values)) for name, values in measured.items()}
+        parallax = 100 * 10 ** (-0.2 * farther)
+        facts["parallax"] = (parallax, parallax_error(measured["g"]))
+        table: Columns = {}
+        for name, (true, error) in facts.items():
+            scatter = random.normal(size=len(true)) * (0 if noiseless else error)
+            table |= {name: true + scatter, f"{name}_err": error, f"{name}_true": true}
+        return table
+
+    def _nearest(self, coefficients: Tensor) -> Tensor:
+        """Return which template (n,) is nearest in colour and magnitude."""
+        colour = self.xp.magnitude(coefficients, "bp") - self.xp.magnitude(coefficients, "rp")
+        at = [
+            (values[:, None] - torch.from_numpy(nodes)).abs().argmin(dim=1)
+            for values, nodes in ((colour, COLOURS), (self.xp.magnitude(coefficients, "g"), MAGNITUDES))
+        ]
+        return at[0] * len(MAGNITUDES) + at[1]
+
+    def _correlations(self) -> tuple[NDArray[np.float32], Tensor]:
+        """Return the correlations (t, 110, 110) of errors of template stars, and their Cholesky factors.
+
+        Stars of one colour and magnitude share them, so that a file of many stars stays small. Template stars
+        are dwarfs, and behind dust where none is red enough.
+        """
+        teff = np.linspace(self.prior["teff"].low, self.prior["teff"].high, 60)
+        bare = np.stack([teff, *np.broadcast_to([[4.5], [0.0], [0.0], [1.0], [0.0]], (5, 60))], axis=1)
+        dusty = bare[:1].repeat(60, axis=0)
+        dusty[:, -1] = np.linspace(0, 2 * self.prior["a_v"].high, 60)
+        with torch.inference_mode():
+            made = self.project(self.flux(torch.from_numpy(np.concatenate([bare, dusty]))))
+            colour = self.xp.magnitude(made, "bp") - self.xp.magnitude(made, "rp")
+            chosen = made[(colour[None] - torch.from_numpy(COLOURS)[:, None]).abs().argmin(dim=1)]
+            fainter = torch.from_numpy(MAGNITUDES) - self.xp.magnitude(chosen, "g")[:, None]
+            stars = (chosen[:, None] * 10 ** (-0.4 * fainter)[:, :, None]).flatten(0, 1)
+            covariance = self.xp.covariance(stars, torch.full((len(stars),), TRANSITS, dtype=torch.float64))
+            sigma = covariance.diagonal(dim1=1, dim2=2).sqrt()
+            related = (covariance / sigma[:, :, None] / sigma[:, None, :]).float()
+        templates = related.numpy()
+        # What nobody can change is not copied, so that all blocks share it, in memory and on disk.
+        templates.setflags(write=False)
+        return templates, torch.linalg.cholesky(related.double())

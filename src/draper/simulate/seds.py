@@ -1,0 +1,74 @@
+"""Spectral energy distributions of stars, interpolated between computed ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draper.data.spectra import Spectra
+from draper.simulate.base import BLOCK, LABELS, Columns, Simulator, generator
+from draper.simulate.interpolator import Interpolator, hottest
+
+
+class Seds(Simulator):
+    """The built-in emulator of the ``sed-grid``: four labels to the flux that leaves a star's surface.
+
+    ``scripts/train_sed_emulator.py`` makes its weights. It interpolates ln(flux), so no flux is negative.
+    What it makes carries the emulator's own error as ``ivar``: the rms, pixel by pixel and relative to the
+    flux, over spectra that it was not trained on. The column ``extrapolated`` marks stars unlike all of the
+    grid, which has no hot giants. Pixels are bins with known edges (``grid.edges``).
+
+    Parameters
+    ----------
+    dtype
+        Precision of the flux; its coefficients, where large numbers cancel, are always computed in float64.
+
+    Attributes
+    ----------
+    uncertainty : ndarray (p,) float32
+        Rms of the relative error over held-out spectra.
+    unit : str
+        Of the flux.
+    meta : dict
+        How it was trained and tested.
+
+    Examples
+    --------
+    >>> seds = Seds()
+    >>> seds.simulate(3, seed=1)
+    Spectra(3 x 367 px, flux, 3260.940-10582.899 A vacuum, columns: 7)
+    >>> seds.grid.edges[0].round(3)
+    array([3250.939, 3270.942])
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        self.interpolator = Interpolator("builtin:sed-emulator", dtype)
+        self.prior, self.grid = self.interpolator.prior, self.interpolator.grid
+        self.uncertainty, self.meta = self.interpolator.uncertainty, self.interpolator.meta
+        self.unit: str = self.meta["unit"]
+
+    def draw(self, n: int, seed: int, block: int) -> Columns:
+        """Draw labels evenly from what the grid covers, which is less than its box."""
+        unit = generator(seed, LABELS, block).uniform(size=(BLOCK, len(self.prior)))
+        table = dict(zip(self.prior.names, self.prior.unscale(unit).T, strict=True))
+        coolest, highest = self.prior["teff"].low, hottest(table["logg"], self.prior["teff"].high)
+        table["teff"] = coolest + unit[:, self.prior.names.index("teff")] * (highest - coolest)
+        return {name: values[:n] for name, values in table.items()}
+
+    def extrapolates(self, labels: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which rows of labels (n, l) are unlike all stars of the grid, in the box or not."""
+        teff, logg = (labels[:, self.prior.names.index(name)] for name in ("teff", "logg"))
+        return np.asarray(~self.prior.inside(labels) | (teff > hottest(logg, self.prior["teff"].high)))
+
+    def flux(self, labels: Tensor) -> Tensor:
+        """Return surface flux (n, p) for labels (n, l) in physical units; differentiable."""
+        return self.interpolator.values(labels).exp()
+
+    def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
+        """Return the spectra of at most ``BLOCK`` rows of labels (n, l); nothing here is random."""
+        flux = self.interpolator.computed(self.flux, labels)
+        ivar = (self.uncertainty * flux) ** -2.0
+        flags = {"extrapolated": self.extrapolates(labels)}
+        return Spectra(self.grid, flux, ivar, table=flags, quantity="flux", unit=self.unit, meta=self.meta)
