@@ -42,7 +42,7 @@ def report(title: str, rows: list[dict[str, Any]], facts: dict[str, Any], path: 
     table = Table(*rows[0], title=title, title_justify="left")
     for row in rows:
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    console = Console(width=120, highlight=False)
+    console = Console(width=120, highlight=False, markup=False)
     console.print(table)
     console.print(", ".join(f"{name} {value}" for name, value in {**facts, **machine}.items()))
     if path is not None:

@@ -20,7 +20,7 @@ ORDER = (
 )  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(ORDER) for name in names}
 
-BLIND = {"nn": {"data", "instrument"}, "train": {"data", "instrument"}, "infer": {"data", "instrument"}}
+BLIND = {"nn": {"data", "instrument"}, "train": {"data", "instrument"}}
 """What knows no astronomy."""
 
 EXCEPTIONS = {("data/spectra.py", "plots"), ("results/estimates.py", "plots"), ("results/report.py", "plots")}

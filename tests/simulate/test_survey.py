@@ -8,10 +8,10 @@ from scipy.interpolate import CubicSpline
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.instrument.doppler import doppler_factor
-from draper.instrument.resample import line_spread
+from draper.instrument.resample import cubic, line_spread
 from draper.simulate.population import ALPHA
 from draper.simulate.stars import Stars
-from draper.simulate.survey import PRESETS, Survey
+from draper.simulate.survey import PRESETS, Survey, even_cubic
 
 STARS = Stars()
 SUN = {"teff": 5777.0, "logg": 4.44, "fe_h": 0.0, "vmic": 1.05, "ni_fe": 0.0, **dict.fromkeys(ALPHA, 0.0)}
@@ -34,6 +34,18 @@ def test_ideal_spectra_are_the_convolved_ones() -> None:
     expected = line_spread(STARS.grid, survey.grid, 11_500) @ full
     assert np.abs(found - expected).max() < 3e-4
     assert np.sqrt(np.mean((found - expected) ** 2)) < 4e-5
+
+
+def test_even_cubic_is_the_cubic_on_even_pixels() -> None:
+    random = torch.Generator().manual_seed(0)
+    flux = torch.rand(3, 40, generator=random, dtype=torch.float64)
+    at = 1 + 37 * torch.rand(3, 100, generator=random, dtype=torch.float64)
+    expected, _ = cubic(flux, torch.arange(40, dtype=torch.float64), at)
+    torch.testing.assert_close(even_cubic(flux, at), expected)
+    beyond = torch.tensor([[-5.0, 0.5, 1.0, 38.0, 38.5, 60.0]], dtype=torch.float64).expand(3, -1)
+    torch.testing.assert_close(even_cubic(flux, beyond), flux[:, [1, 1, 1, 38, 38, 38]])
+    places = at[:, :10].clone().requires_grad_()
+    assert torch.autograd.gradcheck(even_cubic, (flux.requires_grad_(), places))
 
 
 @pytest.mark.parametrize("rv", [-90.0, 40.0])

@@ -67,7 +67,9 @@ def run(
         def note(row: Row) -> None:
             progress.update(task, completed=row.done, total=row.rows)
             if row.reason:
-                console.print(f"row {row.number} failed: {row.reason}", highlight=False, markup=False)
+                console.print(
+                    f"row {row.number} failed: {row.reason}", highlight=False, markup=False, soft_wrap=True
+                )
 
         outcome = compute(adapter, read_table(labels), out, workers, note)
     if json:
@@ -84,7 +86,7 @@ def run(
     kept = f", {outcome.kept:,} of them from an earlier run" if outcome.kept else ""
     say(f"{len(outcome.spectra):,} spectra written to {out}{kept}")
     if outcome.failures:
-        say(f"{len(outcome.failures):,} rows failed; they are listed in {out}.failures.csv")
+        say(f"{len(outcome.failures):,} failed: see {out}.failures.csv")
 
 
 def made(code: str, settings: tuple[str, ...]) -> Adapter:

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import track
 
+from draper.cli.adapters import run
 from draper.cli.output import say, say_json
 from draper.errors import DraperError
 
@@ -25,6 +26,7 @@ Ratio = Annotated[str | None, Parameter(name="--snr")]
 Json = Annotated[bool, Parameter(name="--json")]
 
 app = App(name="simulate", help="Make spectra whose truth is known.")
+app.command(run)
 
 
 @app.command

@@ -20,9 +20,9 @@ BLOCK = 256
 LABELS, NOISE = 0, 1
 """Streams of random numbers that never meet."""
 
-KEPT = 2**24
-"""Bytes of an array that is freed once: from then on glibc keeps twice that at hand. It gives smaller amounts
-back to the system each time, and asking for them anew can cost more than the spectra that they hold."""
+KEPT = 30 * 2**20
+"""Bytes of an array that is freed once: from then on glibc keeps twice that at hand (it heeds up to 32 MB).
+Else it returns memory after each step, and asking for it anew can cost more than computing the spectra."""
 
 Columns = dict[str, NDArray[Any]]
 

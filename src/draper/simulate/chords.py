@@ -17,21 +17,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-GASES = ("h2o", "co2", "ch4", "co")
-JUPITER_RADIUS = 6.9911e7
-JUPITER_MASS = 1.898e27
-SUN_RADIUS = 6.95508e8
+from draper.simulate.planet_units import BOTTOM as BOTTOM
+from draper.simulate.planet_units import GASES as GASES
+from draper.simulate.planet_units import HELIUM_RATIO as HELIUM_RATIO
+from draper.simulate.planet_units import JUPITER_MASS as JUPITER_MASS
+from draper.simulate.planet_units import JUPITER_RADIUS as JUPITER_RADIUS
+from draper.simulate.planet_units import SUN_RADIUS as SUN_RADIUS
+from draper.simulate.planet_units import TOP as TOP
+
 GRAVITY = 6.67408e-11
 BOLTZMANN = 1.380649e-23
 ATOMIC_MASS = 1.66054e-27
 MOLECULAR_MASSES = (18.015, 44.0095, 16.0425, 28.0101)
 HYDROGEN_MASS, HELIUM_MASS = 2.01588, 4.002602
-HELIUM_RATIO = 0.17647
 HELIUM_COLLISIONS = 0.3
 """How strongly H2-He absorbs for one H2-H2."""
-
-BOTTOM, TOP = 1e6, 1e-5
-"""Pressures [Pa] between which rays are followed."""
 
 NODES = 32
 """Pressures at which rays pass, 0.8 scale heights apart: 0.2 ppm rms from the integral (see the tests)."""

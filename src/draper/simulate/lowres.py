@@ -86,7 +86,7 @@ class LowResolution(Simulator):
     Examples
     --------
     >>> LowResolution().simulate(2, seed=1)
-    Spectra(2 x 110 px, coefficients, bp_0 ... rp_54, columns: 37)
+    Spectra(2 x 110 px, coefficients, bp_0 ... rp_54, columns: 42)
     """
 
     optional = ("mass", "a_v", "magnitude")

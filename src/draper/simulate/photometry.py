@@ -105,7 +105,7 @@ def parallax_error(magnitude: FloatArray) -> FloatArray:
     Examples
     --------
     >>> parallax_error(np.array([10.0, 15.0, 18.0])).round(3)
-    array([0.013, 0.029, 0.122])
+    array([0.013, 0.029, 0.142])
     """
     z = 10 ** (0.4 * (np.maximum(magnitude, 13.0) - 15.0))
     return np.asarray(np.sqrt(40 + 800 * z + 30 * z**2) / 1000)

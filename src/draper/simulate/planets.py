@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from draper.data.grid import Grid
 from draper.data.labels import Label, LabelSet
+from draper.data.resample import averaging
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 from draper.simulate.base import BLOCK, NOISE, Simulator, generator
@@ -94,22 +95,19 @@ INSTRUMENTS = {
 """Presets, at the ranges of the instruments and resolving powers at or below those they are binned to."""
 
 
-def binning(native: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return weights (p, q) that average bins with edges (p, 2) over bins with edges (q, 2).
-
-    The average is over wavelength: the star is taken to be flat within a bin.
-    """
-    low, high = np.maximum(native[:, :1], edges[:, 0]), np.minimum(native[:, 1:], edges[:, 1])
-    overlap = np.clip(high - low, 0, None)
-    return np.asarray(overlap / overlap.sum(axis=0))
-
-
 @cache
 def native_edges() -> NDArray[np.float64]:
     """Return the edges (362, 2) of the bins of R = 100 [um]."""
     centre = packed()["wavelength"].astype(np.float64)
     half = np.sqrt(centre[1] / centre[0])
     return np.stack([centre / half, centre * half], axis=1)
+
+
+def _grid(edges: NDArray[np.float64]) -> Grid:
+    """Return the grid of bins with edges (p, 2) [um]."""
+    centre = np.sqrt(edges[:, 0] * edges[:, 1])
+    power = centre / (edges[:, 1] - edges[:, 0])
+    return Grid.from_wavelength(centre, unit="um", medium="vacuum", edges=edges, resolving_power=power)
 
 
 class Planets(Simulator):
@@ -153,20 +151,17 @@ class Planets(Simulator):
             if not (np.isfinite(value) and value > 0):
                 raise DraperError(f"{name} must be positive", given=value)
         preset = None if instrument is None else INSTRUMENTS[instrument]
-        edges = native_edges() if preset is None else preset.edges
-        self.weights = None if preset is None else binning(native_edges(), edges)
         self.instrument, self.star_radius, self.exact_weight = instrument, star_radius, exact_weight
         self.error = error if error is not None else 0.0 if preset is None else preset.error
         self.prior = LabelSet([*LABELS, *[CLOUD] * clouds, *[HAZE] * haze])
         self.opacities = opacities()
-        centre = np.sqrt(edges[:, 0] * edges[:, 1])
-        power = centre / (edges[:, 1] - edges[:, 0])
-        self.grid = Grid.from_wavelength(
-            centre, unit="um", medium="vacuum", edges=edges, resolving_power=power
-        )
+        native = _grid(native_edges())
+        self.grid = native if preset is None else _grid(preset.edges)
+        # A wider bin is the mean over wavelength: the star is taken to be flat within it.
+        self.binning = None if preset is None else averaging(native, self.grid)
         # Errors of neighbouring bins of the model are alike, so they do not average out in a wider one.
         model = packed()["error"].astype(np.float64)
-        model = model if self.weights is None else model @ self.weights
+        model = model if self.binning is None else self.binning @ model
         self.ivar = 1e12 / (self.error**2 + model**2)
         pressure = log_pressures(dtype=torch.float32)
         self.terms = pressure_terms(pressure, *self.opacities[-3:])
@@ -211,7 +206,7 @@ class Planets(Simulator):
             terms=self.terms if cloud_top is None else None,
         )
         native = depth.double().numpy()
-        binned = native if self.weights is None else native @ self.weights
+        binned = native if self.binning is None else (self.binning @ native.T).T
         return np.asarray(binned[: len(labels)])
 
 

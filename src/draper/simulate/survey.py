@@ -15,7 +15,7 @@ from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 from draper.instrument.broadening import broaden, velocity_step
 from draper.instrument.doppler import doppler_factor
-from draper.instrument.resample import cubic, line_spread
+from draper.instrument.resample import line_spread
 from draper.simulate.base import BLOCK, LABELS, NOISE, Columns, Simulator, generator
 from draper.simulate.population import ALPHA, in_box
 from draper.simulate.stars import Stars
@@ -26,6 +26,9 @@ SAMPLES = 8
 
 WAVES = 4
 """Half waves over the window that an error of the continuum is made of."""
+
+ROWS = 128
+"""Spectra that are computed together, always so many: few enough to stay in memory that is at hand."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +142,17 @@ class Survey(Simulator):
             raise DraperError("the survey sees nothing of the stars", given=preset.grid, expected=source)
         inner, spread = inner[covered], spread[covered]
         # Convolving the basis once is convolving every spectrum; what is left for each is its velocity.
-        dtype = self.stars.dtype
+        dtype = self.stars.mean.dtype
         self.mean = torch.from_numpy(spread @ self.stars.mean.double().numpy()).to(dtype)
         self.basis = torch.from_numpy((spread @ self.stars.basis.double().numpy().T).T.copy()).to(dtype)
         self.inner = torch.tensor(inner.vacuum)
-        self.target = torch.tensor(preset.grid.vacuum)
+        # The inner pixels are even in ln(lambda), so that nothing has to be searched for.
+        self.step = torch.log(self.inner[1] / self.inner[0])
+        self.places = torch.log(torch.tensor(preset.grid.vacuum) / self.inner[0]) / self.step
+
+        along = (preset.grid.vacuum - preset.grid.vacuum[0]) / np.ptp(preset.grid.vacuum)
+        shapes = np.cos(np.pi * np.arange(1, 1 + WAVES)[:, None] * along)
+        self.shapes = torch.from_numpy(shapes).float()
 
     def draw(self, n: int, seed: int, block: int) -> Columns:
         """Draw the labels of the first n rows of a block."""
@@ -154,41 +163,33 @@ class Survey(Simulator):
 
     def flux(self, labels: Tensor, rv: Tensor) -> Tensor:
         """Return noiseless spectra (n, p) at the survey's resolution and pixels; differentiable in both."""
-        inner = self.mean + self.stars.coefficients(labels) @ self.basis
+        inner = torch.addmm(self.mean, self.stars.coefficients(labels), self.basis)
         vsini, vmac = (None if width is None else torch.tensor(width) for width in self.widths)
         if not (vsini is None and vmac is None):
             inner = broaden(inner, velocity_step(self.inner), vsini=vsini, vmac=vmac)
-        factor = doppler_factor(rv.double())[:, None]
-        # The inner pixels are even in ln(lambda), so that nothing has to be searched for.
-        step = torch.log(self.inner[1] / self.inner[0])
-        left = ((torch.log(self.target / self.inner[0]) - torch.log(factor)) / step).long()
-        # From the middle of the window on, single precision tells 1e-5 Angstrom apart.
-        middle = self.target.mean()
-        at = (self.target / factor - middle).to(inner.dtype)
-        moved, _ = cubic(inner, (self.inner - middle).to(inner.dtype), at, left)
-        return moved
+        return even_cubic(inner, self.places - torch.log(doppler_factor(rv.double()))[:, None] / self.step)
 
     def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
         """Return the observed spectra of at most ``BLOCK`` rows of labels (n, l)."""
         n, p, random, preset = len(labels), len(self.grid), generator(seed, NOISE, block), self.preset
-        # Always for the whole block, so that a shorter one has the same numbers in the rows that it has.
+        # Numbers are drawn for the whole block, so that a shorter one has the same in the rows that it has.
         full = np.concatenate([labels, np.repeat(labels[-1:], BLOCK - n, axis=0)])
         unit = random.uniform(size=BLOCK)
         rv = preset.rv_scatter * random.normal(size=BLOCK)
         waves = preset.continuum_error * random.normal(size=(BLOCK, WAVES)) / np.sqrt(WAVES)
-        normal = random.standard_normal((BLOCK, p), dtype=np.float32)
+        flux = random.standard_normal((BLOCK, p), dtype=np.float32)
         bad = random.random((BLOCK, p), dtype=np.float32) < preset.bad_pixels
         errors = random.normal(size=(BLOCK, len(preset.label_errors)))
-        with torch.inference_mode():
-            flux = self.flux(torch.from_numpy(full), torch.from_numpy(rv)).float().numpy()
-        x = (self.grid.vacuum - self.grid.vacuum[0]) / np.ptp(self.grid.vacuum)
-        shapes = np.cos(np.pi * np.arange(1, WAVES + 1)[:, None] * x)
-        wavy = torch.from_numpy(waves).float() @ torch.from_numpy(shapes).float()
-        flux = flux * (1 + wavy.numpy())
         snr = self._snr(unit)
-        with np.errstate(divide="ignore"):
-            flux = flux + normal / snr[:, None].astype(np.float32)
-        ivar = np.where(np.isfinite(snr), snr**2, 1.0)[:, None] * ~bad
+        flux /= snr[:, None].astype(np.float32)
+        with torch.inference_mode():
+            for start in range(0, n, ROWS):
+                rows = slice(start, start + ROWS)
+                clean = self.flux(torch.from_numpy(full[rows]), torch.from_numpy(rv[rows])).float()
+                continuum = 1 + torch.from_numpy(waves[rows]).float() @ self.shapes
+                flux[rows] += (clean * continuum).numpy()
+        weight = np.where(np.isfinite(snr), snr**2, 1.0).astype(np.float32)
+        ivar = weight[:, None] * ~bad
         low, high = preset.magnitudes
         facts = {"magnitude": low + (high - low) * unit, "snr": snr, "rv": rv}
         if not np.isfinite(snr).all():
@@ -223,3 +224,19 @@ class Survey(Simulator):
             table[f"{name}_err"] = np.full(len(labels), sigma)
             table[f"{name}_true"] = true[name]
         return {"alpha_fe": true["alpha_fe"], "extrapolated": self.stars.extrapolates(labels)} | table
+
+
+def even_cubic(flux: Tensor, at: Tensor) -> Tensor:
+    """Return rows (n, p) at places (n, q) counted in pixels, by cubics through four neighbouring pixels.
+
+    These are :func:`draper.instrument.resample.cubic` on even pixels, which need neither search nor division.
+    Places beyond the last pixel but one take its value.
+    """
+    before, here, after, last = flux[:, :-3], flux[:, 1:-2], flux[:, 2:-1], flux[:, 3:]
+    chord, first = after - here, (after - before) / 2
+    third = torch.add(first + (last - here) / 2, chord, alpha=-2)
+    second = chord - first - third
+    left = (at.long() - 1).clamp(0, flux.shape[1] - 4)
+    t = (at - 1 - left).to(flux.dtype).clamp(0, 1)
+    zeroth, first, second, third = (torch.gather(c, 1, left) for c in (here, first, second, third))
+    return torch.addcmul(zeroth, t, torch.addcmul(first, t, torch.addcmul(second, t, third)))

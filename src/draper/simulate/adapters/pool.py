@@ -1,0 +1,121 @@
+"""Rows on all cores: a crash costs the row that caused it, a signal at most the rows under way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+from draper.errors import DraperError
+from draper.simulate.adapters.adapter import Adapter
+from draper.simulate.adapters.worker import begin, begin_process, compute_row
+
+Task = tuple[int, dict[str, float], Path]
+"""Number of a row, its labels, and the file for its spectrum."""
+
+LOOKED = 0.5
+"""Seconds between looks at whether a signal has come."""
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Set to 1 while processes are started: each has its core."""
+
+
+def settled(
+    adapter: Adapter, pixels: int, tasks: list[Task], workers: int | None, stopped: Callable[[], bool]
+) -> Iterator[tuple[int, str]]:
+    """Yield (number of the row, why it failed or "") as rows are settled, until all are or it is stopped."""
+    if not tasks:
+        return
+    if workers == 1:
+        begin(adapter, pixels)
+        for number, given, file in tasks:
+            if stopped():
+                return
+            yield number, compute_row(given, file)
+        return
+    workers = min(workers or _cores(), len(tasks))
+    waiting = iter(tasks)
+    while True:
+        suspects: list[Task] = []
+        yield from _pooled(adapter, pixels, waiting, workers, stopped, suspects)
+        if not suspects or stopped():
+            return
+        # A process has died, and it is not known on which row: each of them gets a process of its own.
+        for task in suspects:
+            alone: list[Task] = []
+            yield from _pooled(adapter, pixels, iter([task]), 1, stopped, alone)
+            if alone and not stopped():
+                yield task[0], "the process that computed it died (a crash of the code, or out of memory)"
+
+
+def _pooled(
+    adapter: Adapter,
+    pixels: int,
+    tasks: Iterator[Task],
+    workers: int,
+    stopped: Callable[[], bool],
+    lost: list[Task],
+) -> Iterator[tuple[int, str]]:
+    """Yield rows as a pool of processes settles them; when a process dies, ``lost`` gets those under way."""
+    spawn = multiprocessing.get_context("spawn")
+    # No more rows than processes are under way, so that a signal or a crash concerns few.
+    running: dict[Future[str], Task] = {}
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(workers, spawn, initializer=begin_process, initargs=(adapter, pixels)) as pool,
+    ):
+        try:
+            pool.submit(os.getpid).result()
+        except BrokenProcessPool:
+            raise DraperError(
+                "the processes that compute cannot start",
+                hint='guard a script by `if __name__ == "__main__":`, or compute in one process (workers=1)',
+            ) from None
+        try:
+            for _ in range(workers):
+                _start_next(pool, tasks, running, lost)
+            while running:
+                finished, _ = wait(running, timeout=LOOKED, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield running[future][0], future.result()
+                    del running[future]
+                    if not stopped():
+                        _start_next(pool, tasks, running, lost)
+        except BrokenProcessPool:
+            lost.extend(running.values())
+
+
+def _start_next(
+    pool: ProcessPoolExecutor, tasks: Iterator[Task], running: dict[Future[str], Task], lost: list[Task]
+) -> None:
+    for task in islice(tasks, 1):
+        try:
+            running[pool.submit(compute_row, *task[1:])] = task
+        except BrokenProcessPool:
+            lost.append(task)
+            raise
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not everywhere; it knows what a queue has granted
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

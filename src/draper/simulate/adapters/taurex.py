@@ -1,0 +1,258 @@
+"""TauREx 3: transmission spectra of isothermal planets with the opacities that a user has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import lru_cache
+from io import StringIO
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.data.grid import Grid
+from draper.errors import DraperError
+from draper.simulate.adapters.adapter import Adapter
+from draper.simulate.planet_units import (
+    BOTTOM,
+    GASES,
+    HELIUM_RATIO,
+    JUPITER_MASS,
+    JUPITER_RADIUS,
+    SUN_RADIUS,
+    TOP,
+)
+
+FloatArray = NDArray[np.float64]
+
+MOLECULES = {gas: gas.upper() for gas in GASES}
+"""What TauREx calls the gases."""
+
+PAIRS = ("H2-H2", "H2-He")
+
+SUN_TEMPERATURE = 5778.0
+"""Of the star [K]; a transit depth does not depend on it."""
+
+
+class CrossSections(NamedTuple):
+    """Opacity of a gas in memory; zero where pressure and temperature are both below the table.
+
+    Attributes
+    ----------
+    wavenumber : ndarray (w,)
+        Increasing [1/cm].
+    temperature : ndarray (t,)
+        Increasing [K].
+    pressure : ndarray (q,)
+        Increasing [Pa].
+    values : ndarray (q, t, w)
+        Positive [cm2 per molecule]; exponential in temperature and linear in log pressure in between.
+    """
+
+    wavenumber: FloatArray
+    temperature: FloatArray
+    pressure: FloatArray
+    values: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class TaurexPlanets(Adapter):
+    """Cloud-free or cloudy planets by TauREx 3, with the labels, units and bins of ``simulate.planets``.
+
+    H2 and He fill the atmosphere and are displaced by the gases, as with ``Planets(exact_weight=True)``.
+    A table with the column ``log_cloud_top`` has grey decks at these pressures.
+
+    Attributes
+    ----------
+    opacities
+        A folder of files that TauREx reads (``.h5``, ``.pickle``, ``.dat``), or arrays for each gas by name
+        (``h2o``). TauREx unpickles what it finds: take folders from people you trust.
+    collisions
+        A folder of files with collision-induced absorption of H2-H2 and H2-He (HITRAN ``.cia`` or ``.db``);
+        none is computed without.
+    instrument
+        One of ``planets.INSTRUMENTS``; else the bins of R = 100, 0.44-16 um.
+    edges
+        Bins (p, 2) of your own [um], in place of the instrument's.
+    star_radius
+        In solar radii.
+    layers
+        Of the atmosphere, between 10 bar and 1e-10 bar.
+    rayleigh
+        Whether gases scatter.
+    """
+
+    package: ClassVar[str] = "taurex"
+    module: ClassVar[str] = "taurex"
+    extra: ClassVar[str] = "taurex"
+    needed: ClassVar[tuple[str, ...]] = (
+        "planet_mass", "temperature", "planet_radius", *(f"log_{gas}" for gas in GASES),
+    )  # fmt: skip
+    optional: ClassVar[tuple[str, ...]] = ("log_cloud_top",)
+    quantity: ClassVar[str] = "transit depth"
+
+    opacities: Path | Mapping[str, CrossSections]
+    collisions: Path | None = None
+    instrument: str | None = None
+    edges: FloatArray | None = None
+    star_radius: float = 1.0
+    layers: int = 100
+    rayleigh: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("opacities", "collisions"):
+            folder = getattr(self, name)
+            if isinstance(folder, Path) and not folder.is_dir():
+                raise DraperError(
+                    f"{name} is no folder", given=folder, expected="a folder of files that TauREx reads"
+                )
+        if not isinstance(self.opacities, Path):
+            missing = [gas for gas in GASES if gas not in self.opacities]
+            if missing:
+                raise DraperError(
+                    "opacities are missing", given=", ".join(self.opacities), expected=", ".join(GASES),
+                    hint="give each gas its cross-sections; for one that does not matter, very small ones",
+                )  # fmt: skip
+        if self.edges is None:
+            # Here, once: processes that compute get the numbers and not the module, which needs torch.
+            from draper.simulate.planets import INSTRUMENTS, Planets, native_edges
+
+            if self.instrument is not None and self.instrument not in INSTRUMENTS:
+                Planets(self.instrument)  # it says which there are
+            edges = native_edges() if self.instrument is None else INSTRUMENTS[self.instrument].edges
+            object.__setattr__(self, "edges", edges)
+
+    @property
+    def bins(self) -> FloatArray:
+        """Edges (p, 2) of the bins [um]."""
+        return np.asarray(self.edges, dtype=np.float64)
+
+    def grid(self) -> Grid:
+        """Return the bins."""
+        low, high = self.bins.T
+        centre = np.sqrt(low * high)
+        return Grid.from_wavelength(
+            centre, unit="um", medium="vacuum", edges=self.bins, resolving_power=centre / (high - low)
+        )
+
+    def spectrum(self, labels: dict[str, float]) -> FloatArray:
+        """Return transit depths (p,): the mean over wavelength of TauREx's own within each bin."""
+        model = _model(self, "log_cloud_top" in labels)
+        for name, value in _parameters(labels).items():
+            model[name] = value
+        wavenumber, depth, _, _ = model.model(_wanted(self.bins))
+        return bin_means(1e4 / wavenumber[::-1], depth[::-1], self.bins)
+
+
+def bin_means(wavelength: FloatArray, values: FloatArray, edges: FloatArray) -> FloatArray:
+    """Return the means (p,) over bins (p, 2) of a curve through points (w,) at increasing wavelengths.
+
+    Examples
+    --------
+    >>> bin_means(np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 1.0]), np.array([[1.0, 2.0], [1.5, 3.5]]))
+    array([0.5   , 0.9375])
+    """
+    if edges.min() < wavelength[0] or edges.max() > wavelength[-1]:
+        raise DraperError(
+            "the opacities do not cover the bins",
+            given=f"{wavelength[0]:.4g}-{wavelength[-1]:.4g} um",
+            expected=f"{edges.min():.4g}-{edges.max():.4g} um",
+            hint="choose another instrument, or edges of your own",
+        )
+    every = np.union1d(wavelength, edges)
+    curve = np.interp(every, wavelength, values)
+    below = np.concatenate([[0.0], np.cumsum((curve[1:] + curve[:-1]) / 2 * np.diff(every))])
+    low, high = (below[np.searchsorted(every, ends)] for ends in edges.T)
+    return np.asarray((high - low) / (edges[:, 1] - edges[:, 0]))
+
+
+def _parameters(labels: dict[str, float]) -> dict[str, float]:
+    """Return TauREx's parameters, in its units: it means the equatorial radius of Jupiter, we the mean."""
+    from taurex.constants import MJUP, RJUP
+
+    found = {
+        "planet_mass": labels["planet_mass"] * JUPITER_MASS / MJUP,
+        "planet_radius": labels["planet_radius"] * JUPITER_RADIUS / RJUP,
+        "T": labels["temperature"],
+    }
+    found |= {molecule: 10.0 ** labels[f"log_{gas}"] for gas, molecule in MOLECULES.items()}
+    if "log_cloud_top" in labels:
+        found["clouds_pressure"] = 10.0 ** (labels["log_cloud_top"] + 5)
+    return found
+
+
+def _wanted(edges: FloatArray) -> FloatArray:
+    """Return wavenumbers that make TauREx compute the range of the bins (p, 2), and a little more."""
+    low, high = 1e4 / edges.max(), 1e4 / edges.min()
+    return np.geomspace(low, high, max(len(edges), 50))
+
+
+@lru_cache(maxsize=1)  # TauREx keeps opacities for the whole process, so one adapter is at work at a time
+def _model(adapter: TaurexPlanets, is_cloudy: bool) -> Any:
+    with redirect_stdout(StringIO()):  # it prints that numba is missing
+        from taurex.cache import CIACache, OpacityCache
+        from taurex.chemistry import ConstantGas, TaurexChemistry
+        from taurex.constants import RSOL
+        from taurex.contributions import (
+            AbsorptionContribution,
+            CIAContribution,
+            RayleighContribution,
+            SimpleCloudsContribution,
+        )
+        from taurex.log import disableLogging
+        from taurex.model import TransmissionModel
+        from taurex.planet import Planet
+        from taurex.stellar import BlackbodyStar
+        from taurex.temperature import Isothermal
+    disableLogging()
+    cache = OpacityCache()
+    cache.clear_cache()
+    if isinstance(adapter.opacities, Path):
+        cache.set_opacity_path(str(adapter.opacities))
+    else:
+        for gas, molecule in MOLECULES.items():
+            cache.add_opacity(_in_memory(molecule, adapter.opacities[gas]))
+    missing = set(MOLECULES.values()) - set(cache.find_list_of_molecules())
+    if missing:  # TauREx would take them for gases that do not absorb
+        raise DraperError(
+            "TauREx finds no opacity", given=", ".join(sorted(missing)), hint="add the files to the folder"
+        )
+    chemistry = TaurexChemistry(fill_gases=["H2", "He"], ratio=HELIUM_RATIO)
+    for molecule in MOLECULES.values():
+        chemistry.addGas(ConstantGas(molecule, 1e-4))
+    model = TransmissionModel(
+        planet=Planet(planet_mass=1.0, planet_radius=1.0),
+        star=BlackbodyStar(temperature=SUN_TEMPERATURE, radius=adapter.star_radius * SUN_RADIUS / RSOL),
+        temperature_profile=Isothermal(T=1500.0),
+        chemistry=chemistry,
+        nlayers=adapter.layers,
+        atm_max_pressure=BOTTOM,
+        atm_min_pressure=TOP,
+    )
+    model.add_contribution(AbsorptionContribution())
+    if adapter.rayleigh:
+        model.add_contribution(RayleighContribution())
+    if adapter.collisions is not None:
+        CIACache().set_cia_path(str(adapter.collisions))
+        model.add_contribution(CIAContribution(cia_pairs=list(PAIRS)))
+    if is_cloudy:
+        model.add_contribution(SimpleCloudsContribution())
+    model.build()
+    return model
+
+
+def _in_memory(molecule: str, table: CrossSections) -> Any:
+    """Return an opacity of TauREx."""
+    from taurex.opacity import InterpolatingOpacity
+
+    class InMemory(InterpolatingOpacity):  # type: ignore[misc]
+        moleculeName = property(lambda self: molecule)  # noqa: N815 - TauREx's names
+        wavenumberGrid = property(lambda self: table.wavenumber)  # noqa: N815
+        temperatureGrid = property(lambda self: table.temperature)  # noqa: N815
+        pressureGrid = property(lambda self: table.pressure)  # noqa: N815
+        xsecGrid = property(lambda self: table.values)  # noqa: N815
+
+    return InMemory(f"draper:{molecule}", interpolation_mode="exp")

@@ -1,0 +1,50 @@
+"""What a process that computes does; nothing here may import torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+
+from draper.errors import DraperError
+from draper.simulate.adapters.adapter import Adapter
+
+_at_work: list[tuple[Adapter, int]] = []
+"""The adapter of this process, and how many pixels it makes."""
+
+
+def begin(adapter: Adapter, pixels: int) -> None:
+    """Take an adapter to work with."""
+    _at_work[:] = [(adapter, pixels)]
+
+
+def begin_process(adapter: Adapter, pixels: int) -> None:
+    """Begin as a process of a pool: Ctrl-C reaches all of them, and the parent decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin(adapter, pixels)
+
+
+def compute_row(labels: dict[str, float], file: Path) -> str:
+    """Compute a spectrum and put it into a file, which appears when it is whole; return why it failed."""
+    adapter, pixels = _at_work[0]
+    missing = [name for name, value in labels.items() if not np.isfinite(value)]
+    if missing:
+        return f"no value for {', '.join(missing)}"
+    try:
+        flux = np.asarray(adapter.spectrum(labels), dtype=np.float64)
+    except Exception as error:  # noqa: BLE001 - a foreign code raises anything, and other rows go on
+        kind = "" if isinstance(error, DraperError) else f"{type(error).__name__}: "
+        return " ".join(f"{kind}{error}".split())
+    if flux.shape != (pixels,):
+        return f"the spectrum has shape {flux.shape} and not ({pixels},)"
+    if not np.isfinite(flux).all():
+        return f"{np.count_nonzero(~np.isfinite(flux))} pixels are not finite"
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    with part.open("wb") as handle:
+        np.save(handle, flux.astype(np.float32))
+        handle.flush()
+        os.fsync(handle.fileno())
+    part.replace(file)
+    return ""
