@@ -294,3 +294,16 @@ def test_options_are_checked() -> None:
         Planets(star_radius=-1)
     with pytest.raises(DraperError, match="error"):
         Planets(error=float("nan"))
+
+
+def test_ratios_of_depth_to_error() -> None:
+    some = Planets("jwst-nirspec-prism", snr=(20, 80)).simulate(400, seed=1)
+    clean = Planets("jwst-nirspec-prism", snr=(np.inf, np.inf)).simulate(400, seed=1)
+    error = np.median(some.ivar, axis=1) ** -0.5
+    ratio = np.median(clean.flux, axis=1) / error
+    assert 19 < ratio.min() < 22
+    assert 70 < ratio.max() < 81
+    pull = (some.flux - clean.flux) / error[:, None]
+    assert pull.std() == pytest.approx(1, abs=0.02)
+    with pytest.raises(DraperError, match="one of them"):
+        Planets(error=20.0, snr=(20, 80))

@@ -124,6 +124,7 @@ def planets(
     labels: Path | None = None,
     instrument: str | None = None,
     error: float | None = None,
+    snr: Ratio = None,
     clouds: bool = False,
     haze: bool = False,
     seed: int = 0,
@@ -145,6 +146,8 @@ def planets(
         hst-wfc3-g141, jwst-nirspec-prism, jwst-niriss-soss or ariel-tier2; all bins of R = 100 unless given.
     error
         Error bar of each bin [ppm], with noise drawn from it, in place of the instrument's.
+    snr
+        Ratios of the median depth to the error of a bin, in place of that: LOW,HIGH, or inf for no noise.
     clouds
         Whether there is a grey cloud deck (label log_cloud_top).
     haze
@@ -156,7 +159,8 @@ def planets(
     """
     from draper.simulate.planets import Planets
 
-    _write(Planets(instrument, error=error, clouds=clouds, haze=haze), number, labels, seed, out, json)
+    simulator = Planets(instrument, error=error, snr=ratios(snr), clouds=clouds, haze=haze)
+    _write(simulator, number, labels, seed, out, json)
 
 
 def ratios(text: str | None) -> tuple[float, float] | None:
@@ -182,6 +186,8 @@ def ratios(text: str | None) -> tuple[float, float] | None:
 def _write(
     simulator: Simulator, number: int | None, table: Path | None, seed: int, out: Path, json: bool
 ) -> None:
+    import torch
+
     from draper.data.io import write
     from draper.data.join import read_table
     from draper.data.labels import canonical
@@ -196,6 +202,8 @@ def _write(
     if table is not None:
         what = {canonical(name): values for name, values in read_table(table).items()}
     made = 0
+    # Blocks are small: threads would wait for each other, many times as long on a busy machine.
+    torch.set_num_threads(1)
 
     def counted() -> Iterator[Spectra]:
         nonlocal made

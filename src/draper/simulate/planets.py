@@ -119,6 +119,9 @@ class Planets(Simulator):
         One of ``INSTRUMENTS``; else all 362 bins of R = 100, 0.44-16 um.
     error
         Error bar of each bin [ppm], with noise drawn from it; that of the instrument unless given, 0 without.
+    snr
+        Range (low, high) of ratios of the median depth to the error of a bin, log-uniform, in place of
+        ``error``; infinite for no noise.
     star_radius
         In solar radii.
     exact_weight
@@ -138,6 +141,7 @@ class Planets(Simulator):
         instrument: str | None = None,
         *,
         error: float | None = None,
+        snr: tuple[float, float] | None = None,
         star_radius: float = 1.0,
         exact_weight: bool = False,
         clouds: bool = False,
@@ -152,6 +156,11 @@ class Planets(Simulator):
                 raise DraperError(f"{name} must be positive", given=value)
         preset = None if instrument is None else INSTRUMENTS[instrument]
         self.instrument, self.star_radius, self.exact_weight = instrument, star_radius, exact_weight
+        if error is not None and snr is not None:
+            raise DraperError(
+                "error and snr say the same", given=f"{error} ppm, {snr}", hint="give one of them"
+            )
+        self.snr = snr
         self.error = error if error is not None else 0.0 if preset is None else preset.error
         self.prior = LabelSet([*LABELS, *[CLOUD] * clouds, *[HAZE] * haze])
         self.opacities = opacities()
@@ -162,7 +171,7 @@ class Planets(Simulator):
         # Errors of neighbouring bins of the model are alike, so they do not average out in a wider one.
         model = packed()["error"].astype(np.float64)
         model = model if self.binning is None else self.binning @ model
-        self.ivar = 1e12 / (self.error**2 + model**2)
+        self.model_error = 1e-6 * model
         pressure = log_pressures(dtype=torch.float32)
         self.terms = pressure_terms(pressure, *self.opacities[-3:])
 
@@ -172,13 +181,22 @@ class Planets(Simulator):
         depth = np.concatenate(
             [self._depth(labels[start : start + ROWS]) for start in range(0, len(labels), ROWS)]
         )
-        if self.error:
-            noise = generator(seed, NOISE, block).standard_normal((BLOCK, depth.shape[1]))
-            depth = depth + 1e-6 * self.error * noise[: len(depth)]
+        random = generator(seed, NOISE, block)
+        error = np.full(len(depth), 1e-6 * self.error)
+        noise = random.standard_normal((BLOCK, depth.shape[1]))[: len(depth)]
+        if self.snr is not None:
+            low, high = self.snr
+            ratio = (
+                low * (high / low) ** random.uniform(size=BLOCK)
+                if np.isfinite(high)
+                else np.full(BLOCK, high)
+            )
+            error = np.median(depth, axis=1) / ratio[: len(depth)]
+        depth = depth + error[:, None] * noise
         return Spectra(
             self.grid,
             depth,
-            np.broadcast_to(self.ivar, depth.shape),
+            1 / (error[:, None] ** 2 + self.model_error**2),
             quantity="transit depth",
             meta={
                 "source": "draper.simulate.planets",
