@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# Tests are small: threads would only wait for each other, many times as long on a busy machine.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
