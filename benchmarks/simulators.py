@@ -2,7 +2,8 @@
 
 Spectra per CPU second, on one thread, drawing of labels included: RVS stars with line-spread function,
 velocity, noise and bad pixels on 2,401 pixels, without rotation; planets on all 362 bins, and for an
-instrument with noise. Each figure is the median of several runs.
+instrument with noise; Gaia XP coefficients with correlated noise, photometry and parallax. Each figure is the
+median of several runs.
 
 TauREx 3, where it is installed, computes the same planets from the same opacities, held in memory as tables
 of pressure and temperature on the same bins, and on finer ones; it is timed by draper's adapter, which adds
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from draper.simulate.adapters.taurex import CrossSections, TaurexPlanets, bin_means
 from draper.simulate.base import BLOCK, Simulator
 from draper.simulate.chords import TEMPERATURE, Opacities, polynomial, pressure_terms, transit_depth
+from draper.simulate.lowres import LowResolution
 from draper.simulate.planet_units import BOTTOM, GASES, TOP
 from draper.simulate.planets import LABELS, Planets, native_edges, opacities, packed
 from draper.simulate.seds import Seds
@@ -168,6 +170,12 @@ def main() -> None:
         row("RVS spectra per CPU second", simulating(Survey("gaia-rvs"), blocks), "5,000", "2,401 px, noise"),
         row("planet spectra per CPU second", simulating(Planets(), blocks), "2,000", "362 bins, no noise"),
         row(f"the same, {prism}", simulating(Planets(prism), blocks), "2,000", "150 bins, noise"),
+        row(
+            "XP spectra per CPU second",
+            simulating(LowResolution(), blocks // 4),
+            "",
+            "110 coefficients, noise",
+        ),
         *taurex(options.full),
         *held_out(),
     ]

@@ -31,6 +31,8 @@ MODELS = {"bp": "bpC03_v375wi", "rp": "rpC03_v142r"}
 PASSBANDS = "XpFilter_GaiaDr3Vega_v375wiv142r.xml"
 START = (1.5, 0.01, 0.05)
 """Constant error of a sample [e-/s], share of the flux, share of the gradient."""
+LARGE = 0.05
+"""Share of the first coefficient above which single ones are told of."""
 TELLING = 45
 """Orders whose errors tell about the noise; those above have other causes."""
 
@@ -78,10 +80,14 @@ def passbands(folder: Path) -> tuple[FloatArray, FloatArray]:
 
 
 class Star:
-    """Coefficients (k,) of a star in one photometer, their errors, and the transits they are from."""
+    """Coefficients (k,) of a star in one photometer, their errors and correlations, and the transits."""
 
-    def __init__(self, values: FloatArray, errors: FloatArray, transits: float) -> None:
-        self.values, self.errors, self.transits = values, errors, transits
+    def __init__(
+        self, name: str, values: FloatArray, errors: FloatArray, related: FloatArray, transits: float
+    ) -> None:
+        self.name, self.values, self.errors, self.related, self.transits = (
+            name, values, errors, related, transits,
+        )  # fmt: skip
 
 
 def stars(paths: list[Path], part: Photometer, first: int) -> list[Star]:
@@ -89,13 +95,17 @@ def stars(paths: list[Path], part: Photometer, first: int) -> list[Star]:
     found = []
     for path in paths:
         spectra = read(path)
+        if spectra.correlation is None:
+            raise SystemExit(f"{path} has no correlations")
         block = slice(first, first + len(part))
         for row in range(len(spectra)):
             weight = spectra.ivar[row, block].astype(np.float64)
             if (weight > 0).all():
                 counts = spectra.table.get(f"{part.name}_n_measurements", np.full(len(spectra), np.nan))
                 values = spectra.flux[row, block].astype(np.float64)
-                found.append(Star(values, weight**-0.5, float(counts[row]) / SAMPLES))
+                related = spectra.correlation.of(row)[block, block].astype(np.float64)
+                transits = float(counts[row]) / SAMPLES
+                found.append(Star(str(spectra.ids[row]), values, weight**-0.5, related, transits))
     return found
 
 
@@ -104,7 +114,7 @@ def decay(found: list[Star]) -> FloatArray:
     ratio = np.array([star.values[1:] / star.values[0] for star in found])
     order = np.log(np.arange(1, ratio.shape[1] + 1))
     smooth = np.polynomial.Polynomial.fit(order, 0.5 * np.log(np.mean(ratio**2, axis=0)), 3)
-    # Nothing is said about the first one itself.
+    # The first one itself is left to the image: at ten times its own size it is hardly held.
     return np.concatenate([[10.0], np.exp(smooth(order))])
 
 
@@ -134,8 +144,23 @@ def with_noise(part: Photometer, found: list[Star]) -> Photometer:
     return replace(part, excess=np.exp(curve))
 
 
-def left_out(part: Photometer, found: list[Star]) -> list[float]:
-    """Return for each star |c - c'| / |c|, c' made of the spectrum that c stands for, without that star."""
+def related(part: Photometer, star: Star) -> tuple[float, float]:
+    """Return the mean size of the correlations of a star's errors, in the model and in the table."""
+    transits = torch.tensor([star.transits if np.isfinite(star.transits) else 1.0], dtype=torch.float64)
+    covariance = part.covariance(torch.from_numpy(star.values)[None], transits)[0].numpy()
+    sigma = np.sqrt(np.diag(covariance))
+    apart = ~np.eye(len(part), dtype=bool)
+    model, table = (
+        float(np.abs(m[apart]).mean()) for m in (covariance / np.outer(sigma, sigma), star.related)
+    )
+    return model, table
+
+
+def left_out(part: Photometer, found: list[Star]) -> list[tuple[float, float]]:
+    """Return for each star |c - c'| / |c|, c' made of the spectrum that c stands for, without that star.
+
+    And the largest relative difference of a single coefficient of at least 5 % of the first.
+    """
     wavelength = np.arange(3200.0, 11300.0, 20.0)
     photons = part.photons(wavelength)
     inverse = part.incident(wavelength) / np.where(photons > 0, photons, np.inf)
@@ -143,7 +168,10 @@ def left_out(part: Photometer, found: list[Star]) -> list[float]:
     for star in found:
         others = replace(part, decay=decay([other for other in found if other is not star]))
         back = Projection(others, wavelength)(torch.from_numpy(star.values @ inverse)[None])[0].numpy()
-        missed.append(float(np.linalg.norm(back - star.values) / np.linalg.norm(star.values)))
+        is_large = np.abs(star.values) > LARGE * np.abs(star.values[0])
+        single = np.abs(back / star.values - 1)[is_large].max()
+        whole = np.linalg.norm(back - star.values) / np.linalg.norm(star.values)
+        missed.append((float(whole), float(single)))
     return missed
 
 
@@ -155,17 +183,23 @@ def main() -> None:
     given = parser.parse_args()
     zero_points, rows = passbands(given.config)
     arrays: dict[str, FloatArray] = {"zero_points": zero_points, "passbands": rows}
+    coefficients: list[dict[str, FloatArray]] = []
     first = 0
     for name in MODELS:
         part = photometer(given.config, name)
         found = stars(given.stars, part, first)
         part = with_noise(replace(part, decay=decay(found)), found)
-        print(
-            f"{name}: coefficients of a star left out {', '.join(f'{x:.2%}' for x in left_out(part, found))}"
-        )
+        print("star, coefficients of it left out: norm, largest of single ones; mean |rho| model, archive")
+        for star, (whole, single) in zip(found, left_out(part, found), strict=True):
+            model, table = related(part, star)
+            print(f"{name} {star.name:>20} {whole:7.2%} {single:7.2%} {model:7.3f} {table:7.3f}")
+        coefficients.append({star.name: star.values for star in found})
         first += len(part)
         for key in ("direct", "inverse", "scale", "dispersion", "response", "decay", "noise", "excess"):
             arrays[f"{name}_{key}"] = getattr(part, key)
+    for name in coefficients[0].keys() & coefficients[1].keys():
+        both = np.concatenate([part[name] for part in coefficients])
+        print(f"G of {name}: {zero_points[0] - 2.5 * np.log10(both @ rows[0]):.3f}")
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with given.out.open("wb") as handle:
         np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]

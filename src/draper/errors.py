@@ -52,12 +52,16 @@ class DivergedError(DraperError):
     exit_code = 3
 
 
-class InterruptedTraining(DraperError):  # noqa: N818 - an interruption is not an error of the user's
-    """Training was asked to stop by a signal; the checkpoint is on disk."""
+class Interrupted(DraperError):  # noqa: N818 - an interruption is not an error of the user's
+    """A signal asked to stop, and what had to be kept was; the program exits with 128 + its number."""
 
     def __init__(self, signal_number: int, what: str, *, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
         self.signal_number = signal_number
+
+
+class InterruptedTraining(Interrupted):
+    """Training was asked to stop by a signal; the checkpoint is on disk."""
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -1,6 +1,8 @@
 """``draper simulate`` as a user runs it."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 import draper
 from draper.cli import main
+from draper.data.spectra import Spectra
 from draper.simulate.survey import Survey
 
 
@@ -76,6 +79,10 @@ def test_ratios(tmp_path: Path) -> None:
         (["xp", "-n", "5", "--snr", "200,20"], "no range of ratios"),
         (["stars", "-n", "5", "--snr", "20,inf"], "no range of ratios"),
         (["stars", "-n", "5", "--snr", "many"], "no range of ratios"),
+        (["stars", "-n", "5", "--snr", "1,2,3"], "no range of ratios"),
+        (["planets", "-n", "5", "--snr", "0"], "no range of ratios"),
+        (["stars", "-n", "5", "--seed", "-1"], "a seed cannot be negative"),
+        (["stars", "-n", "5", "--vsini", "-3"], "vsini cannot be negative"),
     ],
 )
 def test_wrong_use(tmp_path: Path, capsys, arguments: list[str], words: str) -> None:
@@ -83,6 +90,41 @@ def test_wrong_use(tmp_path: Path, capsys, arguments: list[str], words: str) -> 
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_columns_of_one_label(tmp_path: Path, capsys) -> None:
+    (tmp_path / "labels.csv").write_text("teff,logg,M_H,FeH,alpha_fe\n5777,4.44,0,0.1,0\n")
+    out = tmp_path / "xp.h5"
+    assert main(["simulate", "xp", "-o", str(out), "--labels", str(tmp_path / "labels.csv")]) == 2
+    assert "'M_H' and 'FeH', both 'fe_h'" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_file_for_one_spectrum_is_refused_at_once(tmp_path: Path, capsys, monkeypatch) -> None:
+    blocks = []
+    compute = Survey.compute
+    monkeypatch.setattr(Survey, "compute", lambda *given: (blocks.append(given[-1]), compute(*given))[1])
+    assert main(["simulate", "stars", "-n", "600", "-o", str(tmp_path / "stars.csv")]) == 2
+    assert "holds one spectrum" in capsys.readouterr().err
+    assert blocks == [0]
+
+
+@pytest.mark.parametrize(("suffix", "number"), [("h5", signal.SIGTERM), ("npz", signal.SIGINT)])
+def test_a_signal_stops_between_blocks_and_leaves_nothing(
+    tmp_path: Path, capsys, monkeypatch, suffix: str, number: int
+) -> None:
+    compute = Survey.compute
+
+    def interrupted(survey: Survey, labels: np.ndarray, seed: int, block: int) -> Spectra:
+        if block == 1:
+            os.kill(os.getpid(), number)
+        return compute(survey, labels, seed, block)
+
+    monkeypatch.setattr(Survey, "compute", interrupted)
+    command = ["simulate", "stars", "-n", "5000", "-o", str(tmp_path / f"stars.{suffix}")]
+    assert main([*command, "--preset", "gaia-rvs-800"]) == 128 + number
+    assert "interrupted after 512 spectra; nothing was written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -88,6 +88,9 @@ def test_correlations(tmp_path: Path, shared: bool, kind) -> None:
     batches = store.read(store.write(spectra.batches(2), tmp_path / "batches.h5"))
     assert_same(batches, spectra)
     assert len(batches.correlation.templates) == len(templates)
+    used = store.read(store.write(spectra[[1, 2]].batches(1), tmp_path / "used.h5"))
+    assert_same(used, spectra[[1, 2]])
+    assert len(used.correlation.templates) == (1 if shared else 2)
     parts = [made(2, correlation=Correlation(RNG.uniform(size=(2, p, p)), [1, 0])) for _ in range(3)]
     assert_same(store.read(store.write(parts, tmp_path / "parts.h5")), Spectra.concat(parts))
 

@@ -82,14 +82,49 @@ def test_coefficients_are_proportional_to_the_flux_and_differentiable(xp: GaiaXP
     assert flux.grad.abs().max() > 0
 
 
+def test_gradients_are_those_of_finite_differences(xp: GaiaXP) -> None:
+    project = xp.projection(WAVELENGTH)
+    flux = planck(5000.0, WAVELENGTH)
+    wave = 1 + 0.3 * torch.sin(torch.from_numpy(WAVELENGTH) / 700)
+    for direction in (flux, flux * wave, flux.max() * wave[None]):
+        _, along = torch.func.jvp(project, (flux,), (direction,))
+        change = (project(flux + 1e-5 * direction) - project(flux - 1e-5 * direction)) / 2e-5
+        assert torch.allclose(along, change, rtol=1e-6, atol=1e-7 * float(change.abs().max()))
+
+
 def test_errors_are_like_those_of_the_archive(xp: GaiaXP, real_data: Path) -> None:
     stars = real_stars(real_data)
     values, errors = torch.from_numpy(stars.flux.astype(np.float64)), stars.ivar.astype(np.float64) ** -0.5
     transits = torch.from_numpy(stars.table["rp_n_measurements"] / 60)
     made = xp.covariance(values, transits).diagonal(dim1=1, dim2=2).sqrt().numpy()
     ratio = np.log(made / errors)
-    assert np.abs(np.median(ratio, axis=1)).max() < np.log(1.6)
-    assert ratio.std() < 0.6
+    # Documented: 0.36 (BP) and 0.19 (RP) rms over the stars that it was fitted to. These two are among them.
+    assert np.abs(np.median(ratio, axis=1)).max() < 0.22
+    assert 0.3 < ratio[:, :55].std() < 0.45
+    assert 0.15 < ratio[:, 55:].std() < 0.28
+
+
+def test_correlations_are_as_unlike_the_archive_s_as_documented(xp: GaiaXP, real_data: Path) -> None:
+    stars = real_stars(real_data)
+    assert stars.correlation is not None
+    values, transits = torch.from_numpy(stars.flux.astype(np.float64)), torch.ones(len(stars)).double()
+    covariance = xp.covariance(values, transits).numpy()
+    sigma = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    related = {
+        "model": covariance / sigma[:, :, None] / sigma[:, None],
+        "archive": stars.correlation.of(slice(None)),
+    }
+    apart = ~np.eye(55, dtype=bool)
+    size = {
+        name: [
+            [np.abs(one[block, block][apart]).mean() for block in (slice(55), slice(55, 110))]
+            for one in found
+        ]
+        for name, found in related.items()
+    }
+    # G = 9.0 and 13.2; BP, RP.
+    assert np.allclose(size["model"], [[0.25, 0.10], [0.11, 0.05]], atol=0.006)
+    assert np.allclose(size["archive"], [[0.08, 0.08], [0.09, 0.04]], atol=0.006)
 
 
 def test_covariances_are_positive_and_fall_with_transits(xp: GaiaXP) -> None:

@@ -143,6 +143,17 @@ def test_is_differentiable() -> None:
     assert torch.autograd.gradcheck(flux, place.requires_grad_(), atol=1e-6)
 
 
+def test_gradients_are_finite_at_the_sun() -> None:
+    stars = Stars(torch.float64)
+    sun = torch.zeros(1, len(stars.prior), dtype=torch.float64)
+    sun[0, :3] = torch.tensor([5777.0, 4.44, 0.0])
+    assert stars.prior.names[:2] == ("teff", "logg")
+    sun[0, stars.prior.names.index("vmic")] = 1.0
+    gradient = torch.func.jacfwd(lambda labels: stars.flux(labels)[0, ::500])(sun)
+    assert gradient.isfinite().all()
+    assert (gradient.abs().amax(dim=0) > 0).all()
+
+
 def test_single_precision_is_enough(stars: Stars, held_out: Spectra) -> None:
     labels = torch.from_numpy(held_out.columns(stars.prior.names))
     exact = Stars(torch.float64).flux(labels).numpy()

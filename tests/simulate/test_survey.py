@@ -9,6 +9,9 @@ from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.instrument.doppler import doppler_factor
 from draper.instrument.resample import cubic, line_spread
+from draper.simulate.base import Simulator
+from draper.simulate.lowres import LowResolution
+from draper.simulate.planets import Planets
 from draper.simulate.population import ALPHA
 from draper.simulate.stars import Stars
 from draper.simulate.survey import PRESETS, Survey, even_cubic
@@ -142,3 +145,26 @@ def test_refusals() -> None:
         Survey(population="cluster", stars=STARS)
     with pytest.raises(DraperError, match="no column 'logg'"):
         Survey(stars=STARS).simulate({name: value for name, value in labels().items() if name != "logg"})
+
+
+@pytest.mark.parametrize("simulator", [Survey, LowResolution, Planets])
+@pytest.mark.parametrize(
+    "snr", [(0, 10), (-5, 10), (200, 20), (20, np.inf), (np.nan, 10), (50,), 50, ("a", "b")]
+)
+def test_ranges_of_ratios_are_checked_by_every_simulator(simulator: type[Simulator], snr: object) -> None:
+    with pytest.raises(DraperError, match="no range of ratios"):
+        simulator(snr=snr)  # type: ignore[call-arg]
+
+
+def test_widths_cannot_be_negative() -> None:
+    with pytest.raises(DraperError, match="vsini cannot be negative"):
+        Survey(vsini=-1.0)
+    with pytest.raises(DraperError, match="vmac cannot be negative"):
+        Survey(vmac=np.nan)
+
+
+def test_columns_are_of_one_length_and_seeds_are_not_negative() -> None:
+    with pytest.raises(DraperError, match="differ in length"):
+        Survey("ideal").simulate(labels(2) | {"teff": np.array([5000.0, 5100.0, 5200.0])})
+    with pytest.raises(DraperError, match="seed"):
+        Survey("ideal").simulate(labels(2), seed=-1)

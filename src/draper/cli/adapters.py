@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from cyclopts import Parameter
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 ADAPTERS = {"taurex": "TaurexPlanets", "pysme": "PysmeStars", "turbospectrum": "TurbospectrumStars"}
 """The class of each module in ``simulate.adapters``."""
+
+KINDS = {Path: "a path", bool: "yes or no", int: "a whole number", float: "a number", str: "a name"}
 
 WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -108,7 +111,7 @@ def made(code: str, settings: tuple[str, ...]) -> Adapter:
             given[name] = _value(hints[name], text)
         except (ValueError, KeyError):
             raise DraperError(
-                f"'{name}' cannot have this value", given=text, hint=f"it is {hints[name]}"
+                f"'{name}' cannot have this value", given=text, expected=_words(name, hints[name])
             ) from None
     missing = [name for name, field in every.items() if field.default is MISSING and name not in given]
     if missing:
@@ -127,5 +130,24 @@ def _kinds(hint: Any) -> list[Any]:
 def _value(hint: Any, text: str) -> Any:
     kind = _kinds(hint)[0]
     if get_origin(hint) is tuple:
-        return tuple(kind(part) for part in text.split(","))
+        parts = text.split(",")
+        if Ellipsis not in get_args(hint) and len(parts) != len(get_args(hint)):
+            raise ValueError(text)
+        return tuple(kind(part) for part in parts)
     return WORDS[text.lower()] if kind is bool else kind(text)
+
+
+def _words(name: str, hint: Any) -> str:
+    """Return what a setting is, for people.
+
+    Examples
+    --------
+    >>> _words("window", tuple[float, float]), _words("lines", tuple[Path, ...])
+    ('window=A,B, each a number', 'lines=A,B,... (one or more), each a path')
+    """
+    kind = KINDS[_kinds(hint)[0]]
+    if get_origin(hint) is not tuple:
+        return kind
+    if Ellipsis in get_args(hint):
+        return f"{name}=A,B,... (one or more), each {kind}"
+    return f"{name}={','.join(ascii_uppercase[: len(get_args(hint))])}, each {kind}"

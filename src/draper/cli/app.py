@@ -17,13 +17,13 @@ from draper.cli.simulate import app as simulate
 from draper.cli.train import app as train
 from draper.cli.train import file_options
 from draper.config import Config, reworded
-from draper.errors import DraperError, InterruptedTraining
+from draper.errors import DraperError, Interrupted
 
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
 
 EPILOGUE = """\
-Exit codes: 0 success; 2 a usage or data error; 3 training diverged; 130 and 143 interrupted, checkpoint
-written; 1 an error inside draper. Every command takes --json for machines and --debug for a traceback.
+Exit codes: 0 success; 2 a usage or data error; 3 training diverged; 130 and 143 interrupted (train keeps
+a checkpoint); 1 an error inside draper. Every command takes --json for machines and --debug for a traceback.
 """
 
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if tokens[:1] == ["train"]:
             app.config = file_options(tokens)
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-    except InterruptedTraining as error:
+    except Interrupted as error:
         return _report(error, 128 + error.signal_number, debug)
     except DraperError as error:
         return _report(error, error.exit_code, debug)

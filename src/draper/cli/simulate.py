@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from math import isinf, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +13,7 @@ from rich.progress import track
 
 from draper.cli.adapters import run
 from draper.cli.output import say, say_json
-from draper.errors import DraperError
+from draper.errors import DraperError, Interrupted
 
 if TYPE_CHECKING:
     from draper.data.spectra import Spectra
@@ -59,7 +58,8 @@ def stars(
     population
         galaxy draws stars of the discs and the halo, box labels evenly from what the grid covers.
     snr
-        Signal-to-noise ratios per pixel in place of the preset's: LOW,HIGH, or inf for no noise.
+        Signal-to-noise ratios per pixel in place of the preset's: LOW,HIGH, one number for all, or inf for
+        no noise.
     vsini
         Rotation of all stars [km/s].
     seed
@@ -97,14 +97,14 @@ def xp(
         How many stars to draw.
     labels
         A table of labels to simulate instead (CSV, ECSV, FITS, VOTable): teff, logg, fe_h, alpha_fe; mass,
-        a_v and magnitude (G) are drawn where it lacks them.
+        a_v and magnitude (G) are drawn where the table has no such column.
     preset
         gaia-xp (55 + 55 coefficients with correlations) or gaia-xp-sampled (343 pixels).
     population
         galaxy draws stars of the discs and the halo, box labels evenly from what the grid covers.
     snr
         Signal-to-noise ratios of the first coefficient of RP, in place of what the magnitude gives: LOW,HIGH,
-        or inf for no noise.
+        one number for all, or inf for no noise.
     seed
         Decides everything that is random.
     json
@@ -147,7 +147,8 @@ def planets(
     error
         Error bar of each bin [ppm], with noise drawn from it, in place of the instrument's.
     snr
-        Ratios of the median depth to the error of a bin, in place of that: LOW,HIGH, or inf for no noise.
+        Ratios of the median depth to the error of a bin, in place of that: LOW,HIGH, one number for all, or
+        inf for no noise.
     clouds
         Whether there is a grey cloud deck (label log_cloud_top).
     haze
@@ -173,14 +174,10 @@ def ratios(text: str | None) -> tuple[float, float] | None:
     """
     if text is None:
         return None
-    try:
-        ends = [float(end) for end in text.split(",")]
-        low, high = ends if len(ends) > 1 else ends * 2
-    except ValueError:
-        low = high = nan
-    if not 0 < low <= high or (isinf(high) and not isinf(low)):
-        raise DraperError("this is no range of ratios", given=text, expected="LOW,HIGH, one number, or inf")
-    return low, high
+    from draper.simulate.base import require_ratios
+
+    ends: Any = text.split(",")
+    return require_ratios(ends if len(ends) > 1 else ends * 2)
 
 
 def _write(
@@ -190,7 +187,7 @@ def _write(
 
     from draper.data.io import write
     from draper.data.join import read_table
-    from draper.data.labels import canonical
+    from draper.train.signals import stop_request
 
     if (number is None) == (table is None):
         raise DraperError(
@@ -198,9 +195,7 @@ def _write(
             given=f"-n {number}, --labels {table}",
             expected="one of the two",
         )
-    what: Any = number
-    if table is not None:
-        what = {canonical(name): values for name, values in read_table(table).items()}
+    what: Any = number if table is None else read_table(table)
     made = 0
     # Blocks are small: threads would wait for each other, many times as long on a busy machine.
     torch.set_num_threads(1)
@@ -218,8 +213,15 @@ def _write(
         ):
             made += len(batch)
             yield batch
+            if request.number:  # raised here, so that the writer clears away what it has begun
+                raise Interrupted(
+                    request.number,
+                    f"interrupted after {made:,} spectra; nothing was written",
+                    hint="run the same again for the same spectra",
+                )
 
-    write(counted(), out)
+    with stop_request() as request:
+        write(counted(), out)
     if json:
         say_json({"path": out, "spectra": made, "grid": repr(simulator.grid), "seed": seed})
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -45,8 +45,6 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
     'two.fits'
     """
     path = Path(path)
-    if isinstance(spectra, Spectra) and spectra.correlation is not None:
-        spectra = replace(spectra, correlation=spectra.correlation.compact())
     suffix = path.suffix.lower()
     if suffix in NATIVE:
         return store.write(spectra, path, fill=fill)
@@ -59,7 +57,13 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
         )
     if not path.parent.is_dir():
         raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
-    joined = spectra if isinstance(spectra, Spectra) else Spectra.concat(list(spectra), fill=fill)
+    if path.is_dir():
+        raise DraperError("a folder has this name", given=path, hint="name a file")
+    joined = spectra
+    if not isinstance(joined, Spectra):
+        joined = Spectra.concat(list(_fitting(joined, path)), fill=fill)
+    if joined.correlation is not None:
+        joined = replace(joined, correlation=joined.correlation.compact())
     part = path.with_name(f".{path.name}.{os.getpid()}.part{suffix}")
     try:
         WRITERS[suffix](joined, part)
@@ -81,14 +85,26 @@ def _write_fits(spectra: Spectra, path: Path) -> None:
     draper_fits.hdus_of(spectra).writeto(path)
 
 
-def _columns(spectra: Spectra, path: Path) -> dict[str, np.ndarray]:
-    """Return the columns of one spectrum; bad pixels are NaN, in the error or else in the flux."""
+def _fitting(batches: Iterable[Spectra], path: Path) -> Iterator[Spectra]:
+    """Yield batches while the file can hold them: computing the others may take hours."""
+    for batch in batches:
+        if path.suffix.lower() in SINGLE:
+            _require_single(batch, path)
+        yield batch
+
+
+def _require_single(spectra: Spectra, path: Path) -> None:
     if len(spectra) != 1 or not spectra.grid.is_spectral:
         raise DraperError(
             f"a {path.suffix} file holds one spectrum",
             given=repr(spectra),
             hint="choose one with square brackets, spectra[0], or write .fits, .npz or .h5",
         )
+
+
+def _columns(spectra: Spectra, path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of one spectrum; bad pixels are NaN, in the error or else in the flux."""
+    _require_single(spectra, path)
     flux, ivar = spectra.flux[0].astype(np.float64), spectra.ivar[0].astype(np.float64)
     good = ivar > 0
     columns = {
@@ -119,6 +135,7 @@ def _write_ecsv(spectra: Spectra, path: Path) -> None:
 
 
 NATIVE = (".h5", ".hdf5")
+SINGLE = (".csv", ".ecsv")
 WRITERS: dict[str, Callable[[Spectra, Path], None]] = {
     ".npz": _write_npz, ".fits": _write_fits, ".csv": _write_csv, ".ecsv": _write_ecsv,
 }  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from draper.data.arrays import BLOCK, blocks_of
 from draper.data.correlation import Correlation
@@ -152,23 +152,44 @@ class Writer:
         )
         _write_grid(file, first.grid)
         p = len(first.grid)
-        shapes: dict[str, tuple[int, ...]] = {"flux": (self.rows, p), "ivar": (self.rows, p)}
+        for name in ("flux", "ivar"):
+            values = self._spooled(name, (self.rows, p))
+            dataset = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
+            for rows in blocks_of(values):
+                dataset[rows] = values[rows]
         if "correlation" in self._scratch:
-            shapes |= {"correlation": (self._template_count, p, p), "correlation_index": (self.rows,)}
-        for name, shape in shapes.items():
-            dtype = np.int64 if name == "correlation_index" else np.float32
-            dataset = file.create_dataset(name, shape=shape, dtype=dtype)
-            self._scratch[name].flush()
-            if 0 not in shape:
-                values = np.memmap(self._scratch[name].name, dtype=dtype, mode="r", shape=shape)
-                for rows in blocks_of(values):
-                    dataset[rows] = values[rows]
+            self._write_correlation(file, p)
         file.attrs["complete"] = True
         file.close()
         self._file = None
         with self._part.open("rb") as handle:
             os.fsync(handle.fileno())
         self._part.replace(self.path)
+
+    def _write_correlation(self, file: h5py.File, p: int) -> None:
+        """Write the correlations, without the templates that no object has."""
+        index = self._spooled("correlation_index", (self.rows,), np.int64)
+        templates = self._spooled("correlation", (self._template_count, p, p))
+        is_used = np.zeros(len(templates), dtype=bool)
+        for rows in blocks_of(index):
+            is_used[index[rows]] = True
+        number = np.cumsum(is_used) - 1
+        dataset = file.create_dataset("correlation_index", shape=index.shape, dtype=index.dtype)
+        for rows in blocks_of(index):
+            dataset[rows] = number[index[rows]]
+        shape = (int(is_used.sum()), p, p)
+        dataset = file.create_dataset("correlation", shape=shape, dtype=templates.dtype)
+        for rows in blocks_of(templates):
+            kept = number[rows][is_used[rows]]
+            if len(kept):
+                dataset[kept[0] : kept[-1] + 1] = templates[rows][is_used[rows]]
+
+    def _spooled(self, name: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """Return what waits in a scratch file, mapped."""
+        self._scratch[name].flush()
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        return np.memmap(self._scratch[name].name, dtype=dtype, mode="r", shape=shape)
 
 
 def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool = False) -> Path:

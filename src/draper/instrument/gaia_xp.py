@@ -315,11 +315,11 @@ class Projection:
     def __call__(self, flux: Tensor) -> Tensor:
         """Return the coefficients (n, k) of spectra (n, m) [W/m2/nm]; differentiable."""
         seen = flux.double()[:, self.pixels] * self.photons
-        rough = ROUGHNESS * seen.detach().amax(dim=1)
+        rough = ROUGHNESS * seen.amax(dim=1)
         image = seen @ self.basis.T
         first = image[:, 0] / self.information[0, 0]
         for _ in range(3):
-            weight = (rough / first.detach()).square()[:, None, None] * self.stiffness
+            weight = (rough / first).square()[:, None, None] * self.stiffness
             coefficients: Tensor = torch.linalg.solve(self.information + weight, image)
             first = coefficients[:, 0]
         return coefficients

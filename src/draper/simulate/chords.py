@@ -17,13 +17,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from draper.simulate.planet_units import BOTTOM as BOTTOM
-from draper.simulate.planet_units import GASES as GASES
-from draper.simulate.planet_units import HELIUM_RATIO as HELIUM_RATIO
-from draper.simulate.planet_units import JUPITER_MASS as JUPITER_MASS
-from draper.simulate.planet_units import JUPITER_RADIUS as JUPITER_RADIUS
-from draper.simulate.planet_units import SUN_RADIUS as SUN_RADIUS
-from draper.simulate.planet_units import TOP as TOP
+from draper.simulate.planet_units import (
+    BOTTOM,
+    HELIUM_RATIO,
+    JUPITER_MASS,
+    JUPITER_RADIUS,
+    SUN_RADIUS,
+    TOP,
+)
 
 GRAVITY = 6.67408e-11
 BOLTZMANN = 1.380649e-23

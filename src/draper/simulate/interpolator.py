@@ -17,7 +17,7 @@ from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.errors import DraperError, did_you_mean
 from draper.nn.radial import RadialNetwork
-from draper.simulate.base import BLOCK
+from draper.simulate.base import BLOCK, Columns, padded
 
 BUILTIN = "builtin:"
 """Prefix of the names of what draper ships."""
@@ -42,6 +42,21 @@ def hottest(logg: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
     return np.select([logg < end for end, _ in HOTTEST], [teff for _, teff in HOTTEST], otherwise)
 
 
+def evenly(prior: LabelSet, random: np.random.Generator) -> Columns:
+    """Draw a block of labels evenly from what the grids cover, which is less than their box."""
+    unit = random.uniform(size=(BLOCK, len(prior)))
+    table = dict(zip(prior.names, prior.unscale(unit).T, strict=True))
+    coolest, highest = prior["teff"].low, hottest(table["logg"], prior["teff"].high)
+    table["teff"] = coolest + unit[:, prior.names.index("teff")] * (highest - coolest)
+    return table
+
+
+def beyond(prior: LabelSet, labels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which rows of labels (n, l) are not covered by the grids, in the box or not."""
+    teff, logg = (labels[:, prior.names.index(name)] for name in ("teff", "logg"))
+    return np.asarray(~prior.inside(labels) | (teff > hottest(logg, prior["teff"].high)))
+
+
 def inputs_of(labels: Tensor, prior: LabelSet) -> Tensor:
     """Return the network's inputs (n, l) for labels (n, l): [-1, 1] in the box, teff as 1 / teff.
 
@@ -49,7 +64,10 @@ def inputs_of(labels: Tensor, prior: LabelSet) -> Tensor:
     """
     is_teff = torch.tensor([name == "teff" for name in prior.names], device=labels.device)
     low, high = (torch.as_tensor(end, device=labels.device) for end in (prior.low, prior.high))
-    values, low, high = (torch.where(is_teff, 1 / x, x) for x in (labels, low, high))
+    # The inner choice keeps 1 / 0 out: an abundance of exactly 0 would have a gradient of NaN.
+    values, low, high = (
+        torch.where(is_teff, 1 / torch.where(is_teff, x, 1.0), x) for x in (labels, low, high)
+    )
     return 2 * (values - low) / (high - low) - 1
 
 
@@ -117,10 +135,10 @@ class Interpolator:
         self, function: Callable[[Tensor], Tensor], labels: NDArray[np.float64]
     ) -> NDArray[np.float32]:
         """Return a function of at most ``BLOCK`` rows of labels (n, l), as float32."""
-        # A matrix product may round otherwise for another number of rows, so that number is always the same.
-        full = np.concatenate([labels, np.repeat(labels[-1:], BLOCK - len(labels), axis=0)])
         with torch.inference_mode():
-            made: NDArray[np.float32] = function(torch.from_numpy(full))[: len(labels)].float().numpy()
+            made: NDArray[np.float32] = (
+                function(torch.from_numpy(padded(labels)))[: len(labels)].float().numpy()
+            )
         return made
 
 

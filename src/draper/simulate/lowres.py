@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +16,23 @@ from draper.data.labels import Label, LabelSet
 from draper.data.spectra import Correlation, Spectra
 from draper.errors import DraperError, did_you_mean
 from draper.instrument.gaia_xp import SAMPLED, GaiaXP
-from draper.simulate.base import BLOCK, LABELS, NOISE, Columns, Simulator, generator
+from draper.simulate.base import (
+    BLOCK,
+    EXTRA,
+    LABELS,
+    NOISE,
+    Columns,
+    Simulator,
+    generator,
+    padded,
+    require_ratios,
+)
 from draper.simulate.photometry import BANDS, magnitude_error, parallax_error
 from draper.simulate.population import in_box
 from draper.simulate.seds import Seds
 
 FloatArray = NDArray[np.float64]
+Values = TypeVar("Values", Tensor, FloatArray)
 
 CONTINUED = (11300.0, 56000.0)
 """Beyond the grid every spectrum is that of a black body, in steps of 20 A up to the first of these, coarser
@@ -37,11 +50,15 @@ MAGNITUDES = np.arange(8.0, 19.0)
 """... and their G."""
 
 SUN = {"gm": 1.32712440018e20, "radius": 6.957e8}
-"""m3/s2, m."""
+"""m3/s2, m: the nominal ones (IAU 2015). Planets have those of the spectra that they were made from."""
 PARSEC = 3.0856775814913673e16
 """m."""
 SECOND_RADIATION = 1.438776877e8
 """hc/k [Angstrom K]."""
+
+JOINING = 3
+"""Last pixels whose mean sets the level of the black body: one alone, of 20 A, may be darkened by a line, and
+more would lean on a slope that is not the black body's."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +81,23 @@ PRESETS = {"gaia-xp": Preset("coefficients"), "gaia-xp-sampled": Preset("sampled
 """Gaia DR3 publishes XP spectra up to G = 17.65."""
 
 
+def radius(logg: Values, mass: Values) -> Values:
+    """Return the radius [m] of stars of a surface gravity [dex(cm/s2)] and a mass [solar].
+
+    Examples
+    --------
+    >>> (radius(np.array([4.438]), np.array([1.0])) / SUN["radius"]).round(3)
+    array([1.])
+    """
+    return (SUN["gm"] * mass / (10**logg / 100)) ** 0.5
+
+
 class LowResolution(Simulator):
     """Gaia XP spectra of stars of the ``sed-grid``, with photometry and parallax.
 
-    Labels are those of the grid, and ``mass`` [solar], ``a_v`` [mag] and ``magnitude`` (G). A table of labels
-    may leave out the last three, which are then drawn. Radius follows from ``logg`` and mass, distance from
-    the rest.
+    Labels are those of the grid, and ``mass`` [solar], ``a_v`` [mag] and ``magnitude`` (G, or the archive's
+    ``phot_g_mean_mag``). The last three are drawn where a table of labels has no such column. Radius follows
+    from ``logg`` and mass, distance from the rest.
 
     Parameters
     ----------
@@ -79,7 +107,8 @@ class LowResolution(Simulator):
         ``galaxy`` draws stars of the discs and the halo, ``box`` labels evenly from what the grid covers.
     snr
         Range (low, high) of signal-to-noise ratios of the first coefficient of RP, log-uniform, in place of
-        what magnitude and transits give; infinite for no noise at all.
+        what magnitude and transits give; infinite for no noise at all: then all weights are 1 and the errors
+        of photometry and parallax 0.
     r_v
         Of the extinction curve (Gordon et al. 2023).
 
@@ -90,6 +119,7 @@ class LowResolution(Simulator):
     """
 
     optional = ("mass", "a_v", "magnitude")
+    synonyms: Mapping[str, str] = MappingProxyType({"phot_g_mean_mag": "magnitude"})
 
     def __init__(
         self,
@@ -111,7 +141,8 @@ class LowResolution(Simulator):
         low, high = G23.Rv_range
         if not low <= r_v <= high:
             raise DraperError("the extinction curve has no such R_V", given=r_v, expected=f"{low} to {high}")
-        self.preset, self.population, self.snr = preset, population, snr
+        self.preset, self.population, self.snr = preset, population, require_ratios(snr)
+        self.noiseless = self.snr is not None and not np.isfinite(self.snr[1])
         self.xp, self.seds = GaiaXP(), Seds(torch.float64)
         self.grid = self.xp.grid if preset.form == "coefficients" else SAMPLED
         bright, faint = preset.magnitudes
@@ -132,15 +163,15 @@ class LowResolution(Simulator):
 
     def draw(self, n: int, seed: int, block: int) -> Columns:
         """Draw the labels of the first n rows of a block."""
-        random = generator(seed, LABELS, block)
         if self.population == "box":
             stars = self.seds.draw(BLOCK, seed, block)
         else:
-            drawn = in_box(self.seds.prior, BLOCK, random)
+            drawn = in_box(self.seds.prior, BLOCK, generator(seed, LABELS, block))
             stars = {name: drawn[name] for name in ("component", "phase", *self.seds.prior.names)}
+        # A stream of their own: the box has used that of the labels.
+        random = generator(seed, EXTRA, block)
         own = {
-            "mass": self.prior["mass"].low
-            + (self.prior["mass"].high - self.prior["mass"].low) * random.uniform(size=BLOCK),
+            "mass": random.uniform(self.prior["mass"].low, self.prior["mass"].high, size=BLOCK),
             "a_v": np.minimum(random.exponential(MEAN_EXTINCTION, size=BLOCK), self.prior["a_v"].high),
             "magnitude": random.uniform(*self.preset.magnitudes, size=BLOCK),
         }
@@ -155,18 +186,19 @@ class LowResolution(Simulator):
             Those of the prior but for the magnitude.
         """
         labels = labels.double()
-        teff, logg, mass, extinction = labels[:, 0], labels[:, 1], labels[:, -2], labels[:, -1]
+        star = dict(zip(self.prior.names[:-1], labels.T, strict=True))
         surface = self.seds.flux(labels[:, : len(self.seds.prior)])
         wavelength = torch.from_numpy(self.wavelength)
         p = surface.shape[1]
-        black = 1 / (wavelength**5 * torch.expm1(SECOND_RADIATION / (wavelength * teff[:, None])))
-        last = surface[:, -3:].mean(dim=1, keepdim=True) / black[:, p - 3 : p].mean(dim=1, keepdim=True)
-        whole = torch.cat([surface, last * black[:, p:]], dim=1)
-        radius = (SUN["gm"] * mass / (10**logg / 100)).sqrt()
-        dilution = (radius / (10 * PARSEC)).square()[:, None]
-        dust = 10 ** (-0.4 * extinction[:, None] * self.extinction)
+        black = 1 / (wavelength**5 * torch.expm1(SECOND_RADIATION / (wavelength * star["teff"][:, None])))
+        last = slice(p - JOINING, p)
+        level = surface[:, last].mean(dim=1, keepdim=True) / black[:, last].mean(dim=1, keepdim=True)
+        whole = torch.cat([surface, level * black[:, p:]], dim=1)
+        dilution = (radius(star["logg"], star["mass"]) / (10 * PARSEC)).square()[:, None]
+        dust = 10 ** (-0.4 * star["a_v"][:, None] * self.extinction)
         # From erg/s/cm2/A to W/m2/nm.
-        return 0.01 * whole * dilution * dust
+        seen: Tensor = 0.01 * whole * dilution * dust
+        return seen
 
     def coefficients(self, labels: Tensor) -> Tensor:
         """Return noiseless coefficients (n, 110) for labels (n, 7); differentiable."""
@@ -176,16 +208,17 @@ class LowResolution(Simulator):
 
     def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
         """Return the observed spectra of at most ``BLOCK`` rows of labels (n, 7)."""
+        self._require_physical(labels, block * BLOCK)
         n, random = len(labels), generator(seed, NOISE, block)
-        # Always for the whole block, so that a shorter one has the same numbers in the rows that it has.
-        full = np.concatenate([labels, np.repeat(labels[-1:], BLOCK - n, axis=0)])
+        full = padded(labels)
+        star = dict(zip(self.prior.names, full.T, strict=True))
         transits = np.maximum(random.normal(TRANSITS, TRANSITS_SCATTER, size=BLOCK), FEWEST).round()
         normal = torch.from_numpy(random.normal(size=(BLOCK, len(self.xp.grid))))
         unit = random.uniform(size=BLOCK)
         with torch.inference_mode():
             near = self.flux(torch.from_numpy(full[:, :-1]))
             at_10_pc = self.project(near)
-            farther = full[:, -1] - self.xp.magnitude(at_10_pc, "g").numpy()
+            farther = star["magnitude"] - self.xp.magnitude(at_10_pc, "g").numpy()
             true = at_10_pc * torch.from_numpy(10 ** (-0.4 * farther))[:, None]
             covariance = self.xp.covariance(true, torch.from_numpy(transits))
             sigma = covariance.diagonal(dim1=1, dim2=2).sqrt()
@@ -196,9 +229,9 @@ class LowResolution(Simulator):
             name: band.magnitude(self.wavelength, near.numpy()) + farther for name, band in BANDS.items()
         }
         table = {
-            "radius": np.sqrt(SUN["gm"] * full[:, -3] / (10 ** full[:, 1] / 100)) / SUN["radius"],
+            "radius": radius(star["logg"], star["mass"]) / SUN["radius"],
             "distance": 10 * 10 ** (0.2 * farther),
-            "transits": transits,
+            **({"transits": transits} if self.snr is None else {}),
             **self._published(measured, farther, random),
         }
         coefficients = Spectra(
@@ -211,7 +244,26 @@ class LowResolution(Simulator):
             correlation=Correlation(self._templates, index[:n].numpy()),
             meta={"source": "simulated", "seed": seed},
         )
-        return coefficients if self.preset.form == "coefficients" else self.xp.resampled(coefficients)
+        if self.preset.form == "coefficients":
+            return coefficients
+        sampled = self.xp.resampled(coefficients)
+        return replace(sampled, ivar=np.ones_like(sampled.flux)) if self.noiseless else sampled
+
+    def _require_physical(self, labels: FloatArray, first: int) -> None:
+        """Refuse labels (n, 7), whose rows are counted from ``first``, that no star has."""
+        star = dict(zip(self.prior.names, labels.T, strict=True))
+        for name, wrong, expected in (
+            ("teff", star["teff"] <= 0, "above 0 K"),
+            ("mass", star["mass"] <= 0, "above 0 solar masses"),
+            ("a_v", star["a_v"] < 0, "0 mag or more"),
+        ):
+            for row in np.flatnonzero(wrong)[:1]:
+                raise DraperError(
+                    f"no star has such a label: {name} of row {first + row}",
+                    given=f"{star[name][row]:g}",
+                    expected=expected,
+                    hint="correct this row of the table, or leave it out",
+                )
 
     def _noisy(
         self, true: Tensor, sigma: Tensor, normal: Tensor, unit: FloatArray, index: Tensor
@@ -219,7 +271,7 @@ class LowResolution(Simulator):
         """Return coefficients with noise (n, 110), and their weights."""
         if self.snr is not None:
             low, high = self.snr
-            if not np.isfinite(high):
+            if self.noiseless:
                 return true.float(), torch.ones_like(true).float()
             wanted = torch.from_numpy(low * (high / low) ** unit)
             first = len(self.xp.bp)
@@ -229,13 +281,13 @@ class LowResolution(Simulator):
 
     def _published(self, measured: Columns, farther: FloatArray, random: np.random.Generator) -> Columns:
         """Return photometry and parallax with errors, and as they are."""
-        noiseless = self.snr is not None and not np.isfinite(self.snr[1])
         facts = {f"{name}_mag": (values, magnitude_error(name, values)) for name, values in measured.items()}
         parallax = 100 * 10 ** (-0.2 * farther)
         facts["parallax"] = (parallax, parallax_error(measured["g"]))
         table: Columns = {}
-        for name, (true, error) in facts.items():
-            scatter = random.normal(size=len(true)) * (0 if noiseless else error)
+        for name, (true, usual) in facts.items():
+            error = np.zeros_like(usual) if self.noiseless else usual
+            scatter = random.normal(size=len(true)) * error
             table |= {name: true + scatter, f"{name}_err": error, f"{name}_true": true}
         return table
 

@@ -19,8 +19,9 @@ from draper.data.labels import Label, LabelSet
 from draper.data.resample import averaging
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
-from draper.simulate.base import BLOCK, NOISE, Simulator, generator
-from draper.simulate.chords import GASES, Opacities, chords, log_pressures, pressure_terms, transit_depth
+from draper.simulate.base import BLOCK, NOISE, Simulator, generator, padded, require_ratios
+from draper.simulate.chords import Opacities, chords, log_pressures, pressure_terms, transit_depth
+from draper.simulate.planet_units import GASES
 
 LABELS = LabelSet(
     [
@@ -160,7 +161,7 @@ class Planets(Simulator):
             raise DraperError(
                 "error and snr say the same", given=f"{error} ppm, {snr}", hint="give one of them"
             )
-        self.snr = snr
+        self.snr = require_ratios(snr)
         self.error = error if error is not None else 0.0 if preset is None else preset.error
         self.prior = LabelSet([*LABELS, *[CLOUD] * clouds, *[HAZE] * haze])
         self.opacities = opacities()
@@ -210,8 +211,7 @@ class Planets(Simulator):
     @torch.no_grad()
     def _depth(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return depths of at most ``ROWS`` planets; always so many are computed, so that chunks agree."""
-        short = ROWS - len(labels)
-        values = torch.from_numpy(np.concatenate([labels, np.repeat(labels[:1], short, axis=0)]))
+        values = torch.from_numpy(padded(labels, ROWS))
         extra = dict(zip(self.prior.names[7:], values.T[7:], strict=True))
         cloud_top, haze = extra.get(CLOUD.name), extra.get(HAZE.name)
         depth = transit_depth(

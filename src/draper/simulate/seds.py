@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from draper.data.spectra import Spectra
-from draper.simulate.base import BLOCK, LABELS, Columns, Simulator, generator
-from draper.simulate.interpolator import Interpolator, hottest
+from draper.simulate.base import LABELS, Columns, Simulator, generator
+from draper.simulate.interpolator import Interpolator, beyond, evenly
 
 
 class Seds(Simulator):
@@ -51,16 +51,12 @@ class Seds(Simulator):
 
     def draw(self, n: int, seed: int, block: int) -> Columns:
         """Draw labels evenly from what the grid covers, which is less than its box."""
-        unit = generator(seed, LABELS, block).uniform(size=(BLOCK, len(self.prior)))
-        table = dict(zip(self.prior.names, self.prior.unscale(unit).T, strict=True))
-        coolest, highest = self.prior["teff"].low, hottest(table["logg"], self.prior["teff"].high)
-        table["teff"] = coolest + unit[:, self.prior.names.index("teff")] * (highest - coolest)
+        table = evenly(self.prior, generator(seed, LABELS, block))
         return {name: values[:n] for name, values in table.items()}
 
     def extrapolates(self, labels: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which rows of labels (n, l) are unlike all stars of the grid, in the box or not."""
-        teff, logg = (labels[:, self.prior.names.index(name)] for name in ("teff", "logg"))
-        return np.asarray(~self.prior.inside(labels) | (teff > hottest(logg, self.prior["teff"].high)))
+        return beyond(self.prior, labels)
 
     def flux(self, labels: Tensor) -> Tensor:
         """Return surface flux (n, p) for labels (n, l) in physical units; differentiable."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from draper.data.spectra import Spectra
 from draper.simulate.base import BLOCK, LABELS, Columns, Simulator, generator
-from draper.simulate.interpolator import Interpolator, hottest
+from draper.simulate.interpolator import Interpolator, beyond, evenly
 
 ALPHA = ("mg_fe", "si_fe", "s_fe", "ca_fe", "ti_fe")
 """Elements that the grid moves together: a mean in ``ALPHA_MEAN``, and ``ALPHA_SCATTER`` about it."""
@@ -55,20 +55,16 @@ class Stars(Simulator):
     def draw(self, n: int, seed: int, block: int) -> Columns:
         """Draw labels evenly from what the grid covers, which is less than its box."""
         random = generator(seed, LABELS, block)
-        unit = random.uniform(size=(BLOCK, len(self.prior)))
-        table = dict(zip(self.prior.names, self.prior.unscale(unit).T, strict=True))
+        table = evenly(self.prior, random)
         mean = random.uniform(*ALPHA_MEAN, size=BLOCK)
         table |= {name: mean + random.uniform(*ALPHA_SCATTER, size=BLOCK) for name in ALPHA}
-        coolest, highest = self.prior["teff"].low, hottest(table["logg"], self.prior["teff"].high)
-        table["teff"] = coolest + unit[:, self.prior.names.index("teff")] * (highest - coolest)
         return {name: values[:n] for name, values in table.items()}
 
     def extrapolates(self, labels: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which rows of labels (n, l) are unlike all stars of the grid, in the box or not."""
         table = dict(zip(self.prior.names, labels.T, strict=True))
         elements = np.stack([table[name] for name in ALPHA])
-        found = ~self.prior.inside(labels) | (np.ptp(elements, axis=0) > MOST_APART)
-        return np.asarray(found | (table["teff"] > hottest(table["logg"], self.prior["teff"].high)))
+        return np.asarray(beyond(self.prior, labels) | (np.ptp(elements, axis=0) > MOST_APART))
 
     def flux(self, labels: Tensor) -> Tensor:
         """Return normalised flux (n, p) for labels (n, l) in physical units; differentiable."""

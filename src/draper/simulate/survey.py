@@ -16,7 +16,16 @@ from draper.errors import DraperError, did_you_mean
 from draper.instrument.broadening import broaden, velocity_step
 from draper.instrument.doppler import doppler_factor
 from draper.instrument.resample import line_spread
-from draper.simulate.base import BLOCK, LABELS, NOISE, Columns, Simulator, generator
+from draper.simulate.base import (
+    BLOCK,
+    LABELS,
+    NOISE,
+    Columns,
+    Simulator,
+    generator,
+    padded,
+    require_ratios,
+)
 from draper.simulate.population import ALPHA, in_box
 from draper.simulate.stars import Stars
 
@@ -130,7 +139,10 @@ class Survey(Simulator):
         if population not in ("galaxy", "box"):
             raise DraperError("unknown population", given=population, expected="galaxy or box")
         self.stars = stars or Stars()
-        self.preset, self.population, self.snr = preset, population, snr
+        for name, width in (("vsini", vsini), ("vmac", vmac)):
+            if width is not None and not (np.isfinite(width) and width >= 0):
+                raise DraperError(f"{name} cannot be negative", given=width, expected="km/s, 0 or larger")
+        self.preset, self.population, self.snr = preset, population, require_ratios(snr)
         self.widths = (vsini, vmac)
         self.grid, self.prior = preset.grid, self.stars.prior
         source = self.stars.grid
@@ -172,8 +184,7 @@ class Survey(Simulator):
     def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
         """Return the observed spectra of at most ``BLOCK`` rows of labels (n, l)."""
         n, p, random, preset = len(labels), len(self.grid), generator(seed, NOISE, block), self.preset
-        # Numbers are drawn for the whole block, so that a shorter one has the same in the rows that it has.
-        full = np.concatenate([labels, np.repeat(labels[-1:], BLOCK - n, axis=0)])
+        full = padded(labels)
         unit = random.uniform(size=BLOCK)
         rv = preset.rv_scatter * random.normal(size=BLOCK)
         waves = preset.continuum_error * random.normal(size=(BLOCK, WAVES)) / np.sqrt(WAVES)

@@ -8,7 +8,7 @@ import torch
 from scipy.integrate import quad
 
 from draper.errors import DraperError
-from draper.simulate import chords, planets
+from draper.simulate import chords, planet_units, planets
 from draper.simulate.adapters.run import compute
 from draper.simulate.adapters.taurex import CrossSections, TaurexPlanets, bin_means
 
@@ -43,27 +43,32 @@ def greys() -> dict[str, CrossSections]:
     return {"h2o": grey(1e-21), "co2": grey(3e-21), "ch4": grey(1e-23), "co": grey(1e-24)}
 
 
-def grey_depth(cloud_top: float = chords.BOTTOM) -> float:
+def grey_depth(cloud_top: float = planet_units.BOTTOM) -> float:
     """Return the depth of a grey isothermal planet, integrated numerically along each ray."""
     boltzmann, gravity, atomic_mass = 1.380649e-23, 6.6743e-11, 1.6605390666e-27
-    fractions = {gas: 10 ** LABELS[f"log_{gas}"] for gas in chords.GASES}
+    fractions = {gas: 10 ** LABELS[f"log_{gas}"] for gas in planet_units.GASES}
     fill = 1 - sum(fractions.values())
-    hydrogen = fill / (1 + chords.HELIUM_RATIO)
-    weights = dict(zip(chords.GASES, chords.MOLECULAR_MASSES, strict=True))
+    hydrogen = fill / (1 + planet_units.HELIUM_RATIO)
+    weights = dict(zip(planet_units.GASES, chords.MOLECULAR_MASSES, strict=True))
     mean = sum(fractions[gas] * weights[gas] for gas in fractions)
     mean += hydrogen * chords.HYDROGEN_MASS + (fill - hydrogen) * chords.HELIUM_MASS
-    base, mass = LABELS["planet_radius"] * chords.JUPITER_RADIUS, LABELS["planet_mass"] * chords.JUPITER_MASS
+    base, mass = (
+        LABELS["planet_radius"] * planet_units.JUPITER_RADIUS,
+        LABELS["planet_mass"] * planet_units.JUPITER_MASS,
+    )
     steepness = gravity * mass * mean * atomic_mass / (boltzmann * LABELS["temperature"])
     sigma = 1e-4 * sum(fractions[gas] * table.values[0, 0, 0] for gas, table in greys().items())
 
     def density(r: float) -> float:
-        return chords.BOTTOM * np.exp(steepness * (1 / r - 1 / base)) / (boltzmann * LABELS["temperature"])
+        return (
+            planet_units.BOTTOM * np.exp(steepness * (1 / r - 1 / base)) / (boltzmann * LABELS["temperature"])
+        )
 
-    deck = 1 / (1 / base + np.log(cloud_top / chords.BOTTOM) / steepness)
+    deck = 1 / (1 / base + np.log(cloud_top / planet_units.BOTTOM) / steepness)
     radii = np.linspace(deck, base * 1.25, 1500)
     along = [2 * quad(lambda s, b=b: density(np.hypot(b, s)), 0, base, limit=200)[0] for b in radii]
     area = deck**2 + np.trapezoid(2 * radii * -np.expm1(-sigma * np.array(along)), radii)
-    return float(area / chords.SUN_RADIUS**2)
+    return float(area / planet_units.SUN_RADIUS**2)
 
 
 def test_labels_and_bins_are_those_of_our_planets() -> None:
@@ -119,7 +124,7 @@ def test_agrees_with_our_chords_on_our_opacities_without_saturation() -> None:
     rising, _ = chords.pressure_terms(pressure, *ours[-3:])
     wavenumber = np.sort(1e4 / centre)
     tables = {}
-    for k, gas in enumerate(chords.GASES):
+    for k, gas in enumerate(planet_units.GASES):
         strength = chords.polynomial(ours.strength[k], theta[:, None]).exp()  # (t, p)
         values = (rising[0, k, :, None, :] * strength).numpy()[..., ::-1] * 1e-24
         tables[gas] = CrossSections(wavenumber, TEMPERATURE, PRESSURE, np.ascontiguousarray(values))

@@ -21,7 +21,7 @@ from draper.data.arrays import as_column, blocks_of
 from draper.data.export import NATIVE, write
 from draper.data.labels import canonical, columns
 from draper.data.spectra import Spectra
-from draper.errors import DraperError, InterruptedTraining
+from draper.errors import DraperError, Interrupted
 from draper.simulate.adapters.adapter import Adapter
 from draper.simulate.adapters.pool import Task, settled
 from draper.train.signals import stop_request
@@ -29,7 +29,7 @@ from draper.train.signals import stop_request
 Columns = dict[str, NDArray[Any]]
 
 
-class InterruptedRun(InterruptedTraining):
+class InterruptedRun(Interrupted):
     """A signal came while rows were computed; those that were finished are on disk."""
 
 
