@@ -66,6 +66,9 @@ class ModelConfig(Config):
     summary: ClassVar[str]
     """One line for ``draper train --help`` and the web page."""
 
+    training: ClassVar[dict[str, Any]] = {}
+    """Options of the trainer that suit this model, for those that nobody sets."""
+
     example: ClassVar[dict[str, Any]] = {}
     """Options for a run of seconds on small data; the conformance checks use them."""
 

@@ -263,3 +263,65 @@ def test_options_that_say_what_the_model_is_are_no_clash(data: Path, tmp_path: P
     assert train(data, tmp_path / "a", "--latent", "5", "--train.steps", "3") == 0
     command = ["train", "linear", str(data), "-o", str(tmp_path / "b"), "--from", str(tmp_path / "a"), *FAST]
     assert main([*command, "--latent", "5", "--train.steps", "3"]) == 0
+
+
+def test_several_files_with_filter_and_cut(data: Path, tmp_path: Path, capsys) -> None:
+    more = write(made_spectra(100, seed=1), tmp_path / "more.h5")
+    out, files = tmp_path / "model", [str(data), str(more)]
+    told = ["--read.select", "teff=4500,6000", "logg=1,4", "--read.cut", "8500", "8600"]
+    command = [
+        "train",
+        "linear",
+        *files,
+        "-o",
+        str(out),
+        "--labels",
+        "teff",
+        *FAST,
+        "--train.steps",
+        "2",
+        *told,
+    ]
+    assert main([*command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    tables = [made_spectra(300).table, made_spectra(100, seed=1).table]
+    kept = [(abs(t["teff"] - 5250) <= 750) & (abs(t["logg"] - 2.5) <= 1.5) for t in tables]
+    assert said["spectra"] + said["held_out"] == sum(mask.sum() for mask in kept)
+    described = json.loads((out / "model.json").read_text())
+    wavelength = described["grid"]["wavelength"]
+    assert wavelength[0] >= 8500
+    assert wavelength[-1] <= 8600
+    assert described["labels"][0]["low"] >= 4500
+
+
+def test_filter_and_cut_from_a_file(data: Path, tmp_path: Path, capsys) -> None:
+    options = tmp_path / "run.toml"
+    options.write_text(
+        'labels = ["teff"]\n[train]\nsteps = 2\nthreads = 1\nprogress = "none"\n'
+        '[read]\ncut = [[8500.0, 8600.0]]\nselect = ["teff=4500,6000"]\n'
+    )
+    command = [
+        "train",
+        "linear",
+        str(data),
+        "-o",
+        str(tmp_path / "model"),
+        "--config",
+        str(options),
+        "--json",
+    ]
+    assert main(command) == 0
+    said = json.loads(capsys.readouterr().out)
+    teff = made_spectra(300).table["teff"]
+    assert said["spectra"] + said["held_out"] == ((teff >= 4500) & (teff <= 6000)).sum()
+
+
+def test_wrong_filters_are_refused(data: Path, tmp_path: Path, capsys) -> None:
+    for condition, says in (
+        ("teff", "COLUMN=LOW,HIGH"),
+        ("tef=1,2", "did you mean 'teff'"),
+        ("teff=1,2", "select more"),
+    ):
+        command = ["train", "linear", str(data), "-o", str(tmp_path / "m"), "--read.select", condition]
+        assert main(command) == 2
+        assert says in capsys.readouterr().err

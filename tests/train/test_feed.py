@@ -82,3 +82,21 @@ def test_refusals() -> None:
 
 def test_seeds_are_spread() -> None:
     assert len({seed_of(a, b) for a in range(30) for b in range(30)}) == 900
+
+
+def test_condensed_batches_are_the_same_rows() -> None:
+    values = np.arange(40, dtype=np.float32).reshape(20, 2)
+    feed = ArrayFeed({"x": values}, np.arange(3, 18), batch_size=4, seed=2, noise={"z": 3})
+    calls = []
+
+    def halved(batch):
+        calls.append(len(batch["x"]))
+        return {**batch, "x": batch["x"][:, :1] / 2}
+
+    condensed = feed.condensed(halved)
+    assert sum(calls) == 15
+    for step in range(9):
+        one, other = feed.load(step), condensed.load(step)
+        assert torch.equal(one["x"][:, :1] / 2, other["x"])
+        assert torch.equal(one["z"], other["z"])
+    assert sum(calls) == 15

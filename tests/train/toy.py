@@ -58,8 +58,8 @@ class Duel(Module):
             rebuilt = rebuilt + torch.sqrt(0 * self.decoder.weight).sum()
         return {"total": rebuilt - 0.1 * critic, "rebuilt": rebuilt, "critic": critic}
 
-    def finish(self, valid: Batches) -> None:
-        self.finished = sum(len(batch["x"]) for batch in valid())
+    def finish(self, train: Batches, valid: Batches | None) -> None:
+        self.finished = 0 if valid is None else sum(len(batch["x"]) for batch in valid())
 
 
 def arrays(n: int = 100, seed: int = 0) -> dict[str, np.ndarray]:

@@ -12,10 +12,13 @@ from pydantic import ValidationError
 from draper import __version__
 from draper.cli.data import convert, formats, info, samples
 from draper.cli.demo import demo
+from draper.cli.foreign import export, import_network
+from draper.cli.generate import generate
 from draper.cli.show import show
 from draper.cli.simulate import app as simulate
 from draper.cli.train import app as train
 from draper.cli.train import file_options
+from draper.cli.verbs import cite, encode, evaluate, predict
 from draper.config import Config, reworded
 from draper.errors import DraperError, Interrupted
 
@@ -37,8 +40,13 @@ def make_app() -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(consume_multiple=True, negative=()),
     )
-    for command in (demo, samples, formats, info, convert, simulate, train, show):
+    for command in (
+        demo, samples, formats, info, convert, simulate, train, predict, generate, encode, evaluate, show,
+        cite,
+    ):  # fmt: skip
         app.command(command)
+    app.command(import_network, name="import")
+    app.command(export)
     app.register_install_completion_command()
     return app
 

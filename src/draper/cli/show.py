@@ -45,7 +45,9 @@ def show(
         "state": "complete" if description["complete"] else "in training; --resume goes on",
         "grid": repr(Grid.from_json(description["grid"])),
         "labels": ", ".join(label["name"] for label in description["labels"]) or "none",
-        "spectra": f"{training['spectra']:,} for training, {training['held_out']:,} held out",
+        "spectra": f"{training['spectra']:,} for training, {training['held_out']:,} held out"
+        if "spectra" in training
+        else f"not known; {training.get('source', 'trained elsewhere')}",
         "made": f"{description['made']['date']}, draper {description['made']['draper']}",
         **{f"option {name}": value for name, value in description["config"].items()},
         **{name: f"{value:.6g}" for name, value in training.get("valid", {}).items()},

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from draper.config import Config
+from draper.configs.windows import in_pairs
 
 
 class ReadConfig(Config):
@@ -47,6 +48,8 @@ class ReadConfig(Config):
     """Keep only these ranges (low, high) of vacuum wavelength in Angstrom."""
     reject: tuple[Literal["nan", "negative", "empty"], ...] = ()
     """Drop spectra with any bad pixel (nan), any negative good pixel (negative), or no good pixel (empty)."""
+    select: tuple[str, ...] = ()
+    """Keep only spectra with a column in a range, or of a value: teff=4000,7000 survey=galah."""
     grid: str | None = None
     """Resample onto the grid of this FILE, or onto the 'common' range of all files."""
     fill: bool = False
@@ -55,6 +58,29 @@ class ReadConfig(Config):
     @field_validator("cut", mode="before")
     @classmethod
     def _in_pairs(cls, cut: Any) -> Any:
-        """Take numbers one after the other, as a command line gives them, in pairs."""
-        numbers = isinstance(cut, (tuple, list)) and all(isinstance(one, (int, float, str)) for one in cut)
-        return list(zip(cut[::2], cut[1::2], strict=True)) if numbers else cut
+        return in_pairs(cut)
+
+    @field_validator("select")
+    @classmethod
+    def _is_a_condition(cls, select: tuple[str, ...]) -> tuple[str, ...]:
+        for condition in select:
+            name, _, value = condition.partition("=")
+            if not (name.strip() and value.strip() and value.count(",") <= 1):
+                raise ValueError("COLUMN=LOW,HIGH or COLUMN=VALUE")
+        return select
+
+    @property
+    def selected(self) -> dict[str, Any]:
+        """What ``select`` says, as arguments of :meth:`draper.data.spectra.Spectra.select`."""
+        pairs = (condition.partition("=")[::2] for condition in self.select)
+        return {name.strip(): _value(value) for name, value in pairs}
+
+
+def _value(text: str) -> Any:
+    """Return the range, number or text that a condition names."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        values: list[Any] = [float(part) for part in parts]
+    except ValueError:
+        values = list(parts)
+    return tuple(values) if len(values) > 1 else values[0]

@@ -96,7 +96,7 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
     ...     read(path, unit="angstrom", medium="vacuum")
     Spectra(1 x 3 px, flux, 5000.000-5002.000 A vacuum, columns: id)
     """
-    for option in ("labels", "formula", "reject"):
+    for option in ("labels", "formula", "reject", "select"):
         if isinstance(hints.get(option), (str, Path)):
             hints[option] = (hints[option],)
     config = ReadConfig(format=format, **hints)
@@ -132,7 +132,7 @@ def stream(
     kept = 0
     for source in sources:
         for batch in _batches(source, config):
-            batch = derive(labels.join(batch), config)
+            batch = derive(labels.join(batch), config).select(**config.selected)
             if target is not None:
                 batch = resample(batch, target)
                 if len(sources) > 1:  # each may have another resolving power
@@ -154,9 +154,11 @@ def stream(
                 yield batch if first is None else replace(batch, grid=first)
     if not kept:
         raise DraperError(
-            "no spectrum was left" if config.reject else "there are no spectra",
+            "no spectrum was left" if config.reject or config.select else "there are no spectra",
             given=f"{len(sources)} files",
-            hint="reject fewer (--reject)" if config.reject else "name files that hold some",
+            hint="reject fewer (--reject), select more (--select)"
+            if config.reject or config.select
+            else "name files that hold some",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -21,11 +21,13 @@ from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
+from draper.models.evaluate import evaluate
 from draper.models.material import Data, Material, free_memory, gather
 from draper.models.run import claim, learn, require_empty
 from draper.nn.module import Batch, Module
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.registry import config_class
+from draper.results.report import Report
 from draper.train.distributed import World
 from draper.train.feed import ArrayFeed
 from draper.train.session import pick_device
@@ -89,8 +91,9 @@ class Model(ABC):
 
     @property
     def verbs(self) -> tuple[str, ...]:
-        """The verbs that this model has."""
-        return tuple(verb for verb in VERBS if callable(getattr(type(self), verb, None)))
+        """The verbs that this model has; one that predicts or generates can be evaluated."""
+        own = tuple(verb for verb in VERBS[:-1] if callable(getattr(type(self), verb, None)))
+        return (*own, "evaluate") if {"generate", "predict"} & set(own) else own
 
     def fit(
         self,
@@ -110,7 +113,7 @@ class Model(ABC):
             Held-out spectra, or which fraction of the objects to hold out; a tenth unless told, none with 0.
             Errors of predictions are measured on them.
         train
-            How to train.
+            How to train; what it leaves out is as suits the model.
         out
             Folder of the artifact, with checkpoints while training. Nothing is written without.
         resume
@@ -121,7 +124,8 @@ class Model(ABC):
         Model
             Itself.
         """
-        train = train or TrainConfig()
+        told = {} if train is None else train.model_dump(exclude_unset=True)
+        train = TrainConfig(**{**self.config.training, **told})
         folder = None if out is None else Path(out)
         material = self.gather(data, valid, train.seed)
         device = pick_device(train.device)
@@ -169,6 +173,34 @@ class Model(ABC):
         with torch.no_grad():
             flux, ivar = self.pipeline(batch["flux"], batch["ivar"])
         return {**batch, "flux": flux, "ivar": ivar}
+
+    # -------------------------------------------------------------- evaluation
+
+    def evaluate(
+        self, spectra: Spectra, *, snr: float | None = None, seed: int = 0, **options: Any
+    ) -> Report:
+        """Return how good the model is on spectra whose truth is known, and which it has not seen.
+
+        Parameters
+        ----------
+        spectra
+            With true labels as columns.
+        snr
+            Signal-to-noise ratio per pixel of noise that is added before labels are predicted, for computed
+            spectra.
+        seed
+            Of the noise.
+        options
+            What ``predict`` takes besides.
+        """
+        return evaluate(self, spectra, snr, seed, options)
+
+    imitates: ClassVar[str] = "the spectra themselves"
+    """What :meth:`imitate` makes spectra from."""
+
+    def imitate(self, spectra: Spectra) -> Spectra | None:
+        """Return the spectra as the model makes them, on the same pixels, or None where it cannot."""
+        return cast(Spectra, self.generate(spectra)) if "generate" in self.verbs else None  # type: ignore[attr-defined]
 
     # ---------------------------------------------------------- for the verbs
 

@@ -36,6 +36,8 @@ def card(description: dict[str, Any], citation: str) -> str:
             ]
             if "steps" in training
             else ["| training | not to the end |"]
+            if "spectra" in training
+            else [f"| training | elsewhere: {training.get('source', 'not said')} |"]
         ),
         f"| made | {made['date']} with draper {made['draper']}, torch {made['torch']} |",
         "",

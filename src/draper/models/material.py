@@ -45,6 +45,8 @@ class Material:
             "fingerprint": self.mark,
             "spectra": len(self.learnt),
             "held_out": len(self.held_out),
+            "quantity": self.learnt.spectra.quantity,
+            "unit": self.learnt.spectra.unit,
         }
 
 

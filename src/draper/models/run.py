@@ -94,7 +94,11 @@ def learn(
             with torch.no_grad():
                 module.prepare(feed.sweep)
         checkpoint = None if folder is None else folder / artifact.CHECKPOINT
-        trainer = Trainer(module, feed, valid, train, device=device, folder=checkpoint, world=world)
+        seen, seen_valid = feed, valid
+        if module.condenses:
+            seen = feed.condensed(module.condense)
+            seen_valid = None if valid is None else valid.condensed(module.condense)
+        trainer = Trainer(module, seen, seen_valid, train, device=device, folder=checkpoint, world=world)
         model.training = {**material.facts, "config": train.to_json()}
         written = folder if world.is_first else None
         if written is not None and not resume:
@@ -103,9 +107,8 @@ def learn(
         metrics, facts = _listen(
             trainer, train, written, model, resume=resume and checkpoint is not None and checkpoint.is_dir()
         )
-        if valid is not None:
-            with torch.no_grad():
-                module.finish(valid.sweep)
+        with torch.no_grad():
+            module.finish(feed.sweep, None if valid is None else valid.sweep)
     finally:
         module.eval().to("cpu")
         model.pipeline.to("cpu")

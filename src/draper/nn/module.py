@@ -29,6 +29,8 @@ class Module(nn.Module, ABC):
 
     players: tuple[str, ...] = ("model",)
     moving: tuple[str, ...] = ()
+    condenses: bool = False
+    """Whether :meth:`condense` saves work in every step."""
 
     def shared(self, batch: Batch) -> dict[str, Tensor]:
         """Compute once a batch what several players need."""
@@ -45,8 +47,16 @@ class Module(nn.Module, ABC):
         """Return the parameters that a player moves."""
         return self.parameters()
 
+    def condense(self, batch: Batch) -> Batch:
+        """Do the work that no step changes, such as a projection on fixed components.
+
+        It is done once for each row, after :meth:`prepare`, where ``condenses`` says so. Losses are given
+        what it returns, and batches that it has not seen.
+        """
+        return batch
+
     def prepare(self, train: Batches) -> None:
         """Set what can be set in closed form, before the first step."""
 
-    def finish(self, valid: Batches) -> None:
-        """Set what is measured on held-out rows, after the last step."""
+    def finish(self, train: Batches, valid: Batches | None) -> None:
+        """After the last step, solve what can be solved on the training rows and measure on held-out ones."""

@@ -46,6 +46,24 @@ def fastest_mode(device: str = "cpu") -> Mode:
     return "medium" if error < ACCURACY and gain > GAIN else "highest"
 
 
+@cache
+def bfloat16_helps(device: str = "cpu") -> bool:
+    """Whether products in bfloat16 are faster by ``GAIN``; tried once a process."""
+    if torch.device(device).type != "cpu":
+        return False
+    pairs = {
+        kind: (torch.ones(800, 304, dtype=kind), torch.ones(304, 512, dtype=kind))
+        for kind in (torch.float32, torch.bfloat16)
+    }
+    best = dict.fromkeys(pairs, float("inf"))
+    for _ in range(ROUNDS):
+        for kind, (a, b) in pairs.items():
+            start = time.perf_counter()
+            torch.mm(a, b)
+            best[kind] = min(best[kind], time.perf_counter() - start)
+    return best[torch.float32] > GAIN * best[torch.bfloat16]
+
+
 def trial(mode: Mode = "medium") -> tuple[float, float]:
     """Return a mode's relative rms error and how many times faster it is, on a typical layer's product."""
     generator = torch.Generator().manual_seed(0)

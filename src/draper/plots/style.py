@@ -8,14 +8,23 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from cycler import cycler
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from draper.errors import DraperError
 
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
+"""Colours that the colour-blind can tell apart, after Okabe and Ito."""
+
+BLACK, BLUE, RED = "#222222", COLORS[0], COLORS[1]
+"""What was observed, what a model says, and what does not fit."""
+
 STYLE: Any = {
+    "axes.prop_cycle": cycler(color=COLORS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -29,14 +38,14 @@ STYLE: Any = {
 """Matplotlib settings, applied inside a context and never process-wide."""
 
 
-Plot = TypeVar("Plot", bound=Callable[..., Axes])
+Plot = TypeVar("Plot", bound=Callable[..., Axes | Figure])
 
 
 def styled(plot: Plot) -> Plot:
     """Make a plot function draw in draper's style, whatever the settings around it."""
 
     @wraps(plot)
-    def wrapped(*args: Any, **options: Any) -> Axes:
+    def wrapped(*args: Any, **options: Any) -> Axes | Figure:
         with rc_context(STYLE):
             return plot(*args, **options)
 
@@ -45,9 +54,16 @@ def styled(plot: Plot) -> Plot:
 
 def new_figure(rows: int = 1, columns: int = 1, *, width: float = 8.0, height: float = 4.0) -> Figure:
     """Return a figure of empty panels; it belongs to no window and no global state."""
+    figure = free_figure(width, height)
+    with rc_context(STYLE):
+        figure.subplots(rows, columns)
+    return figure
+
+
+def free_figure(width: float = 8.0, height: float = 4.0) -> Figure:
+    """Return a figure without panels that belongs to no window and no global state."""
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.subplots(rows, columns)
     return figure
 
 
@@ -62,16 +78,22 @@ def axes_or_new(ax: Axes | None) -> Axes:
     return new_figure().axes[0]
 
 
-def save(ax: Axes, path: str | Path) -> Path:
-    """Write the figure of ``ax`` to a file whose suffix says the format."""
+def drawable(path: str | Path) -> Path:
+    """Refuse a path whose suffix names no format that can be drawn."""
     path = Path(path)
-    figure = ax.get_figure()
-    if not isinstance(figure, Figure):
-        raise DraperError("these axes belong to no figure")
-    if path.suffix.lstrip(".") not in figure.canvas.get_supported_filetypes():
+    if path.suffix.lstrip(".") not in FigureCanvasBase.get_supported_filetypes():
         raise DraperError(
             "cannot draw in this format", given=path.suffix or str(path), expected=".png, .pdf, .svg"
         )
+    return path
+
+
+def save(ax: Axes | Figure, path: str | Path) -> Path:
+    """Write a figure, or the figure of ``ax``, to a file whose suffix says the format."""
+    path = drawable(path)
+    figure = ax if isinstance(ax, Figure) else ax.get_figure()
+    if not isinstance(figure, Figure):
+        raise DraperError("these axes belong to no figure")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path

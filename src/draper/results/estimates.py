@@ -13,10 +13,9 @@ from scipy.special import ndtri
 
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
+from draper.results.table import write_table
 
 FloatArray = NDArray[np.float64]
-
-SUFFIXES = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +37,8 @@ class Estimates:
         is always there: spectra without a good pixel, whose labels are NaN.
     covariance : ndarray (n, l, l), optional
         Where the model knows how the errors are correlated.
+    columns : mapping of str to ndarray (n,)
+        What else there is to say of each spectrum, such as chi2.
     """
 
     labels: LabelSet
@@ -46,6 +47,7 @@ class Estimates:
     ids: NDArray[Any]
     flags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     covariance: FloatArray | None = None
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, width = len(self.ids), len(self.labels)
@@ -82,26 +84,12 @@ class Estimates:
         for number, name in enumerate(self.labels.names):
             found[name] = self.median[:, number]
             found[f"{name}_err"] = self.sigma[:, number]
-        return {**found, **{f"flag_{name}": values for name, values in self.flags.items()}}
+        return {**found, **self.columns, **{f"flag_{name}": values for name, values in self.flags.items()}}
 
     def write(self, path: str | Path) -> Path:
         """Write the columns as .csv, .ecsv or .fits, with units where the format has them."""
-        from astropy.table import Table
-
-        path = Path(path)
-        if path.suffix not in SUFFIXES:
-            raise DraperError("unknown table format", given=path.name, expected=", ".join(SUFFIXES))
-        if not path.parent.is_dir():
-            raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
-        table = Table(self.table())
-        for label in self.labels:
-            # FITS has no unit for logarithmic quantities.
-            unit = None if path.suffix == ".fits" and label.unit == "dex" else label.unit or None
-            table[label.name].unit = table[f"{label.name}_err"].unit = unit
-        part = path.with_name(f".{path.name}.part")
-        table.write(part, format=SUFFIXES[path.suffix], overwrite=True)
-        part.replace(path)
-        return path
+        units = {label.name: label.unit for label in self.labels}
+        return write_table(self.table(), path, units | {f"{name}_err": unit for name, unit in units.items()})
 
     def __repr__(self) -> str:
         flagged = {name: int(values.sum()) for name, values in self.flags.items()}

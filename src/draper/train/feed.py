@@ -119,6 +119,7 @@ class ArrayFeed(Feed):
                 given=f"batch_size={batch_size}, {world} processes",
                 expected=f"a multiple of {world}",
             )
+        self.asked, self.world = batch_size, world
         self.seed, self.device = seed, torch.device(device)
         self.transform, self.noise = transform, dict(noise or {})
         self.resident = resident
@@ -132,6 +133,24 @@ class ArrayFeed(Feed):
             else {}
         )
         self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def condensed(self, function: Callable[[Batch], Batch]) -> ArrayFeed:
+        """Return a feed of the same batches, to whose rows a function has been applied once."""
+        with torch.no_grad():
+            parts = [
+                {name: tensor.cpu().numpy() for name, tensor in function(batch).items()}
+                for batch in self.sweep()
+            ]
+        kept = [name for name in parts[0] if name not in self.noise]
+        return ArrayFeed(
+            {name: np.concatenate([part[name] for part in parts]) for name in kept},
+            batch_size=self.asked,
+            seed=self.seed,
+            device=self.device,
+            resident=True,
+            noise=self.noise,
+            world=self.world,
+        )
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:

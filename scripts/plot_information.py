@@ -1,0 +1,37 @@
+"""Draw the figure of docs/information.md: what the RVS range of a Sun at R = 11,500 and S/N 100 tells.
+
+python scripts/plot_information.py [OUT]
+
+information.png is written into OUT (docs/images); bounds are printed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import draper
+from draper.models.emulator import Emulator
+from draper.plots.gradients import plot_gradients
+from draper.plots.style import save
+
+SHOWN = ("teff", "logg", "fe_h", "ca_fe", "si_fe")
+
+
+def main(out: Path) -> None:
+    train, _ = draper.samples.load("rvs-grid").split(0.9, seed=1)
+    quickly = draper.TrainConfig(steps=1500, threads=1, progress="none")
+    model = Emulator(hidden=[128, 128]).fit(train, train=quickly)
+    sun = {"teff": 5777.0, "logg": 4.44} | {
+        name: 0.0 for name in model.labels.names if name.endswith(("_h", "_fe"))
+    }
+    grid = draper.Grid.linear(8460, 8700, 0.25, medium="vacuum", resolving_power=11_500)
+    found = model.information(sun, snr=100, grid=grid, emulator_error=False)
+    print(found)
+    figure = plot_gradients(found, SHOWN)
+    figure.set_dpi(90)
+    print(save(figure, out / "information.png"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images"))

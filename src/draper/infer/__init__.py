@@ -1,0 +1,1 @@
+"""From spectra back to labels."""

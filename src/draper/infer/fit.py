@@ -1,0 +1,377 @@
+"""Fits of labels to spectra, from start to flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import qmc
+from torch import Tensor
+
+from draper.configs.fit import FitConfig
+from draper.data.labels import LabelSet
+from draper.errors import DraperError, did_you_mean
+from draper.infer.compressed import CompressedProblem, Compression
+from draper.infer.exposures import Data, Exposure, rows_of
+from draper.infer.joint import JointProblem
+from draper.infer.least_squares import Normal, Prior, Problem, Solution, minimise
+from draper.infer.makers import Linear, prepared
+from draper.infer.outcome import Fit, outcome, with_models
+from draper.infer.pixels import WIDTHS, Continuum, Layout, PixelProblem
+from draper.infer.start import TEMPLATES, at_rest, nearest, velocities
+from draper.infer.weights import reweighted, with_variance
+from draper.instrument.broadening import velocity_step
+from draper.instrument.continuum import chebyshev_basis, continuum
+from draper.instrument.doppler import doppler_factor
+from draper.nn.spectral import SpectralNetwork
+
+FloatArray = NDArray[np.float64]
+
+BOUNDS = {"vsini": (0.0, 300.0), "vmac": (0.0, 60.0), "resolving_power": (500.0, 300_000.0)}
+TYPICAL = {"vsini": 10.0, "vmac": 5.0, "resolving_power": 20_000.0}
+"""Where free widths start."""
+
+CANDIDATES = 1024
+"""Points of the coarse grid that all spectra share."""
+
+ENOUGH = 16
+"""Spectra from which on a start in the compressed space pays."""
+
+MARGIN = 10.0
+"""km/s by which a fit may leave the velocity that it starts from before it looks beyond an end."""
+
+ROUNDS = 6
+"""Of robust weights and jitter."""
+
+APART, ALIKE = 5.0, 9.0
+"""A second minimum counts if it is so many sigma away, and its chi2 is higher by no more than this."""
+
+
+class Fitter:
+    """Fits an emulator's labels, velocity, widths and continuum to spectra.
+
+    Parameters
+    ----------
+    network
+        The emulator.
+    wavelength : ndarray (p,)
+        Its pixels, vacuum Angstrom.
+    labels
+        Its labels, in order.
+    config
+        What is free and what is known.
+    windows
+        Ranges that the pixels lie in, with gaps in between; one unless given.
+    on_step
+        Called with the number of spectra that go on, after each step.
+    """
+
+    def __init__(
+        self,
+        network: SpectralNetwork,
+        wavelength: FloatArray,
+        labels: LabelSet,
+        config: FitConfig | None = None,
+        windows: Sequence[tuple[float, float]] = (),
+        on_step: Callable[[int], None] | None = None,
+    ) -> None:
+        self.network, self.labels, self.on_step = network, labels, on_step
+        self.config = config = config or FitConfig()
+        self.wavelength = torch.from_numpy(np.array(wavelength, dtype=np.float64))
+        self.windows = tuple(windows) or ((float(wavelength[0]), float(wavelength[-1])),)
+        for name in (*config.fixed, *config.priors):
+            if name not in labels.names:
+                raise DraperError(
+                    "the emulator has no such label", given=name, expected=", ".join(labels.names),
+                    hint=did_you_mean(name, labels.names),
+                )  # fmt: skip
+        known = {name: getattr(config, name) for name in WIDTHS}
+        widths = tuple(name for name, value in known.items() if value == "free")
+        for name in widths:
+            if name in labels.names:
+                raise DraperError("a label of the emulator cannot be free twice", given=name)
+        fixed = {n: torch.tensor(float(v)) for n, v in known.items() if v not in ("free", None, 0.0)}
+        with torch.no_grad():
+            self.maker, self.pixels = prepared(network, self.wavelength, even=bool(widths), widths=fixed)
+        self.layout = Layout(len(labels), rv=config.rv == "free", widths=widths)
+        self.step = velocity_step(self.pixels) if widths else 0.0
+
+    def __call__(self, exposures: Sequence[Exposure], *, models: bool = False) -> Fit:
+        """Fit n stars, each seen in every exposure; those without enough good pixels give NaN.
+
+        With ``models`` the spectra that belong to the labels are returned, too.
+        """
+        config = self.config
+        with torch.no_grad():
+            if not models and (short := self._short(exposures)) is not None:
+                return short
+            data, start = self._start(exposures)
+            data = [self._with_error(part) for part in data]
+            low, high = self._bounds(len(data))
+            weights = [part.ivar for part in data]
+            problem = self._problem(data, weights)
+            solution, several = self._solved(problem, start, low, high)
+            jitter = torch.full((problem.rows,), config.jitter if isinstance(config.jitter, float) else 0.0)
+            if config.robust != "none" or config.jitter == "fit":
+                for number in range(ROUNDS):
+                    weights, jitter = reweighted(
+                        problem, solution.x, [part.ivar for part in data], config, number
+                    )
+                    problem = self._problem(data, weights)
+                    solution = self._minimised(problem, solution.x, low, high)
+            found = outcome(self.network, self.labels, problem, solution, several, jitter, low < high)
+            return with_models(found, problem, solution) if models else found
+
+    def shares_velocity(self, exposures: int) -> bool:
+        """Whether all exposures of a star have one velocity."""
+        return exposures == 1 or self.config.velocities == "one"
+
+    def _bounds(self, exposures: int) -> tuple[Tensor, Tensor]:
+        """Return the ends (m,) of the parameters; those of a label that is known are equal."""
+        high = torch.full((len(self.labels),), 0.5, dtype=torch.float64)
+        low = -high
+        for name, value in self.config.fixed.items():
+            low[self.labels.names.index(name)] = high[self.labels.names.index(name)] = self._scaled(
+                name, value
+            )
+        ends = [BOUNDS[name] for name in self.layout.widths]
+        if self.layout.rv:
+            most = self.config.rv_limit
+            ends = [(-most, most)] * (1 if self.shares_velocity(exposures) else exposures) + ends
+        more = torch.tensor(ends, dtype=torch.float64).reshape(-1, 2)
+        return torch.cat([low, more[:, 0]]), torch.cat([high, more[:, 1]])
+
+    def _scaled(self, name: str, value: float) -> float:
+        return float(self.labels[[name]].scale([value])[0]) - 0.5
+
+    # ------------------------------------------------------------------- start
+
+    def _start(self, exposures: Sequence[Exposure]) -> tuple[list[Data], Tensor]:
+        """Return the data, and parameters (n, starts, m) to start from."""
+        points = self._candidates()
+        made = self._spectra(points)
+        parts = [self._normalised(exposure) for exposure in exposures]
+        rvs, gains = zip(*(self._velocities(made, *part) for part in parts), strict=True)
+        if self.shares_velocity(len(parts)):
+            # The exposure in which the lines stand out most decides for all.
+            best = torch.stack(gains).argmax(0)
+            rvs = (torch.stack(rvs)[best, torch.arange(len(best))],) * len(parts)
+        data = [replace(part, rv=rv) for (part, _, _), rv in zip(parts, rvs, strict=True)]
+        rest = [self._at_rest(part, flux, ivar) for part, (_, flux, ivar) in zip(data, parts, strict=True)]
+        chosen = torch.cat(
+            [
+                nearest(made, [(flux[rows], ivar[rows]) for flux, ivar in rest], self.config.starts)
+                for rows in rows_of(len(rest[0][0]))
+            ]
+        )
+        labels = points[chosen].double()
+        if len(data) == 1 and self._compresses(len(chosen)):
+            labels = self._compressed(made[chosen[:, 0]], *rest[0], labels[:, 0])[:, None]
+        extra = [torch.full((*labels.shape[:2], 1), TYPICAL[name]).double() for name in self.layout.widths]
+        if self.layout.rv:
+            own = data[:1] if self.shares_velocity(len(data)) else data
+            extra = [part.rv[:, None, None].expand(-1, labels.shape[1], 1) for part in own] + extra
+        return data, torch.cat([labels, *extra], dim=2)
+
+    def _velocities(self, made: Tensor, data: Data, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the velocity (n,) at which a candidate is most like each spectrum, and by how much."""
+        if self.config.rv != "free":
+            return torch.full((len(flux),), float(self.config.rv)).double(), torch.ones(len(flux))
+        most = self.config.rv_limit
+        few = made[torch.linspace(0, len(made) - 1, min(TEMPLATES, len(made))).long()]
+        found = [
+            velocities(few, self.pixels, data.observed, flux[rows], ivar[rows], most)
+            for rows in rows_of(len(flux))
+        ]
+        return torch.cat([rv for rv, _ in found]).clamp(-most, most), torch.cat([gain for _, gain in found])
+
+    def _at_rest(self, data: Data, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
+        """Return spectra and weights (n, p) on the maker's pixels, at rest."""
+        found = [
+            at_rest(self.pixels, data.observed, flux[rows], ivar[rows], data.rv[rows])
+            for rows in rows_of(len(flux))
+        ]
+        return torch.cat([one for one, _ in found]), torch.cat([weight for _, weight in found])
+
+    def _normalised(self, exposure: Exposure) -> tuple[Data, Tensor, Tensor]:
+        """Return the data, and flux and weights (n, q) over a rough continuum where that is to be fitted."""
+        config, observed = self.config, torch.from_numpy(np.array(exposure.wavelength, dtype=np.float64))
+        used = torch.ones(len(observed), dtype=torch.bool)
+        if config.windows:
+            used = torch.stack([(observed >= a) & (observed <= b) for a, b in config.windows]).any(0)
+        for low, high in config.masked:
+            used &= (observed < low) | (observed > high)
+        ivar = torch.from_numpy(exposure.ivar * used.numpy().astype(np.float32))
+        flux = torch.from_numpy(np.nan_to_num(exposure.flux.astype(np.float32)))
+        windows = config.windows or exposure.windows or ((float(observed[0]), float(observed[-1])),)
+        data = Data(observed, flux, ivar, windows, torch.zeros(len(flux)).double())
+        if config.continuum is None:
+            return data, flux, ivar
+        level = torch.ones_like(flux)
+        for low, high in windows:
+            inside = (observed >= low) & (observed <= high)
+            if inside.sum() > config.continuum + 1:
+                basis = chebyshev_basis(observed[inside], config.continuum).float()
+                level[:, inside] = continuum(flux[:, inside], ivar[:, inside], basis)
+        level = torch.where(level > 1e-3 * level.abs().mean(1, keepdim=True), level, torch.inf)
+        bare = torch.where(torch.isfinite(level), flux / level, 1.0)
+        return data, bare, torch.where(torch.isfinite(level), ivar * level.square(), 0.0)
+
+    def _candidates(self) -> Tensor:
+        """Return scaled labels (k, d) of the coarse grid: training points, or even ones in the box."""
+        points = self.network.points
+        if len(points) == 0:
+            unit = qmc.Sobol(len(self.labels), scramble=False).random(CANDIDATES)
+            points = torch.from_numpy(0.8 * (unit - 0.5)).float()
+        points = points[torch.linspace(0, len(points) - 1, min(CANDIDATES, len(points))).long()].clone()
+        for name, value in self.config.fixed.items():
+            points[:, self.labels.names.index(name)] = self._scaled(name, value)
+        return points.clamp(-0.5, 0.5)
+
+    def _spectra(self, points: Tensor) -> Tensor:
+        """Return the spectra (k, p) of scaled labels (k, d), free widths being typical."""
+        widths = torch.tensor([TYPICAL[name] for name in self.layout.widths]).expand(len(points), -1)
+        empty = torch.zeros(1, len(self.pixels))
+        problem = PixelProblem(
+            self.maker, self.pixels, self.pixels, empty, empty, replace(self.layout, rv=False), step=self.step
+        )
+        x = torch.cat([points, widths], dim=1).double()
+        return torch.cat(
+            [problem.model(part, torch.zeros(len(part)).long())[0] for part in torch.split(x, 256)]
+        )
+
+    def _compresses(self, rows: int) -> bool:
+        """Whether fits start in the compressed space: with linear output, where there are enough spectra."""
+        return (
+            isinstance(self.maker, Linear)
+            and not self.layout.widths
+            and rows >= ENOUGH
+            and self.config.starts == 1
+        )
+
+    def _compressed(self, near: Tensor, flux: Tensor, ivar: Tensor, labels: Tensor) -> Tensor:
+        """Return labels (n, d) of a fit with the weights that most spectra have, at rest."""
+        assert isinstance(self.maker, Linear)
+        compression = Compression(self.maker, ivar.median(dim=0).values)
+        filled = torch.where(ivar > 0, flux, near)
+        low, high = self._bounds(1)
+        d = len(self.labels)
+        problem = CompressedProblem(compression, *compression(filled))
+        return minimise(problem, labels, low[:d], high[:d], tolerance=0.1, iterations=12, exact=False).x
+
+    def _short(self, exposures: Sequence[Exposure]) -> Fit | None:
+        """Return the fit in the compressed space, where it is exact: all weights alike, only labels free."""
+        config, maker = self.config, self.maker
+        plain = config.continuum is None and config.robust == "none" and config.jitter != "fit"
+        alone = len(exposures) == 1 and not self.layout.rv and config.starts == 1
+        if not (plain and alone and isinstance(maker, Linear) and not len(self.layout.widths)):
+            return None
+        ivar = exposures[0].ivar
+        scale = ivar.max(axis=1, keepdims=True)
+        if len(ivar) < ENOUGH or not (scale > 0).all():
+            return None
+        if not all(
+            np.allclose(ivar[rows] / scale[rows], ivar[:1] / scale[:1], rtol=1e-5)
+            for rows in rows_of(len(ivar))
+        ):
+            return None
+        if (config.emulator_error or config.jitter != "none") and np.ptp(scale) > 1e-5 * scale[0]:
+            return None  # another variance for each star is another shape of the weights
+        data, flux, _ = self._normalised(exposures[0])
+        data = self._with_error(
+            replace(data, ivar=data.ivar[:1], rv=torch.tensor([float(config.rv)]).double())
+        )
+        at = data.observed / doppler_factor(data.rv)[:, None]
+        compression = Compression(maker.at(self.pixels, at[0]), data.ivar[0])
+        problem = CompressedProblem(
+            compression, *compression(flux), torch.from_numpy(scale[:, 0] / scale[0, 0]).float(),
+            pixels=int((data.ivar[0] > 0).sum()),
+        )  # fmt: skip
+        points = self._candidates()
+        low, high = self._bounds(1)
+        start = points[problem.nearest(points)].double()
+        solution = self._minimised(problem, start, low, high)
+        none = torch.zeros(len(flux), dtype=torch.bool)
+        jitter = torch.full((len(flux),), config.jitter if isinstance(config.jitter, float) else 0.0)
+        return outcome(self.network, self.labels, problem, solution, none, jitter, low < high)
+
+    # --------------------------------------------------------------------- fit
+
+    def _with_error(self, data: Data) -> Data:
+        """Return data with the emulator's error, and the given jitter, in its weights.
+
+        Pixels that their velocity moves off the emulator's range, or near its ends, get none: which ones must
+        not change while a velocity is fitted, or chi2 would jump.
+        """
+        variance = torch.zeros(1, 1)
+        if self.config.emulator_error:
+            own = torch.nan_to_num(self.network.uncertainty).square()
+            place = data.observed / doppler_factor(data.rv)[:, None]
+            variance = own[torch.searchsorted(self.wavelength, place).clamp(max=len(own) - 1)]
+        if isinstance(self.config.jitter, float):
+            variance = variance + self.config.jitter**2
+        margin = MARGIN if self.layout.rv else 0.0
+        first, last = (data.observed / doppler_factor(data.rv + sign * margin)[:, None] for sign in (1, -1))
+        covered = torch.stack([(first >= a) & (last <= b) for a, b in self.windows]).any(0)
+        return replace(data, ivar=with_variance(data.ivar, variance) * covered)
+
+    def _problem(self, data: Sequence[Data], weights: Sequence[Tensor]) -> JointProblem:
+        degree = self.config.continuum
+        parts = [
+            PixelProblem(
+                self.maker, self.pixels, part.observed, part.flux, weight, self.layout,
+                step=self.step,
+                continuum=None if degree is None else Continuum(part.windows, degree),
+                rv=None if self.layout.rv else part.rv,
+            )
+            for part, weight in zip(data, weights, strict=True)
+        ]  # fmt: skip
+        return JointProblem(parts, shared=self.shares_velocity(len(parts)))
+
+    def _minimised(self, problem: Problem, start: Tensor, low: Tensor, high: Tensor) -> Solution:
+        config, prior = self.config, None
+        if config.priors:
+            mean = torch.zeros(start.shape, dtype=torch.float64)
+            sigma = torch.full_like(mean, torch.inf)
+            for name, (centre, width) in config.priors.items():
+                number = self.labels.names.index(name)
+                mean[:, number] = self._scaled(name, centre)
+                sigma[:, number] = self._scaled(name, centre + width) - self._scaled(name, centre)
+            prior = Prior(mean, sigma)
+        return minimise(
+            problem, start, low, high, prior=prior, tolerance=config.tolerance,
+            iterations=config.iterations, on_step=self.on_step,
+        )  # fmt: skip
+
+    def _solved(
+        self, problem: JointProblem, start: Tensor, low: Tensor, high: Tensor
+    ) -> tuple[Solution, Tensor]:
+        """Return the best of the solutions, and where (n,) another one is as good."""
+        found = [self._minimised(problem, start[:, number], low, high) for number in range(start.shape[1])]
+        rows = torch.arange(problem.rows)
+        best = torch.stack([one.normal.chi2 for one in found]).argmin(0)
+
+        def picked(get: Callable[[Solution], Tensor]) -> Tensor:
+            return torch.stack([get(one) for one in found])[best, rows]
+
+        solution = Solution(
+            picked(lambda one: one.x),
+            Normal(
+                picked(lambda one: one.normal.chi2),
+                picked(lambda one: one.normal.gradient),
+                picked(lambda one: one.normal.curvature),
+            ),
+            picked(lambda one: one.converged),
+            picked(lambda one: one.bound),
+            picked(lambda one: one.iterations),
+            picked(lambda one: one.penalty),
+        )
+        several = torch.zeros(problem.rows, dtype=torch.bool)
+        for one in found:
+            off = one.x - solution.x
+            far = torch.einsum("ni,nij,nj->n", off, solution.normal.curvature, off) > APART**2
+            several |= far & one.converged & (one.normal.chi2 < solution.normal.chi2 + ALIKE)
+        return solution, several

@@ -1,0 +1,315 @@
+"""How far spectra are from what an emulator makes of labels, velocity, widths and continuum.
+
+The gradient of chi2 is exact, so where a fit ends does not depend on the curvature. The curvature is that on
+the emulator's own pixels, with the weights of the data brought there: spectra are smooth on the scale of the
+interpolation, and the errors that follow from it are tested (pulls).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from draper.infer.least_squares import Normal, Problem
+from draper.infer.makers import Local, Maker, Whole
+from draper.instrument.broadening import EVEN, broaden
+from draper.instrument.doppler import SPEED_OF_LIGHT, doppler_factor
+from draper.instrument.resample import cubic
+
+Back = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From numbers (n, q) on the pixels of the data to the gradients by flux (n, p) and velocity (n,)."""
+
+FIRM = 1e-9
+"""Added to the normal equations of the continuum, relative to their size."""
+
+WIDTHS = ("vsini", "vmac", "resolving_power")
+
+DIFFERENCE = 1e-2
+"""Relative step of the derivative by a width, and its least absolute one."""
+
+
+@dataclass(frozen=True)
+class Continuum:
+    """Polynomials that multiply the model, one set for each window.
+
+    Attributes
+    ----------
+    windows
+        Ranges (low, high) [Angstrom]; they must not overlap.
+    degree
+        Of the Chebyshev polynomials.
+    """
+
+    windows: Sequence[tuple[float, float]]
+    degree: int
+
+    def __len__(self) -> int:
+        return len(self.windows) * (self.degree + 1)
+
+    def basis(self, wavelength: Tensor) -> Tensor:
+        """Return the polynomials (..., k) at wavelengths (...); they are 0 outside of their window.
+
+        Examples
+        --------
+        >>> Continuum([(0.0, 10.0)], 1).basis(torch.tensor([0.0, 5.0, 10.0, 11.0])).T
+        tensor([[ 1.,  1.,  1.,  0.],
+                [-1.,  0.,  1.,  0.]])
+        """
+        columns = []
+        for low, high in self.windows:
+            u = (2 * (wavelength - low) / (high - low) - 1).to(torch.float32)
+            inside = ((wavelength >= low) & (wavelength <= high)).to(u.dtype)
+            before, now = torch.ones_like(u), u
+            for order in range(self.degree + 1):
+                columns.append((before if order == 0 else now) * inside)
+                if order > 0:
+                    before, now = now, 2 * u * now - before
+        return torch.stack(columns, dim=-1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which parameters a fit has: scaled labels first, then velocity, then widths.
+
+    Attributes
+    ----------
+    labels
+        How many labels.
+    rv
+        Whether there is a velocity [km/s].
+    widths
+        Which of ``WIDTHS`` are parameters.
+    fixed : mapping of str to Tensor ()
+        Widths that are known.
+    """
+
+    labels: int
+    rv: bool = True
+    widths: tuple[str, ...] = ()
+    fixed: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.labels + self.rv + len(self.widths)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return labels (n, d), velocity (n,) and widths of parameters (n, m)."""
+        rv = x[:, self.labels] if self.rv else torch.zeros_like(x[:, 0])
+        widths = {
+            name: x[:, self.labels + self.rv + number].float() for number, name in enumerate(self.widths)
+        }
+        return x[:, : self.labels], rv, {**self.fixed, **widths}
+
+
+class PixelProblem(Problem):
+    """Spectra, each pixel with its own weight.
+
+    Parameters
+    ----------
+    maker
+        Makes the flux.
+    wavelength : Tensor (p,) float64
+        Its pixels; even in ln(lambda) where something is broadened.
+    observed : Tensor (q,) float64
+        Pixels of the data.
+    flux, ivar : Tensor (n, q)
+        The data; pixels beyond the maker's range must have no weight.
+    layout
+        The parameters.
+    continuum
+        Polynomials whose coefficients are eliminated: they take their best values for each model.
+    step
+        Width of the network's pixels [km/s], where something is broadened.
+    rv : Tensor (n,), optional
+        Velocities that are known.
+    """
+
+    chunk = 32
+
+    def __init__(
+        self,
+        maker: Maker,
+        wavelength: Tensor,
+        observed: Tensor,
+        flux: Tensor,
+        ivar: Tensor,
+        layout: Layout,
+        *,
+        step: float = 0.0,
+        continuum: Continuum | None = None,
+        rv: Tensor | None = None,
+    ) -> None:
+        self.maker, self.layout, self.continuum, self.step = maker, layout, continuum, step
+        self.rows = len(flux)
+        self.rv = rv
+        self.observed, self.flux, self.ivar = observed, flux, ivar
+        self.same = len(observed) == len(wavelength) and bool(torch.allclose(observed, wavelength, rtol=1e-9))
+        # In the middle of the range single precision tells 1e-5 of a pixel apart.
+        self.middle = wavelength.mean()
+        self.wavelength = wavelength
+        self.place = (wavelength - self.middle).float()
+        steps = torch.diff(torch.log(wavelength))
+        self.even = (
+            float(steps.mean()) if float(steps.max() - steps.min()) < EVEN * float(steps.mean()) else 0.0
+        )
+        self.by_velocity = -1 / SPEED_OF_LIGHT / torch.log(wavelength[2:] / wavelength[:-2]).float()
+
+    def normal(self, x: Tensor, rows: Tensor, *, rough: bool = False) -> Normal:
+        """Return the normal equations of some rows (k,) at parameters (k, m)."""
+        labels, rv, widths = self.layout.split(x)
+        with torch.no_grad():
+            local, by_width = self._broad(self.maker.around(labels.float()), widths)
+            model, back = self._moved(local.flux, rv, rows)
+            data, weight = self.flux[rows], self.ivar[rows]
+            if self.continuum is None:
+                level, basis = torch.ones(()), None
+            else:
+                basis = self.continuum.basis(self.observed)
+                level = _level(model, data, weight, basis)
+            residual = level * model - data
+            pulled = weight * residual
+            from_flux, from_rv = back(pulled * level)
+            (density, _) = back(weight * level.square())
+            by_rv = self._by_velocity(local.flux)
+            others = torch.cat([by_rv, by_width], dim=1)
+            gradient = torch.cat(
+                [
+                    local.pulled(from_flux),
+                    from_rv[:, None][:, : by_rv.shape[1]],
+                    (by_width @ from_flux[:, :, None])[:, :, 0],
+                ],
+                dim=1,
+            )
+            curvature = local.curvature(density, others, rough=rough)
+            if basis is not None:
+                curvature = curvature - self._eliminated(
+                    local, others, back, rv, weight * model, level, model, basis
+                )
+        return Normal((pulled * residual).double().sum(1), gradient, curvature)
+
+    def _eliminated(
+        self,
+        local: Local,
+        others: Tensor,
+        back: Back,
+        rv: Tensor,
+        weighted: Tensor,
+        level: Tensor,
+        model: Tensor,
+        basis: Tensor,
+    ) -> Tensor:
+        """Return how much of the curvature (n, m, m) the continuum takes away."""
+        assert self.continuum is not None
+        (mixed, _) = back(weighted * level)
+        there = self.continuum.basis(self.wavelength * doppler_factor(rv)[:, None])
+        columns = mixed[:, :, None] * there
+        cross = torch.cat(
+            [torch.stack([local.pulled(column) for column in columns.unbind(2)], dim=2), others @ columns],
+            dim=1,
+        ).double()
+        own = ((weighted * model)[:, :, None] * basis).transpose(1, 2) @ basis
+        taken: Tensor = cross @ torch.linalg.solve(_firm(own.double()), cross.transpose(1, 2))
+        return taken
+
+    def model(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the fit compares with the data (k, q), and the continuum in it."""
+        labels, rv, widths = self.layout.split(x)
+        with torch.no_grad():
+            flux = self._broadened(self.maker(labels.float())[:, None], widths)[:, 0]
+            model, _ = self._moved(flux, rv, rows)
+            if self.continuum is None:
+                return model, torch.ones_like(model)
+            weight = self.ivar[rows]
+            level = _level(model, self.flux[rows], weight, self.continuum.basis(self.observed))
+            return level * model, level
+
+    def slopes(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return spectra (k, q) with a continuum of 1 as the data see them, and derivatives (k, m, q)."""
+        labels, rv, widths = self.layout.split(x)
+        with torch.no_grad():
+            local, by_width = self._broad(self.maker.around(labels.float()), widths)
+            made = [local.flux[:, None], local.columns(slice(None)), self._by_velocity(local.flux), by_width]
+            columns = torch.cat(made, dim=1)
+            k, m, p = columns.shape
+            moved, _ = self._moved(
+                columns.reshape(k * m, p), rv.repeat_interleave(m), rows.repeat_interleave(m)
+            )
+            moved = moved.reshape(k, m, -1)
+        return moved[:, 0], moved[:, 1:]
+
+    def models(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same for all rows (n, q)."""
+        parts = [self.model(x[rows], rows) for rows in torch.split(torch.arange(self.rows), self.chunk)]
+        empty = self.flux[:0]
+        return torch.cat([empty, *(a for a, _ in parts)]), torch.cat([empty, *(b for _, b in parts)])
+
+    def _broadened(self, spectra: Tensor, widths: Mapping[str, Tensor]) -> Tensor:
+        """Return spectra (n, k, p), those of each row broadened alike."""
+        if not widths:
+            return spectra
+        n, k, p = spectra.shape
+        each: dict[str, Any] = {name: width.expand(n).repeat_interleave(k) for name, width in widths.items()}
+        return broaden(spectra.reshape(n * k, p), self.step, **each).reshape(n, k, p)
+
+    def _broad(self, local: Local, widths: Mapping[str, Tensor]) -> tuple[Local, Tensor]:
+        """Return spectra and derivatives after broadening, and the derivatives (n, e, p) by free widths."""
+        if not widths:
+            return local, local.flux[:, None][:, :0]
+        bare = local.flux[:, None]
+        made = self._broadened(torch.cat([bare, local.columns(slice(None))], dim=1), widths)
+        by_width = [bare[:, :0]]
+        for name in self.layout.widths:
+            apart = (DIFFERENCE * widths[name]).clamp(min=DIFFERENCE)
+            more = self._broadened(bare, {**widths, name: widths[name] + apart})
+            less = self._broadened(bare, {**widths, name: (widths[name] - apart).clamp(min=0)})
+            span = apart + torch.minimum(apart, widths[name])
+            by_width.append((more - less) / span[:, None, None])
+        return Whole(made[:, 0], made[:, 1:]), torch.cat(by_width, dim=1)
+
+    def _by_velocity(self, flux: Tensor) -> Tensor:
+        """Return the derivative (n, 1, p) by velocity; none (n, 0, p) where that is known."""
+        if not self.layout.rv:
+            return flux[:, None][:, :0]
+        made = torch.zeros_like(flux)
+        made[:, 1:-1] = (flux[:, 2:] - flux[:, :-2]) * self.by_velocity
+        return made[:, None]
+
+    def _moved(self, flux: Tensor, rv: Tensor, rows: Tensor) -> tuple[Tensor, Back]:
+        """Return spectra on the pixels of the data, and the transpose of that."""
+        if self.rv is not None:
+            rv = self.rv[rows]
+        if not self.layout.rv and self.same and bool((rv == 0).all()):
+            return flux, lambda given: (given, given[:, 0])
+        flux, rv = flux.detach().requires_grad_(), rv.detach().requires_grad_()
+        factor = doppler_factor(rv.detach())[:, None]
+        left = None
+        if self.even:
+            left = ((torch.log(self.observed / self.wavelength[0]) - torch.log(factor)) / self.even).long()
+        with torch.enable_grad():
+            at = (self.observed / doppler_factor(rv)[:, None] - self.middle).float()
+            model, _ = cubic(flux, self.place, at, left)
+
+        def back(given: Tensor) -> tuple[Tensor, Tensor]:
+            by_flux, by_rv = torch.autograd.grad(model, (flux, rv), given, retain_graph=True)
+            return by_flux, by_rv
+
+        return model.detach(), back
+
+
+def _firm(matrix: Tensor) -> Tensor:
+    """Return matrices (n, k, k) with a little more on their diagonal, so that empty windows stop nothing."""
+    size = matrix.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
+    return matrix + FIRM * size[:, None, None] * torch.eye(matrix.shape[1], dtype=matrix.dtype)
+
+
+def _level(model: Tensor, data: Tensor, weight: Tensor, basis: Tensor) -> Tensor:
+    """Return the continuum (n, q) that brings models nearest to the data."""
+    weighted = (weight * model)[:, :, None] * basis
+    own = (weighted.transpose(1, 2) @ (model[:, :, None] * basis)).double()
+    right = (weighted.transpose(1, 2) @ data[:, :, None]).double()
+    coefficients = torch.linalg.solve(_firm(own), right).float()
+    level: Tensor = (basis @ coefficients)[:, :, 0]
+    return level

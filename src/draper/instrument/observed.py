@@ -1,0 +1,142 @@
+"""Model spectra as they would be seen: rotation, macroturbulence, resolution and velocity, star by star."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from draper.data.grid import Grid
+from draper.data.resample import COARSER
+from draper.errors import DraperError
+from draper.instrument.broadening import broaden, velocity_step
+from draper.instrument.doppler import doppler_factor
+from draper.instrument.resample import cubic
+
+SAME = 1e-3
+"""Relative difference of resolving powers that counts as none."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """What happens to the spectra of n stars; what is left out does not happen.
+
+    Attributes
+    ----------
+    given
+        ``vsini``, ``vmac`` [km/s], ``resolving_power`` and ``rv`` [km/s], each (n,).
+    """
+
+    given: dict[str, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, n: int, **given: ArrayLike | None) -> Self:
+        """Take one value for all, or one for each of n stars."""
+        held = {}
+        for name, values in given.items():
+            if values is None:
+                continue
+            array = np.asarray(values, dtype=np.float64)
+            if array.shape not in ((), (1,), (n,)):
+                raise DraperError(
+                    f"{name} has one value, or one for each spectrum",
+                    given=f"shape {array.shape}",
+                    expected=f"({n},)",
+                )
+            if not np.isfinite(array).all() or (name != "rv" and (array < 0).any()):
+                raise DraperError(f"{name} is a finite number that is not negative", given=str(array))
+            held[name] = np.full(n, array)
+        return cls(held)
+
+    def __getitem__(self, rows: slice) -> Widths:
+        return Widths({name: values[rows] for name, values in self.given.items()})
+
+
+def observed(
+    flux: Tensor, error: Tensor, source: Grid, widths: Widths, target: Grid | None = None
+) -> tuple[Tensor, Tensor, Tensor, Grid]:
+    """Broaden and shift spectra at rest, and bring them onto other pixels.
+
+    Parameters
+    ----------
+    flux, error : Tensor (n, p)
+        On the grid ``source``. Errors are moved with their pixels, and not made smaller by broadening, since
+        those of a model are alike in neighbouring pixels.
+    widths
+        By what; ``resolving_power`` is that of the result. It is the target's unless given, if that has one.
+    target
+        Pixels of the result, not much coarser than the source; the source unless given.
+
+    Returns
+    -------
+    Tensor (n, q), Tensor (n, q), Tensor (n, q) bool, Grid
+        Flux, errors, which pixels the source reaches, and the grid with its resolving power.
+    """
+    given = dict(widths.given)
+    grid = source if target is None else target
+    if target is not None and target.resolving_power is not None:
+        given.setdefault("resolving_power", np.full(len(flux), np.median(target.resolving_power)))
+    power = given.get("resolving_power")
+    if power is not None and len(power):
+        # Pixels alone do not change the power: it is what was asked for, where all asked for the same.
+        grid = replace(grid, resolving_power=float(power[0]) if np.ptp(power) == 0 else None)
+    elif source.resolving_power is not None and grid is not source:
+        grid = replace(grid, resolving_power=float(np.median(source.resolving_power)))
+    given = _beyond(source, given)
+    if not given and (target is None or target.matches(source)):
+        return flux, error, torch.ones_like(flux, dtype=torch.bool), grid
+    rv = torch.tensor(given.pop("rv", np.zeros(1)), device=flux.device)
+    at = torch.log(torch.tensor(grid.vacuum, device=flux.device)) - torch.log(doppler_factor(rv))[:, None]
+    at = at.expand(len(flux), -1)
+    made, made_error = (
+        torch.zeros(len(flux), len(grid), dtype=torch.float64, device=flux.device) for _ in "fe"
+    )
+    reached = torch.zeros_like(made, dtype=torch.bool)
+    tensors: dict[str, Any] = {
+        name: torch.tensor(values, device=flux.device) for name, values in given.items()
+    }
+    for piece in source.segments():
+        x = torch.log(torch.tensor(source.vacuum[piece], device=flux.device))
+        if len(x) < 3:
+            continue
+        even, values = x, flux[:, piece].double()
+        if tensors:
+            count = int(torch.ceil((x[-1] - x[0]) / torch.diff(x).min() - 1e-6)) + 1
+            even = torch.linspace(float(x[0]), float(x[-1]), count, dtype=x.dtype, device=x.device)
+            values, _ = cubic(values, x, even)
+            values = broaden(values, velocity_step(even.exp()), **tensors)
+        moved, inside = cubic(values, even, at)
+        moved_error, _ = cubic(error[:, piece].double(), x, at)
+        made = torch.where(inside, moved, made)
+        made_error = torch.where(inside, moved_error.abs(), made_error)
+        reached |= inside
+    return made.to(flux.dtype), made_error.to(flux.dtype), reached, grid
+
+
+def is_coarser(source: Grid, target: Grid) -> bool:
+    """Return whether the pixels of a target are so wide that they average over those of the source."""
+    return bool(np.median(target.step) > COARSER * np.median(source.step))
+
+
+def _beyond(source: Grid, given: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Return what is to be done, with the resolving power that widens the source's to the one asked for."""
+    done = {name: values for name, values in given.items() if np.any(values != 0)}
+    power = done.get("resolving_power")
+    if power is None or source.resolving_power is None:
+        return done
+    own = float(np.median(source.resolving_power))
+    if np.any(power > own * (1 + SAME)):
+        raise DraperError(
+            "spectra cannot be sharper than what the model has learnt", given=f"R = {power.max():g}",
+            expected=f"at most {own:g}", hint="train on spectra of a higher resolving power",
+        )  # fmt: skip
+    left = 1 / power**2 - 1 / own**2
+    if np.all(left * power**2 < 2 * SAME):
+        del done["resolving_power"]
+    else:
+        done["resolving_power"] = 1 / np.sqrt(np.maximum(left, 1e-6 / own**2))
+    return done

@@ -1,0 +1,128 @@
+"""Judge a model by spectra whose truth is known: the part of ``evaluate`` that all models share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from draper.config import Config
+from draper.data.spectra import Spectra, Subset, has_errors
+from draper.errors import DraperError
+from draper.instrument.noise import add_noise, ivar_from_snr
+from draper.models.material import divide, filled, fingerprint
+from draper.results.report import Report
+
+if TYPE_CHECKING:
+    from draper.models.base import Model
+
+IN_TRAINING = (
+    "These are the spectra that the model was trained on. The figures say how well it remembers, not how "
+    "good it is on others: judge it by spectra that it has not seen."
+)
+WITH_TRAINING = (
+    "These are the spectra that the model was trained on, with those that were held out. The figures say how "
+    "well it remembers, not how good it is on others: judge it by spectra that it has not seen."
+)
+HELD_OUT = (
+    "These are the spectra that were held out in training. They moved no weight, but the quoted errors were "
+    "measured on them, and they may have chosen when to stop."
+)
+NO_ERRORS = (
+    "The spectra carry no errors, so that errors of labels that follow from theirs mean nothing. Ask for a "
+    "signal-to-noise ratio (snr=100, --snr 100) to see what labels real spectra would give."
+)
+NOTES = {"training": IN_TRAINING, "both": WITH_TRAINING, "held out": HELD_OUT}
+UNKNOWN = {
+    "other": "other spectra than in training, by their fingerprint",
+    "unknown": "whether the model has seen them is not known",
+}
+SEEN = {
+    "training": "the training set",
+    "both": "the training set",
+    "held out": "held out in training",
+    **UNKNOWN,
+}
+
+
+def evaluate(
+    model: Model, spectra: Spectra, snr: float | None, seed: int, options: Mapping[str, Any]
+) -> Report:
+    """Return figures of merit and plots; see :meth:`draper.models.base.Model.evaluate`."""
+    if len(spectra) == 0:
+        raise DraperError("there are no spectra to judge the model by", given=repr(spectra))
+    seen = relation(model.training, spectra)
+    noisy = spectra if snr is None else with_noise(spectra, snr, seed)
+    estimates = fitted = made = None
+    how = model.imitates
+    if model.labels and hasattr(model, "explain"):
+        estimates, fitted = model.explain(noisy, **options)
+    elif model.labels and "predict" in model.verbs:
+        estimates = model.predict(noisy, **options)  # type: ignore[attr-defined]
+    if "generate" in model.verbs:
+        made = model.imitate(spectra)
+        if made is None and fitted is not None:
+            made, how = fitted, "the labels that were found"
+    notes = [NOTES[seen]] if seen in NOTES else []
+    if fitted is not None and not has_errors(noisy):
+        notes.append(NO_ERRORS)
+    facts = {
+        "spectra": f"{len(spectra):,} x {len(spectra.grid):,} pixels, {spectra.grid.extent}",
+        "source": str(spectra.meta.get("source", "memory")),
+        "seen before": SEEN[seen],
+        "trained on": f"{model.training['spectra']:,} spectra" if "spectra" in model.training else "unknown",
+        **({} if snr is None else {"noise": f"added: S/N {snr:g} per pixel, seed {seed}"}),
+        **told(options),
+    }
+    return Report(model.name, spectra, estimates, made, how, facts, tuple(notes))
+
+
+def told(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options of a prediction as facts; those of a config are listed one by one."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Config):
+            found |= value.model_dump(exclude_unset=True, mode="json")
+        elif value is not None and not callable(value):
+            found[name] = value
+    return {f"option {name}": str(value) for name, value in found.items()}
+
+
+def relation(training: Mapping[str, Any], spectra: Spectra) -> str:
+    """Return what spectra were in a training: training, held out, both, other, or unknown.
+
+    Whole files are recognised, and the two parts that a training divides them into; single spectra are not.
+    """
+    if str(training.get("fingerprint", "")).count("-") != 1:
+        return "unknown"
+    learnt, held_out = training["fingerprint"].split("-")
+    mark = fingerprint(filled(Subset.whole(spectra)))
+    if mark in (learnt, held_out):
+        return "training" if mark == learnt else "held out"
+    total = training["spectra"] + training["held_out"]
+    if total == len(spectra) and training["held_out"]:
+        seed = training.get("config", {}).get("seed", 0)
+        parts = divide(spectra, training["held_out"] / total, seed)
+        if fingerprint(filled(parts[0])) == learnt:
+            return "both"
+    return "other"
+
+
+def with_noise(spectra: Spectra, snr: float, seed: int) -> Spectra:
+    """Return spectra with white noise of a signal-to-noise ratio per pixel at their median flux."""
+    if not snr > 0:
+        raise DraperError("the signal-to-noise ratio is positive", given=snr)
+    if has_errors(spectra):
+        raise DraperError(
+            "the spectra have noise already", given=f"snr={snr:g}", hint="leave out snr (--snr)"
+        )
+    flux = torch.from_numpy(np.array(spectra.flux))
+    ivar = ivar_from_snr(flux, torch.full((len(flux),), float(snr)))
+    ivar = torch.where(torch.from_numpy(np.array(spectra.ivar)) > 0, ivar, 0.0)
+    normal = torch.randn(flux.shape, generator=torch.Generator().manual_seed(seed))
+    return Spectra(
+        spectra.grid, add_noise(flux, ivar, normal).numpy(), ivar.numpy(), spectra.table, spectra.quantity,
+        spectra.unit, meta=spectra.meta,
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""Which network an emulator's options ask for, and which options a network has."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from draper.configs.emulator import EmulatorConfig
+from draper.data.grid import Grid
+from draper.data.labels import LabelSet
+from draper.errors import DraperError
+from draper.nn.emulator import EmulatorNetwork
+from draper.nn.pixelwise import PixelNetwork
+from draper.nn.query import QueryNetwork
+from draper.nn.spectral import Perceptron, SpectralNetwork
+
+LEFT = 0.002
+"""Part of the scatter of the spectra (rms) that components may leave unless their number is given."""
+
+
+def network_of(config: EmulatorConfig, grid: Grid, labels: LabelSet, components: int) -> SpectralNetwork:
+    """Return a new network; ``components`` is how many suit the training set."""
+    if config.form == "pixelwise":
+        return PixelNetwork(len(labels), len(grid), config.hidden[0])
+    if config.form == "query":
+        return QueryNetwork(
+            len(labels),
+            grid.vacuum,
+            config.hidden,
+            config.activation,
+            waves=config.waves,
+            decoder=config.decoder,
+            loss=config.loss,
+        )
+    if unknown := set(config.censor) - set(labels.names):
+        raise DraperError(
+            "only a label of the model can be censored", given=", ".join(sorted(unknown)),
+            expected=", ".join(labels.names),
+        )  # fmt: skip
+    wanted = components if config.components is None else config.components
+    return EmulatorNetwork(
+        len(labels),
+        len(grid),
+        config.hidden,
+        config.activation,
+        bounded=config.output == "bounded",
+        components=0 if config.needs_pixels else min(wanted, len(grid)),
+        loss=config.loss,
+        tolerance=LEFT if config.components is None else 0.0,
+        start=config.start == "ridge",
+        solve=config.solve,
+        censored={
+            labels.names.index(name): torch.from_numpy(grid.inside(windows))
+            for name, windows in config.censor.items()
+        },
+    )
+
+
+def form_of(network: SpectralNetwork) -> dict[str, Any]:
+    """Return the options of a network's form."""
+    if isinstance(network, PixelNetwork):
+        return {"form": "pixelwise", "hidden": (network.shift.shape[1],), "activation": "sigmoid"}
+    if isinstance(network, QueryNetwork):
+        return {
+            "form": "query",
+            "hidden": _sizes(network.layers),
+            "activation": network.activation,
+            "waves": len(network.periods),
+            "decoder": (network.first.out_features, *_sizes(network.decoder)),
+        }
+    perceptron = cast(Perceptron, network)
+    return {
+        "hidden": _sizes(perceptron.layers),
+        "activation": perceptron.activation,
+        "output": "bounded" if perceptron.bounded else "linear",
+        "components": len(perceptron.basis),
+    }
+
+
+def _sizes(layers: nn.ModuleList) -> tuple[int, ...]:
+    return tuple(cast(nn.Linear, layer).out_features for layer in layers)

@@ -1,0 +1,252 @@
+"""The network of the emulator, and how it learns: components, closed-form last layers, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from draper.nn.module import Batch, Batches
+from draper.nn.readout import USUAL, Ridge, components, filled, trusted
+from draper.nn.remember import (
+    complete,
+    good_pixels,
+    measure,
+    misfit,
+    misfits,
+    moments,
+    remember_points,
+    squared,
+)
+from draper.nn.spectral import Activation, Perceptron, SpectralNetwork
+
+__all__ = ["Emulator", "EmulatorNetwork", "SpectralNetwork"]
+
+ROWS = 8192
+"""Rows that the last layer is solved from at most, evenly taken; more hardly change it."""
+
+TARGETS = 512
+"""Outputs that the strength of a ridge is chosen by at most."""
+
+EDGE = 1e-4
+"""How near to 0 and 1 a bounded network is asked to come."""
+
+GENTLE = 1e-2
+"""Least strength of the ridge that training starts from: large weights that cancel would hold the hidden
+layers where they are."""
+
+TRUST = 20.0
+"""Held-out rows that count as much as the belief that errors grow as fast as the leverage."""
+
+
+class EmulatorNetwork(Perceptron):
+    """A perceptron from labels to spectra that learns from spectra with bad pixels.
+
+    Parameters
+    ----------
+    labels, pixels, hidden, activation, bounded, components, censored
+        See :class:`draper.nn.spectral.Perceptron`.
+    loss
+        Of the residuals.
+    tolerance
+        Part of the scatter (rms) that components may leave; those that come after are dropped.
+    start, solve
+        Whether the last layer is set in closed form before and after training.
+    """
+
+    def __init__(
+        self,
+        labels: int,
+        pixels: int,
+        hidden: Sequence[int] = (300, 300),
+        activation: Activation = "silu",
+        *,
+        bounded: bool = False,
+        components: int = 0,
+        censored: Mapping[int, Tensor] | None = None,
+        loss: Literal["l1", "l2"] = "l2",
+        tolerance: float = 0.0,
+        start: bool = False,
+        solve: bool = False,
+    ) -> None:
+        super().__init__(
+            labels, pixels, hidden, activation, bounded=bounded, components=components, censored=censored
+        )
+        self.kind, self.start, self.solves = loss, start, solve and not bounded and loss == "l2"
+        self.condenses, self.tolerance = components > 0, tolerance
+        self.variance: Tensor
+        self.few: Tensor
+        self.spread: Tensor
+        self.growth: Tensor
+        size = self.last.in_features + 1
+        self.register_buffer("variance", torch.ones(()))
+        self.register_buffer("few", torch.ones((), dtype=torch.int64))
+        self.register_buffer("spread", torch.zeros(size, size))
+        self.register_buffer("growth", torch.zeros(2))
+
+    def leverage(self, x: Tensor) -> Tensor:
+        """Return how far (n,) the last hidden layer is from that of the training points, squared."""
+        hidden = self.hidden(x)
+        whitened: Tensor = hidden @ self.spread[:-1] + self.spread[-1]
+        squares: Tensor = whitened.square().sum(1)
+        return squares
+
+    def error(self, x: Tensor) -> Tensor:
+        """Return the 1-sigma error (n, p): that of held-out spectra, larger where training points are far.
+
+        The leverage would be the variance of a Bayesian last layer; how fast errors really grow with it was
+        measured on held-out spectra.
+        """
+        usual, power = self.growth
+        far = self.leverage(x).clamp(min=1e-12).log() - usual
+        error: Tensor = self.uncertainty * (power / 2 * far).exp()[:, None]
+        return error
+
+    # ---------------------------------------------------------------- training
+
+    def condense(self, batch: Batch) -> Batch:
+        """Return scores (n, k), and the power (n,) of the pixels that the components leave."""
+        if not self.condenses or "scores" in batch:
+            return batch
+        good, power = batch["ivar"] > 0, self.basis.square().sum(1)
+        inverse = torch.where(power > 0, 1 / power.clamp(min=1e-30), 0.0)
+        few = int(self.few)
+        leading, shares = self.basis[:few], inverse[:few]
+        flux = filled(batch["flux"] - self.mean, good, lambda v: ((v @ leading.T) * shares) @ leading)
+        scores = (flux @ self.basis.T) * inverse
+        rest = (flux - scores @ self.basis).square().sum(1)
+        return {"labels": batch["labels"], "scores": scores, "rest": rest}
+
+    def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
+        """Return the relative and absolute misfit; a spectrum that lacks a label counts as none."""
+        batch = self.condense(batch)
+        known = torch.isfinite(batch["labels"]).all(1)
+        outputs = self.last(self.hidden(torch.nan_to_num(batch["labels"])))
+        if self.condenses:
+            power = self.basis.square().sum(1)
+            squares = ((outputs - batch["scores"]).square() @ power + batch["rest"]) / self.pixels
+            return squared(known * squares, self.variance)
+        return misfit(self.flux(outputs), batch["flux"], batch["ivar"] > 0, known, self.variance, self.kind)
+
+    def prepare(self, train: Batches) -> None:
+        """Measure the mean, find the components and, where asked for, solve the last layer."""
+        mean, variance, rows = moments(train, self.pixels)
+        self.variance.copy_(variance)
+        self.mean.copy_(torch.logit(mean.clamp(EDGE, 1 - EDGE)) if self.bounded else mean)
+        self.scale.copy_(torch.ones(()) if self.bounded else self.variance.sqrt())
+        if self.condenses:
+
+            def centred() -> Iterator[tuple[Tensor, Tensor]]:
+                return ((flux - self.mean, good) for flux, good in good_pixels(train))
+
+            self.few.fill_(trusted(len(self.basis), self.pixels, rows))
+            found, power = components(centred, len(self.basis), self.pixels)
+            left = self.variance * self.pixels - power.cumsum(0)
+            enough = left > self.tolerance**2 * self.variance * self.pixels
+            self._keep((found * power.sqrt()).T[: int(enough.sum()) + 1])
+        if self.start:
+            self._solve(train, rows, least=GENTLE)
+
+    def _keep(self, basis: Tensor) -> None:
+        """Take a basis (k, p), and as much of the last layer as it needs."""
+        k = len(basis)
+        self.basis, self.last.out_features = basis.contiguous(), k
+        self.last.weight = nn.Parameter(self.last.weight[:k].clone())
+        self.last.bias = nn.Parameter(self.last.bias[:k].clone())
+
+    def finish(self, train: Batches, valid: Batches | None) -> None:
+        """Solve the last layer again, and measure how wrong it is on held-out rows."""
+        self.spread.copy_(self._solve(train, remember_points(self, train), keep=not self.solves))
+        if valid is None or not measure(self, valid):
+            return
+        relative, distance = [], []
+        for part in misfits(self, valid):
+            share = part.squares / (self.uncertainty.square() + part.noise)
+            relative.append(share.sum(1) / part.good.sum(1).clamp(min=1))
+            distance.append(self.leverage(part.x))
+        self._measure_growth(torch.cat(distance), torch.cat(relative))
+
+    def _measure_growth(self, leverage: Tensor, relative: Tensor) -> None:
+        """Set which power of the leverage (n,) the squared error (n,), relative to the usual one, follows."""
+        far, error = leverage.clamp(min=1e-12).log(), relative.clamp(min=1e-12).log()
+        spread = (far - far.mean()).square().mean().clamp(min=1e-6)
+        common = ((far - far.mean()) * (error - error.mean())).mean()
+        n = len(far)
+        # With few held-out rows this is the power 1 of a Bayesian last layer.
+        power = ((n * common / spread + TRUST) / (n + TRUST)).clamp(0.25, 3.0)
+        # The mean variance over held-out rows is to be the measured one.
+        usual = torch.logsumexp(power * far, 0) - torch.log(torch.tensor(float(n)))
+        self.growth.copy_(torch.stack([usual / power, power]))
+
+    def _solve(self, train: Batches, count: int, *, keep: bool = False, least: float = 0.0) -> Tensor:
+        """Set the last layer by ridge regression, unless it is to stay; returns ``spread`` (h + 1, h + 1)."""
+        features, targets, weights = [], [], []
+        for batch in map(self.condense, _every(-(-count // ROWS), map(complete, train()))):
+            hidden = self.hidden(batch["labels"])
+            features.append(nn.functional.pad(hidden, (0, 1), value=1.0).double())
+            target, good = self._targets(batch)
+            targets.append(target)
+            weights.append(good)
+        rows, target, good = torch.cat(features), torch.cat(targets), torch.cat(weights)
+        ridge = Ridge(rows)
+        every = max(1, target.shape[1] // TARGETS) if not self.condenses else 1
+        weight = self.basis.square().sum(1) if self.condenses else good[:, ::every]
+        # Zeros in place of bad targets would ask for a stronger ridge than all others.
+        some = ridge.completed(target[:, ::every], good[:, ::every], USUAL)
+        chosen = max(least, ridge.strength(some.double(), weight.double()))
+        if not keep:
+            bent = torch.ones(rows.shape[1], dtype=torch.bool)
+            if self.activation == "leaky_relu":
+                # A unit that no training point has bent is linear, and would bend where nobody has looked.
+                bent = rows.amax(0).cpu() > 0
+            for allowed, outputs in self._patterns():
+                units = allowed & bent
+                part = ridge if units.all() else Ridge(rows[:, units])
+                self._settle(part, chosen, target[:, outputs], good[:, outputs], units, outputs)
+        return ridge.spread(chosen).to(self.spread)
+
+    def _targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return what the last layer should say (n, k), and where it is known."""
+        if self.condenses:
+            return batch["scores"], torch.ones_like(batch["scores"], dtype=torch.bool)
+        good = batch["ivar"] > 0
+        flux = torch.where(good, batch["flux"], 0.0)
+        if self.bounded:
+            flux = torch.logit(flux.clamp(EDGE, 1 - EDGE))
+        return torch.where(good, (flux - self.mean) / self.scale, 0.0), good
+
+    def _patterns(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield which features (h + 1,) move which outputs (k,)."""
+        outputs = self.last.out_features
+        constant = torch.ones(1, dtype=torch.bool)
+        if self.last.mask is None:
+            yield torch.ones(self.last.in_features + 1, dtype=torch.bool), torch.arange(outputs)
+            return
+        kinds, kind = torch.unique(self.last.mask, dim=0, return_inverse=True)
+        for number, units in enumerate(kinds.cpu()):
+            yield torch.cat([units, constant]), torch.nonzero(kind.cpu() == number)[:, 0]
+
+    def _settle(
+        self, ridge: Ridge, strength: float, target: Tensor, good: Tensor, units: Tensor, outputs: Tensor
+    ) -> None:
+        """Set the weights of some outputs; bad targets are filled with what the others make of them."""
+        weights = ridge.weights(ridge.completed(target, good, strength), strength)
+        place = outputs.to(self.last.weight.device)
+        held = torch.zeros(len(outputs), self.last.in_features, dtype=weights.dtype, device=weights.device)
+        held[:, units[:-1]] = weights[:-1].T
+        self.last.weight[place] = held.to(self.last.weight)
+        self.last.bias[place] = weights[-1].to(self.last.bias)
+
+
+def _every(step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield every so many-th row of all batches."""
+    passed = 0
+    for batch in batches:
+        yield {name: tensor[-passed % step :: step] for name, tensor in batch.items()}
+        passed += len(next(iter(batch.values())))
+
+
+Emulator: type[EmulatorNetwork] = EmulatorNetwork
+"""The name that :mod:`draper.infer` knows it by."""

@@ -1,0 +1,40 @@
+"""Which points lie inside the cloud of the training points, two coordinates at a time."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SLACK = 1e-5
+"""How far beyond a facet counts as inside still; coordinates are of order one, in float32."""
+
+
+def facets(points: Tensor) -> Tensor:
+    """Return the half-planes (f, d + 1) that bound points (m, d) in every pair of coordinates.
+
+    A point x is inside where ``normal @ x + offset <= 0`` for every row (normal, offset). Pairs are looked
+    at, and not all coordinates at once, since in ten dimensions nearly every one of a thousand points lies
+    outside of the convex hull of the others.
+    """
+    from scipy.spatial import ConvexHull, QhullError
+
+    cloud = points.double().cpu().numpy()
+    d = cloud.shape[1]
+    found = []
+    for pair in combinations(range(d), 2):
+        try:
+            equations = np.unique(ConvexHull(cloud[:, pair]).equations.round(6), axis=0)
+        except (QhullError, ValueError):
+            continue  # fewer than three points, or all on a line: the box has to do
+        rows = np.zeros((len(equations), d + 1))
+        rows[:, [*pair, d]] = equations
+        found.append(rows)
+    return torch.from_numpy(np.concatenate(found) if found else np.zeros((0, d + 1))).float()
+
+
+def outside(x: Tensor, planes: Tensor) -> Tensor:
+    """Return which points (n, d) lie beyond any of the half-planes (f, d + 1)."""
+    return (x @ planes[:, :-1].T + planes[:, -1] > SLACK).any(1)

@@ -1,0 +1,266 @@
+"""Networks from labels to spectra, with the derivatives that fits want."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from draper.nn.hull import outside
+from draper.nn.module import Module
+
+Activation = Literal["silu", "leaky_relu", "sigmoid"]
+
+SLOPE = 0.01
+"""Of the leaky ReLU below 0."""
+
+
+def activated(z: Tensor, activation: Activation) -> Tensor:
+    """Return the activation of z."""
+    if activation == "silu":
+        return nn.functional.silu(z)
+    if activation == "sigmoid":
+        return torch.sigmoid(z)
+    return nn.functional.leaky_relu(z, SLOPE)
+
+
+def slope(z: Tensor, activation: Activation) -> Tensor:
+    """Return the derivative of the activation at z."""
+    if activation == "leaky_relu":
+        return torch.where(z > 0, 1.0, SLOPE).to(z.dtype)
+    gate = torch.sigmoid(z)
+    return gate * (1 - gate) if activation == "sigmoid" else gate * (1 + z * (1 - gate))
+
+
+class SpectralNetwork(Module):
+    """What a fit asks of a network from labels x (n, d), scaled to -0.5 to 0.5 in the box, to flux (n, p).
+
+    Every such network also remembers where it was trained and how wrong it was on held-out spectra.
+
+    Attributes
+    ----------
+    points : Tensor (m, d)
+        Scaled labels of training spectra, at most 4096.
+    facets : Tensor (f, d + 1)
+        Half-planes around those of all training spectra; see :mod:`draper.nn.hull`.
+    uncertainty : Tensor (p,)
+        Rms error of each pixel over held-out spectra; NaN where there were none.
+    """
+
+    labels: int
+    pixels: int
+
+    def __init__(self, labels: int, pixels: int) -> None:
+        super().__init__()
+        self.labels, self.pixels = labels, pixels
+        self.points: Tensor
+        self.facets: Tensor
+        self.uncertainty: Tensor
+        self.register_buffer("points", torch.zeros(0, labels))
+        self.register_buffer("facets", torch.zeros(0, labels + 1))
+        self.register_buffer("uncertainty", torch.full((pixels,), torch.nan))
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Return flux (n, p)."""
+
+    @abstractmethod
+    def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return flux (n, p) and its derivatives (n, p, d)."""
+
+    def error(self, x: Tensor) -> Tensor:
+        """Return the 1-sigma error (n, p) of the flux."""
+        return self.uncertainty.expand(len(x), -1)
+
+    def outside_hull(self, x: Tensor) -> Tensor:
+        """Return which x (n, d) are unlike all training spectra in some pair of labels."""
+        return outside(x, self.facets)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        """Make room for arrays whose length the training data have decided."""
+        for name in ("points", "facets"):
+            if f"{prefix}{name}" in state_dict:
+                held = getattr(self, name)
+                setattr(self, name, held.new_zeros(state_dict[f"{prefix}{name}"].shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class MaskedLinear(nn.Linear):
+    """A linear layer some of whose weights are zero and stay so."""
+
+    mask: Tensor | None
+
+    def __init__(self, inputs: int, outputs: int, mask: Tensor | None) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs (n, outputs); no gradient passes to what is masked."""
+        return nn.functional.linear(
+            x, self.weight if self.mask is None else self.weight * self.mask, self.bias
+        )
+
+    @torch.no_grad()
+    def reset(self, weight: float, bias: float) -> None:
+        """Draw weights of a standard deviation, and biases within a range."""
+        self.weight.normal_(0, weight)
+        self.bias.uniform_(-bias, bias)
+        if self.mask is not None:
+            self.weight.mul_(self.mask)
+
+
+def hidden_layers(sizes: Sequence[int], masks: Sequence[Tensor | None]) -> nn.ModuleList:
+    """Return the layers between sizes, the first of which is the number of labels."""
+    return nn.ModuleList(MaskedLinear(*ends, mask) for ends, mask in zip(pairwise(sizes), masks, strict=True))
+
+
+def begin(layers: nn.ModuleList) -> None:
+    """Draw the weights of hidden layers.
+
+    Labels have a variance of 1/12. Units that bend half as much as they could inside the box begin with a
+    smoother function, which is nearer to spectra between the training points.
+    """
+    for number, layer in enumerate(layers):
+        assert isinstance(layer, MaskedLinear)
+        layer.reset(((1 if number else 3) / layer.in_features) ** 0.5, 0.5)
+
+
+def through(layers: nn.ModuleList, activation: Activation, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what hidden layers make (n, h) of x (n, d), and its derivatives (n, h, d)."""
+    (n, d), moved = x.shape, None
+    for layer in layers:
+        assert isinstance(layer, nn.Linear)
+        z = layer(x)
+        # Rows for each label lie together, so that a layer is one product of matrices.
+        weight = layer.weight.T
+        passed = weight[None] if moved is None else (moved @ weight).reshape(n, d, z.shape[1])
+        moved = (slope(z, activation)[:, None] * passed).reshape(n * d, z.shape[1])
+        x = activated(z, activation)
+    assert moved is not None
+    return x, moved.reshape(n, d, x.shape[1]).transpose(1, 2)
+
+
+class Perceptron(SpectralNetwork):
+    """A perceptron whose outputs are pixels, or principal components of them.
+
+    With linear output, flux = ``weight`` @ hidden + ``bias`` (:meth:`readout`), whatever is in between, which
+    is the form of The Payne; with bounded output a sigmoid follows, which is the form of one_payne.
+
+    Parameters
+    ----------
+    labels, pixels
+        Numbers of inputs d and outputs p.
+    hidden
+        Sizes of the hidden layers.
+    components
+        Principal components that the last layer predicts; 0 lets it predict pixels.
+    censored
+        For inputs that move some pixels only, which (p,) bool. They get hidden units of their own, and the
+        last layer has zeros from these to all other pixels.
+    """
+
+    def __init__(
+        self,
+        labels: int,
+        pixels: int,
+        hidden: Sequence[int] = (300, 300),
+        activation: Activation = "silu",
+        *,
+        bounded: bool = False,
+        components: int = 0,
+        censored: Mapping[int, Tensor] | None = None,
+    ) -> None:
+        super().__init__(labels, pixels)
+        self.activation, self.bounded = activation, bounded
+        self._kept: tuple[Any, Tensor, Tensor] | None = None
+        masks = _masks([labels, *hidden], pixels, censored) if censored else [None] * (len(hidden) + 1)
+        self.layers = hidden_layers([labels, *hidden], masks[:-1])
+        self.last = MaskedLinear(hidden[-1], components or pixels, masks[-1])
+        self.mean: Tensor
+        self.scale: Tensor
+        self.basis: Tensor
+        self.register_buffer("mean", torch.zeros(pixels))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("basis", torch.zeros(components, pixels))
+        begin(self.layers)
+        self.last.reset(0.2 / self.last.in_features**0.5, 0.0)
+
+    # -------------------------------------------------------------- evaluation
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """Return the last hidden layer (n, h)."""
+        for layer in self.layers:
+            x = activated(layer(x), self.activation)
+        return x
+
+    def hidden_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last hidden layer (n, h) and its derivatives (n, h, d)."""
+        return through(self.layers, self.activation, x)
+
+    def readout(self) -> tuple[Tensor, Tensor]:
+        """Return weight (p, h) and bias (p,) of the last layer, as it acts on pixels."""
+        if not len(self.basis):
+            return self.scale * self.last.weight, self.mean + self.scale * self.last.bias
+        return self.basis.T @ self.last.weight, self.mean + self.last.bias @ self.basis
+
+    def _kept_readout(self) -> tuple[Tensor, Tensor]:
+        """Return :meth:`readout`, from the last time if nothing has changed since."""
+        parts = (self.last.weight, self.last.bias, self.basis, self.mean, self.scale)
+        state = [(id(part), part.data_ptr(), part._version, part.dtype, part.device) for part in parts]
+        if self._kept is None or self._kept[0] != state:
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = state, *self.readout()
+        return self._kept[1:]
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether the way from hidden units straight to pixels costs less than that over the components."""
+        return len(self.basis) > self.last.in_features and not (self.bounded or torch.is_grad_enabled())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return flux (n, p)."""
+        hidden = self.hidden(x)
+        if not self._is_short:
+            return self.flux(self.last(hidden))
+        weight, bias = self._kept_readout()
+        return torch.addmm(bias, hidden, weight.T)
+
+    def flux(self, outputs: Tensor) -> Tensor:
+        """Return flux (n, p) for what the last layer says."""
+        made = self.mean + (outputs @ self.basis if len(self.basis) else self.scale * outputs)
+        return torch.sigmoid(made) if self.bounded else made
+
+    def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return flux (n, p) and its derivatives (n, p, d)."""
+        hidden, moved = self.hidden_jacobian(x)
+        side = moved.permute(1, 0, 2).reshape(moved.shape[1], -1)
+        if self._is_short:
+            weight, bias = self._kept_readout()
+            flux, columns = torch.addmm(bias, hidden, weight.T), weight @ side
+        else:
+            flux, columns = self.flux(self.last(hidden)), self.last.weight @ side
+            columns = self.basis.T @ columns if len(self.basis) else self.scale * columns
+        columns = columns.reshape(self.pixels, len(x), -1).permute(1, 0, 2)
+        return flux, columns * (flux * (1 - flux))[:, :, None] if self.bounded else columns
+
+
+def _masks(sizes: list[int], pixels: int, censored: Mapping[int, Tensor]) -> list[Tensor]:
+    """Return which inputs (b,) each output (a,) of each layer may see, as (a, b) bool.
+
+    The units of a layer are divided among blocks: one sees the free labels alone, the others one more each.
+    """
+    owners = [torch.zeros(sizes[0], dtype=torch.int64)]
+    for number, label in enumerate(censored, start=1):
+        owners[0][label] = number
+    for size in sizes[1:]:
+        blocks = torch.arange(1, len(censored) + 1).repeat_interleave(size // (2 * len(censored)))
+        owners.append(nn.functional.pad(blocks, (size - len(blocks), 0)))
+    moved = torch.ones(pixels, len(censored) + 1, dtype=torch.bool)
+    for number, where in enumerate(censored.values(), start=1):
+        moved[:, number] = where
+    seen = [(before == 0) | (before == after[:, None]) for before, after in pairwise(owners)]
+    return [*seen, moved[:, owners[-1]]]

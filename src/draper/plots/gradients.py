@@ -1,0 +1,131 @@
+"""How spectra change with labels, and where in them the information on a label stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from draper.data.labels import Label
+from draper.data.lines import strong_lines
+from draper.errors import DraperError, did_you_mean
+from draper.plots.overlay import name_lines
+from draper.plots.pixels import spectral_axis
+from draper.plots.recovery import label_name, rounded
+from draper.plots.style import BLACK, COLORS, free_figure, styled
+from draper.results.information import Information, enough
+
+SHARE = "#999999"
+"""Colour of how much information has been gathered."""
+
+ROW, TOP = 1.0, 1.5
+"""Heights of a label's panel and of the spectrum [inch]."""
+
+
+@styled
+def plot_gradients(
+    information: Information,
+    names: Sequence[str] | None = None,
+    *,
+    star: int = 0,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw the spectrum of a star, and for each label how it changes and where the information comes from.
+
+    Changes are in per cent of the continuum, per 100 K, 0.1 dex or 1 km/s. The grey line is how much of the
+    information that all pixels hold on the label alone stands to the left: it is steep where a label is
+    measured.
+
+    Parameters
+    ----------
+    information
+        From an emulator.
+    names
+        Which labels; all that are free unless given.
+    star
+        Which of the stars.
+    figure
+        Where to draw; a new figure unless given.
+    """
+    names = list(information.names if names is None else names)
+    for name in names:
+        if name not in information.names:
+            raise DraperError(
+                "this is not among what is free", given=name, expected=", ".join(information.names),
+                hint=did_you_mean(name, information.names),
+            )  # fmt: skip
+    if not 0 <= star < len(information):
+        raise DraperError("there is no such star", given=star, expected=f"0 to {len(information) - 1}")
+    if figure is None:
+        figure = free_figure(9.5, TOP + ROW * len(names) + 0.5)
+    panels = figure.subplots(
+        len(names) + 1,
+        1,
+        sharex=True,
+        squeeze=False,
+        gridspec_kw={"height_ratios": [TOP, *[ROW] * len(names)]},
+    )[:, 0]
+    grid, used = information.grid, information.ivar[star] > 0
+    axis, title = spectral_axis(grid)
+    flux = np.where(used, information.flux[star], np.nan).astype(np.float64)
+    for piece in grid.segments():
+        panels[0].plot(axis[piece], flux[piece], color=BLACK, linewidth=0.8)
+    name_lines(panels[0], grid, flux, flux, strong_lines())
+    panels[0].set_ylabel("flux", fontsize=8)
+    panels[0].tick_params(axis="y", labelsize=8)
+    gathered = np.cumsum(information.pixels[star], axis=0)
+    for row, (ax, name) in enumerate(zip(panels[1:], names, strict=True)):
+        number = information.names.index(name)
+        label = information.labels[number]
+        step = enough(label) or float(information.values[star, number]) / 10 or 1.0
+        change = np.where(used, 100 * step * information.gradients[star, :, number], np.nan)
+        draw_label(ax, axis, change, grid.segments(), gathered[:, number], COLORS[row % 6])
+        ax.set_title(label_name(name), loc="left", fontsize=10, fontweight="bold", pad=3, color=BLACK)
+        ax.set_title(told(label, information, star, number), loc="right", fontsize=8, pad=3, color="#444444")
+        ax.set_ylabel(f"% per\n{step:g}{f' {label.unit}' if label.unit else ''}", fontsize=8)
+        ax.tick_params(axis="y", labelsize=8)
+    panels[0].set_xlim(axis[0], axis[-1])
+    panels[-1].set_xlabel(title)
+    figure.align_ylabels(panels)
+    return figure
+
+
+def draw_label(
+    ax: Axes,
+    axis: NDArray[np.float64],
+    change: NDArray[np.float64],
+    pieces: Sequence[slice],
+    gathered: NDArray[np.float64],
+    color: str,
+) -> None:
+    """Draw the change (q,) of a spectrum, and the information gathered (q,) behind it."""
+    whole = float(gathered[-1])
+    if whole > 0:
+        behind = ax.twinx()
+        behind.fill_between(axis, gathered / whole, color=SHARE, alpha=0.13, linewidth=0)
+        behind.plot(axis, gathered / whole, color=SHARE, linewidth=0.9)
+        behind.set_ylim(0, 1.02)
+        behind.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
+        behind.tick_params(labelsize=7, colors=SHARE, length=0)
+        behind.grid(False)
+        ax.set_zorder(behind.get_zorder() + 1)
+        ax.patch.set_visible(False)
+    for piece in pieces:
+        ax.fill_between(axis[piece], change[piece], color=color, alpha=0.35, linewidth=0)
+        ax.plot(axis[piece], change[piece], color=color, linewidth=0.8)
+    ax.axhline(0, color=BLACK, linewidth=0.4)
+    reach = float(np.nanmax(np.abs(change))) if np.isfinite(change).any() else 0.0
+    ax.set_ylim(-1.12 * reach or -1.0, 1.12 * reach or 1.0)
+    ax.yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+
+
+def told(label: Label, information: Information, star: int, number: int) -> str:
+    """Return what the bound is, for people."""
+    unit = f" {label.unit}" if label.unit else ""
+    bound, alone = information.bound[star, number], information.conditional[star, number]
+    parts = [f"{rounded(float(error), signed=False)}{unit}" for error in (bound, alone)]
+    return f"smallest error {parts[0]}, all else known {parts[1]}"

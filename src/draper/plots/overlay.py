@@ -1,0 +1,205 @@
+"""An observed spectrum and a model of it, their difference over the error, and which lines are where."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from draper.data.grid import Grid
+from draper.data.lines import Lines, strong_lines
+from draper.data.spectra import Spectra, has_errors
+from draper.errors import DraperError
+from draper.plots.pixels import spectral_axis
+from draper.plots.recovery import label_name, rounded
+from draper.plots.style import BLACK, BLUE, RED, free_figure, styled
+from draper.results.estimates import Estimates
+
+PIXELS_IN_ROW = 2500
+MOST_ROWS = 4
+LABELS_IN_ROW = 48
+"""Names of lines that fit side by side."""
+
+HYDROGEN, CORE, SIDE = "H I", 1.0, (2.0, 4.0)
+"""Lines of hydrogen are broad: all of the core is lower than the sides, both of them [Angstrom]."""
+
+SHORT = 60
+"""Characters of a title that leave space on their line."""
+
+MAIN = ("teff", "logg", "fe_h", "rv")
+"""Labels that stand in a title."""
+
+LEAST_DEPTH = 0.02
+"""A line is named where the model is lower than its surroundings by this fraction."""
+
+
+@styled
+def plot_overlay(
+    observed: Spectra,
+    model: Spectra,
+    *,
+    title: str = "",
+    lines: Lines | None = None,
+    rv: float = 0.0,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw one observed spectrum with a model of it; below, their difference over the error.
+
+    Long spectra take several rows. Bad pixels of the observed spectrum are left open; where it has no errors,
+    the difference is drawn as it is.
+
+    Parameters
+    ----------
+    observed, model
+        One spectrum each, on the same grid.
+    title
+        Such as the star's name and labels.
+    lines
+        What may be named; draper's table of strong lines unless given.
+    rv
+        Velocity of the lines [km/s].
+    figure
+        Where to draw; a new figure unless given.
+    """
+    if len(observed) != 1 or len(model) != 1:
+        raise DraperError(
+            "an overlay shows one spectrum",
+            given=f"{len(observed)} and {len(model)}",
+            hint="pick a row: spectra[0]",
+        )
+    observed.grid.require(
+        model.grid, "model and observed spectrum are on other grids", "resample one of them"
+    )
+    rows = int(np.clip(-(-len(observed.grid) // PIXELS_IN_ROW), 1, MOST_ROWS))
+    figure = free_figure(9.5, 1.0 + 3.4 * rows) if figure is None else figure
+    panels = figure.subplots(2 * rows, 1, squeeze=False, gridspec_kw={"height_ratios": [2.6, 1] * rows})[:, 0]
+    table = strong_lines() if lines is None else lines
+    shifted = Lines(table.species, table.wavelength * (1 + rv / 299792.458), table.strength)
+    good = (observed.ivar[0] > 0) & (model.ivar[0] > 0)
+    flux = np.where(observed.ivar[0] > 0, observed.flux[0], np.nan).astype(np.float64)
+    made = np.where(model.ivar[0] > 0, model.flux[0], np.nan).astype(np.float64)
+    in_sigma = has_errors(observed)
+    error = np.where(good, made - flux, np.nan) * (np.sqrt(observed.ivar[0]) if in_sigma else 1.0)
+    reach = _reach(error)
+    for number, pixels in enumerate(np.array_split(np.arange(len(observed.grid)), rows)):
+        upper, lower = panels[2 * number], panels[2 * number + 1]
+        lower.sharex(upper)
+        _draw(upper, lower, observed.grid[pixels], flux[pixels], made[pixels], error[pixels])
+        lower.set_ylim(-reach, reach)
+        lower.set_ylabel("difference\n[sigma]" if in_sigma else "difference")
+        upper.set_ylabel(
+            observed.quantity if not observed.unit else f"{observed.quantity}\n[{observed.unit}]"
+        )
+        if observed.grid.is_spectral:
+            name_lines(upper, observed.grid[pixels], made[pixels], flux[pixels], shifted)
+    panels[0].legend(loc="lower left", ncols=2)
+    panels[-1].set_xlabel(spectral_axis(observed.grid)[1])
+    summary = _summary(error, in_sigma)
+    space = "   " if "\n" in title or len(title) < SHORT else "\n"
+    figure.suptitle(f"{title}{space}{summary}".strip(), fontsize=10)
+    return figure
+
+
+def found_in(estimates: Estimates, row: int) -> str:
+    """Return a title for one star: its name, what was found of the main labels, and its flags."""
+    parts = []
+    for number, name in enumerate(estimates.labels.names):
+        if name in MAIN:
+            value, error = float(estimates.median[row, number]), float(estimates.sigma[row, number])
+            known = np.isfinite(error) and error > 0
+            digits = max(0, 1 - int(np.floor(np.log10(error)))) if known else 2
+            text = f" +- {error:.{digits}f}" if known else ""
+            parts.append(f"{label_name(name)} {value:.{digits}f}{text}")
+    raised = [name for name, values in estimates.flags.items() if values[row]]
+    title = f"{estimates.ids[row]}   {',  '.join(parts)}".strip()
+    return f"{title}\nflagged: {', '.join(raised)}" if raised else title
+
+
+def _draw(
+    upper: Axes,
+    lower: Axes,
+    grid: Grid,
+    flux: NDArray[np.float64],
+    made: NDArray[np.float64],
+    error: NDArray[np.float64],
+) -> None:
+    axis, _ = spectral_axis(grid)
+    for number, piece in enumerate(grid.segments()):
+        names = ("observed", "model") if number == 0 else (None, None)
+        upper.plot(axis[piece], flux[piece], color=BLACK, linewidth=0.9, label=names[0])
+        upper.plot(axis[piece], made[piece], color=RED, linewidth=0.9, alpha=0.9, label=names[1])
+        lower.plot(axis[piece], error[piece], color=BLUE, linewidth=0.6)
+    lower.axhline(0, color=BLACK, linewidth=0.6)
+    upper.tick_params(labelbottom=False)
+    upper.set_xlim(axis[0], axis[-1])
+
+
+def name_lines(
+    ax: Axes, grid: Grid, made: NDArray[np.float64], flux: NDArray[np.float64], lines: Lines
+) -> None:
+    """Name the strongest lines of a row that are seen in the model and have space for a name."""
+    values = np.concatenate([made[np.isfinite(made)], flux[np.isfinite(flux)]])
+    if values.size == 0:
+        return
+    low, high = np.quantile(values, [0.001, 0.999])
+    span = max(float(high - low), 1e-12)
+    axis, _ = spectral_axis(grid)
+    scale = axis[-1] / grid.vacuum[-1]
+    space = (axis[-1] - axis[0]) / LABELS_IN_ROW
+    chosen: list[tuple[float, str]] = []
+    shown = lines.within(float(grid.vacuum[0]), float(grid.vacuum[-1]))
+    broad = shown.species == HYDROGEN
+    for row in np.lexsort((-shown.strength, ~broad)):  # what is narrow may stand in what is broad
+        at = float(shown.wavelength[row]) * scale
+        free = all(abs(at - other) > space for other, _ in chosen)
+        if free and (_is_dip(axis, made, at, scale) if broad[row] else _is_seen(axis, made, at, space)):
+            chosen.append((at, str(shown.species[row])))
+    roof = float(high) + 0.06 * span
+    for at, species in chosen:
+        ax.plot([at, at], [roof, roof + 0.04 * span], color="#777777", linewidth=0.6)
+        ax.text(
+            at,
+            roof + 0.06 * span,
+            species,
+            rotation=90,
+            fontsize=6.5,
+            ha="center",
+            va="bottom",
+            color="#444444",
+        )
+    ax.set_ylim(float(low) - 0.08 * span, roof + (0.34 if chosen else 0.05) * span)
+
+
+def _is_seen(axis: NDArray[np.float64], made: NDArray[np.float64], at: float, space: float) -> bool:
+    """Whether the model is lower at a position than around it."""
+    pixel = int(np.argmin(np.abs(axis - at)))
+    core, around = made[max(0, pixel - 2) : pixel + 3], made[np.abs(axis - at) <= space]
+    if not (np.isfinite(core).any() and np.isfinite(around).any()):
+        return False
+    level = float(np.nanmedian(around))
+    return level > 0 and float(np.nanmin(core)) < (1 - LEAST_DEPTH) * level
+
+
+def _is_dip(axis: NDArray[np.float64], made: NDArray[np.float64], at: float, scale: float) -> bool:
+    """Whether the model has a broad line at a position."""
+    away = (axis - at) / scale
+    core = made[np.abs(away) <= CORE]
+    sides = [made[(away >= low) & (away <= high)] for low, high in (SIDE, (-SIDE[1], -SIDE[0]))]
+    if not all(np.isfinite(part).any() for part in (core, *sides)):
+        return False
+    return float(np.nanmax(core)) < (1 - LEAST_DEPTH) * min(float(np.nanmax(side)) for side in sides)
+
+
+def _reach(error: NDArray[np.float64]) -> float:
+    """Return how far the axis of differences goes: nearly all of them, and not less than their noise."""
+    finite = np.abs(error[np.isfinite(error)])
+    return float(np.quantile(finite, 0.995)) * 1.25 or 1.0 if finite.size else 1.0
+
+
+def _summary(error: NDArray[np.float64], in_sigma: bool) -> str:
+    finite = error[np.isfinite(error)]
+    if finite.size == 0:
+        return "no good pixel"
+    rms = float(np.sqrt(np.mean(finite**2)))
+    return f"chi2 per pixel {rms**2:.3g}" if in_sigma else f"rms {rounded(rms, signed=False)}"

@@ -1,0 +1,153 @@
+"""How far spectra that a model makes are from the observed ones: pixel by pixel and star by star."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from draper.data.grid import Grid
+from draper.plots.recovery import label_name, rounded
+from draper.plots.style import BLACK, BLUE, RED, axes_or_new, free_figure, styled
+from draper.results.metrics import Residuals
+
+PAIRS = (("teff", "logg"), ("teff", "fe_h"), ("logg", "fe_h"), ("fe_h", "vmic"))
+"""Planes of labels in which errors are looked at."""
+
+REVERSED = {"teff", "logg"}
+"""Axes that run backwards where both are on a plot, as in the Kiel diagram."""
+
+
+@styled
+def plot_pixel_errors(residuals: Residuals, figure: Figure | None = None) -> Figure:
+    """Draw against wavelength the mean spectrum, the rms error, and the mean error with its scatter."""
+    figure = free_figure(9.0, 6.4) if figure is None else figure
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [1, 1.2, 1.2]})
+    axis, name = spectral_axis(residuals.grid)
+    mean, sigma = residuals.mean, residuals.sigma
+    for piece in residuals.grid.segments():
+        top.plot(axis[piece], residuals.mean_spectrum[piece], color=BLACK)
+        middle.plot(axis[piece], residuals.rms[piece], color=BLUE)
+        bottom.fill_between(
+            axis[piece], (mean - sigma)[piece], (mean + sigma)[piece], color=BLUE, alpha=0.3, linewidth=0
+        )
+        bottom.plot(axis[piece], mean[piece], color=BLUE)
+    bottom.axhline(0, color=BLACK, linewidth=0.6)
+    if np.isfinite(residuals.rms).any():
+        typical = float(np.nanmedian(residuals.rms))
+        middle.axhline(typical, color=RED, linestyle="--", label=f"median {rounded(typical, signed=False)}")
+        middle.set_ylim(0, float(np.nanmax(residuals.rms)) * 1.15 or 1.0)
+        middle.legend(loc="upper right")
+    top.set_ylabel("mean spectrum")
+    middle.set_ylabel("rms error")
+    bottom.set_ylabel("mean error, +- 1 sigma")
+    bottom.set_xlabel(name)
+    top.set_title(f"made - observed, {residuals.what}")
+    return figure
+
+
+@styled
+def plot_spectrum_errors(residuals: Residuals, ax: Axes | None = None) -> Axes:
+    """Draw the distribution of the rms error of single spectra, with its median and 99th percentile."""
+    ax = axes_or_new(ax)
+    values = residuals.spectrum_rms[np.isfinite(residuals.spectrum_rms) & (residuals.spectrum_rms > 0)]
+    ax.set_xlabel(f"rms error of a spectrum [{residuals.what}]")
+    ax.set_ylabel("spectra")
+    if len(values) == 0:
+        ax.text(0.5, 0.5, "no spectrum has a good pixel", transform=ax.transAxes, ha="center")
+        return ax
+    low, high = values.min(), values.max()
+    low, high = (low * 0.9, high * 1.1) if high < 1.2 * low else (low, high)
+    number = int(np.clip(2 * np.sqrt(len(values)), 8, 60))
+    ax.hist(values, bins=list(np.geomspace(low, high, number)), color=BLUE, alpha=0.7)
+    for quantile, style, name in ((0.5, "-", "median"), (0.99, "--", "99 % are below")):
+        at = float(np.quantile(values, quantile))
+        ax.axvline(at, color=RED, linestyle=style, label=f"{name} {rounded(at, signed=False)}")
+    if high > 3 * low:
+        ax.set_xscale("log")
+        logarithmic(ax.xaxis)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.margins(x=0.02, y=0.2)
+    ax.legend(loc="upper right", frameon=True, framealpha=1.0, edgecolor="none")
+    return ax
+
+
+@styled
+def plot_over_labels(
+    values: NDArray[Any],
+    table: Mapping[str, NDArray[Any]],
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+    *,
+    what: str = "rms error",
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw a number for each star as colour in planes of labels: where in the grid a model is wrong.
+
+    Parameters
+    ----------
+    values
+        Positive numbers (n,), such as the rms error of each spectrum.
+    table
+        Columns (n,); pairs that it lacks are left out.
+    pairs
+        The planes: horizontal and vertical label.
+    what
+        What the colour means.
+    figure
+        Where to draw; a new figure unless given.
+    """
+    from matplotlib.colors import LogNorm
+
+    held = [pair for pair in pairs if set(pair) <= set(table)]
+    columns = min(2, max(1, len(held)))
+    rows = max(1, -(-len(held) // columns))
+    figure = free_figure(4.4 * columns + 0.8, 3.5 * rows) if figure is None else figure
+    panels = figure.subplots(rows, columns, squeeze=False)
+    good = np.isfinite(values) & (values > 0)
+    order = np.argsort(np.where(good, values, -1))[np.count_nonzero(~good) :]
+    limits = np.quantile(values[good], [0.01, 0.99]) if good.any() else np.array([0.1, 1.0])
+    norm = LogNorm(float(limits[0]) * 0.999, float(limits[1]) * 1.001)
+    drawn = None
+    for number, ax in enumerate(panels.flat):
+        if number >= len(held):
+            ax.remove()
+            continue
+        x, y = held[number]
+        drawn = ax.scatter(
+            np.asarray(table[x])[order], np.asarray(table[y])[order], c=values[order], norm=norm,
+            cmap="cividis_r", linewidths=0, rasterized=True,
+            s=float(np.clip(400 / np.sqrt(len(order) + 1), 5, 22)),
+        )  # fmt: skip
+        ax.set_xlabel(label_name(x))
+        ax.set_ylabel(label_name(y))
+        if {x, y} == REVERSED:
+            ax.invert_yaxis()
+        if x == "teff":
+            ax.invert_xaxis()
+    if drawn is not None:
+        bar = figure.colorbar(drawn, ax=figure.axes, aspect=35, extend="both")
+        logarithmic(bar.ax.yaxis)
+        bar.set_label(what)
+    return figure
+
+
+def logarithmic(axis: Axis) -> None:
+    """Write numbers on a logarithmic axis at 1, 2 and 5 of each decade, without powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def spectral_axis(grid: Grid) -> tuple[NDArray[np.float64], str]:
+    """Return where the pixels of a grid are drawn (p,), and the name of that axis."""
+    if not grid.is_spectral:
+        return np.arange(len(grid), dtype=np.float64), f"coefficient: {grid.extent}"
+    if grid.vacuum[-1] > 2e4:
+        return grid.vacuum / 1e4, "vacuum wavelength [micron]"
+    return grid.vacuum, "vacuum wavelength [Angstrom]"

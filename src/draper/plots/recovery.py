@@ -1,0 +1,190 @@
+"""Labels that a model has found against the true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from draper.data.labels import Label
+from draper.errors import DraperError
+from draper.plots.style import BLACK, BLUE, RED, free_figure, styled
+from draper.results.estimates import Estimates
+from draper.results.metrics import recovery
+
+PLATE = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.5}
+"""What text on points stands on."""
+
+NAMES = {"teff": "Teff", "logg": "log g", "rv": "RV", "vmic": "vmic", "vsini": "v sin i", "vmac": "vmac"}
+
+
+def label_name(name: str) -> str:
+    """Return a label as astronomers write it.
+
+    Examples
+    --------
+    >>> label_name("fe_h"), label_name("mg_fe"), label_name("teff")
+    ('[Fe/H]', '[Mg/Fe]', 'Teff')
+    """
+    head, _, tail = name.rpartition("_")
+    if head and tail in ("h", "fe"):
+        return f"[{'alpha' if head == 'alpha' else head.capitalize()}/{tail.capitalize()}]"
+    return NAMES.get(name, name)
+
+
+def with_unit(label: Label) -> str:
+    """Return the name of a label with its unit."""
+    return f"{label_name(label.name)} [{label.unit}]" if label.unit else label_name(label.name)
+
+
+@styled
+def plot_recovery(
+    estimates: Estimates,
+    truth: Mapping[str, NDArray[Any]],
+    names: Sequence[str] | None = None,
+    *,
+    colour: str | None = None,
+    columns: int = 3,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw found against true values, the differences below, a pair of panels for each label.
+
+    Parameters
+    ----------
+    estimates
+        What a model found for n spectra.
+    truth
+        Columns (n,) of true values.
+    names
+        Which labels; all that both have unless given.
+    colour
+        The column that the points are coloured by, such as ``fe_h``.
+    columns
+        How many pairs of panels stand side by side.
+    figure
+        Where to draw; a new figure unless given.
+    """
+    names = [name for name in estimates.labels.names if name in truth] if names is None else list(names)
+    if not names:
+        raise DraperError(
+            "there is no label whose true value is known", given=", ".join(truth) or "no columns",
+            expected=", ".join(estimates.labels.names),
+        )  # fmt: skip
+    columns = min(columns, len(names))
+    rows = -(-len(names) // columns)
+    if figure is None:
+        figure = free_figure(
+            3.1 * columns + (0.6 if colour else 0) + (0.8 if columns == 1 else 0), 3.5 * rows
+        )
+    panels = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": [2.4, 1] * rows})
+    flagged = np.any([*estimates.flags.values()], axis=0)
+    values = None if colour is None else np.asarray(truth[colour], dtype=np.float64)
+    drawn = None
+    for number in range(rows * columns):
+        row, column = divmod(number, columns)
+        upper, lower = panels[2 * row, column], panels[2 * row + 1, column]
+        if number >= len(names):
+            upper.remove()
+            lower.remove()
+            continue
+        label = estimates.labels[names[number]]
+        position = estimates.labels.names.index(label.name)
+        found = drawn_pair(
+            upper, lower, label, np.asarray(truth[label.name], dtype=np.float64),
+            estimates.median[:, position], estimates.sigma[:, position], flagged, values,
+        )  # fmt: skip
+        drawn = drawn or found
+    if colour is not None and drawn is not None:
+        bar = figure.colorbar(drawn, ax=figure.axes, aspect=25 * rows, shrink=0.8, pad=0.02)
+        bar.set_label(label_name(colour))
+    return figure
+
+
+def drawn_pair(
+    upper: Axes,
+    lower: Axes,
+    label: Label,
+    truth: NDArray[np.float64],
+    found: NDArray[np.float64],
+    sigma: NDArray[np.float64],
+    flagged: NDArray[np.bool_],
+    values: NDArray[np.float64] | None,
+) -> Any:
+    """Draw the two panels of one label, and return what a colour bar describes."""
+    known = np.isfinite(truth) & np.isfinite(found)
+    figures = recovery(found, truth, sigma)
+    upper.set_title(with_unit(label))
+    upper.tick_params(labelbottom=False)
+    lower.set_xlabel(f"true {label_name(label.name)}")
+    upper.set_ylabel("found")
+    lower.set_ylabel("found - true")
+    upper.sharex(lower)
+    if not known.any():
+        upper.text(0.5, 0.5, "no star has a true value", transform=upper.transAxes, ha="center")
+        return None
+    size = float(np.clip(600 / np.sqrt(known.sum()) / 6, 2, 16))
+    span = np.ptp(truth[known]) or 1.0
+    low, high = truth[known].min() - 0.06 * span, truth[known].max() + 0.06 * span
+    error = found - truth
+    reach = float(max(np.quantile(np.abs(error[known]), 0.98) * 1.3, 1e-9 * span))
+    beyond = known & (np.abs(error) > reach)
+    shown = None
+    for mask, marker, edge, text in (
+        (known & ~flagged, "o", None, None),
+        (known & flagged, "^", RED, f"flagged ({(known & flagged).sum()})"),
+    ):
+        if not mask.any():
+            continue
+        style: dict[str, Any] = {"s": size * (1.8 if edge else 1), "marker": marker, "alpha": 0.75}
+        rim = edge if values is None else BLACK
+        style |= {"edgecolors": rim, "linewidths": 0.5} if edge else {"linewidths": 0}
+        if values is None:
+            style["color" if not edge else "facecolors"] = BLUE if not edge else "none"
+        else:
+            spread = values[np.isfinite(values)]
+            style |= {"c": values[mask], "cmap": "viridis"}
+            style |= {"vmin": spread.min(), "vmax": spread.max()} if len(spread) else {}
+        drawn = upper.scatter(truth[mask], found[mask], label=text, rasterized=True, **style)
+        shown = shown or drawn
+        lower.scatter(truth[mask], np.clip(error[mask], -reach, reach), rasterized=True, **style)
+    upper.plot([low, high], [low, high], color=BLACK, linewidth=0.8)
+    lower.axhline(0, color=BLACK, linewidth=0.8)
+    if np.isfinite(sigma[known]).any():
+        typical = float(np.nanmedian(sigma[known]))
+        lower.axhspan(-typical, typical, color="#999999", alpha=0.25, linewidth=0, zorder=0)
+    upper.set_xlim(low, high)
+    margin = 0.04 * span
+    upper.set_ylim(
+        min(low, max(found[known].min() - margin, low - span / 2)),
+        max(high, min(found[known].max() + margin, high + span / 2)),
+    )
+    lower.set_ylim(-reach * 1.05, reach * 1.05)
+    lines = [f"bias {rounded(figures['bias'])}", f"scatter {rounded(figures['scatter'], signed=False)}"]
+    lines += [f"robust {rounded(figures['robust_scatter'], signed=False)}"]
+    if beyond.any():
+        lines.append(f"{beyond.sum()} at the edge below")
+    upper.text(0.03, 0.97, "\n".join(lines), transform=upper.transAxes, va="top", fontsize=8, bbox=PLATE)
+    if (known & flagged).any():
+        upper.legend(loc="lower right", handletextpad=0.1, borderpad=0.1)
+    return shown
+
+
+def rounded(value: float, *, signed: bool = True) -> str:
+    """Return a number to two significant digits, without an exponent where it can be.
+
+    Examples
+    --------
+    >>> rounded(123.4), rounded(-0.0456), rounded(1.0, signed=False), rounded(0.0)
+    ('+123', '-0.046', '1.0', '0')
+    """
+    if not np.isfinite(value):
+        return "unknown"
+    if value == 0:
+        return "0"
+    digits = max(0, 1 - int(np.floor(np.log10(abs(value)))))
+    sign = "+" if signed else ""
+    return f"{value:{sign}.{digits}f}" if digits < 6 else f"{value:{sign}.1e}"

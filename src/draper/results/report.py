@@ -1,0 +1,262 @@
+"""How good a model is on spectra whose truth is known: figures of merit and plots, as a page or as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.data.spectra import Spectra
+from draper.errors import DraperError
+from draper.results.estimates import Estimates
+from draper.results.metrics import Residuals, recovery, residuals
+from draper.results.page import Picture, fragment, page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WORST = 3
+"""Of the worst spectra, how many are drawn."""
+
+COLOURS = 128
+"""Colours of the pictures of a page, which keep it small."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Report:
+    """What ``evaluate`` returns.
+
+    Attributes
+    ----------
+    model : str
+        The model's name.
+    spectra : Spectra
+        What the model was judged on, with true labels as columns; n rows.
+    estimates : Estimates, optional
+        The labels that it found.
+    made : Spectra, optional
+        The spectra that it made, on the same pixels.
+    how : str
+        What the made spectra were made from.
+    facts : mapping
+        What was judged on what, as JSON values.
+    notes : tuple of str
+        What a reader must know before believing the numbers.
+    """
+
+    model: str
+    spectra: Spectra
+    estimates: Estimates | None = None
+    made: Spectra | None = None
+    how: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    # ------------------------------------------------------------------ figures of merit
+
+    @cached_property
+    def labels(self) -> dict[str, dict[str, float]]:
+        """For each label with known truth what :func:`draper.results.metrics.recovery` says."""
+        return self._recovered(np.ones(len(self.spectra), dtype=bool))
+
+    @cached_property
+    def unflagged_labels(self) -> dict[str, dict[str, float]]:
+        """The same of spectra without a flag."""
+        return self._recovered(~self.flagged)
+
+    @cached_property
+    def flagged(self) -> NDArray[np.bool_]:
+        """Which spectra (n,) carry any flag."""
+        flags = {} if self.estimates is None else self.estimates.flags
+        raised: NDArray[np.bool_] = np.zeros(len(self.spectra), dtype=bool)
+        for values in flags.values():
+            raised = raised | values
+        return raised
+
+    @property
+    def flags(self) -> dict[str, float]:
+        """The fraction of spectra that carry each flag."""
+        if self.estimates is None or len(self.spectra) == 0:
+            return {}
+        return {name: float(values.mean()) for name, values in self.estimates.flags.items()}
+
+    @cached_property
+    def residuals(self) -> Residuals | None:
+        """How far the made spectra are from the observed ones."""
+        return None if self.made is None else residuals(self.spectra, self.made)
+
+    def _recovered(self, rows: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
+        found, table = self.estimates, self.spectra.table
+        if found is None:
+            return {}
+        return {
+            name: recovery(found.median[rows, number], table[name][rows], found.sigma[rows, number])
+            for number, name in enumerate(found.labels.names)
+            if name in table and table[name].dtype.kind in "fiu"
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every figure as plain JSON values; what is not known is None."""
+        spectra = {} if self.residuals is None else {"made_from": self.how, **self.residuals.figures()}
+        found: dict[str, Any] = _known(
+            {
+                "model": self.model,
+                "facts": dict(self.facts),
+                "notes": list(self.notes),
+                "labels": self.labels,
+                "labels_unflagged": self.unflagged_labels,
+                "flags": self.flags,
+                "flagged": float(self.flagged.mean()) if len(self.spectra) else None,
+                "spectra": spectra,
+            }
+        )
+        return found
+
+    # ------------------------------------------------------------------ plots
+
+    def figures(self) -> Iterator[tuple[str, str, Figure]]:
+        """Draw one figure after the other: its name, what it shows, and the figure."""
+        yield from self._label_figures()
+        yield from self._spectrum_figures()
+
+    def _label_figures(self) -> Iterator[tuple[str, str, Figure]]:
+        from draper.plots.recovery import plot_recovery
+
+        if self.estimates is None or not any(one["number"] for one in self.labels.values()):
+            return
+        names = [name for name, one in self.labels.items() if one["number"]]
+        table = self.spectra.table
+        text = "Labels found against true labels; the grey band is the typical quoted error."
+        yield "labels", text, plot_recovery(self.estimates, table, names, columns=2)
+        if "fe_h" in table and np.isfinite(table["fe_h"]).any():
+            figure = plot_recovery(self.estimates, table, names, colour="fe_h", columns=2)
+            yield "labels-by-metallicity", "The same, coloured by the true [Fe/H].", figure
+
+    def _spectrum_figures(self) -> Iterator[tuple[str, str, Figure]]:
+        from draper.plots.overlay import plot_overlay
+        from draper.plots.pixels import PAIRS, plot_over_labels, plot_pixel_errors, plot_spectrum_errors
+        from draper.plots.style import new_figure
+
+        found = self.residuals
+        if found is None or self.made is None or len(found.worst) == 0:
+            return
+        yield "pixels", "Errors of the spectra pixel by pixel.", plot_pixel_errors(found)
+        figure = new_figure()
+        plot_spectrum_errors(found, figure.axes[0])
+        yield "spectra", "Errors of the spectra star by star.", figure
+        if any(set(pair) <= set(self.spectra.table) for pair in PAIRS):
+            figure = plot_over_labels(found.spectrum_rms, self.spectra.table)
+            yield "spectra-over-labels", "Where in the planes of the labels they are.", figure
+        middle = int(found.worst[len(found.worst) // 2])
+        rows = {"typical": middle} | {
+            f"worst-{rank + 1}": int(row) for rank, row in enumerate(found.worst[:WORST])
+        }
+        for name, row in rows.items():
+            figure = plot_overlay(self.spectra[row], self.made[row], title=self.title_of(row))
+            text = "The spectrum of median error." if name == "typical" else f"The {_ordinal(name)} spectrum."
+            yield name, text, figure
+
+    def title_of(self, row: int) -> str:
+        """Return the name of a star with its main labels and its flags."""
+        table = self.spectra.table
+        parts = [str(self.spectra.ids[row])]
+        parts += [f"{name} {table[name][row]:.4g}" for name in ("teff", "logg", "fe_h") if name in table]
+        if self.estimates is not None:
+            raised = [name for name, values in self.estimates.flags.items() if values[row]]
+            parts += [f"flagged: {', '.join(raised)}"] if raised else []
+        return ", ".join(parts)
+
+    @cached_property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Every figure as a PNG."""
+        return tuple(Picture(name, text, _png(figure)) for name, text, figure in self.figures())
+
+    # ------------------------------------------------------------------ output
+
+    def write(self, path: str | Path) -> Path:
+        """Write the report.
+
+        Parameters
+        ----------
+        path
+            ``.html`` for one page that needs no other file, ``.json`` for the figures of merit, or a folder
+            for both with the plots and the table of labels.
+        """
+        path = writable(path)
+        if path.suffix == ".json":
+            return _replace(path, json.dumps(self.to_json(), indent=1, allow_nan=False).encode())
+        if path.suffix == ".html":
+            return _replace(path, page(self.to_json(), self.pictures).encode())
+        path.mkdir(exist_ok=True)
+        self.write(path / "report.json")
+        self.write(path / "report.html")
+        for picture in self.pictures:
+            _replace(path / f"{picture.name}.png", picture.png)
+        if self.estimates is not None:
+            self.estimates.write(path / "labels.ecsv")
+        return path
+
+    def _repr_html_(self) -> str:
+        return fragment(self.to_json(), self.pictures)
+
+    def __repr__(self) -> str:
+        parts = [f"{name} {one['bias']:+.3g} +- {one['scatter']:.3g}" for name, one in self.labels.items()]
+        if self.residuals is not None:
+            parts.append(f"spectra rms {self.residuals.figures()['rms']:.3g}")
+        return (
+            f"Report({self.model} on {len(self.spectra)} spectra: {', '.join(parts) or 'nothing to compare'})"
+        )
+
+
+def writable(path: str | Path) -> Path:
+    """Refuse a path that no report can be written to."""
+    path = Path(path)
+    if path.suffix not in ("", ".html", ".json") or (path.is_dir() and path.suffix):
+        raise DraperError(
+            "a report is a page, JSON, or a folder", given=path.name, expected=".html, .json, or no suffix"
+        )
+    if not path.parent.is_dir():
+        raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
+    return path
+
+
+def _ordinal(name: str) -> str:
+    rank = int(name.rpartition("-")[2])
+    return {1: "worst", 2: "second-worst", 3: "third-worst"}[rank]
+
+
+def _png(figure: Figure) -> bytes:
+    """Return a figure as a small PNG."""
+    from PIL import Image
+
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
+            packed, format="png", optimize=True
+        )
+    return packed.getvalue()
+
+
+def _known(value: Any) -> Any:
+    """Return JSON values; numbers that JSON lacks (NaN) become None."""
+    if isinstance(value, Mapping):
+        return {str(key): _known(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(inner) for inner in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    return part.replace(path)

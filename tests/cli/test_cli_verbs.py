@@ -1,0 +1,191 @@
+"""``draper predict``, ``generate``, ``encode``, ``evaluate`` and ``cite`` as a user runs them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from draper import Spectra, TrainConfig, load, read
+from draper.cli import main
+from draper.data.io import write
+from draper.models.emulator import Emulator
+from draper.testing import LinearAutoencoder, made_spectra
+
+TRAIN = TrainConfig(
+    epochs=30, batch_size=32, learning_rate=1e-2, threads=1, matmul="highest", progress="none"
+)
+LABELS = ("teff", "logg", "fe_h")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with two models, and spectra that they have not seen."""
+    folder = tmp_path_factory.mktemp("verbs")
+    clean = made_spectra(400, snr=1e6)
+    clean = Spectra(clean.grid, clean.flux, table=clean.table, quantity=clean.quantity)
+    Emulator(hidden=(32, 32)).fit(clean, train=TRAIN, out=folder / "emulator")
+    LinearAutoencoder(latent=5, labels=LABELS, start="pca").fit(
+        made_spectra(300), train=TRAIN, out=folder / "linear"
+    )
+    LinearAutoencoder(latent=3).fit(made_spectra(100), train=TRAIN.replace(epochs=1), out=folder / "bare")
+    write(made_spectra(12, seed=9), folder / "test.h5")
+    write(made_spectra(4, pixels=90), folder / "other.h5")
+    return folder
+
+
+def run(folder: Path, *command: str) -> int:
+    return main([part.replace("@", f"{folder}/") for part in command])
+
+
+def test_predict_writes_what_the_model_says(folder: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "labels.ecsv"
+    assert run(folder, "predict", "@linear", "@test.h5", "-o", str(out), "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["spectra"], said["labels"]) == (12, list(LABELS))
+    table = Table.read(out)
+    estimates = load(folder / "linear").predict(made_spectra(12, seed=9))
+    np.testing.assert_allclose(table["teff"], estimates["teff"], rtol=1e-6)
+    assert str(table["teff"].unit) == "K"
+    assert list(table["id"]) == list(estimates.ids)
+
+
+def test_options_of_the_fit_reach_the_emulator(folder: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "labels.csv"
+    command = ["predict", "@emulator", "@test.h5", "-o", str(out), "--json"]
+    options = ["--fit.rv", "0", "--fit.fixed.teff", "5000", "--fit.windows", "8470", "8560", "8600", "8690"]
+    assert run(folder, *command, *options) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["labels"]) == {"logg", "fe_h"}
+    expected = load(folder / "emulator").predict(
+        made_spectra(12, seed=9), rv=0.0, fixed={"teff": 5000.0}, windows=((8470, 8560), (8600, 8690))
+    )
+    np.testing.assert_allclose(Table.read(out)["logg"], expected["logg"], rtol=1e-4)
+    assert run(folder, *command, "--fit.priors", '{"logg": [2.5, 0.001]}') == 0
+    np.testing.assert_allclose(Table.read(out)["logg"], 2.5, atol=0.05)
+
+
+def test_plots_of_predictions(folder: Path, tmp_path: Path, capsys) -> None:
+    for model in ("linear", "emulator"):
+        command = ["predict", f"@{model}", "@test.h5", "-o", str(tmp_path / "t.csv"), "--json"]
+        assert run(folder, *command, "--plot", str(tmp_path / f"{model}.png")) == 0
+        drawn = json.loads(capsys.readouterr().out)["plots"]
+        assert len(drawn) == 3
+        assert all(Path(path).stat().st_size > 10_000 for path in drawn)
+
+
+def test_generate_of_labels(folder: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "made.h5"
+    values = ["--set", "Teff=5000,6000,9000", "logg=2.5", "[Fe/H]=-1"]
+    command = [
+        "generate",
+        "@emulator",
+        "-o",
+        str(out),
+        *values,
+        "--rv",
+        "30",
+        "--plot",
+        str(tmp_path / "p.png"),
+    ]
+    assert run(folder, *command) == 0
+    assert "1 lie outside" in capsys.readouterr().out
+    made = read(out)
+    expected = load(folder / "emulator").generate(
+        {"teff": [5000, 6000, 9000], "logg": 2.5, "fe_h": -1.0}, rv=30.0
+    )
+    np.testing.assert_allclose(made.flux, expected.flux, rtol=1e-6)
+    assert (tmp_path / "p.png").stat().st_size > 10_000
+
+
+def test_generate_of_a_table_on_other_pixels(folder: Path, tmp_path: Path, capsys) -> None:
+    Table({"Teff": [5000.0, 6000.0], "logg": [2.0, 4.0], "feh": [-1.0, 0.0]}).write(tmp_path / "labels.csv")
+    out = tmp_path / "made.h5"
+    command = ["generate", "@emulator", "-o", str(out), "--labels", str(tmp_path / "labels.csv"), "--json"]
+    assert run(folder, *command, "--grid", "@other.h5") == 0
+    assert json.loads(capsys.readouterr().out)["spectra"] == 2
+    made = read(out)
+    assert made.grid.matches(made_spectra(1, pixels=90).grid)
+    assert made.table["teff"].tolist() == [5000, 6000]
+
+
+def test_generate_of_spectra(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "made.npz"
+    assert run(folder, "generate", "@linear", "@test.h5", "-o", str(out)) == 0
+    expected = load(folder / "linear").generate(made_spectra(12, seed=9))
+    np.testing.assert_allclose(read(out).flux, expected.flux, rtol=1e-6)
+
+
+def test_encode(folder: Path, tmp_path: Path) -> None:
+    expected = load(folder / "linear").encode(made_spectra(12, seed=9))
+    assert run(folder, "encode", "@linear", "@test.h5", "-o", str(tmp_path / "z.npz")) == 0
+    with np.load(tmp_path / "z.npz") as arrays:
+        np.testing.assert_allclose(arrays["latent"], expected, rtol=1e-5)
+        assert arrays["id"].tolist() == made_spectra(12, seed=9).ids.tolist()
+    assert run(folder, "encode", "@linear", "@test.h5", "-o", str(tmp_path / "z.csv"), "--json") == 0
+    np.testing.assert_allclose(Table.read(tmp_path / "z.csv")["latent_4"], expected[:, 4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["linear", "emulator", "bare"])
+def test_evaluate_works_for_every_model(folder: Path, tmp_path: Path, capsys, model: str) -> None:
+    report = tmp_path / "report.html"
+    assert run(folder, "evaluate", f"@{model}", "@test.h5", "-o", str(report), "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["labels"]) == (set() if model == "bare" else set(LABELS))
+    assert said["spectra"]["number"] == 12
+    assert report.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_evaluate_speaks_plainly(folder: Path, tmp_path: Path, capsys) -> None:
+    data = write(made_spectra(300), tmp_path / "seen.h5")
+    assert run(folder, "evaluate", "@linear", str(data), "-o", str(tmp_path / "r.json")) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the model was trained on" in said
+    assert "teff bias" in said
+
+
+def test_cite(folder: Path, capsys) -> None:
+    assert run(folder, "cite", "@emulator") == 0
+    assert capsys.readouterr().out.startswith("@article{ting2019payne")
+    assert run(folder, "cite", "@linear", "--json") == 0
+    assert "draper" in json.loads(capsys.readouterr().out)["bibtex"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["predict", "@linear", "@nothing.h5", "-o", "#t.csv"], "no such file"),
+        (["predict", "@nothing", "@test.h5", "-o", "#t.csv"], "no model here"),
+        (["predict", "@linear", "-o", "#t.csv"], "no data were named"),
+        (["predict", "@linear", "@test.h5", "-o", "#t.txt"], "unknown table format"),
+        (["predict", "@linear", "@test.h5", "-o", "#no/t.csv"], "folder does not exist"),
+        (["predict", "@linear", "@other.h5", "-o", "#t.csv"], "not on the model's grid"),
+        (["predict", "@linear", "@test.h5", "-o", "#t.csv", "--fit.rv", "0"], "--fit.rv"),
+        (["predict", "@bare", "@test.h5", "-o", "#t.csv"], "without labels"),
+        (["predict", "@emulator", "@test.h5", "-o", "#t.csv", "--fit.fixed.tef", "5"], "teff"),
+        (["predict", "@emulator", "@test.h5", "-o", "#t.csv", "--fit.windws", "5"], "--fit.windows"),
+        (["predict", "@linear", "@test.h5", "-o", "#t.csv", "--plot", "#p.docx"], ".png"),
+        (["encode", "@emulator", "@test.h5", "-o", "#z.npz"], "does not encode"),
+        (["encode", "@linear", "@test.h5", "-o", "#z.xyz"], ".npz"),
+        (["generate", "@emulator", "@test.h5", "-o", "#o.h5"], "of labels, not of spectra"),
+        (["generate", "@emulator", "-o", "#o.h5"], "--set teff=..."),
+        (["generate", "@emulator", "-o", "#o.h5", "--set", "tef=5000"], "did you mean 'teff'"),
+        (["generate", "@emulator", "-o", "#o.h5", "--set", "teff=hot"], "NAME=VALUE"),
+        (["generate", "@emulator", "-o", "#o.h5", "--set", "teff=5000"], "logg"),
+        (["generate", "@linear", "-o", "#o.h5", "--set", "teff=5000"], "of spectra, not of labels"),
+        (["generate", "@linear", "@test.h5", "-o", "#o.h5", "--vsini", "3"], "--vsini"),
+        (["evaluate", "@linear", "@test.h5", "-o", "#r.pdf"], ".html"),
+        (["evaluate", "@linear", "@test.h5", "-o", "#r.html", "--snr", "30"], "noise already"),
+        (["evaluate", "@linear", "@test.h5", "-o", "#r.html", "--fit.continuum", "2"], "--fit.continuum"),
+        (["cite", "@nothing"], "no model here"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    folder: Path, tmp_path: Path, capsys, command: list[str], words: str
+) -> None:
+    assert run(folder, *(part.replace("#", f"{tmp_path}/") for part in command)) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
