@@ -10,10 +10,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 import draper
 from draper.models.emulator import Emulator
 from draper.plots.gradients import plot_gradients
 from draper.plots.style import save
+
+COLOURS = 128
+"""Of the picture, which keeps it small."""
 
 SHOWN = ("teff", "logg", "fe_h", "ca_fe", "si_fe")
 
@@ -29,8 +34,11 @@ def main(out: Path) -> None:
     found = model.information(sun, snr=100, grid=grid, emulator_error=False)
     print(found)
     figure = plot_gradients(found, SHOWN)
-    figure.set_dpi(90)
-    print(save(figure, out / "information.png"))
+    path = save(figure, out / "information.png")
+    with Image.open(path) as image:
+        packed = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    packed.save(path, optimize=True)
+    print(path)
 
 
 if __name__ == "__main__":

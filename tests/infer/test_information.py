@@ -72,6 +72,20 @@ def test_a_linear_emulator_has_a_closed_form() -> None:
     np.testing.assert_allclose(free.bound[0], np.diag(lost) ** 0.5, rtol=1e-3)
 
 
+def test_errors_of_the_emulator_count() -> None:
+    model, slopes = linear()
+    modes = 0.01 * torch.sin(torch.arange(len(GRID)) / torch.tensor([[40.0], [90.0]]))
+    model.network.modes = modes
+    model.network.uncertainty = (0.005**2 + modes.square().sum(0)).sqrt()
+    wrong = modes.double().numpy()
+    noise = np.diag(np.full(len(GRID), 1 / 300**2 + 0.005**2)) + wrong.T @ wrong
+    found = model.information(STAR, snr=300, rv=0.0)
+    fisher = slopes.T @ np.linalg.solve(noise, slopes)
+    np.testing.assert_allclose(found.covariance[0], np.linalg.inv(fisher), rtol=1e-3)
+    bare = model.information(STAR, snr=300, rv=0.0, emulator_error=False)
+    np.testing.assert_allclose(bare.conditional[0], np.diag(300**2 * slopes.T @ slopes) ** -0.5, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "case",
     [

@@ -14,6 +14,7 @@ from draper.cli.data import convert, formats, info, samples
 from draper.cli.demo import demo
 from draper.cli.foreign import export, import_network
 from draper.cli.generate import generate
+from draper.cli.information import information
 from draper.cli.show import show
 from draper.cli.simulate import app as simulate
 from draper.cli.train import app as train
@@ -41,8 +42,8 @@ def make_app() -> App:
         default_parameter=Parameter(consume_multiple=True, negative=()),
     )
     for command in (
-        demo, samples, formats, info, convert, simulate, train, predict, generate, encode, evaluate, show,
-        cite,
+        demo, samples, formats, info, convert, simulate, train, predict, generate, encode, evaluate,
+        information, show, cite,
     ):  # fmt: skip
         app.command(command)
     app.command(import_network, name="import")

@@ -33,13 +33,18 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Data:
-    """An exposure as tensors, with its velocities (n,) at the start."""
+    """An exposure as tensors.
+
+    Velocities ``rv`` (n,) are those at the start; ``spread`` (n,) is how many times its usual error the
+    emulator makes.
+    """
 
     observed: Tensor
     flux: Tensor
     ivar: Tensor
     windows: tuple[tuple[float, float], ...]
     rv: Tensor
+    spread: Tensor
 
 
 def rows_of(n: int) -> list[slice]:

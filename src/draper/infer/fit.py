@@ -18,7 +18,7 @@ from draper.infer.compressed import CompressedProblem, Compression
 from draper.infer.exposures import Data, Exposure, rows_of
 from draper.infer.joint import JointProblem
 from draper.infer.least_squares import Normal, Prior, Problem, Solution, minimise
-from draper.infer.makers import Linear, prepared
+from draper.infer.makers import Change, Linear, prepared
 from draper.infer.outcome import Fit, outcome, with_models
 from draper.infer.pixels import WIDTHS, Continuum, Layout, PixelProblem
 from draper.infer.start import TEMPLATES, at_rest, nearest, velocities
@@ -96,6 +96,8 @@ class Fitter:
         fixed = {n: torch.tensor(float(v)) for n, v in known.items() if v not in ("free", None, 0.0)}
         with torch.no_grad():
             self.maker, self.pixels = prepared(network, self.wavelength, even=bool(widths), widths=fixed)
+            change = Change(self.wavelength, self.pixels, fixed)
+            self.modes = change(network.modes if config.emulator_error else network.modes[:0])
         self.layout = Layout(len(labels), rv=config.rv == "free", widths=widths)
         self.step = velocity_step(self.pixels) if widths else 0.0
 
@@ -109,7 +111,7 @@ class Fitter:
             if not models and (short := self._short(exposures)) is not None:
                 return short
             data, start = self._start(exposures)
-            data = [self._with_error(part) for part in data]
+            data = [self._with_error(part, start[:, 0, : len(self.labels)]) for part in data]
             low, high = self._bounds(len(data))
             weights = [part.ivar for part in data]
             problem = self._problem(data, weights)
@@ -207,7 +209,7 @@ class Fitter:
         ivar = torch.from_numpy(exposure.ivar * used.numpy().astype(np.float32))
         flux = torch.from_numpy(np.nan_to_num(exposure.flux.astype(np.float32)))
         windows = config.windows or exposure.windows or ((float(observed[0]), float(observed[-1])),)
-        data = Data(observed, flux, ivar, windows, torch.zeros(len(flux)).double())
+        data = Data(observed, flux, ivar, windows, torch.zeros(len(flux)).double(), torch.ones(len(flux)))
         if config.continuum is None:
             return data, flux, ivar
         level = torch.ones_like(flux)
@@ -278,12 +280,13 @@ class Fitter:
             for rows in rows_of(len(ivar))
         ):
             return None
-        if (config.emulator_error or config.jitter != "none") and np.ptp(scale) > 1e-5 * scale[0]:
-            return None  # another variance for each star is another shape of the weights
+        if config.emulator_error and bool(self.network.uncertainty.isfinite().all()):
+            return None  # another error for each star is another shape of the weights
+        if config.jitter != "none" and np.ptp(scale) > 1e-5 * scale[0]:
+            return None
         data, flux, _ = self._normalised(exposures[0])
-        data = self._with_error(
-            replace(data, ivar=data.ivar[:1], rv=torch.tensor([float(config.rv)]).double())
-        )
+        known = torch.tensor([float(config.rv)]).double()
+        data = self._with_error(replace(data, ivar=data.ivar[:1], rv=known), torch.zeros(1, len(self.labels)))
         at = data.observed / doppler_factor(data.rv)[:, None]
         compression = Compression(maker.at(self.pixels, at[0]), data.ivar[0])
         problem = CompressedProblem(
@@ -300,23 +303,25 @@ class Fitter:
 
     # --------------------------------------------------------------------- fit
 
-    def _with_error(self, data: Data) -> Data:
-        """Return data with the emulator's error, and the given jitter, in its weights.
+    def _with_error(self, data: Data, labels: Tensor) -> Data:
+        """Return data with the emulator's error at scaled labels (n, d), and the jitter, in its weights.
 
         Pixels that their velocity moves off the emulator's range, or near its ends, get none: which ones must
         not change while a velocity is fitted, or chi2 would jump.
         """
-        variance = torch.zeros(1, 1)
-        if self.config.emulator_error:
-            own = torch.nan_to_num(self.network.uncertainty).square()
+        variance, spread = torch.zeros(1, 1), torch.ones(len(labels))
+        usual = self.network.uncertainty
+        if self.config.emulator_error and bool(usual.isfinite().all()):
+            spread = self.network.error(labels.float())[:, 0] / usual[0]
             place = data.observed / doppler_factor(data.rv)[:, None]
-            variance = own[torch.searchsorted(self.wavelength, place).clamp(max=len(own) - 1)]
+            place = torch.searchsorted(self.wavelength, place).clamp(max=len(usual) - 1)
+            variance = self.network.scatter()[place].square() * spread[:, None].square()
         if isinstance(self.config.jitter, float):
             variance = variance + self.config.jitter**2
         margin = MARGIN if self.layout.rv else 0.0
         first, last = (data.observed / doppler_factor(data.rv + sign * margin)[:, None] for sign in (1, -1))
         covered = torch.stack([(first >= a) & (last <= b) for a, b in self.windows]).any(0)
-        return replace(data, ivar=with_variance(data.ivar, variance) * covered)
+        return replace(data, ivar=with_variance(data.ivar, variance) * covered, spread=spread)
 
     def _problem(self, data: Sequence[Data], weights: Sequence[Tensor]) -> JointProblem:
         degree = self.config.continuum
@@ -326,6 +331,8 @@ class Fitter:
                 step=self.step,
                 continuum=None if degree is None else Continuum(part.windows, degree),
                 rv=None if self.layout.rv else part.rv,
+                modes=self.modes,
+                spread=part.spread,
             )
             for part, weight in zip(data, weights, strict=True)
         ]  # fmt: skip

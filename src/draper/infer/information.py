@@ -66,7 +66,7 @@ class Forecaster(Fitter):
         x = torch.from_numpy(np.concatenate(columns, axis=1))
         with torch.no_grad():
             bare, _, _ = self._normalised(replace(exposure, flux=np.ones_like(exposure.ivar)))
-            data = self._with_error(replace(bare, rv=torch.from_numpy(rv)))
+            data = self._with_error(replace(bare, rv=torch.from_numpy(rv)), x[:, : len(self.labels)])
             (part,) = self._problem([data], [data.ivar]).parts
             flux, gradients = ideal(part, x)
             problem = self._problem([replace(data, flux=flux)], [data.ivar])

@@ -152,6 +152,8 @@ class Change:
 
     def __call__(self, spectra: Tensor) -> Tensor:
         """Return spectra (n, q)."""
+        if len(spectra) == 0:
+            return spectra.new_zeros(0, len(self.target))
         moved = spectra if self.same else cubic(spectra, self.source, self.target)[0]
         if not self.widths:
             return moved

@@ -125,6 +125,10 @@ class PixelProblem(Problem):
         Width of the network's pixels [km/s], where something is broadened.
     rv : Tensor (n,), optional
         Velocities that are known.
+    modes : Tensor (r, p), optional
+        Errors that the network's pixels have in common; their amplitudes are eliminated, too.
+    spread : Tensor (n,), optional
+        Standard deviations of these amplitudes; 1 unless given.
     """
 
     chunk = 32
@@ -141,7 +145,11 @@ class PixelProblem(Problem):
         step: float = 0.0,
         continuum: Continuum | None = None,
         rv: Tensor | None = None,
+        modes: Tensor | None = None,
+        spread: Tensor | None = None,
     ) -> None:
+        self.modes = torch.zeros(0, len(wavelength)) if modes is None else modes
+        self.spread = torch.ones(len(flux)) if spread is None else spread
         self.maker, self.layout, self.continuum, self.step = maker, layout, continuum, step
         self.rows = len(flux)
         self.rv = rv
@@ -164,15 +172,11 @@ class PixelProblem(Problem):
             local, by_width = self._broad(self.maker.around(labels.float()), widths)
             model, back = self._moved(local.flux, rv, rows)
             data, weight = self.flux[rows], self.ivar[rows]
-            if self.continuum is None:
-                level, basis = torch.ones(()), None
-            else:
-                basis = self.continuum.basis(self.observed)
-                level = _level(model, data, weight, basis)
-            residual = level * model - data
+            best = self._eliminated(model, rv, rows)
+            residual = best.total - data
             pulled = weight * residual
-            from_flux, from_rv = back(pulled * level)
-            (density, _) = back(weight * level.square())
+            from_flux, from_rv = back(pulled * best.level)
+            (density, _) = back(weight * best.level.square())
             by_rv = self._by_velocity(local.flux)
             others = torch.cat([by_rv, by_width], dim=1)
             gradient = torch.cat(
@@ -183,36 +187,49 @@ class PixelProblem(Problem):
                 ],
                 dim=1,
             )
-            curvature = local.curvature(density, others, rough=rough)
-            if basis is not None:
-                curvature = curvature - self._eliminated(
-                    local, others, back, rv, weight * model, level, model, basis
-                )
-        return Normal((pulled * residual).double().sum(1), gradient, curvature)
+            modes = self.modes * self.spread[rows, None, None]
+            curvature = local.curvature(density, torch.cat([others, modes], dim=1), rough=rough)
+            m = gradient.shape[1]
+            cross = curvature[:, :m, m:].double()
+            if self.continuum is not None:
+                (mixed, _) = back(weight * model * best.level)
+                there = self.continuum.basis(self.wavelength * doppler_factor(rv)[:, None])
+                columns = mixed[:, :, None] * there
+                by_label = torch.stack([local.pulled(column) for column in columns.unbind(2)], dim=2)
+                cross = torch.cat([torch.cat([by_label, others @ columns], dim=1).double(), cross], dim=2)
+            curvature = curvature[:, :m, :m].double()
+            if cross.shape[2]:
+                curvature = curvature - cross @ torch.linalg.solve(best.own, cross.transpose(1, 2))
+        return Normal((pulled * residual).double().sum(1) + best.penalty, gradient, curvature)
 
-    def _eliminated(
-        self,
-        local: Local,
-        others: Tensor,
-        back: Back,
-        rv: Tensor,
-        weighted: Tensor,
-        level: Tensor,
-        model: Tensor,
-        basis: Tensor,
-    ) -> Tensor:
-        """Return how much of the curvature (n, m, m) the continuum takes away."""
-        assert self.continuum is not None
-        (mixed, _) = back(weighted * level)
-        there = self.continuum.basis(self.wavelength * doppler_factor(rv)[:, None])
-        columns = mixed[:, :, None] * there
-        cross = torch.cat(
-            [torch.stack([local.pulled(column) for column in columns.unbind(2)], dim=2), others @ columns],
-            dim=1,
-        ).double()
-        own = ((weighted * model)[:, :, None] * basis).transpose(1, 2) @ basis
-        taken: Tensor = cross @ torch.linalg.solve(_firm(own.double()), cross.transpose(1, 2))
-        return taken
+    def _eliminated(self, model: Tensor, rv: Tensor, rows: Tensor) -> Best:
+        """Return the best of what models can be with continuum and modes, whose coefficients are linear."""
+        data, weight = self.flux[rows], self.ivar[rows]
+        level, columns, count = torch.ones(()), [], 0
+        if self.continuum is not None:
+            basis = self.continuum.basis(self.observed)
+            count = basis.shape[1]
+            columns.append(model[:, :, None] * basis)
+            # Modes are multiplied by the continuum: by that without them, so that all stays linear.
+            level = (basis @ _solved(columns[0], weight, data, 0)[0])[:, :, 0]
+        if len(self.modes):
+            factor = doppler_factor(rv if self.rv is None else self.rv[rows])[:, None]
+            place = torch.searchsorted(self.wavelength, self.observed / factor).clamp(
+                max=len(self.wavelength) - 1
+            )
+            columns.append(self.modes.T[place] * (self.spread[rows, None] * level)[..., None])
+        if not columns:
+            zero = torch.zeros(len(model), dtype=torch.float64)
+            return Best(model, level, zero, zero[:, None, None][:, :0, :0])
+        design = torch.cat(columns, dim=2)
+        target = data - model if self.continuum is None else data
+        coefficients, own = _solved(design, weight, target, design.shape[2] - count)
+        total = (design @ coefficients)[:, :, 0]
+        if self.continuum is None:
+            total = total + model
+        else:
+            level = (basis @ coefficients[:, :count])[:, :, 0]
+        return Best(total, level, coefficients[:, count:, 0].double().square().sum(1), own)
 
     def model(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the fit compares with the data (k, q), and the continuum in it."""
@@ -220,11 +237,8 @@ class PixelProblem(Problem):
         with torch.no_grad():
             flux = self._broadened(self.maker(labels.float())[:, None], widths)[:, 0]
             model, _ = self._moved(flux, rv, rows)
-            if self.continuum is None:
-                return model, torch.ones_like(model)
-            weight = self.ivar[rows]
-            level = _level(model, self.flux[rows], weight, self.continuum.basis(self.observed))
-            return level * model, level
+            best = self._eliminated(model, rv, rows)
+            return best.total, best.level.expand_as(model)
 
     def slopes(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return spectra (k, q) with a continuum of 1 as the data see them, and derivatives (k, m, q)."""
@@ -299,17 +313,36 @@ class PixelProblem(Problem):
         return model.detach(), back
 
 
-def _firm(matrix: Tensor) -> Tensor:
-    """Return matrices (n, k, k) with a little more on their diagonal, so that empty windows stop nothing."""
-    size = matrix.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
-    return matrix + FIRM * size[:, None, None] * torch.eye(matrix.shape[1], dtype=matrix.dtype)
+@dataclass(frozen=True)
+class Best:
+    """Models with the best coefficients of what is linear in them.
+
+    Attributes
+    ----------
+    total, level : Tensor (n, q)
+        What is compared with the data, and the continuum in it.
+    penalty : Tensor (n,)
+        What the amplitudes of the modes add to chi2.
+    own : Tensor (n, k, k)
+        Normal matrix of the coefficients, those of the continuum first.
+    """
+
+    total: Tensor
+    level: Tensor
+    penalty: Tensor
+    own: Tensor
 
 
-def _level(model: Tensor, data: Tensor, weight: Tensor, basis: Tensor) -> Tensor:
-    """Return the continuum (n, q) that brings models nearest to the data."""
-    weighted = (weight * model)[:, :, None] * basis
-    own = (weighted.transpose(1, 2) @ (model[:, :, None] * basis)).double()
-    right = (weighted.transpose(1, 2) @ data[:, :, None]).double()
-    coefficients = torch.linalg.solve(_firm(own), right).float()
-    level: Tensor = (basis @ coefficients)[:, :, 0]
-    return level
+def _solved(design: Tensor, weight: Tensor, target: Tensor, known: int) -> tuple[Tensor, Tensor]:
+    """Return coefficients (n, k, 1) of a design (n, q, k), the last of order 1, and their normal matrix."""
+    weighted = (weight[:, :, None] * design).transpose(1, 2)
+    own = (weighted @ design).double()
+    free = own.shape[1] - known
+    # A little more on the diagonal, so that windows without data stop nothing.
+    size = own.diagonal(dim1=1, dim2=2)[:, :free].mean(1, keepdim=True).clamp(min=1e-30) if free else None
+    more = torch.ones(own.shape[:2], dtype=own.dtype)
+    if size is not None:
+        more[:, :free] = FIRM * size
+    own = own + torch.diag_embed(more)
+    right = (weighted @ target[:, :, None]).double()
+    return torch.linalg.solve(own, right).float(), own

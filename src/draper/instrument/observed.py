@@ -122,6 +122,14 @@ def is_coarser(source: Grid, target: Grid) -> bool:
     return bool(np.median(target.step) > COARSER * np.median(source.step))
 
 
+def are_pixels_alone(source: Grid, widths: Widths, target: Grid) -> bool:
+    """Return whether spectra on a target differ from those of the source in nothing but where pixels are."""
+    given = dict(widths.given)
+    if target.resolving_power is not None:
+        given.setdefault("resolving_power", np.full(1, np.median(target.resolving_power)))
+    return not (target.matches(source) or _beyond(source, given))
+
+
 def _beyond(source: Grid, given: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
     """Return what is to be done, with the resolving power that widens the source's to the one asked for."""
     done = {name: values for name, values in given.items() if np.any(values != 0)}

@@ -14,18 +14,21 @@ from torch import Tensor
 
 from draper.configs.emulator import EmulatorConfig
 from draper.configs.fit import FitConfig
+from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.resample import resample
 from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
-from draper.instrument.observed import Widths, is_coarser, observed
+from draper.instrument.observed import Widths, are_pixels_alone, is_coarser, observed
 from draper.instrument.pipeline import Pipeline
 from draper.models.base import INFERENCE_ROWS, Model
 from draper.models.columns import completed, stellar_labels
+from draper.models.distil import distilled
 from draper.models.fitting import Note, fitted
 from draper.models.forms import form_of, network_of
 from draper.models.information import informed
+from draper.nn.query import QueryNetwork
 from draper.nn.spectral import SpectralNetwork
 from draper.results.estimates import Estimates
 from draper.results.information import Information
@@ -109,6 +112,35 @@ class Emulator(Model):
         model.training = {"quantity": "normalised flux", "unit": "", **facts}
         return model
 
+    def distil(
+        self,
+        labels: Mapping[str, ArrayLike] | Spectra | int = 5000,
+        *,
+        grid: Grid | None = None,
+        train: TrainConfig | None = None,
+        **options: Any,
+    ) -> Emulator:
+        """Return a new emulator, with other options, that has learnt the spectra that this one makes.
+
+        Parameters
+        ----------
+        labels
+            Of the spectra to learn from, or how many to draw between the training points.
+        grid
+            Pixels of the new one, with their resolving power; those of this one unless given.
+        train
+            How to train; 5000 steps unless given.
+        options
+            Of the new one, such as ``hidden``.
+
+        Returns
+        -------
+        Emulator
+            Its errors are those on spectra of this one that it has not seen, and this one's own, in
+            quadrature; ``training["distilled_from"]`` says what it has learnt from.
+        """
+        return distilled(self, labels, grid, train, options)
+
     def export(self, path: str | Path, *, medium: Literal["air", "vacuum"] = "air") -> Path:
         """Write the network as one_payne does (npz); it must end in a sigmoid (``output="bounded"``).
 
@@ -180,6 +212,7 @@ class Emulator(Model):
         if twice := set(widths.given) & set(self.labels.names):
             raise DraperError("a label of the model cannot be applied again", given=", ".join(sorted(twice)))
         averages = grid is not None and is_coarser(self.own_grid, grid)
+        ends = self.own_grid.vacuum[[0, -1]]
         parts = []
         for start in range(0, max(1, len(x)), INFERENCE_ROWS):
             rows = slice(start, start + INFERENCE_ROWS)
@@ -192,6 +225,8 @@ class Emulator(Model):
                     widths[rows],
                     None if averages else grid,
                 )
+                if isinstance(self.network, QueryNetwork) and are_pixels_alone(self.own_grid, widths, target):
+                    flux = torch.where(reached, self.network.at(at, target.vacuum.clip(*ends)), flux)
                 # Without held-out spectra the errors are unknown, and all pixels count the same.
                 ivar = torch.where(torch.isfinite(error), error.square().reciprocal(), 1.0)
                 ivar = torch.where(reached, ivar, 0.0)

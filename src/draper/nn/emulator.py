@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from draper.nn.modes import modes
 from draper.nn.module import Batch, Batches
 from draper.nn.readout import USUAL, Ridge, components, filled, trusted
 from draper.nn.remember import (
@@ -161,6 +162,7 @@ class EmulatorNetwork(Perceptron):
         self.spread.copy_(self._solve(train, remember_points(self, train), keep=not self.solves))
         if valid is None or not measure(self, valid):
             return
+        self.modes = modes(self, valid)
         relative, distance = [], []
         for part in misfits(self, valid):
             share = part.squares / (self.uncertainty.square() + part.noise)

@@ -15,6 +15,9 @@ from draper.nn.module import Module
 
 Activation = Literal["silu", "leaky_relu", "sigmoid"]
 
+LEAST = 0.2
+"""Share of a pixel's error that it has for itself at least."""
+
 SLOPE = 0.01
 """Of the leaky ReLU below 0."""
 
@@ -49,6 +52,8 @@ class SpectralNetwork(Module):
         Half-planes around those of all training spectra; see :mod:`draper.nn.hull`.
     uncertainty : Tensor (p,)
         Rms error of each pixel over held-out spectra; NaN where there were none.
+    modes : Tensor (r, p)
+        The part of these errors that pixels have in common; see :mod:`draper.nn.modes`.
     """
 
     labels: int
@@ -63,6 +68,8 @@ class SpectralNetwork(Module):
         self.register_buffer("points", torch.zeros(0, labels))
         self.register_buffer("facets", torch.zeros(0, labels + 1))
         self.register_buffer("uncertainty", torch.full((pixels,), torch.nan))
+        self.modes: Tensor
+        self.register_buffer("modes", torch.zeros(0, pixels))
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -76,13 +83,18 @@ class SpectralNetwork(Module):
         """Return the 1-sigma error (n, p) of the flux."""
         return self.uncertainty.expand(len(x), -1)
 
+    def scatter(self) -> Tensor:
+        """Return the 1-sigma error (p,) that a pixel has for itself."""
+        own = self.uncertainty.square() - self.modes.square().sum(0)
+        return torch.maximum(own, (LEAST * self.uncertainty).square()).sqrt()
+
     def outside_hull(self, x: Tensor) -> Tensor:
         """Return which x (n, d) are unlike all training spectra in some pair of labels."""
         return outside(x, self.facets)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Make room for arrays whose length the training data have decided."""
-        for name in ("points", "facets"):
+        for name in ("points", "facets", "modes"):
             if f"{prefix}{name}" in state_dict:
                 held = getattr(self, name)
                 setattr(self, name, held.new_zeros(state_dict[f"{prefix}{name}"].shape))

@@ -34,7 +34,7 @@ class Information:
     covariance : ndarray (n, m, m)
         Inverse Fisher matrix.
     conditional : ndarray (n, m)
-        Smallest error of each quantity if all others were known.
+        Smallest error of each quantity if all others were known, but for the continuum.
     grid : Grid
         The q pixels.
     flux, ivar : ndarray (n, q)
@@ -81,7 +81,11 @@ class Information:
 
     @property
     def pixels(self) -> FloatArray:
-        """Information (n, q, m) that each pixel holds on each quantity alone: ivar (d flux / d label)^2."""
+        """Information (n, q, m) of each pixel on each quantity alone: ivar (d flux / d label)^2.
+
+        What a free continuum, and errors that the emulator makes in many pixels at once, take away is no
+        matter of single pixels, and not taken into account.
+        """
         found: FloatArray = self.ivar[:, :, None].astype(np.float64) * self.gradients.astype(np.float64) ** 2
         return found
 
