@@ -30,7 +30,7 @@ class FitConfig(Config):
     vmac: Width = None
     """Macroturbulence [km/s]: free, known, or none."""
     resolving_power: Width = None
-    """Resolving power: free, known, or that of the emulator."""
+    """Resolving power of the data: known, or what their file says; or free, beyond the emulator's own."""
     continuum: Annotated[int, Field(ge=0, le=30)] | None = None
     """Degree of a polynomial continuum in each window; none unless given."""
     windows: tuple[tuple[float, float], ...] = ()

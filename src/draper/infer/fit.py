@@ -110,8 +110,8 @@ class Fitter:
         with torch.no_grad():
             if not models and (short := self._short(exposures)) is not None:
                 return short
-            data, start = self._start(exposures)
-            data = [self._with_error(part, start[:, 0, : len(self.labels)]) for part in data]
+            data, near, start = self._start(exposures)
+            data = [self._with_error(part, near) for part in data]
             low, high = self._bounds(len(data))
             weights = [part.ivar for part in data]
             problem = self._problem(data, weights)
@@ -151,8 +151,8 @@ class Fitter:
 
     # ------------------------------------------------------------------- start
 
-    def _start(self, exposures: Sequence[Exposure]) -> tuple[list[Data], Tensor]:
-        """Return the data, and parameters (n, starts, m) to start from."""
+    def _start(self, exposures: Sequence[Exposure]) -> tuple[list[Data], Tensor, Tensor]:
+        """Return the data, labels (n, d) of the nearest candidates, and parameters (n, starts, m)."""
         points = self._candidates()
         made = self._spectra(points)
         parts = [self._normalised(exposure) for exposure in exposures]
@@ -176,7 +176,7 @@ class Fitter:
         if self.layout.rv:
             own = data[:1] if self.shares_velocity(len(data)) else data
             extra = [part.rv[:, None, None].expand(-1, labels.shape[1], 1) for part in own] + extra
-        return data, torch.cat([labels, *extra], dim=2)
+        return data, points[chosen[:, 0]], torch.cat([labels, *extra], dim=2)
 
     def _velocities(self, made: Tensor, data: Data, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
         """Return the velocity (n,) at which a candidate is most like each spectrum, and by how much."""

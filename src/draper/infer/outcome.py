@@ -79,7 +79,8 @@ def outcome(
     span = torch.cat([slopes(labels, x[:, :d]), torch.ones(len(x), len(names) - d).double()], dim=1)[:, free]
     curvature = solution.normal.curvature[:, chosen][:, :, chosen]
     covariance = inverted(curvature) * span[:, :, None] * span[:, None]
-    conditional = curvature.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt() * span
+    diagonal = curvature.diagonal(dim1=1, dim2=2)
+    conditional = torch.where(diagonal > 0, diagonal, torch.nan).rsqrt() * span
     physical = labels.unscale((x[:, :d] + 0.5).numpy())
     values = np.concatenate([physical, x[:, d:].numpy()], axis=1)[:, chosen.numpy()]
     freedom = problem.freedom() - len(chosen)

@@ -176,9 +176,7 @@ class PixelProblem(Problem):
             residual = best.total - data
             pulled = weight * residual
             from_flux, from_rv = back(pulled * best.level)
-            (density, _) = back(weight * best.level.square())
             by_rv = self._by_velocity(local.flux)
-            others = torch.cat([by_rv, by_width], dim=1)
             gradient = torch.cat(
                 [
                     local.pulled(from_flux),
@@ -187,20 +185,40 @@ class PixelProblem(Problem):
                 ],
                 dim=1,
             )
-            modes = self.modes * self.spread[rows, None, None]
-            curvature = local.curvature(density, torch.cat([others, modes], dim=1), rough=rough)
+            others = [by_rv, by_width, *self._nuisances(local.flux, rv, rows, best)]
+            density = self._brought(weight * best.level.square(), rv, rows)
+            curvature = local.curvature(density, torch.cat(others, dim=1), rough=rough).double()
             m = gradient.shape[1]
-            cross = curvature[:, :m, m:].double()
-            if self.continuum is not None:
-                (mixed, _) = back(weight * model * best.level)
-                there = self.continuum.basis(self.wavelength * doppler_factor(rv)[:, None])
-                columns = mixed[:, :, None] * there
-                by_label = torch.stack([local.pulled(column) for column in columns.unbind(2)], dim=2)
-                cross = torch.cat([torch.cat([by_label, others @ columns], dim=1).double(), cross], dim=2)
-            curvature = curvature[:, :m, :m].double()
-            if cross.shape[2]:
-                curvature = curvature - cross @ torch.linalg.solve(best.own, cross.transpose(1, 2))
+            cross, own = curvature[:, :m, m:], best.firm(curvature[:, m:, m:])
+            curvature = curvature[:, :m, :m]
+            if own.shape[1]:
+                curvature = curvature - cross @ torch.linalg.solve(own, cross.transpose(1, 2))
         return Normal((pulled * residual).double().sum(1) + best.penalty, gradient, curvature)
+
+    def _nuisances(self, flux: Tensor, rv: Tensor, rows: Tensor, best: Best) -> list[Tensor]:
+        """Return derivatives (n, e, p) by what is eliminated, over the continuum, on the maker's pixels."""
+        modes = self.modes * self.spread[rows, None, None]
+        if self.continuum is None:
+            return [modes]
+        there = self.continuum.basis(self.wavelength * self._factor(rv, rows))
+        level = (there @ best.coefficients[:, : there.shape[2]])[:, :, 0]
+        share = torch.where(level.abs() > 0, flux / level, 0.0)
+        return [share[:, None] * there.transpose(1, 2), modes]
+
+    def _factor(self, rv: Tensor, rows: Tensor) -> Tensor:
+        """Return observed over emitted wavelength (n, 1)."""
+        return doppler_factor(rv if self.rv is None else self.rv[rows])[:, None]
+
+    def _brought(self, weight: Tensor, rv: Tensor, rows: Tensor) -> Tensor:
+        """Return weights (n, q) of the data on the maker's pixels (n, p); their sum stays as it is."""
+        place = (self.observed / self._factor(rv, rows)).contiguous()
+        last = len(self.wavelength) - 2
+        left = (torch.searchsorted(self.wavelength, place) - 1).clamp(0, last)
+        width = self.wavelength[left + 1] - self.wavelength[left]
+        share = ((place - self.wavelength[left]) / width).clamp(0, 1).float()
+        made = torch.zeros(len(weight), len(self.wavelength))
+        made.scatter_add_(1, left, weight * (1 - share))
+        return made.scatter_add_(1, left + 1, weight * share)
 
     def _eliminated(self, model: Tensor, rv: Tensor, rows: Tensor) -> Best:
         """Return the best of what models can be with continuum and modes, whose coefficients are linear."""
@@ -211,25 +229,22 @@ class PixelProblem(Problem):
             count = basis.shape[1]
             columns.append(model[:, :, None] * basis)
             # Modes are multiplied by the continuum: by that without them, so that all stays linear.
-            level = (basis @ _solved(columns[0], weight, data, 0)[0])[:, :, 0]
+            level = (basis @ _solved(columns[0], weight, data, count))[:, :, 0]
         if len(self.modes):
-            factor = doppler_factor(rv if self.rv is None else self.rv[rows])[:, None]
-            place = torch.searchsorted(self.wavelength, self.observed / factor).clamp(
-                max=len(self.wavelength) - 1
-            )
-            columns.append(self.modes.T[place] * (self.spread[rows, None] * level)[..., None])
+            place = (self.observed / self._factor(rv, rows)).contiguous()
+            right = torch.searchsorted(self.wavelength, place).clamp(1, len(self.wavelength) - 1)
+            middle = (self.wavelength[right] + self.wavelength[right - 1]) / 2
+            near = right - (middle > place).long()
+            columns.append(self.modes.T[near] * (self.spread[rows, None] * level)[..., None])
         if not columns:
-            zero = torch.zeros(len(model), dtype=torch.float64)
-            return Best(model, level, zero, zero[:, None, None][:, :0, :0])
+            return Best(model, level, torch.zeros(len(model), 0, 1), 0)
         design = torch.cat(columns, dim=2)
         target = data - model if self.continuum is None else data
-        coefficients, own = _solved(design, weight, target, design.shape[2] - count)
+        coefficients = _solved(design, weight, target, count)
         total = (design @ coefficients)[:, :, 0]
         if self.continuum is None:
-            total = total + model
-        else:
-            level = (basis @ coefficients[:, :count])[:, :, 0]
-        return Best(total, level, coefficients[:, count:, 0].double().square().sum(1), own)
+            return Best(total + model, level, coefficients, count)
+        return Best(total, (basis @ coefficients[:, :count])[:, :, 0], coefficients, count)
 
     def model(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the fit compares with the data (k, q), and the continuum in it."""
@@ -321,28 +336,40 @@ class Best:
     ----------
     total, level : Tensor (n, q)
         What is compared with the data, and the continuum in it.
-    penalty : Tensor (n,)
-        What the amplitudes of the modes add to chi2.
-    own : Tensor (n, k, k)
-        Normal matrix of the coefficients, those of the continuum first.
+    coefficients : Tensor (n, k, 1)
+        Of the continuum first, then amplitudes of the modes, which are of order 1.
+    count
+        How many are of the continuum.
     """
 
     total: Tensor
     level: Tensor
-    penalty: Tensor
-    own: Tensor
+    coefficients: Tensor
+    count: int
+
+    @property
+    def penalty(self) -> Tensor:
+        """What the amplitudes of the modes add to chi2 (n,)."""
+        return self.coefficients[:, self.count :, 0].double().square().sum(1)
+
+    def firm(self, own: Tensor) -> Tensor:
+        """Return the normal matrix (n, k, k) of the coefficients with what is known of them beforehand."""
+        return _firm(own, self.count)
 
 
-def _solved(design: Tensor, weight: Tensor, target: Tensor, known: int) -> tuple[Tensor, Tensor]:
-    """Return coefficients (n, k, 1) of a design (n, q, k), the last of order 1, and their normal matrix."""
-    weighted = (weight[:, :, None] * design).transpose(1, 2)
-    own = (weighted @ design).double()
-    free = own.shape[1] - known
-    # A little more on the diagonal, so that windows without data stop nothing.
-    size = own.diagonal(dim1=1, dim2=2)[:, :free].mean(1, keepdim=True).clamp(min=1e-30) if free else None
+def _firm(own: Tensor, count: int) -> Tensor:
+    """Return normal matrices (n, k, k): after ``count`` free coefficients come some of unit variance."""
     more = torch.ones(own.shape[:2], dtype=own.dtype)
-    if size is not None:
-        more[:, :free] = FIRM * size
-    own = own + torch.diag_embed(more)
-    right = (weighted @ target[:, :, None]).double()
-    return torch.linalg.solve(own, right).float(), own
+    if count:
+        # A little, so that windows without data stop nothing.
+        size = own.diagonal(dim1=1, dim2=2)[:, :count].mean(1, keepdim=True).clamp(min=1e-30)
+        more[:, :count] = FIRM * size
+    return own + torch.diag_embed(more)
+
+
+def _solved(design: Tensor, weight: Tensor, target: Tensor, count: int) -> Tensor:
+    """Return coefficients (n, k, 1) of a design (n, q, k), all but ``count`` of them of order 1."""
+    weighted = (weight[:, :, None] * design).transpose(1, 2)
+    own = _firm((weighted @ design).double(), count)
+    found: Tensor = torch.linalg.solve(own, (weighted @ target[:, :, None]).double())
+    return found.float()

@@ -93,10 +93,14 @@ def matched(model: Emulator, exposures: Sequence[Spectra], config: FitConfig) ->
             )
         powers.add(power_of(one.grid))
     power, sharpest = powers.pop(), power_of(own)
-    if config.resolving_power is not None or powers or power is None:
+    if config.resolving_power == "free":
+        return config
+    if config.resolving_power is not None:
+        power = config.resolving_power
+    elif powers or power is None:
         return config
     if sharpest is not None and power >= sharpest * (1 - SAME):
-        return config
+        return config.replace(resolving_power=None)
     left = power**-2 - (0 if sharpest is None else sharpest**-2)
     return config.replace(resolving_power=left**-0.5)
 
