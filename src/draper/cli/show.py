@@ -27,7 +27,7 @@ def show(
         Print JSON.
     """
     from draper.data.grid import Grid
-    from draper.models.artifact import HISTORY, describe
+    from draper.models.artifact import HISTORY, describe, located
 
     description = describe(artifact)
     if plot is not None:
@@ -35,7 +35,7 @@ def show(
         from draper.plots.training import plot_history
         from draper.train.tracking import read_history
 
-        save(plot_history(read_history(artifact / HISTORY)), plot)
+        save(plot_history(read_history(located(artifact) / HISTORY)), plot)
     if json:
         say_json(description)
         return

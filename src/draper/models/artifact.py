@@ -7,12 +7,13 @@ import json
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
-from draper.errors import DraperError
+from draper.errors import DraperError, did_you_mean
 from draper.registry import config_class, model_class
 
 if TYPE_CHECKING:
@@ -23,7 +24,31 @@ VERSION = 1
 DESCRIPTION, WEIGHTS, HISTORY, CARD, CHECKPOINT = (
     "model.json", "weights.safetensors", "history.csv", "README.md", "checkpoint",
 )  # fmt: skip
+BUILTIN = "builtin:"
+"""Prefix of the names of models that draper ships."""
+
 PACKAGES = ("draper", "torch", "numpy", "safetensors")
+
+
+def located(folder: str | Path) -> Path:
+    """Return the folder of an artifact; that of a built-in one where it is named ``builtin:NAME``.
+
+    Examples
+    --------
+    >>> located("model"), located("builtin:rvs-emulator").name
+    (PosixPath('model'), 'rvs-emulator')
+    """
+    name = str(folder)
+    if not name.startswith(BUILTIN):
+        return Path(folder)
+    packed = Path(str(files("draper.models").joinpath("packed")))
+    known = sorted(f"{BUILTIN}{path.name}" for path in packed.iterdir())
+    if name not in known:
+        raise DraperError(
+            "no such model is built in", given=name, expected=", ".join(known),
+            hint=did_you_mean(name, known),
+        )  # fmt: skip
+    return packed / name.removeprefix(BUILTIN)
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
@@ -34,12 +59,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
     folder
         The artifact.
     """
-    path = Path(folder) / DESCRIPTION
-    if str(folder).startswith("builtin:"):
-        raise DraperError(
-            "what is built in serves only draper simulate", given=folder, expected="the folder of a model",
-            hint="draper simulate stars, planets or xp",
-        )  # fmt: skip
+    path = located(folder) / DESCRIPTION
     if not path.is_file():
         raise DraperError(
             "there is no model here", given=folder, expected=f"a folder that holds {DESCRIPTION}",
@@ -101,7 +121,7 @@ def read(folder: str | Path) -> Model:
     from draper.instrument.pipeline import Pipeline
     from draper.train.tracking import read_history
 
-    folder = Path(folder)
+    folder = located(folder)
     description = describe(folder)
     try:
         content = (folder / WEIGHTS).read_bytes()

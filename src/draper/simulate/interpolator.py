@@ -19,10 +19,8 @@ from draper.errors import DraperError, did_you_mean
 from draper.nn.radial import RadialNetwork
 from draper.simulate.base import BLOCK, Columns, padded
 
-BUILTIN = "builtin:"
-"""Prefix of the names of what draper ships."""
-
-BUILTINS = ("builtin:rvs-emulator", "builtin:sed-emulator")
+PACKED = ("rvs-emulator", "sed-emulator")
+"""What can be interpolated."""
 
 NETWORK = "network."
 """Prefix of the network's tensors in the packed file."""
@@ -77,7 +75,7 @@ class Interpolator:
     Parameters
     ----------
     name
-        Of a built-in one: ``builtin:rvs-emulator`` or ``builtin:sed-emulator``.
+        ``rvs-emulator`` or ``sed-emulator``.
     dtype
         Precision of the values; coefficients, where large numbers cancel, are always computed in float64.
 
@@ -96,16 +94,16 @@ class Interpolator:
 
     Examples
     --------
-    >>> Interpolator("builtin:sed-emulator").values(torch.tensor([[5777.0, 4.44, 0.0, 0.0]])).shape
+    >>> Interpolator("sed-emulator").values(torch.tensor([[5777.0, 4.44, 0.0, 0.0]])).shape
     torch.Size([1, 367])
     """
 
     def __init__(self, name: str, dtype: torch.dtype = torch.float32) -> None:
-        packed = files("draper.simulate").joinpath("packed", f"{name.removeprefix(BUILTIN)}.safetensors")
-        if name not in BUILTINS:
+        packed = files("draper.simulate").joinpath("packed", f"{name}.safetensors")
+        if name not in PACKED:
             raise DraperError(
-                "there is no such emulator", given=name, expected=", ".join(BUILTINS),
-                hint=did_you_mean(name, BUILTINS),
+                "there is no such emulator", given=name, expected=", ".join(PACKED),
+                hint=did_you_mean(name, PACKED),
             )  # fmt: skip
         with as_file(packed) as path:
             tensors, self.meta = _unpacked(path)

@@ -44,7 +44,7 @@ class Seds(Simulator):
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
-        self.interpolator = Interpolator("builtin:sed-emulator", dtype)
+        self.interpolator = Interpolator("sed-emulator", dtype)
         self.prior, self.grid = self.interpolator.prior, self.interpolator.grid
         self.uncertainty, self.meta = self.interpolator.uncertainty, self.interpolator.meta
         self.unit: str = self.meta["unit"]

@@ -47,7 +47,7 @@ class Stars(Simulator):
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
-        self.interpolator = Interpolator("builtin:rvs-emulator", dtype)
+        self.interpolator = Interpolator("rvs-emulator", dtype)
         self.prior, self.grid = self.interpolator.prior, self.interpolator.grid
         self.mean, self.basis = self.interpolator.mean, self.interpolator.basis
         self.uncertainty, self.meta = self.interpolator.uncertainty, self.interpolator.meta
