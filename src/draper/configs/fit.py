@@ -47,8 +47,8 @@ class FitConfig(Config):
     """From how many points of a coarse grid each fit starts; more find other minima."""
     iterations: Annotated[int, Field(ge=1)] = 60
     """Most steps of a fit."""
-    tolerance: Annotated[float, Field(gt=0)] = 0.01
-    """A fit ends when the next step would lower chi2 by less."""
+    tolerance: Annotated[float, Field(gt=0)] = 0.05
+    """A fit ends with the step that would lower chi2 by less."""
 
     @field_validator("windows", "masked", mode="before")
     @classmethod

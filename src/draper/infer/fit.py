@@ -19,7 +19,7 @@ from draper.infer.exposures import Data, Exposure, rows_of
 from draper.infer.joint import JointProblem
 from draper.infer.least_squares import Normal, Prior, Problem, Solution, minimise
 from draper.infer.makers import Change, Linear, prepared
-from draper.infer.outcome import Fit, outcome, with_models
+from draper.infer.outcome import Fit, Settled, outcome, with_models
 from draper.infer.pixels import WIDTHS, Continuum, Layout, PixelProblem
 from draper.infer.start import TEMPLATES, at_rest, nearest, velocities
 from draper.infer.weights import reweighted, with_variance
@@ -106,26 +106,33 @@ class Fitter:
 
         With ``models`` the spectra that belong to the labels are returned, too.
         """
-        config = self.config
         with torch.no_grad():
             if not models and (short := self._short(exposures)) is not None:
                 return short
-            data, near, start = self._start(exposures)
-            data = [self._with_error(part, near) for part in data]
-            low, high = self._bounds(len(data))
-            weights = [part.ivar for part in data]
-            problem = self._problem(data, weights)
-            solution, several = self._solved(problem, start, low, high)
-            jitter = torch.full((problem.rows,), config.jitter if isinstance(config.jitter, float) else 0.0)
-            if config.robust != "none" or config.jitter == "fit":
-                for number in range(ROUNDS):
-                    weights, jitter = reweighted(
-                        problem, solution.x, [part.ivar for part in data], config, number
-                    )
-                    problem = self._problem(data, weights)
-                    solution = self._minimised(problem, solution.x, low, high)
-            found = outcome(self.network, self.labels, problem, solution, several, jitter, low < high)
+            end = self.settled(exposures)
+            problem, solution, free = end.problem, end.solution, end.low < end.high
+            found = outcome(self.network, self.labels, problem, solution, end.several, end.jitter, free)
             return with_models(found, problem, solution) if models else found
+
+    @torch.no_grad()
+    def settled(self, exposures: Sequence[Exposure]) -> Settled:
+        """Return the problem with weights that are settled, and its solution."""
+        config = self.config
+        data, near, start = self._start(exposures)
+        data = [self._with_error(part, near) for part in data]
+        low, high = self._bounds(len(data))
+        weights = [part.ivar for part in data]
+        problem = self._problem(data, weights)
+        solution, several = self._solved(problem, start, low, high)
+        jitter = torch.full((problem.rows,), config.jitter if isinstance(config.jitter, float) else 0.0)
+        if config.robust != "none" or config.jitter == "fit":
+            for number in range(ROUNDS):
+                weights, jitter = reweighted(
+                    problem, solution.x, [part.ivar for part in data], config, number
+                )
+                problem = self._problem(data, weights)
+                solution = self.minimised(problem, solution.x, low, high)
+        return Settled(problem, solution, several, jitter, low, high)
 
     def shares_velocity(self, exposures: int) -> bool:
         """Whether all exposures of a star have one velocity."""
@@ -296,7 +303,7 @@ class Fitter:
         points = self._candidates()
         low, high = self._bounds(1)
         start = points[problem.nearest(points)].double()
-        solution = self._minimised(problem, start, low, high)
+        solution = self.minimised(problem, start, low, high)
         none = torch.zeros(len(flux), dtype=torch.bool)
         jitter = torch.full((len(flux),), config.jitter if isinstance(config.jitter, float) else 0.0)
         return outcome(self.network, self.labels, problem, solution, none, jitter, low < high)
@@ -338,7 +345,8 @@ class Fitter:
         ]  # fmt: skip
         return JointProblem(parts, shared=self.shares_velocity(len(parts)))
 
-    def _minimised(self, problem: Problem, start: Tensor, low: Tensor, high: Tensor) -> Solution:
+    def minimised(self, problem: Problem, start: Tensor, low: Tensor, high: Tensor) -> Solution:
+        """Lower chi2 of every row, priors included, between bounds (m,) or (n, m)."""
         config, prior = self.config, None
         if config.priors:
             mean = torch.zeros(start.shape, dtype=torch.float64)
@@ -357,7 +365,7 @@ class Fitter:
         self, problem: JointProblem, start: Tensor, low: Tensor, high: Tensor
     ) -> tuple[Solution, Tensor]:
         """Return the best of the solutions, and where (n,) another one is as good."""
-        found = [self._minimised(problem, start[:, number], low, high) for number in range(start.shape[1])]
+        found = [self.minimised(problem, start[:, number], low, high) for number in range(start.shape[1])]
         rows = torch.arange(problem.rows)
         best = torch.stack([one.normal.chi2 for one in found]).argmin(0)
 

@@ -72,7 +72,7 @@ class Forecaster(Fitter):
             problem = self._problem([replace(data, flux=flux)], [data.ivar])
             low, high = self._bounds(1)
             # Between ends that are equal everything stays where it is, and is looked at as after a fit.
-            solution = self._minimised(problem, x, x, x)
+            solution = self.minimised(problem, x, x, x)
             none = torch.zeros(len(x), dtype=torch.bool)
             found = outcome(
                 self.network, self.labels, problem, solution, none, torch.zeros(len(x)), low < high

@@ -52,6 +52,31 @@ class Fit:
     levels: list[NDArray[np.float32]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Settled:
+    """A fit when its weights are settled.
+
+    Attributes
+    ----------
+    problem
+        With these weights.
+    solution
+    several : Tensor (n,) bool
+        Where another minimum is as good.
+    jitter : Tensor (n,)
+        Error of the model beyond its own that is in the weights.
+    low, high : Tensor (m,)
+        Bounds; equal where a parameter is known.
+    """
+
+    problem: JointProblem
+    solution: Solution
+    several: Tensor
+    jitter: Tensor
+    low: Tensor
+    high: Tensor
+
+
 def outcome(
     network: SpectralNetwork,
     labels: LabelSet,

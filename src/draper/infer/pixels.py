@@ -163,6 +163,8 @@ class PixelProblem(Problem):
         self.even = (
             float(steps.mean()) if float(steps.max() - steps.min()) < EVEN * float(steps.mean()) else 0.0
         )
+        if self.even:
+            self.steps = torch.log(observed / wavelength[0]) / self.even
         self.by_velocity = -1 / SPEED_OF_LIGHT / torch.log(wavelength[2:] / wavelength[:-2]).float()
 
     def normal(self, x: Tensor, rows: Tensor, *, rough: bool = False) -> Normal:
@@ -205,6 +207,12 @@ class PixelProblem(Problem):
         share = torch.where(level.abs() > 0, flux / level, 0.0)
         return [share[:, None] * there.transpose(1, 2), modes]
 
+    def _left(self, place: Tensor, factor: Tensor) -> Tensor:
+        """Return the maker's pixel (n, q) at or before each place; ``factor`` (n, 1) has moved it there."""
+        if self.even:
+            return (self.steps - torch.log(factor) / self.even).long()
+        return torch.searchsorted(self.wavelength, place.contiguous(), right=True) - 1
+
     def _factor(self, rv: Tensor, rows: Tensor) -> Tensor:
         """Return observed over emitted wavelength (n, 1)."""
         return doppler_factor(rv if self.rv is None else self.rv[rows])[:, None]
@@ -213,7 +221,7 @@ class PixelProblem(Problem):
         """Return weights (n, q) of the data on the maker's pixels (n, p); their sum stays as it is."""
         place = (self.observed / self._factor(rv, rows)).contiguous()
         last = len(self.wavelength) - 2
-        left = (torch.searchsorted(self.wavelength, place) - 1).clamp(0, last)
+        left = self._left(place, self._factor(rv, rows)).clamp(0, last)
         width = self.wavelength[left + 1] - self.wavelength[left]
         share = ((place - self.wavelength[left]) / width).clamp(0, 1).float()
         made = torch.zeros(len(weight), len(self.wavelength))
@@ -314,9 +322,7 @@ class PixelProblem(Problem):
             return flux, lambda given: (given, given[:, 0])
         flux, rv = flux.detach().requires_grad_(), rv.detach().requires_grad_()
         factor = doppler_factor(rv.detach())[:, None]
-        left = None
-        if self.even:
-            left = ((torch.log(self.observed / self.wavelength[0]) - torch.log(factor)) / self.even).long()
+        left = self._left(self.observed / factor, factor)
         with torch.enable_grad():
             at = (self.observed / doppler_factor(rv)[:, None] - self.middle).float()
             model, _ = cubic(flux, self.place, at, left)
