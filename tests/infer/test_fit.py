@@ -296,3 +296,49 @@ def test_rough_curvature_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_normals_can_be_cut() -> None:
     normal = Normal(torch.arange(3.0), torch.zeros(3, 2), torch.zeros(3, 2, 2))
     assert normal[torch.tensor([2])].chi2.tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"priors": {"logg": (2.0, 0.0)}},
+        {"priors": {"logg": (2.0, 0.1)}, "fixed": {"logg": 2.0}},
+        {"fixed": {"logg": float("nan")}},
+        {"fixed": {"logg": 9.0}},
+        {"rv": 900.0},
+        {"resolving_power": 0.0},
+        {"windows": ((8500.0, 8400.0),)},
+        {"windows": ((8500.0, 8520.0), (8510.0, 8530.0)), "continuum": 1},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(DraperError):
+        fit(exposure(network()(drawn(2))), **options)
+
+
+def test_the_unit_of_the_flux_does_not_matter() -> None:
+    made = network()
+    made.uncertainty = torch.full((len(LAM),), 0.004)
+    made.modes = 0.003 * torch.sin(torch.arange(len(LAM)) / 40.0)[None]
+    flux = noise(made(drawn(20)), SIGMA)
+    results = []
+    for unit in (1.0, 1e4, 1e-15):
+        data = exposure(flux.double() * unit, torch.full(flux.shape, SIGMA**-2).double() / unit**2)
+        results.append(Fitter(made, LAM, LABELS, FitConfig(continuum=2, jitter=0.002))([data]))
+    sigma = np.sqrt(np.einsum("nii->ni", results[0].covariance))
+    for other in results[1:]:
+        assert np.abs((other.values - results[0].values) / sigma).max() < 0.1
+        assert np.allclose(other.covariance, results[0].covariance, rtol=0.05)
+
+
+def test_a_piece_of_one_pixel_harms_nothing() -> None:
+    windows = (
+        (float(LAM[0]), float(LAM[300])),
+        (float(LAM[310]), float(LAM[310])),
+        (float(LAM[320]), float(LAM[-1])),
+    )
+    flux = noise(network()(drawn(20)), SIGMA)
+    data = Exposure(LAM, flux.numpy(), np.full(flux.shape, SIGMA**-2, dtype=np.float32), windows)
+    found = fit(data, continuum=2)
+    assert np.isfinite(found.covariance).all()
+    assert not found.flags["not_converged"].any()

@@ -39,8 +39,8 @@ def test_it_is_small() -> None:
 
 def test_kepler_93_is_where_the_literature_has_it(model: Emulator, real_data: Path) -> None:
     star = draper.read(real_data / "gaia_rvs" / "Kepler-93.csv")
-    # Known of a star of the thin disc: elements go with iron, microturbulence is that of the Sun. Three strong
-    # lines do not tell ten labels apart, and the model is off by about a hundredth (no chromosphere).
+    # Known of a star of the thin disc: elements go with iron, microturbulence is as in the Sun. Three strong
+    # lines do not tell ten labels apart, and the model is off by about a hundredth.
     known = {name: (0.0, 0.05) for name in model.labels.names if name.endswith("_fe")} | {"vmic": (1.0, 0.2)}
     found, seen = model.explain(star, continuum=2, jitter=0.01, priors=known)
     literature = {"teff": (5669, 75), "logg": (4.47, 0.01), "fe_h": (-0.18, 0.10)}

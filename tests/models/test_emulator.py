@@ -8,7 +8,7 @@ import torch
 
 from draper import Grid, Label, LabelSet, Spectra, TrainConfig, load
 from draper.data import samples
-from draper.errors import DraperError
+from draper.errors import DivergedError, DraperError
 from draper.instrument.doppler import SPEED_OF_LIGHT
 from draper.models.emulator import Emulator
 from draper.nn.emulator import EmulatorNetwork
@@ -290,3 +290,9 @@ def test_the_short_way_follows_the_weights() -> None:
         with torch.no_grad():
             network.last.weight.mul_(1.0 + 0.1 * (change == 0))
     assert np.array_equal(model.generate(test).flux, model.generate(test.table).flux)
+
+
+def test_a_network_that_has_learnt_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EmulatorNetwork, "hidden", lambda self, x: torch.zeros(len(x), self.last.in_features))
+    with pytest.raises(DivergedError, match="learnt nothing"):
+        Emulator(labels=LABELS, hidden=(8,)).fit(clean(60), train=QUICK.replace(epochs=1))

@@ -70,7 +70,7 @@ def test_between_the_pixels_it_is_as_good_as_on_them() -> None:
     made = model.generate(test.table, grid=test.grid)
     error = made.flux - test.flux
     on, between = rms(error[:, ::2]), rms(error[:, 1::2])
-    assert between < 1.5 * on < 0.15 * scatter(test)
+    assert between < 2 * on < 0.15 * scatter(test)
     straight = (test.flux[:, :-2:2] + test.flux[:, 2::2]) / 2
     assert between < 0.5 * rms(straight - test.flux[:, 1::2])
     x = torch.from_numpy(model.scaled(model.labels.read(test.table)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from cyclopts import Parameter
 
 from draper.cli.output import say, say_json
+
+STARS = 200
 
 
 def demo(
@@ -15,7 +17,7 @@ def demo(
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("demo"),
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
-    """Read a built-in sample, print what it holds and draw some of it.
+    """Draw a built-in sample; simulate a survey of stars, and find their labels again.
 
     Example: draper demo -o demo
 
@@ -29,8 +31,13 @@ def demo(
     import numpy as np
 
     from draper.data.samples import load
+    from draper.models.base import load as load_model
+    from draper.models.emulator import Emulator
+    from draper.plots.overlay import found_in, plot_overlay
+    from draper.plots.recovery import plot_recovery
     from draper.plots.spectrum import plot_spectra
     from draper.plots.style import save
+    from draper.simulate.survey import Survey
 
     spectra = load("sed-grid")
     by_teff = np.argsort(spectra.table["teff"])
@@ -39,8 +46,21 @@ def demo(
     ax = plot_spectra(named)
     ax.set_yscale("log")
     ax.set_title("Five of the stars of the built-in SED grid")
-    path = save(ax, out / "sed-grid.png")
+    plots = [save(ax, out / "sed-grid.png")]
+
+    stars = Survey("gaia-rvs").simulate(STARS, seed=1)
+    emulator = cast(Emulator, load_model("builtin:rvs-emulator"))
+    labels, models = emulator.explain(stars, continuum=2)
+    # What a survey publishes has errors; the truth stands beside it.
+    truth = {name: stars.table.get(f"{name}_true", stars.table[name]) for name in emulator.labels.names}
+    plots.append(save(plot_recovery(labels, truth), out / "recovery.png"))
+    row = int(np.argmax(stars.table["snr"]))
+    title = f"A simulated star of S/N {stars.table['snr'][row]:.0f}: {found_in(labels, row)}"
+    rv = float(labels["rv"][row])
+    figure = plot_overlay(stars[row : row + 1], models[row : row + 1], title=title, rv=rv)
+    plots.append(save(figure, out / "star.png"))
+    table = labels.write(out / "labels.ecsv")
     if json:
-        say_json({"plot": path, **spectra.describe()})
+        say_json({"plot": plots[0], "plots": plots, "labels": table, **spectra.describe()})
     else:
-        say(spectra, f"plot written to {path}")
+        say(spectra, stars, repr(labels), "written: " + ", ".join(str(path) for path in (*plots, table)))

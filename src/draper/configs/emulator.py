@@ -20,7 +20,8 @@ class EmulatorConfig(ModelConfig):
     summary: ClassVar[str] = "Labels to spectrum, and the fit of labels to spectra."
     training: ClassVar[dict[str, Any]] = {
         "epochs": 1000,
-        "learning_rate": 1e-2,
+        "learning_rate": 3e-3,
+        "clip": 1.0,
         "warmup": 50,
         "final_rate": 1e-3,
     }

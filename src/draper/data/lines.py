@@ -42,6 +42,18 @@ class Lines:
         kept = (self.wavelength >= low) & (self.wavelength <= high)
         return Lines(self.species[kept], self.wavelength[kept], self.strength[kept])
 
+    def of(self, *elements: str) -> Lines:
+        """Return the lines of some elements, such as "Ca", or of ions, such as "Ca II".
+
+        Examples
+        --------
+        >>> sorted(set(strong_lines().of("Ca").species.tolist()))
+        ['Ca I', 'Ca II']
+        """
+        kept = np.isin(self.species, elements)
+        kept |= np.isin([name.split(" ")[0] for name in self.species], elements)
+        return Lines(self.species[kept], self.wavelength[kept], self.strength[kept])
+
 
 @cache
 def strong_lines() -> Lines:

@@ -36,7 +36,7 @@ class Data:
     """An exposure as tensors.
 
     Velocities ``rv`` (n,) are those at the start; ``spread`` (n,) is how many times its usual error the
-    emulator makes.
+    emulator makes; ``level`` (n, q) is a rough continuum.
     """
 
     observed: Tensor
@@ -45,6 +45,7 @@ class Data:
     windows: tuple[tuple[float, float], ...]
     rv: Tensor
     spread: Tensor
+    level: Tensor
 
 
 def rows_of(n: int) -> list[slice]:

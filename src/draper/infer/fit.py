@@ -17,13 +17,13 @@ from draper.errors import DraperError, did_you_mean
 from draper.infer.compressed import CompressedProblem, Compression
 from draper.infer.exposures import Data, Exposure, rows_of
 from draper.infer.joint import JointProblem
-from draper.infer.least_squares import Normal, Prior, Problem, Solution, minimise
+from draper.infer.least_squares import Prior, Problem, Solution, best_of, minimise
 from draper.infer.makers import Change, Linear, prepared
 from draper.infer.outcome import Fit, Settled, outcome, with_models
 from draper.infer.pixels import WIDTHS, Continuum, Layout, PixelProblem
 from draper.infer.start import TEMPLATES, at_rest, nearest, velocities
 from draper.infer.weights import reweighted, with_variance
-from draper.instrument.broadening import velocity_step
+from draper.instrument.broadening import reach, velocity_step
 from draper.instrument.continuum import chebyshev_basis, continuum
 from draper.instrument.doppler import doppler_factor
 from draper.nn.spectral import SpectralNetwork
@@ -32,7 +32,9 @@ FloatArray = NDArray[np.float64]
 
 BOUNDS = {"vsini": (0.0, 300.0), "vmac": (0.0, 60.0), "resolving_power": (500.0, 300_000.0)}
 TYPICAL = {"vsini": 10.0, "vmac": 5.0, "resolving_power": 20_000.0}
-"""Where free widths start."""
+"""Where free widths start ..."""
+WIDE = {"vsini": 30.0, "vmac": 10.0, "resolving_power": 20_000.0}
+"""... and how far they are taken to reach at the ends of the emulator's range."""
 
 CANDIDATES = 1024
 """Points of the coarse grid that all spectra share."""
@@ -45,9 +47,6 @@ MARGIN = 10.0
 
 ROUNDS = 6
 """Of robust weights and jitter."""
-
-APART, ALIKE = 5.0, 9.0
-"""A second minimum counts if it is so many sigma away, and its chi2 is higher by no more than this."""
 
 
 class Fitter:
@@ -88,6 +87,14 @@ class Fitter:
                     "the emulator has no such label", given=name, expected=", ".join(labels.names),
                     hint=did_you_mean(name, labels.names),
                 )  # fmt: skip
+        for name, value in config.fixed.items():
+            if not abs(self._scaled(name, value)) <= 0.5 + 1e-6:
+                label = labels[name]
+                raise DraperError(
+                    f"the emulator knows no such '{name}'",
+                    given=value,
+                    expected=f"{label.low:g} to {label.high:g}",
+                )
         known = {name: getattr(config, name) for name in WIDTHS}
         widths = tuple(name for name, value in known.items() if value == "free")
         for name in widths:
@@ -98,8 +105,12 @@ class Fitter:
             self.maker, self.pixels = prepared(network, self.wavelength, even=bool(widths), widths=fixed)
             change = Change(self.wavelength, self.pixels, fixed)
             self.modes = change(network.modes if config.emulator_error else network.modes[:0])
+        self.has_error = config.emulator_error and bool(network.uncertainty.isfinite().all())
+        self.gap = network.gap if config.model_error else network.gap[:0]
         self.layout = Layout(len(labels), rv=config.rv == "free", widths=widths)
         self.step = velocity_step(self.pixels) if widths else 0.0
+        known = {**{name: torch.tensor(WIDE[name]) for name in widths}, **fixed}
+        self.reach = 0.5 * reach(1.0, **known) if known else 0.0
 
     def __call__(self, exposures: Sequence[Exposure], *, models: bool = False) -> Fit:
         """Fit n stars, each seen in every exposure; those without enough good pixels give NaN.
@@ -216,7 +227,15 @@ class Fitter:
         ivar = torch.from_numpy(exposure.ivar * used.numpy().astype(np.float32))
         flux = torch.from_numpy(np.nan_to_num(exposure.flux.astype(np.float32)))
         windows = config.windows or exposure.windows or ((float(observed[0]), float(observed[-1])),)
-        data = Data(observed, flux, ivar, windows, torch.zeros(len(flux)).double(), torch.ones(len(flux)))
+        data = Data(
+            observed,
+            flux,
+            ivar,
+            windows,
+            torch.zeros(len(flux)).double(),
+            torch.ones(len(flux)),
+            torch.ones(1, 1),
+        )
         if config.continuum is None:
             return data, flux, ivar
         level = torch.ones_like(flux)
@@ -227,6 +246,7 @@ class Fitter:
                 level[:, inside] = continuum(flux[:, inside], ivar[:, inside], basis)
         level = torch.where(level > 1e-3 * level.abs().mean(1, keepdim=True), level, torch.inf)
         bare = torch.where(torch.isfinite(level), flux / level, 1.0)
+        data = replace(data, level=level.nan_to_num(posinf=1.0))
         return data, bare, torch.where(torch.isfinite(level), ivar * level.square(), 0.0)
 
     def _candidates(self) -> Tensor:
@@ -287,9 +307,9 @@ class Fitter:
             for rows in rows_of(len(ivar))
         ):
             return None
-        if config.emulator_error and bool(self.network.uncertainty.isfinite().all()):
+        if self.has_error:
             return None  # another error for each star is another shape of the weights
-        if config.jitter != "none" and np.ptp(scale) > 1e-5 * scale[0]:
+        if (config.jitter != "none" or len(self.gap)) and np.ptp(scale) > 1e-5 * scale[0]:
             return None
         data, flux, _ = self._normalised(exposures[0])
         known = torch.tensor([float(config.rv)]).double()
@@ -317,15 +337,20 @@ class Fitter:
         not change while a velocity is fitted, or chi2 would jump.
         """
         variance, spread = torch.zeros(1, 1), torch.ones(len(labels))
-        usual = self.network.uncertainty
-        if self.config.emulator_error and bool(usual.isfinite().all()):
-            spread = self.network.error(labels.float())[:, 0] / usual[0]
+        usual, own = self.network.uncertainty, self.has_error
+        if own or len(self.gap):
             place = data.observed / doppler_factor(data.rv)[:, None]
             place = torch.searchsorted(self.wavelength, place).clamp(max=len(usual) - 1)
+        if own:
+            spread = self.network.error(labels.float())[:, 0] / usual[0]
             variance = self.network.scatter()[place].square() * spread[:, None].square()
+        if len(self.gap):
+            variance = variance + self.gap[place].square()
         if isinstance(self.config.jitter, float):
             variance = variance + self.config.jitter**2
-        margin = MARGIN if self.layout.rv else 0.0
+        variance = variance * data.level.square()
+        # Broadened pixels near an end have seen what is not there.
+        margin = (MARGIN if self.layout.rv else 0.0) + self.reach
         first, last = (data.observed / doppler_factor(data.rv + sign * margin)[:, None] for sign in (1, -1))
         covered = torch.stack([(first >= a) & (last <= b) for a, b in self.windows]).any(0)
         return replace(data, ivar=with_variance(data.ivar, variance) * covered, spread=spread)
@@ -366,27 +391,4 @@ class Fitter:
     ) -> tuple[Solution, Tensor]:
         """Return the best of the solutions, and where (n,) another one is as good."""
         found = [self.minimised(problem, start[:, number], low, high) for number in range(start.shape[1])]
-        rows = torch.arange(problem.rows)
-        best = torch.stack([one.normal.chi2 for one in found]).argmin(0)
-
-        def picked(get: Callable[[Solution], Tensor]) -> Tensor:
-            return torch.stack([get(one) for one in found])[best, rows]
-
-        solution = Solution(
-            picked(lambda one: one.x),
-            Normal(
-                picked(lambda one: one.normal.chi2),
-                picked(lambda one: one.normal.gradient),
-                picked(lambda one: one.normal.curvature),
-            ),
-            picked(lambda one: one.converged),
-            picked(lambda one: one.bound),
-            picked(lambda one: one.iterations),
-            picked(lambda one: one.penalty),
-        )
-        several = torch.zeros(problem.rows, dtype=torch.bool)
-        for one in found:
-            off = one.x - solution.x
-            far = torch.einsum("ni,nij,nj->n", off, solution.normal.curvature, off) > APART**2
-            several |= far & one.converged & (one.normal.chi2 < solution.normal.chi2 + ALIKE)
-        return solution, several
+        return best_of(found)

@@ -7,7 +7,7 @@ bounds, priors, damping, stopping, is here. Rows stop one by one; those that hav
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,9 @@ DAMPING, EASED, RAISED, MOST = 1e-3, 0.1, 10.0, 1e7
 
 ROUNDING = 1e-6
 """Share of chi2 that is lost in its rounding; no step is asked to gain less."""
+
+APART, ALIKE = 5.0, 9.0
+"""A second minimum counts if it is so many sigma away, and its chi2 is higher by no more than this."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,34 @@ class Solution:
     def covariance(self) -> Tensor:
         """Return the inverse curvature (n, m, m); rows and columns of bounded parameters count as free."""
         return inverted(self.normal.curvature)
+
+
+def best_of(found: Sequence[Solution]) -> tuple[Solution, Tensor]:
+    """Return the best solution of each row, and where (n,) another one is as good."""
+    best = torch.stack([one.normal.chi2 for one in found]).argmin(0)
+    rows = torch.arange(len(best))
+
+    def picked(get: Callable[[Solution], Tensor]) -> Tensor:
+        return torch.stack([get(one) for one in found])[best, rows]
+
+    solution = Solution(
+        picked(lambda one: one.x),
+        Normal(
+            picked(lambda one: one.normal.chi2),
+            picked(lambda one: one.normal.gradient),
+            picked(lambda one: one.normal.curvature),
+        ),
+        picked(lambda one: one.converged),
+        picked(lambda one: one.bound),
+        picked(lambda one: one.iterations),
+        picked(lambda one: one.penalty),
+    )
+    several = torch.zeros(len(best), dtype=torch.bool)
+    for one in found:
+        off = one.x - solution.x
+        far = torch.einsum("ni,nij,nj->n", off, solution.normal.curvature, off) > APART**2
+        several |= far & one.converged & (one.normal.chi2 < solution.normal.chi2 + ALIKE)
+    return solution, several
 
 
 def inverted(curvature: Tensor) -> Tensor:

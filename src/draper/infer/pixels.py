@@ -61,8 +61,10 @@ class Continuum:
         """
         columns = []
         for low, high in self.windows:
-            u = (2 * (wavelength - low) / (high - low) - 1).to(torch.float32)
-            inside = ((wavelength >= low) & (wavelength <= high)).to(u.dtype)
+            inside = ((wavelength >= low) & (wavelength <= high)).to(torch.float32)
+            span = max(high - low, 1e-9 * abs(high) + 1e-30)
+            # Nothing far outside: powers of it would be too large for what they are multiplied by.
+            u = (2 * (wavelength - low) / span - 1).clamp(-1, 1).to(torch.float32)
             before, now = torch.ones_like(u), u
             for order in range(self.degree + 1):
                 columns.append((before if order == 0 else now) * inside)

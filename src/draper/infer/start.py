@@ -52,9 +52,9 @@ def velocities(
     most = math.ceil(limit / SPEED_OF_LIGHT / step)
     inner = torch.exp(torch.arange(low, high, step, dtype=torch.float64))
     outer = torch.exp(low + step * torch.arange(-most, len(inner) + most, dtype=torch.float64))
-    where, covered = _nearest(wavelength, inner)
+    where, covered = nearest_pixel(wavelength, inner)
     lines = (templates[:, where] - 1) * covered
-    where, covered = _nearest(observed, outer)
+    where, covered = nearest_pixel(observed, outer)
     weight = ivar[:, where] * covered
     seen = (flux[:, where] - 1) * weight
     length = 1 << math.ceil(math.log2(len(outer) + len(inner)))
@@ -115,7 +115,7 @@ def nearest(made: Tensor, seen: Sequence[tuple[Tensor, Tensor]], many: int) -> T
     return chi2.topk(min(many, len(made)), dim=1, largest=False).indices
 
 
-def _nearest(pixels: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_pixel(pixels: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Return the pixel nearest to each wavelength, and whether there is one within its reach."""
     right = torch.searchsorted(pixels, wanted.contiguous()).clamp(1, len(pixels) - 1)
     left = right - 1

@@ -20,14 +20,16 @@ from draper.data.labels import LabelSet
 from draper.data.resample import resample
 from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
+from draper.infer.limits import Side
 from draper.instrument.observed import Widths, are_pixels_alone, is_coarser, observed
 from draper.instrument.pipeline import Pipeline
 from draper.models.base import INFERENCE_ROWS, Model
 from draper.models.columns import completed, stellar_labels
 from draper.models.distil import distilled
-from draper.models.fitting import Note, fitted
+from draper.models.fitting import Note, fitted, limited
 from draper.models.forms import form_of, network_of
 from draper.models.information import informed
+from draper.models.model_error import learn
 from draper.nn.query import QueryNetwork
 from draper.nn.spectral import SpectralNetwork
 from draper.results.estimates import Estimates
@@ -212,6 +214,9 @@ class Emulator(Model):
         if twice := set(widths.given) & set(self.labels.names):
             raise DraperError("a label of the model cannot be applied again", given=", ".join(sorted(twice)))
         averages = grid is not None and is_coarser(self.own_grid, grid)
+        if averages and grid is not None and grid.resolving_power is not None and resolving_power is None:
+            resolving_power = float(np.median(grid.resolving_power))
+            widths = Widths.of(len(x), vsini=vsini, vmac=vmac, resolving_power=resolving_power, rv=rv)
         ends = self.own_grid.vacuum[[0, -1]]
         parts = []
         for start in range(0, max(1, len(x)), INFERENCE_ROWS):
@@ -285,12 +290,38 @@ class Emulator(Model):
         """
         return fitted(self, spectra, (fit or FitConfig()).replace(**options), note)[0]
 
+    def upper_limits(
+        self,
+        spectra: Spectra | Sequence[Spectra],
+        names: Sequence[str],
+        level: float = 0.95,
+        fit: FitConfig | None = None,
+        side: Side = "upper",
+        **options: Any,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return limits (n,) of labels or free widths, or lower ones, by profile likelihood.
+
+        With everything else fitted again, chi2 there is above its minimum by what belongs to a one-sided
+        ``level``: 2.706 for 95 %. NaN where the whole box is allowed.
+        """
+        return limited(self, spectra, names, level, side, (fit or FitConfig()).replace(**options))
+
     def explain(
         self, spectra: Spectra, fit: FitConfig | None = None, note: Note | None = None, **options: Any
     ) -> tuple[Estimates, Spectra]:
         """Return labels as :meth:`predict` does, and the model spectra with continuum on the data's grid."""
         found, models = fitted(self, spectra, (fit or FitConfig()).replace(**options), note, models=True)
         return found, models[0]
+
+    def learn_error(self, spectra: Spectra, fit: FitConfig | None = None, **options: Any) -> Self:
+        """Learn from the residuals of spectra how far the emulator is from the stars, pixel by pixel.
+
+        Fits the spectra, at least ten of stars like those to come, and keeps by how much their residuals
+        exceed noise and the emulator's own error. Later fits add it to the errors of the pixels, unless
+        ``model_error=False``. ``fit`` and ``options`` are those of :meth:`predict`.
+        """
+        learn(self, spectra, (fit or FitConfig()).replace(**options))
+        return self
 
     imitates: ClassVar[str] = "their true labels"
 

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from draper.configs.fit import FitConfig
 from draper.data.grid import Grid
 from draper.data.labels import Label, LabelSet
+from draper.data.masks import merged, read_masked, read_windows
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.exposures import Exposure
 from draper.infer.fit import BOUNDS, Fitter
+from draper.infer.limits import Side, limits
 from draper.infer.outcome import Fit
+from draper.instrument.observed import is_coarser
+from draper.instrument.resample import FWHM
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.results.estimates import Estimates
 
@@ -55,21 +59,50 @@ def fitted(
     models
         Whether the spectra are wanted.
     """
-    exposures = [spectra] if isinstance(spectra, Spectra) else list(spectra)
-    config = matched(model, exposures, config)
-    grid = model.own_grid
-    fitter = Fitter(model.network, grid.vacuum, model.labels, config, ranges(grid))
+    exposures, fitter, config = ready(model, spectra, config)
     total = len(exposures[0])
     parts: list[Fit] = []
     with matmul_mode(fastest_mode()):
-        for start in range(0, max(total, 1), ROWS):
-            rows = slice(start, start + ROWS)
+        for rows in blocks(total):
             parts.append(fitter([exposure(one[rows]) for one in exposures], models=models))
             if note is not None:
-                note(min(start + ROWS, total), total)
+                note(min(rows.stop, total), total)
     return estimates(model, parts, exposures[0].ids, config), [
         explained(one, parts, number) for number, one in enumerate(exposures) if models
     ]
+
+
+def limited(
+    model: Emulator,
+    spectra: Spectra | Sequence[Spectra],
+    names: Sequence[str],
+    level: float,
+    side: Side,
+    config: FitConfig,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the limits (n,) of some labels or widths; see :func:`draper.infer.limits.limits`."""
+    exposures, fitter, _ = ready(model, spectra, config)
+    with matmul_mode(fastest_mode()):
+        parts = [
+            limits(fitter, [exposure(one[rows]) for one in exposures], names, level, side)
+            for rows in blocks(len(exposures[0]))
+        ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def ready(
+    model: Emulator, spectra: Spectra | Sequence[Spectra], config: FitConfig
+) -> tuple[list[Spectra], Fitter, FitConfig]:
+    """Return exposures, what fits them, and the options after a look at them."""
+    exposures = [spectra] if isinstance(spectra, Spectra) else list(spectra)
+    config = matched(model, exposures, config)
+    grid = model.own_grid
+    return exposures, Fitter(model.network, grid.vacuum, model.labels, config, ranges(grid)), config
+
+
+def blocks(total: int) -> list[slice]:
+    """Return slices of stars that are fitted together, at least one."""
+    return [slice(start, start + ROWS) for start in range(0, max(total, 1), ROWS)]
 
 
 def matched(model: Emulator, exposures: Sequence[Spectra], config: FitConfig) -> FitConfig:
@@ -77,6 +110,7 @@ def matched(model: Emulator, exposures: Sequence[Spectra], config: FitConfig) ->
     if not exposures:
         raise DraperError("there are no spectra to fit")
     first, own = exposures[0], model.own_grid
+    config = with_masks(config, exposures)
     powers = set()
     for one in exposures:
         if not one.grid.is_spectral:
@@ -92,17 +126,64 @@ def matched(model: Emulator, exposures: Sequence[Spectra], config: FitConfig) ->
                 "the spectra are nowhere where the emulator is", given=repr(one.grid), expected=repr(own)
             )
         powers.add(power_of(one.grid))
-    power, sharpest = powers.pop(), power_of(own)
     if config.resolving_power == "free":
         return config
-    if config.resolving_power is not None:
-        power = config.resolving_power
-    elif powers or power is None:
-        return config
-    if sharpest is not None and power >= sharpest * (1 - SAME):
-        return config.replace(resolving_power=None)
-    left = power**-2 - (0 if sharpest is None else sharpest**-2)
-    return config.replace(resolving_power=left**-0.5)
+    return config.replace(resolving_power=kernel(own, first.grid, powers, config.resolving_power))
+
+
+def kernel(own: Grid, grid: Grid, powers: set[float | None], wanted: float | None) -> float | None:
+    """Return the resolving power of what is left to broaden the emulator's spectra by; none if nothing is.
+
+    Parameters
+    ----------
+    own, grid
+        Pixels of the emulator and of the data. Those that are much wider average over the spectrum: a box is
+        taken as the Gaussian of its variance.
+    powers
+        What the files say; all exposures must agree.
+    wanted
+        What the user says, which comes first.
+    """
+    known = sorted(power for power in powers if power is not None)
+    if wanted is None and known and (known[-1] > known[0] * (1 + SAME) or None in powers):
+        raise DraperError(
+            "exposures that are fitted together must have one resolving power", given=known,
+            hint="broaden the sharper ones, fit them one by one, or say which with resolving_power=",
+        )  # fmt: skip
+    power, sharpest = wanted or (known[0] if known else None), power_of(own)
+    if power is not None and sharpest is not None and power > sharpest * (1 + SAME):
+        raise DraperError(
+            "the spectra are sharper than what the emulator has learnt", given=f"R = {power:g}",
+            expected=f"at most {sharpest:g}", hint="broaden them, or train on spectra of a higher power",
+        )  # fmt: skip
+    left = 0.0
+    if power is not None and (sharpest is None or power < sharpest * (1 - SAME)):
+        left = power**-2 - (0.0 if sharpest is None else sharpest**-2)
+    if is_coarser(own, grid):
+        boxes = (float(np.median(one.step / one.vacuum)) for one in (grid, own))
+        wide, narrow = (FWHM**2 * box**2 / 12 for box in boxes)
+        left += wide - narrow
+    return left**-0.5 if left > 0 else None
+
+
+def with_masks(config: FitConfig, exposures: Sequence[Spectra]) -> FitConfig:
+    """Return the options with the ranges that files tell; masks of pixels are those of the first exposure."""
+    grid, medium, half_width = exposures[0].grid, config.mask_medium, config.half_width
+    windows = list(config.windows)
+    for path in config.windows_files:
+        windows += read_windows(path, medium=medium, half_width=half_width)
+    masked = list(config.masked)
+    for path in config.masked_files:
+        masked += read_masked(path, grid, medium=medium, half_width=half_width)
+    if config.windows_files:
+        ends = [one.grid.vacuum[[0, -1]] for one in exposures]
+        windows = [pair for pair in merged(windows) if any(pair[1] >= a and pair[0] <= b for a, b in ends)]
+        if not windows:
+            raise DraperError(
+                "no line of the files is in the spectra", given=", ".join(config.windows_files),
+                expected=repr(grid),
+            )  # fmt: skip
+    return config.replace(windows=tuple(windows), masked=tuple(masked), windows_files=(), masked_files=())
 
 
 def power_of(grid: Grid) -> float | None:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from draper.errors import DivergedError
 from draper.nn.modes import modes
 from draper.nn.module import Batch, Batches
 from draper.nn.readout import USUAL, Ridge, components, filled, trusted
@@ -37,6 +38,9 @@ EDGE = 1e-4
 GENTLE = 1e-2
 """Least strength of the ridge that training starts from: large weights that cancel would hold the hidden
 layers where they are."""
+
+NOTHING = 1e-3
+"""Share of the scatter of spectra that an emulator must show at least in one pixel."""
 
 TRUST = 20.0
 """Held-out rows that count as much as the belief that errors grow as fast as the leverage."""
@@ -162,6 +166,7 @@ class EmulatorNetwork(Perceptron):
         self.spread.copy_(self._solve(train, remember_points(self, train), keep=not self.solves))
         if valid is None or not measure(self, valid):
             return
+        self._require_progress(valid)
         self.modes = modes(self, valid)
         relative, distance = [], []
         for part in misfits(self, valid):
@@ -169,6 +174,16 @@ class EmulatorNetwork(Perceptron):
             relative.append(share.sum(1) / part.good.sum(1).clamp(min=1))
             distance.append(self.leverage(part.x))
         self._measure_growth(torch.cat(distance), torch.cat(relative))
+
+    def _require_progress(self, valid: Batches) -> None:
+        """Refuse a network that says the same for all labels: its units have been driven out of all reach."""
+        made = torch.cat([self(batch["labels"]) for batch in map(complete, valid())])
+        scatter = 1.0 if self.bounded else float(self.scale)
+        if len(made) > 1 and float(made.std(dim=0).max()) < NOTHING * scatter:
+            raise DivergedError(
+                "the emulator has learnt nothing: it makes the same spectrum of all labels",
+                hint="lower the learning rate (--train.learning-rate), or train for fewer epochs",
+            )
 
     def _measure_growth(self, leverage: Tensor, relative: Tensor) -> None:
         """Set which power of the leverage (n,) the squared error (n,), relative to the usual one, follows."""

@@ -54,6 +54,9 @@ class SpectralNetwork(Module):
         Rms error of each pixel over held-out spectra; NaN where there were none.
     modes : Tensor (r, p)
         The part of these errors that pixels have in common; see :mod:`draper.nn.modes`.
+    gap : Tensor (p,) or (0,)
+        By how much more (1 sigma) real spectra differ from the network than their noise and its own error
+        explain; of length 0 where that was not learnt.
     """
 
     labels: int
@@ -70,6 +73,8 @@ class SpectralNetwork(Module):
         self.register_buffer("uncertainty", torch.full((pixels,), torch.nan))
         self.modes: Tensor
         self.register_buffer("modes", torch.zeros(0, pixels))
+        self.gap: Tensor
+        self.register_buffer("gap", torch.zeros(0))
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +99,9 @@ class SpectralNetwork(Module):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Make room for arrays whose length the training data have decided."""
-        for name in ("points", "facets", "modes"):
+        # Files from before there was a gap have none.
+        state_dict = {f"{prefix}gap": torch.zeros(0), **state_dict}
+        for name in ("points", "facets", "modes", "gap"):
             if f"{prefix}{name}" in state_dict:
                 held = getattr(self, name)
                 setattr(self, name, held.new_zeros(state_dict[f"{prefix}{name}"].shape))
