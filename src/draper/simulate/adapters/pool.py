@@ -65,6 +65,7 @@ def _pooled(
     spawn = multiprocessing.get_context("spawn")
     # No more rows than processes are under way, so that a signal or a crash concerns few.
     running: dict[Future[str], Task] = {}
+    others = set(multiprocessing.active_children())
     with (
         _one_thread_each(),
         ProcessPoolExecutor(workers, spawn, initializer=begin_process, initargs=(adapter, pixels)) as pool,
@@ -88,6 +89,10 @@ def _pooled(
                         _start_next(pool, tasks, running, lost)
         except BrokenProcessPool:
             lost.extend(running.values())
+            # The pool forgets a process that was being started when another died, and then waits for its end
+            # for ever.
+            for child in set(multiprocessing.active_children()) - others:
+                child.kill()
 
 
 def _start_next(
