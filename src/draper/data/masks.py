@@ -111,7 +111,7 @@ def write_windows(path: str | Path, lines: Lines, half_width: float, *, medium: 
     --------
     >>> from draper.data.lines import strong_lines
     >>> calcium = strong_lines().within(8498, 8670).of("Ca II")
-    >>> print(write_windows("ca.csv", calcium, 0.5).read_text().splitlines()[0])  # doctest: +SKIP
+    >>> print(write_windows("ca.csv", calcium, 0.5).read_text().splitlines()[0])
     ll,dlam,name,medium
     """
     if not half_width > 0:
