@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,16 @@ from cyclopts.config import Dict
 
 from draper.cli.output import say, say_json, two_columns
 from draper.config import ModelConfig
+from draper.configs import gandalf
 from draper.configs.read import ReadConfig
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError
 from draper.registry import config_class, targets
 
 Flat = Parameter(name="*")
+
+GANDALF = "disentangler"
+"""The model that GANDALF's files of options are about."""
 
 
 def make_app() -> App:
@@ -30,20 +35,69 @@ def make_app() -> App:
 
 
 def file_options(tokens: list[str]) -> tuple[Dict, ...]:
-    """Return the options of the TOML file that ``train MODEL ... --config FILE`` names, if it does.
+    """Return the options of the file that ``train MODEL ... --config FILE`` names, if it does.
 
-    They are looked up here, since cyclopts wants to know them before it reads the command line.
+    They are looked up here, since cyclopts wants to know them before it reads the command line. What
+    GANDALF's options lose in translation is said at once.
     """
-    if "--config" not in tokens[2:-1]:
+    path = _named_file(tokens)
+    if path is None:
         return ()
-    model, path = tokens[1], Path(tokens[tokens.index("--config") + 1])
+    model = tokens[1]
+    options = _content(path)
+    if not gandalf.recognises(options):
+        return (Dict({"train": {model: options}}, source=str(path)),)
+    if model != GANDALF:
+        raise DraperError(
+            "these are options of GANDALF, whose model is the disentangler",
+            given=f"draper train {model} --config {path}",
+            hint=f"draper train {GANDALF} --config {path}",
+        )
+    found = _translated(options)
+    if any(token.partition("=")[0] == "--engine" for token in tokens):
+        found = found.for_another_engine()
+    if os.environ.get("RANK", "0") == "0":
+        sys.stderr.writelines(f"note: {note}\n" for note in found.notes)
+    translated = {**found.model, "train": found.train, "read": found.read}
+    return (Dict({"train": {model: translated}}, source=str(path)),)
+
+
+def _named_file(tokens: list[str]) -> Path | None:
+    """Return the file that ``--config FILE`` or ``--config=FILE`` names; the last one counts."""
+    named = [token.partition("=")[2] for token in tokens[2:] if token.startswith("--config=")]
+    if "--config" in tokens[2:-1]:
+        named.append(tokens[tokens.index("--config") + 1])
+    return Path(named[-1]) if named else None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return what a file of options says: YAML or JSON by its suffix, TOML else."""
+    import yaml
+
+    kind = "YAML" if path.suffix.lower() in (".yaml", ".yml", ".json") else "TOML"
     try:
-        options = tomllib.loads(path.read_text())
+        text = path.read_text()
+        options = yaml.safe_load(text) if kind == "YAML" else tomllib.loads(text)
     except OSError as error:
         raise DraperError("the file of options cannot be read", given=f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DraperError("the file of options is not TOML", given=f"{path}: {error}") from None
-    return (Dict({"train": {model: options}}, source=str(path)),)
+    except (yaml.YAMLError, ValueError) as error:  # tomllib's errors are values, and so are impossible dates
+        raise DraperError(f"the file of options is not {kind}", given=f"{path}: {error}") from None
+    if not isinstance(options, dict):
+        raise DraperError("the file of options holds no names and values", given=f"{path}: {options!r:.80}")
+    return options
+
+
+def _translated(options: dict[str, Any]) -> gandalf.Translation:
+    from draper.data.labels import canonical
+
+    return gandalf.translate(options, canonical)
+
+
+def _data_of(config: Path | None) -> tuple[Path, ...]:
+    """Return the data that a file of GANDALF's options names."""
+    options = {} if config is None else _content(config)
+    found = _translated(options).data if gandalf.recognises(options) else None
+    return () if found is None else (found,)
 
 
 def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
@@ -63,6 +117,7 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
         from draper.models.base import load
         from draper.registry import model_class
 
+        data = data or _data_of(config)
         if not data:
             raise DraperError("no data were named", hint=f"draper train {name} DATA... -o FOLDER")
         told = hints.model_dump(exclude_unset=True)
@@ -107,7 +162,7 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
     json
         Print JSON.
     config
-        TOML file with the same options; those of the command line come first.
+        File with the same options (TOML, YAML or JSON), or GANDALF's; those of the command line come first.
     """
     train_model.__annotations__ |= {
         "out": Annotated[Path, Parameter(name=["--out", "-o"])],

@@ -20,19 +20,25 @@ class DisentanglerConfig(ModelConfig):
     """An autoencoder whose latents are free of some labels and rich in others."""
 
     model: ClassVar[str] = "draper.models.disentangler:Disentangler"
-    summary: ClassVar[str] = "Latents that are free of chosen labels, rich in others; the same star with other labels."
-    training: ClassVar[dict[str, Any]] = {"epochs": 20, "batch_size": 256, "learning_rate": 1e-3, "clip": 10.0}
+    summary: ClassVar[str] = (
+        "Latents that are free of chosen labels, rich in others; the same star with other labels."
+    )
+    training: ClassVar[dict[str, Any]] = {
+        "epochs": 20,
+        "batch_size": 256,
+        "learning_rate": 1e-3,
+        "clip": 10.0,
+    }
     example: ClassVar[dict[str, Any]] = {
-        "remove": ("teff",),
-        "keep": ("fe_h",),
-        "latent": 4,
+        "keep": ("teff", "logg", "fe_h"),
+        "latent": 6,
         "encoder": (24,),
         "decoder": (24,),
     }
 
     labels: tuple[str, ...] = ()
-    """Labels that the decoder is told: those to remove and to keep unless given; without these, what there is of
-    teff, logg, fe_h and alpha_fe."""
+    """Labels that the decoder is told: those to remove and to keep unless given; without these, what there
+    is of     teff, logg, fe_h and alpha_fe."""
     remove: tuple[str, ...] = ()
     """Labels that the latents are not to tell."""
     keep: tuple[str, ...] = ()
@@ -40,8 +46,9 @@ class DisentanglerConfig(ModelConfig):
     engine: Engine = "bottleneck"
     """How labels are removed."""
     strength: tuple[Weight, ...] = ()
-    """How strongly: one number for all, or one for each label of remove and then of keep; the engine's own unless
-    given."""
+    """How strongly: one number for all, or one for each label of remove and then of keep (bottleneck: of
+    remove). It is lambda of GANDALF's loss, or the nats of likelihood that a nat told of a label costs
+    (bottleneck). The engine's own unless given."""
     latent: Size = 25
     """Numbers that describe a spectrum."""
     encoder: Annotated[Sizes, Field(min_length=1)] = (512, 256)
@@ -55,4 +62,59 @@ class DisentanglerConfig(ModelConfig):
     encoder_sees_labels: bool = False
     """Whether the encoder is told the labels, too; then spectra without labels cannot be encoded."""
     erase: bool = False
-    """Whether what a linear function can tell of the removed labels is erased from the latents after training (LEACE)."""
+    """Whether linear traces of removed labels are erased from the latents after training (LEACE)."""
+    rate: Annotated[float, Field(gt=0)] = 12.0
+    """Nats that the free latents of the engine bottleneck may tell of a spectrum, on average."""
+    ramp: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Part of the training over which the strength of opponents rises to its value."""
+    probe: bool = True
+    """Whether what latents still tell of the labels is measured on the held-out spectra after training."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every label that is named, once."""
+        return tuple(dict.fromkeys((*self.labels, *self.remove, *self.keep)))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if both := set(self.remove) & set(self.keep):
+            raise DraperError(
+                "a label cannot be removed and kept", given=", ".join(sorted(both)),
+                hint="name it in one of remove and keep",
+            )  # fmt: skip
+        if self.engine == "bottleneck":
+            if self.encoder_sees_labels:
+                raise DraperError(
+                    "the engine bottleneck reads labels from the spectrum", given="encoder_sees_labels=True",
+                    hint="leave it out, or take another engine",
+                )  # fmt: skip
+            if len(self.keep) >= self.latent:
+                raise DraperError(
+                    "each label to keep takes one of the latents",
+                    given=f"latent={self.latent}, keep={self.keep}",
+                    expected=f"latent of at least {len(self.keep) + 1}",
+                )  # fmt: skip
+            if len(self.strength) not in (0, 1, len(self.remove)):
+                raise DraperError(
+                    "strength is one number, or with the engine bottleneck one for each label to remove",
+                    given=f"strength={self.strength}", expected=f"{len(self.remove)} numbers",
+                )  # fmt: skip
+        elif len(self.strength) not in (0, 1, len(self.remove) + len(self.keep)):
+            raise DraperError(
+                "strength is one number, or one for each label to remove and to keep",
+                given=f"{self.strength}",
+                expected=f"{len(self.remove) + len(self.keep)} numbers",
+            )  # fmt: skip
+        if self.engine == "joint" and self.remove and self.keep:
+            raise DraperError(
+                "one opponent of all labels together either removes or keeps them",
+                given=f"remove={self.remove}, keep={self.keep}", hint="engine='bins' has one for each label",
+            )  # fmt: skip
+        if self.engine == "joint" and self.bins ** (len(self.remove) + len(self.keep)) > 100_000:
+            raise DraperError(
+                "one opponent of all labels together would have too many classes",
+                given=f"{self.bins} bins, {len(self.remove) + len(self.keep)} labels",
+                expected="at most 100,000 classes",
+                hint="fewer bins, or engine='bins'",
+            )  # fmt: skip
+        return self

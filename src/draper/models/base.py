@@ -241,11 +241,13 @@ class Model(ABC):
         spectra: Spectra,
         function: Callable[[Batch], tuple[Tensor, ...]],
         widths: tuple[int, ...],
+        more: Callable[[Spectra, slice], dict[str, NDArray[Any]]] | None = None,
     ) -> tuple[NDArray[np.float32], ...]:
         """Apply a function of a transformed batch to all spectra, block by block.
 
         ``widths`` are the second axes of what it returns, so that no spectra give empty arrays. A spectrum
-        without a good pixel says nothing: its rows are NaN.
+        without a good pixel says nothing: its rows are NaN. ``more`` returns further arrays for some spectra,
+        and is told which rows these are.
         """
         self.check(spectra)
         device = next(iter(self.state().values())).device
@@ -253,7 +255,8 @@ class Model(ABC):
         with torch.inference_mode(), matmul_mode(fastest_mode(device.type)):
             for start in range(0, len(spectra), INFERENCE_ROWS):
                 rows = slice(start, start + INFERENCE_ROWS)
-                arrays = self.inputs(spectra[rows])
+                part = spectra[rows]
+                arrays = {**self.inputs(part), **({} if more is None else more(part, rows))}
                 batch = {name: torch.from_numpy(np.array(array)).to(device) for name, array in arrays.items()}
                 empty = ~has_good_pixel(spectra.ivar[rows])
                 for result, tensor in zip(results, function(self.transformed(batch)), strict=True):

@@ -55,6 +55,9 @@ def card(description: dict[str, Any], citation: str) -> str:
         lines += ["", "Held-out spectra chose no weights unless early stopping was on (`patience`).", ""]
     else:
         lines += ["No spectra were held out: errors of predictions are unknown (NaN).", ""]
+    if training.get("leakage"):
+        lines += ["## What the latents tell", "", training["leakage"]["summary"], ""]
+        lines += ["A leak of 0 is what kept labels alone tell of a removed one, 1 what the spectra tell.", ""]
     lines += ["## Options", "", "| option | value |", "|---|---|"]
     lines += [f"| {name} | `{value}` |" for name, value in description["config"].items()]
     lines += [

@@ -1,4 +1,4 @@
-"""The folder of arrays that GANDALF trains on: X.npy, params.npy, ids.npy and axis_labels.npy."""
+"""GANDALF's folders of arrays: what it trains on (X.npy, ...) and what it leaves (results/data/ID)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.parsing import matrix
+from draper.data.parsing import matrix, pixels
 from draper.data.parsing.numpy_files import read_npy
 from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
 
-FLUX, AXIS, LABELS, IDS = "X.npy", "axis_labels.npy", "params.npy", "ids.npy"
+AXIS = "axis_labels.npy"
 NAMES = ("params_names.npy", "param_names.npy")
+PARTS = ("train", "test")
+"""The two parts of a results folder: its files are X_train.npy, X_test.npy and so on."""
+SCALER = "X_scaler.pkl"
+NOTHING = 4
+"""Bytes of a pickled None: what GANDALF writes for a scaler where there is none."""
 
 
-def recognises(source: Source) -> bool:
-    """Whether a folder holds spectra and their wavelengths under GANDALF's names."""
-    return source.kind == "folder" and (source.path / FLUX).is_file() and (source.path / AXIS).is_file()
+def _is_survey(folder: Path) -> bool:
+    return (folder / "X.npy").is_file()
+
+
+def _parts(folder: Path) -> list[str]:
+    return [part for part in PARTS if (folder / f"X_{part}.npy").is_file()]
+
+
+def _recognises_survey(source: Source) -> bool:
+    return source.kind == "folder" and (source.path / AXIS).is_file() and _is_survey(source.path)
+
+
+def _recognises_results(source: Source) -> bool:
+    return source.kind == "folder" and (source.path / AXIS).is_file() and bool(_parts(source.path))
 
 
 def _names(folder: Path) -> list[str]:
@@ -29,33 +46,75 @@ def _names(folder: Path) -> list[str]:
     return []
 
 
-def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
-    """Yield the mapped spectra in batches; NaN pixels are bad."""
-    folder = source.path
-    for name in (FLUX, AXIS):
-        if not (folder / name).is_file():
-            raise source.error(
-                f"the folder holds no {name}", hint=f"GANDALF's folders hold {FLUX} and {AXIS}"
-            )
-    flux = read_npy(folder / FLUX)
+def _axis(source: Source, config: ReadConfig) -> pixels.Axis:
+    return matrix.axis_from(source, config, "wavelength", read_npy(source.path / AXIS))
+
+
+def _rows(source: Source, config: ReadConfig, axis: pixels.Axis, part: str = "") -> Iterator[Spectra]:
+    """Yield the mapped spectra of one X in batches; NaN pixels are bad."""
+    folder, end = source.path, f"_{part}.npy" if part else ".npy"
+    flux = read_npy(folder / f"X{end}")
     if flux.ndim != 2:
-        raise source.error(f"{FLUX} has two axes", given=flux.shape, expected="(spectra, pixels)")
-    table = {}
-    if (folder / IDS).is_file():
-        table["id"] = np.atleast_1d(read_npy(folder / IDS))
-    if (folder / LABELS).is_file():
-        labels = read_npy(folder / LABELS)
+        raise source.error(f"X{end} has two axes", given=flux.shape, expected="(spectra, pixels)")
+    table: dict[str, NDArray[np.generic]] = {}
+    if (folder / f"ids{end}").is_file():
+        table["id"] = np.atleast_1d(read_npy(folder / f"ids{end}"))
+    elif part:
+        table["id"] = np.array([f"{source.name}-{part}-{row}" for row in range(len(flux))])
+    if (folder / f"params{end}").is_file():
+        labels = read_npy(folder / f"params{end}")
         table |= matrix.label_columns(source, labels, _names(folder) or config.columns, len(flux))
+    if part:
+        table["part"] = np.full(len(flux), part)
     for name, column in table.items():
         if column.shape != (len(flux),):
             raise source.error(
                 f"'{name}' does not have one value for each spectrum",
                 given=column.shape, expected=(len(flux),), hint="write the arrays of the same spectra",
             )  # fmt: skip
-    axis = matrix.axis_from(source, config, "wavelength", read_npy(folder / AXIS))
     yield from matrix.batches(source, axis, flux, {}, table, quantity=config.quantity or "flux")
 
 
+def _require(source: Source, held: bool, first: str) -> None:
+    for name, present in ((first, held), (AXIS, (source.path / AXIS).is_file())):
+        if not present:
+            raise source.error(
+                f"the folder holds no {name}", hint=f"GANDALF's folders hold {first} and {AXIS}"
+            )
+
+
+def read_survey(source: Source, config: ReadConfig) -> Iterator[Spectra]:
+    """Yield the spectra that GANDALF trains on, with the columns of params.npy."""
+    _require(source, _is_survey(source.path), "X.npy")
+    yield from _rows(source, config, _axis(source, config))
+
+
+def read_results(source: Source, config: ReadConfig) -> Iterator[Spectra]:
+    """Yield the spectra of a results folder, those of training first, with the column ``part``.
+
+    Its pickled scalers stay closed. One that scaled the spectra is known by its size.
+    """
+    _require(source, bool(_parts(source.path)), "X_train.npy or X_test.npy")
+    scaler = source.path / SCALER
+    if config.quantity is None and scaler.is_file() and scaler.stat().st_size > NOTHING:
+        raise source.error(
+            "the spectra of this run are ranks of pixels between 0 and 1, not fluxes (normalize_spectra)",
+            given=f"{SCALER}, a pickle that would turn them back and that is never opened",
+            hint="read the folder of X.npy that the run was trained on; or take the ranks for what they are, "
+            "with quantity='normalised flux' (--quantity 'normalised flux')",
+        )
+    axis = _axis(source, config)
+    for part in _parts(source.path):
+        yield from _rows(source, config, axis, part)
+
+
 FORMATS = (
-    Format("gandalf", "GANDALF's folder of X.npy, params.npy, ids.npy, axis_labels.npy", recognises, read),
-)
+    Format(
+        "gandalf", "GANDALF's folder of X.npy, params.npy, ids.npy, axis_labels.npy",
+        _recognises_survey, read_survey,
+    ),
+    Format(
+        "gandalf-results", "GANDALF's folder results/data/ID, training and test part",
+        _recognises_results, read_results,
+    ),
+)  # fmt: skip

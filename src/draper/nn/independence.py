@@ -1,0 +1,64 @@
+"""How much two sets of numbers depend on each other, as a penalty; and the removal of linear dependence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def dependence(one: Tensor, other: Tensor) -> Tensor:
+    """Return the Hilbert-Schmidt independence criterion of rows (n, a) and (n, b), scaled to 0-1.
+
+    Gaussian kernels whose widths are the mean distances; the scale is that of centred kernel alignment.
+    Independent rows give about 1/n, not 0.
+
+    Examples
+    --------
+    >>> x = torch.linspace(-1, 1, 200)[:, None]
+    >>> bool(dependence(x, x.square()) > 0.2)
+    True
+    """
+    first, second = _kernel(one), _kernel(other)
+    return (first * second).sum() / (first.norm() * second.norm()).clamp(min=1e-12)
+
+
+def _kernel(rows: Tensor) -> Tensor:
+    """Return the doubly centred Gaussian kernel (n, n)."""
+    square = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
+    kernel = torch.exp(-square / square.detach().mean().clamp(min=1e-12))
+    return kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()
+
+
+def eraser(latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (d,) and the matrix (d, d) that make latents linearly independent of labels.
+
+    Least-squares concept erasure (Belrose et al. 2023, LEACE): ``z - (z - mean) @ matrix.T`` has no
+    covariance with the labels, and is the nearest to z, in units of its own scatter, that has none.
+
+    Parameters
+    ----------
+    latents
+        Rows (n, d).
+    labels
+        Rows (n, l), all known.
+
+    Examples
+    --------
+    >>> z = torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 0.0]])
+    >>> y = z[:, :1]
+    >>> mean, matrix = eraser(z, y)
+    >>> left = z - (z - mean) @ matrix.T
+    >>> bool(((left - left.mean(0)).T @ (y - y.mean(0))).abs().max() < 1e-5)
+    True
+    """
+    z, y = latents.double(), labels.double()
+    mean = z.mean(0)
+    z, y = z - mean, y - y.mean(0)
+    values, vectors = torch.linalg.eigh(z.T @ z / len(z))
+    kept = values > 1e-10 * values.max()
+    basis, scatter = vectors[:, kept], values[kept].sqrt()
+    whiten, colour = (basis / scatter).T, basis * scatter
+    cross = whiten @ (z.T @ y / len(z))
+    directions, sizes, _ = torch.linalg.svd(cross, full_matrices=False)
+    directions = directions[:, sizes > 1e-10]
+    return mean.float(), (colour @ directions @ directions.T @ whiten).float()

@@ -1,0 +1,52 @@
+"""Perceptrons: one, or several of equal shape computed together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def perceptron(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Return a perceptron with SiLU between its layers.
+
+    Examples
+    --------
+    >>> perceptron(3, (8,), 2)(torch.zeros(5, 3)).shape
+    torch.Size([5, 2])
+    """
+    sizes = (inputs, *hidden)
+    layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.SiLU())]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+
+
+class Perceptrons(nn.Module):
+    """Several perceptrons of equal shape that see the same rows; one product of matrices for each layer.
+
+    Examples
+    --------
+    >>> Perceptrons(4, 3, (8,), 2)(torch.zeros(5, 3)).shape
+    torch.Size([4, 5, 2])
+    """
+
+    def __init__(self, number: int, inputs: int, hidden: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        self.number = number
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for before, after in pairwise((inputs, *hidden, outputs)):
+            bound = 1 / math.sqrt(before)  # as nn.Linear starts
+            self.weights.append(nn.Parameter(torch.empty(number, before, after).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.empty(number, 1, after).uniform_(-bound, bound)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return outputs (number, n, outputs) for rows (n, inputs)."""
+        found = rows.expand(self.number, *rows.shape)
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            found = torch.baddbmm(bias, found, weight)
+            if layer < last:
+                found = torch.relu(found)
+        return found

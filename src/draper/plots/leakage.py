@@ -1,0 +1,92 @@
+"""What latents tell of each label, between what they must tell and what they could."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from draper.plots.recovery import label_name
+from draper.plots.style import BLACK, COLORS, free_figure, styled
+from draper.results.leakage import Leakage
+
+SPAN = "#DDDDDD"
+"""Colour of the span from floor to ceiling."""
+
+ROW = 0.8
+"""Height of a label's row [inch]."""
+
+MARKERS = "osD^v"
+"""One for each probe."""
+
+LOWEST = -0.15
+"""R2 below which nothing is drawn: a probe that says less than the mean has read nothing."""
+
+
+@styled
+def plot_leakage(leakage: Leakage, *, figure: Figure | None = None) -> Figure:
+    """Draw for each label what every probe reads from the latents, with its error.
+
+    The grey bar goes from the floor, what the kept labels tell of a removed one, to the ceiling, what the
+    spectrum tells; kept labels have no floor. A removed label's dots should lie at the left end of its bar,
+    and a kept one's at the right. Hollow dots are read from latents and kept labels together.
+
+    Parameters
+    ----------
+    leakage
+        From :func:`draper.results.leakage.measure_leakage`.
+    figure
+        Where to draw; a new figure unless given.
+    """
+    if figure is None:
+        figure = free_figure(8.0, 1.3 + ROW * len(leakage.names))
+    ax = figure.subplots()
+    rows = np.arange(len(leakage.names))
+    floor = np.nan_to_num(leakage.value["floor"])
+    ceiling = np.maximum(leakage.value["ceiling"], LOWEST)
+    ax.barh(rows, ceiling - floor, 0.7, left=floor, color=SPAN, zorder=1, label="floor to ceiling")
+    gap = 0.6 / len(leakage.probes)
+    for number, kind in enumerate(leakage.probes):
+        at = rows + gap * (number - (len(leakage.probes) - 1) / 2)
+        color = COLORS[number % len(COLORS)]
+        style: dict[str, Any] = {"fmt": MARKERS[number % len(MARKERS)], "color": color, "markersize": 5}
+        _draw(ax, leakage, "latents", number, at, {**style, "label": kind})
+        if leakage.kept and leakage.removed:
+            told = {"label": "with kept labels"} if number == 0 else {}
+            _draw(ax, leakage, "both", number, at + 0.3 * gap, {**style, "markerfacecolor": "white", **told})
+    for row, name in enumerate(leakage.names):
+        ax.text(1.02, row, _told(leakage, name), transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+    ax.axvline(0, color=BLACK, linewidth=0.8, zorder=2)
+    ax.set_xlim(min(-0.03, ax.get_xlim()[0]), 1.02)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_yticks(rows, [label_name(name) for name in leakage.names])
+    ax.set_xlabel("R2 on held-out spectra")
+    ax.grid(visible=False, axis="y")
+    figure.legend(loc="outside upper center", ncols=len(leakage.probes) + 2)
+    return figure
+
+
+def _draw(
+    ax: Axes, leakage: Leakage, source: str, number: int, at: NDArray[np.float64], style: dict[str, Any]
+) -> None:
+    """Draw what one probe reads from a source."""
+    value, error = leakage.value[source][:, number], leakage.error[source][:, number]
+    ax.errorbar(np.maximum(value, LOWEST), at, xerr=error, elinewidth=1, zorder=3, **style)
+
+
+def _told(leakage: Leakage, name: str) -> str:
+    """Return what is said beside a label's row."""
+    figures, errors = leakage.value, leakage.error
+    row = leakage.names.index(name)
+
+    def pair(key: str) -> str:
+        value = figures[key][row]
+        return f"{value:.3f} ± {errors[key][row]:.3f}" if np.isfinite(value) else "not measurable"
+
+    if name in leakage.kept:
+        return f"kept {pair('kept_ratio')}"
+    given = f"\ngiven kept {pair('best_conditional')}" if leakage.kept else ""
+    return f"leak {pair('best_leak')}{given}"

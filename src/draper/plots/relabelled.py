@@ -1,0 +1,308 @@
+"""The same star with other labels: its spectrum, where in the grid it goes wrong, and labels read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from draper.data.grid import Grid
+from draper.data.labels import Label
+from draper.data.lines import strong_lines
+from draper.data.spectra import Spectra
+from draper.errors import DraperError
+from draper.plots.latent import point_size
+from draper.plots.overlay import name_lines
+from draper.plots.pixels import logarithmic, spectral_axis
+from draper.plots.recovery import PLATE, label_name, rounded, with_unit
+from draper.plots.style import BLACK, BLUE, COLORS, RED, axes_or_new, free_figure, styled
+
+FloatArray = NDArray[np.float64]
+
+GREEN = COLORS[2]
+"""What the spectrum should be."""
+
+NUMBERED = 12
+"""Rows and columns of a grid up to which numbers are written into the cells."""
+
+WIDE = 10.0
+"""Ratio of the largest to the smallest error from which colours are logarithmic."""
+
+DARK = 0.55
+"""Part of the colours, from the lowest, on which numbers are white."""
+
+STEPS = 12
+"""Parts of the range of a change in which the median is drawn."""
+
+
+@styled
+def plot_relabelled(
+    original: Spectra,
+    generated: Spectra,
+    row: int = 0,
+    *,
+    reconstruction: Spectra | None = None,
+    truth: Spectra | None = None,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw a star's spectrum and the same with other labels; beneath, what has changed, and what is wrong.
+
+    Parameters
+    ----------
+    original, generated
+        The observed spectra, and those that a model made of them with other labels, on one grid.
+    row
+        Which star.
+    reconstruction
+        What the model makes of the spectra with their own labels; changes are then counted from it.
+    truth
+        Spectra of the same stars with the other labels, where they are known.
+    figure
+        Where to draw; a new figure unless given.
+    """
+    held = {"original": original, "reconstruction": reconstruction, "relabelled": generated, "truth": truth}
+    spectra = {what: found for what, found in held.items() if found is not None}
+    for what, found in spectra.items():
+        original.grid.require(found.grid, f"original and {what} spectra are on other grids", "resample one")
+        if len(found) != len(original):
+            raise DraperError(
+                "these are not the same stars", given=f"{len(found)} {what} spectra", expected=len(original)
+            )
+    if not 0 <= row < len(original):
+        raise DraperError("there is no such star", given=row, expected=f"0 to {len(original) - 1}")
+    flux = {what: np.where(s.ivar[row] > 0, s.flux[row], np.nan) for what, s in spectra.items()}
+    base = "reconstruction" if "reconstruction" in flux else "original"
+    changes = {"relabelled": (flux["relabelled"] - flux[base], RED)}
+    errors = {}
+    if "reconstruction" in flux:
+        errors["reconstruction"] = flux["reconstruction"] - flux["original"], BLUE
+    if "truth" in flux:
+        changes = {"truth": (flux["truth"] - flux["original"], GREEN), **changes}
+        errors["relabelled"] = flux["relabelled"] - flux["truth"], RED
+    count = 3 if errors else 2
+    figure = free_figure(9.5, 2.4 + 1.3 * count) if figure is None else figure
+    panels = figure.subplots(
+        count, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [2.4, 1.2, 1][:count]}
+    )[:, 0]
+    colours = {"original": BLACK, "truth": GREEN, "reconstruction": BLUE, "relabelled": RED}
+    draw_curves(
+        panels[0], original.grid, {what: (flux[what], colours[what]) for what in colours if what in flux}
+    )
+    draw_curves(panels[1], original.grid, changes)
+    panels[0].set_ylabel(
+        original.quantity if not original.unit else f"{original.quantity}\n[{original.unit}]"
+    )
+    panels[1].set_ylabel(f"change from\n{base}")
+    if errors:
+        draw_curves(panels[2], original.grid, errors)
+        panels[2].set_ylabel("error")
+        wrong = [f"{what} {rounded(rms(error), signed=False)}" for what, (error, _) in errors.items()]
+        panels[2].set_title(f"rms error: {', '.join(wrong)}", loc="right", fontsize=8, color="#444444", pad=3)
+    for ax in panels[1:]:
+        ax.axhline(0, color=BLACK, linewidth=0.5)
+    if original.grid.is_spectral:
+        low, high = (np.asarray(bound.reduce([*flux.values()]), np.float64) for bound in (np.fmin, np.fmax))
+        name_lines(panels[0], original.grid, low, high, strong_lines())
+    figure.suptitle(relabelling(original, generated, row), fontsize=10)
+    panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(flux), borderaxespad=0)
+    axis, name = spectral_axis(original.grid)
+    panels[0].set_xlim(axis[0], axis[-1])
+    panels[-1].set_xlabel(name)
+    figure.align_ylabels(panels)
+    return figure
+
+
+def relabelling(original: Spectra, generated: Spectra, row: int) -> str:
+    """Return which labels of a star are others, for a title."""
+    parts = [str(original.ids[row])]
+    for name, column in original.table.items():
+        if name not in generated.table or column.dtype.kind != "f":
+            continue
+        old, new = float(column[row]), float(generated.table[name][row])
+        if np.isfinite(new) and not np.isclose(old, new, rtol=1e-6, atol=1e-9):
+            digits = 0 if Label(name).unit == "K" else 2
+            unit = f" {Label(name).unit}" if Label(name).unit else ""
+            parts.append(f"{label_name(name)} {old:.{digits}f} to {new:.{digits}f}{unit}")
+    return ",   ".join(parts)
+
+
+def draw_curves(ax: Axes, grid: Grid, curves: Mapping[str, tuple[FloatArray, str]]) -> None:
+    """Draw spectra by name, value and colour, without a line across gaps."""
+    axis, _ = spectral_axis(grid)
+    for what, (values, colour) in curves.items():
+        for number, piece in enumerate(grid.segments()):
+            ax.plot(
+                axis[piece], values[piece], color=colour, linewidth=0.9, alpha=0.9,
+                label=what if number == 0 else None,
+            )  # fmt: skip
+
+
+def rms(values: FloatArray) -> float:
+    """Return the root mean square of what is finite."""
+    finite = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(finite**2))) if finite.size else np.nan
+
+
+@styled
+def plot_error_grid(
+    values_from: ArrayLike,
+    values_to: ArrayLike,
+    error: ArrayLike,
+    *,
+    name: str = "teff",
+    what: str = "rms error",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the error of relabelled spectra against the label that stars had and the one they were given.
+
+    On the diagonal nothing has been changed. Small grids have their numbers in the cells.
+
+    Parameters
+    ----------
+    values_from, values_to
+        Increasing values of the label, (a,) and (b,).
+    error
+        Positive numbers (a, b): of spectra made from the first for the second; NaN cells stay grey.
+    name
+        Of the label.
+    what
+        What the colour means.
+    ax
+        Where to draw; a new figure unless given.
+    """
+    old, new = (np.asarray(values, dtype=np.float64) for values in (values_from, values_to))
+    cells = np.asarray(error, dtype=np.float64)
+    if cells.shape != (len(old), len(new)):
+        raise DraperError(
+            "the grid of errors has one row for each value from which, and one column for each to which",
+            given=f"shape {cells.shape}", expected=f"({len(old)}, {len(new)})",
+        )  # fmt: skip
+    if min(len(old), len(new)) < 1 or (np.diff(old) <= 0).any() or (np.diff(new) <= 0).any():
+        raise DraperError("the values of an error grid increase")
+    ax = axes_or_new(ax)
+    finite = cells[np.isfinite(cells) & (cells > 0)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    is_wide = low > 0 and high > WIDE * low
+    norm = LogNorm(low, high) if is_wide else Normalize(0, high)
+    ax.set_facecolor("#DDDDDD")
+    ax.grid(False)
+    drawn = ax.pcolormesh(edges(old), edges(new), np.ma.masked_invalid(cells.T), cmap="cividis", norm=norm)
+    ends = max(edges(old)[0], edges(new)[0]), min(edges(old)[-1], edges(new)[-1])
+    if max(cells.shape) <= NUMBERED:
+        for (row, column), value in np.ndenumerate(cells):
+            if np.isfinite(value):
+                ax.text(
+                    float(old[row]), float(new[column]), rounded(float(value), signed=False), fontsize=6.5,
+                    color="white" if norm(float(value)) < DARK else BLACK, ha="center", va="center",
+                )  # fmt: skip
+    elif ends[0] < ends[1]:
+        ax.plot(ends, ends, color="white", linestyle="--", linewidth=1.0)
+    ax.set_xlabel(f"{with_unit(Label(name))} of the star")
+    ax.set_ylabel(f"{with_unit(Label(name))} asked for")
+    bar = ax.figure.colorbar(drawn, ax=ax, aspect=25, pad=0.02)
+    if is_wide:
+        logarithmic(bar.ax.yaxis)
+    bar.set_label(what)
+    return ax
+
+
+def edges(values: FloatArray) -> FloatArray:
+    """Return the edges (a + 1,) of cells around increasing values (a,).
+
+    Examples
+    --------
+    >>> edges(np.array([1.0, 2.0, 4.0])).tolist()
+    [0.5, 1.5, 3.0, 5.0]
+    """
+    if len(values) == 1:
+        return np.array([values[0] - 0.5, values[0] + 0.5])
+    middle = (values[1:] + values[:-1]) / 2
+    return np.concatenate([[2 * values[0] - middle[0]], middle, [2 * values[-1] - middle[-1]]])
+
+
+@styled
+def plot_swap(
+    asked: Mapping[str, ArrayLike],
+    read: Mapping[str, ArrayLike],
+    *,
+    band: float = 0.1,
+    columns: int = 4,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw, label by label, the change read back from relabelled spectra against the change asked for.
+
+    Parameters
+    ----------
+    asked, read
+        Changes (n,) of each label, in its unit: new minus old value. Stars without either (NaN) are left out.
+    band
+        How far, as a fraction of the change asked for, the shaded band goes.
+    columns
+        How many panels stand side by side.
+    figure
+        Where to draw; a new figure unless given.
+    """
+    names = [name for name in asked if name in read]
+    if not names:
+        raise DraperError(
+            "there is no label whose change was read back", given=", ".join(read), expected=", ".join(asked)
+        )
+    columns = min(columns, len(names))
+    rows = -(-len(names) // columns)
+    figure = free_figure(2.9 * columns + 0.4, 3.0 * rows + 0.2) if figure is None else figure
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for place, ax in enumerate(panels.flat):
+        if place >= len(names):
+            ax.remove()
+            continue
+        wanted, found = (np.asarray(each[names[place]], dtype=np.float64) for each in (asked, read))
+        if wanted.ndim != 1 or wanted.shape != found.shape:
+            raise DraperError(
+                f"changes of '{names[place]}' differ in number",
+                given=f"{found.shape}",
+                expected=f"{wanted.shape}",
+            )
+        ax.set_title(with_unit(Label(names[place])))
+        ax.set_xlabel("change asked for")
+        draw_swap(ax, wanted, found, band)
+    for line in panels:
+        line[0].set_ylabel("change read back")
+    return figure
+
+
+def draw_swap(ax: Axes, wanted: FloatArray, found: FloatArray, band: float) -> None:
+    """Draw the panel of one label: stars, their running median, the 1:1 line and the band around it."""
+    both = np.isfinite(wanted) & np.isfinite(found)
+    wanted, found = wanted[both], found[both]
+    if len(wanted) == 0 or not wanted.any():
+        ax.text(0.5, 0.5, "no star was changed", transform=ax.transAxes, ha="center")
+        return
+    span = float(np.ptp(wanted)) or float(np.abs(wanted).max())
+    line = np.sort([wanted.min() - 0.05 * span, 0.0, wanted.max() + 0.05 * span])
+    ax.fill_between(
+        line, line - band * np.abs(line), line + band * np.abs(line), color="#999999", alpha=0.3, linewidth=0,
+        label=f"+- {100 * band:g} %",
+    )  # fmt: skip
+    ax.plot(line, line, color=BLACK, linewidth=0.8)
+    ax.scatter(wanted, found, s=point_size(len(wanted)), color=BLUE, alpha=0.4, linewidths=0, rasterized=True)
+    ends = np.linspace(wanted.min(), wanted.max(), STEPS + 1)
+    part = np.clip(np.searchsorted(ends, wanted, side="right") - 1, 0, STEPS - 1)
+    medians = np.array([
+        [np.median(wanted[part == number]), np.median(found[part == number])]
+        for number in np.unique(part)
+    ])  # fmt: skip
+    ax.plot(*medians.T, color=RED, marker="o", markersize=3, linewidth=1.2, label="median")
+    slope = float(wanted @ found / (wanted @ wanted))
+    inside = float(np.mean(np.abs(found - wanted) <= band * np.abs(wanted)))
+    ax.text(
+        0.03, 0.97, f"slope {slope:.3f}\n{100 * inside:.0f} % within {100 * band:g} %",
+        transform=ax.transAxes, va="top", fontsize=8, bbox=PLATE,
+    )  # fmt: skip
+    ax.set_xlim(line[0], line[-1])
+    low, high = np.percentile(found, (0.5, 99.5))
+    ax.set_ylim(min(line[0], float(low)) - 0.03 * span, max(line[-1], float(high)) + 0.03 * span)
+    ax.legend(loc="lower right")
