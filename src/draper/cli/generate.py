@@ -39,12 +39,14 @@ def generate(
 
     Example: draper generate model/ stars.h5 -o rebuilt.h5
 
+    Example: draper generate model/ stars.h5 -o hotter.h5 --set teff=6500
+
     Parameters
     ----------
     artifact
         The folder of the model.
     data
-        Files of spectra, for a model that rebuilds them.
+        Files of spectra, for a model that rebuilds them; one that knows labels gives them those that are set.
     out
         The file to write; the suffix says the format.
     labels
@@ -88,6 +90,10 @@ def generate(
             )  # fmt: skip
         table = label_columns(labels, values, model.labels.names, tuple(options))
         made: Spectra = method(model, "generate")(table, **options)
+    elif "changes" in signature(method(model, "generate")).parameters:
+        table = label_columns(labels, values, model.labels.names, tuple(options)) if labels or values else {}
+        spectra = gathered(data, hints, f"draper generate {artifact} DATA... -o OUT --set teff=6500")
+        made = method(model, "generate")(spectra, changes=table, **options)
     else:
         if labels is not None or values:
             raise DraperError(

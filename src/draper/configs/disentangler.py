@@ -24,7 +24,7 @@ class DisentanglerConfig(ModelConfig):
         "Latents that are free of chosen labels, rich in others; the same star with other labels."
     )
     training: ClassVar[dict[str, Any]] = {
-        "epochs": 20,
+        "steps": 4000,
         "batch_size": 256,
         "learning_rate": 1e-3,
         "clip": 10.0,

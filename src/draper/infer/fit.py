@@ -14,13 +14,13 @@ from torch import Tensor
 from draper.configs.fit import FitConfig
 from draper.data.labels import LabelSet
 from draper.errors import DraperError, did_you_mean
-from draper.infer.compressed import CompressedProblem, Compression
+from draper.infer.compressed import CompressedProblem, Compression, Guess
 from draper.infer.exposures import Data, Exposure, rows_of
 from draper.infer.joint import JointProblem
 from draper.infer.least_squares import Prior, Problem, Solution, best_of, minimise
 from draper.infer.makers import Change, Linear, prepared
 from draper.infer.outcome import Fit, Settled, outcome, with_models
-from draper.infer.pixels import WIDTHS, Continuum, Layout, PixelProblem
+from draper.infer.pixels import BOUNDS, TYPICAL, WIDE, WIDTHS, Continuum, Layout, PixelProblem
 from draper.infer.start import TEMPLATES, at_rest, nearest, velocities
 from draper.infer.weights import reweighted, with_variance
 from draper.instrument.broadening import reach, velocity_step
@@ -29,12 +29,6 @@ from draper.instrument.doppler import doppler_factor
 from draper.nn.spectral import SpectralNetwork
 
 FloatArray = NDArray[np.float64]
-
-BOUNDS = {"vsini": (0.0, 300.0), "vmac": (0.0, 60.0), "resolving_power": (500.0, 300_000.0)}
-TYPICAL = {"vsini": 10.0, "vmac": 5.0, "resolving_power": 20_000.0}
-"""Where free widths start ..."""
-WIDE = {"vsini": 30.0, "vmac": 10.0, "resolving_power": 20_000.0}
-"""... and how far they are taken to reach at the ends of the emulator's range."""
 
 CANDIDATES = 1024
 """Points of the coarse grid that all spectra share."""
@@ -111,6 +105,7 @@ class Fitter:
         self.step = velocity_step(self.pixels) if widths else 0.0
         known = {**{name: torch.tensor(WIDE[name]) for name in widths}, **fixed}
         self.reach = 0.5 * reach(1.0, **known) if known else 0.0
+        self._kept: tuple[Tensor, Tensor, Guess] | None = None
 
     def __call__(self, exposures: Sequence[Exposure], *, models: bool = False) -> Fit:
         """Fit n stars, each seen in every exposure; those without enough good pixels give NaN.
@@ -181,20 +176,19 @@ class Fitter:
             rvs = (torch.stack(rvs)[best, torch.arange(len(best))],) * len(parts)
         data = [replace(part, rv=rv) for (part, _, _), rv in zip(parts, rvs, strict=True)]
         rest = [self._at_rest(part, flux, ivar) for part, (_, flux, ivar) in zip(data, parts, strict=True)]
-        chosen = torch.cat(
-            [
-                nearest(made, [(flux[rows], ivar[rows]) for flux, ivar in rest], self.config.starts)
-                for rows in rows_of(len(rest[0][0]))
-            ]
-        )
-        labels = points[chosen].double()
-        if len(data) == 1 and self._compresses(len(chosen)):
-            labels = self._compressed(made[chosen[:, 0]], *rest[0], labels[:, 0])[:, None]
+        compresses = len(data) == 1 and self._compresses(len(rest[0][0]))
+        near = points[:1].expand(len(rest[0][0]), -1)
+        if self.has_error or not compresses:
+            some = [[(flux[rows], ivar[rows]) for flux, ivar in rest] for rows in rows_of(len(near))]
+            chosen = torch.cat([nearest(made, each, self.config.starts) for each in some])
+            labels, near = points[chosen].double(), points[chosen[:, 0]]
+        if compresses:
+            labels = self._compressed(*rest[0])[:, None]
         extra = [torch.full((*labels.shape[:2], 1), TYPICAL[name]).double() for name in self.layout.widths]
         if self.layout.rv:
             own = data[:1] if self.shares_velocity(len(data)) else data
             extra = [part.rv[:, None, None].expand(-1, labels.shape[1], 1) for part in own] + extra
-        return data, points[chosen[:, 0]], torch.cat([labels, *extra], dim=2)
+        return data, near, torch.cat([labels, *extra], dim=2)
 
     def _velocities(self, made: Tensor, data: Data, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
         """Return the velocity (n,) at which a candidate is most like each spectrum, and by how much."""
@@ -225,7 +219,9 @@ class Fitter:
         for low, high in config.masked:
             used &= (observed < low) | (observed > high)
         ivar = torch.from_numpy(exposure.ivar * used.numpy().astype(np.float32))
-        flux = torch.from_numpy(np.nan_to_num(exposure.flux.astype(np.float32)))
+        flux = torch.from_numpy(np.array(exposure.flux, dtype=np.float32))
+        if not flux.sum().isfinite():
+            flux.nan_to_num_()
         windows = config.windows or exposure.windows or ((float(observed[0]), float(observed[-1])),)
         data = Data(
             observed,
@@ -281,15 +277,26 @@ class Fitter:
             and self.config.starts == 1
         )
 
-    def _compressed(self, near: Tensor, flux: Tensor, ivar: Tensor, labels: Tensor) -> Tensor:
+    def _guess(self, pixels: Tensor, ivar: Tensor, noise: float = 1.0) -> Guess:
+        """Return what compresses spectra on pixels (q,) with weights (q,), and guesses labels; it is kept."""
+        kept = self._kept
+        if kept is None or not (torch.equal(kept[0], pixels) and torch.equal(kept[1], ivar)):
+            assert isinstance(self.maker, Linear)
+            compression = Compression(self.maker.at(self.pixels, pixels), ivar)
+            kept = self._kept = pixels, ivar, Guess(compression, self._candidates(), noise)
+        return kept[2]
+
+    def _compressed(self, flux: Tensor, ivar: Tensor) -> Tensor:
         """Return labels (n, d) of a fit with the weights that most spectra have, at rest."""
-        assert isinstance(self.maker, Linear)
-        compression = Compression(self.maker, ivar.median(dim=0).values)
-        filled = torch.where(ivar > 0, flux, near)
-        low, high = self._bounds(1)
-        d = len(self.labels)
-        problem = CompressedProblem(compression, *compression(filled))
-        return minimise(problem, labels, low[:d], high[:d], tolerance=0.1, iterations=12, exact=False).x
+        guess = self._guess(self.pixels, ivar.median(dim=0).values)
+        bad, labels = ivar <= 0, torch.zeros(1, len(self.labels))
+        for _ in range(2):  # bad pixels are filled with the middle of the box, then with a guess
+            flux = torch.where(bad, self.maker(labels), flux)
+            short, left = guess.compression(flux)
+            labels = guess(short)
+        low, high = (end[: len(self.labels)] for end in self._bounds(1))
+        problem = CompressedProblem(guess.compression, short, left)
+        return minimise(problem, labels, low, high, tolerance=0.1, iterations=12, exact=False).x
 
     def _short(self, exposures: Sequence[Exposure]) -> Fit | None:
         """Return the fit in the compressed space, where it is exact: all weights alike, only labels free."""
@@ -311,19 +318,18 @@ class Fitter:
             return None  # another error for each star is another shape of the weights
         if (config.jitter != "none" or len(self.gap)) and np.ptp(scale) > 1e-5 * scale[0]:
             return None
-        data, flux, _ = self._normalised(exposures[0])
+        data, flux, _ = self._normalised(replace(exposures[0], ivar=ivar[:1]))
         known = torch.tensor([float(config.rv)]).double()
-        data = self._with_error(replace(data, ivar=data.ivar[:1], rv=known), torch.zeros(1, len(self.labels)))
+        data = self._with_error(replace(data, rv=known), torch.zeros(1, len(self.labels)))
         at = data.observed / doppler_factor(data.rv)[:, None]
-        compression = Compression(maker.at(self.pixels, at[0]), data.ivar[0])
+        times = torch.from_numpy(scale[:, 0] / scale[0, 0]).float()
+        guess = self._guess(at[0], data.ivar[0], float(1 / times.median()))
+        short, left = guess.compression(flux)
         problem = CompressedProblem(
-            compression, *compression(flux), torch.from_numpy(scale[:, 0] / scale[0, 0]).float(),
-            pixels=int((data.ivar[0] > 0).sum()),
-        )  # fmt: skip
-        points = self._candidates()
+            guess.compression, short, left, times, pixels=int((data.ivar[0] > 0).sum())
+        )
         low, high = self._bounds(1)
-        start = points[problem.nearest(points)].double()
-        solution = self.minimised(problem, start, low, high)
+        solution = self.minimised(problem, guess(short), low, high)
         none = torch.zeros(len(flux), dtype=torch.bool)
         jitter = torch.full((len(flux),), config.jitter if isinstance(config.jitter, float) else 0.0)
         return outcome(self.network, self.labels, problem, solution, none, jitter, low < high)

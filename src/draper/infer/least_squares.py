@@ -19,6 +19,12 @@ DAMPING, EASED, RAISED, MOST = 1e-3, 0.1, 10.0, 1e7
 ROUNDING = 1e-6
 """Share of chi2 that is lost in its rounding; no step is asked to gain less."""
 
+NEAR = 10.0
+"""A step that promises less leads to where the curvature is much the same; it serves for one more."""
+
+STILL = 1e-4
+"""A last step that promises less leaves the curvature as it was."""
+
 APART, ALIKE = 5.0, 9.0
 """A second minimum counts if it is so many sigma away, and its chi2 is higher by no more than this."""
 
@@ -67,6 +73,11 @@ class Problem(ABC):
     def normal(self, x: Tensor, rows: Tensor, *, rough: bool = False) -> Normal:
         """Return the normal equations of some rows (k,) at parameters (k, m)."""
 
+    def slope(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return chi2 (k,) and its gradient (k, m) alone, which a problem may have for less."""
+        normal = self.normal(x, rows)
+        return normal.chi2, normal.gradient
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -84,15 +95,13 @@ class Prior:
         """Return the prior's part (k,) of chi2."""
         return ((x.double() - self.mean[rows]) / self.sigma[rows]).square().sum(1)
 
-    def added(self, normal: Normal, x: Tensor, rows: Tensor) -> Normal:
-        """Return normal equations with the prior's part."""
-        weight = self.sigma[rows].double().pow(-2)
-        off = x.double() - self.mean[rows]
-        return Normal(
-            normal.chi2 + self.chi2(x, rows),
-            normal.gradient + weight * off,
-            normal.curvature + torch.diag_embed(weight),
-        )
+    def gradient(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Return the prior's part (k, m) of the gradient."""
+        return (x.double() - self.mean[rows]) * self.weight(rows)
+
+    def weight(self, rows: Tensor) -> Tensor:
+        """Return the prior's part (k, m) of the diagonal of the curvature."""
+        return self.sigma[rows].double().pow(-2)
 
 
 @dataclass(frozen=True)
@@ -213,6 +222,8 @@ def minimise(
     x = start.double().clamp(low, high)
     every = torch.arange(n)
     here = _evaluated(problem, prior, x, every, problem.rough)
+    # Where (n,) the curvature is that at x.
+    fresh = torch.ones(n, dtype=torch.bool)
     damping = torch.full((n,), DAMPING, dtype=torch.float64)
     converged = torch.zeros(n, dtype=torch.bool)
     count = torch.zeros(n, dtype=torch.int64)
@@ -227,7 +238,9 @@ def minimise(
         # What stands at a bound and would pass it, pushed by the others, is held, too.
         out = (at + step < floor) | (at + step > roof)
         held = held | (out & ((at == floor) | (at == roof)))
-        step = torch.where(out.any(1)[:, None], _step(normal, damping[active], held), step)
+        again = out.any(1).nonzero()[:, 0]
+        if len(again):
+            step[again] = _step(normal[again], damping[active[again]], held[again])
         trial = (at + step).clamp(floor, roof)
         cut = (trial != at + step).any(1)
         step = trial - at
@@ -237,25 +250,34 @@ def minimise(
         done = active[small]
         converged[done] = True
         x[done] = trial[small]
+        fresh[done] &= promised[small] < STILL
         chi2 = here.chi2[done] - promised[small].clamp(min=0)
         gradient = here.gradient[done] + (here.curvature[done] @ step[small][:, :, None])[:, :, 0]
         here.chi2[done], here.gradient[done] = chi2, gradient
-        active, trial = active[~small], trial[~small]
+        active, trial, promised = active[~small], trial[~small], promised[~small]
         if len(active):
-            there = _evaluated(problem, prior, trial, active, problem.rough)
+            kept = fresh[active] & (promised < NEAR)
+            there = _ahead(problem, prior, trial, active, here, kept)
             better = there.chi2 <= here.chi2[active]
             won = active[better]
-            x[won] = trial[better]
-            for kept, new in zip(_fields(here), _fields(there[better]), strict=True):
-                kept[won] = new
+            x[won], fresh[won] = trial[better], ~kept[better]
+            _put(here, won, there[better])
             damping[won] *= EASED
             damping[active[~better]] *= RAISED
             active = active[damping[active] < MOST]
         if on_step is not None:
             on_step(len(active))
-    if exact and n:
-        # The last step was taken on trust, and steps may take a rough curvature: here it is wanted as it is.
-        here = _evaluated(problem, prior, x, every, False)
+    # A last step is taken on trust, and may follow a rough curvature: here it is wanted as it is.
+    rest = every if problem.rough else (~fresh).nonzero()[:, 0]
+    if exact and len(rest):
+        there = _evaluated(problem, prior, x[rest], rest, False)
+        _put(here, rest, there)
+        # What is left of a rough step is made good where it leaves the curvature as it is.
+        held = _held(x[rest], there.gradient, low[rest], high[rest])
+        step = _step(there, torch.zeros(len(rest), dtype=torch.float64), held)
+        ahead = x[rest] + step
+        small = (_form(there.curvature, step) < STILL) & ((ahead >= low[rest]) & (ahead <= high[rest])).all(1)
+        x[rest[small]] = ahead[small]
     penalty = torch.zeros(n, dtype=torch.float64) if prior is None else prior.chi2(x, every)
     return Solution(x, here, converged, _held(x, here.gradient, low, high) & (low < high), count, penalty)
 
@@ -264,14 +286,42 @@ def _fields(normal: Normal) -> tuple[Tensor, Tensor, Tensor]:
     return normal.chi2, normal.gradient, normal.curvature
 
 
+def _put(normal: Normal, rows: Tensor, new: Normal) -> None:
+    """Replace some rows."""
+    for kept, field in zip(_fields(normal), _fields(new), strict=True):
+        kept[rows] = field.double()
+
+
 def _evaluated(problem: Problem, prior: Prior | None, x: Tensor, rows: Tensor, rough: bool) -> Normal:
-    parts = []
-    for start in range(0, max(1, len(rows)), problem.chunk):
-        some = slice(start, start + problem.chunk)
-        normal = problem.normal(x[some], rows[some], rough=rough)
-        normal = Normal(*(field.double() for field in _fields(normal)))
-        parts.append(normal if prior is None else prior.added(normal, x[some], rows[some]))
-    return Normal(*(torch.cat(fields) for fields in zip(*map(_fields, parts), strict=True)))
+    """Return the normal equations of some rows (k,) at parameters (k, m)."""
+    k, m = x.shape
+    made = Normal(*(torch.empty(k, *shape, dtype=torch.float64) for shape in ((), (m,), (m, m))))
+    for some in torch.split(torch.arange(k), problem.chunk):
+        if len(some):
+            _put(made, some, problem.normal(x[some], rows[some], rough=rough))
+    if prior is not None:
+        made.chi2.add_(prior.chi2(x, rows))
+        made.gradient.add_(prior.gradient(x, rows))
+        made.curvature.add_(torch.diag_embed(prior.weight(rows)))
+    return made
+
+
+def _ahead(
+    problem: Problem, prior: Prior | None, x: Tensor, rows: Tensor, here: Normal, kept: Tensor
+) -> Normal:
+    """Return the normal equations of some rows (k,) at x (k, m), some (k,) with the curvature from here."""
+    there = here[rows]
+    new = (~kept).nonzero()[:, 0]
+    if len(new):
+        _put(there, new, _evaluated(problem, prior, x[new], rows[new], problem.rough))
+    for some in torch.split(kept.nonzero()[:, 0], problem.chunk):
+        if len(some):
+            chi2, gradient = problem.slope(x[some], rows[some])
+            there.chi2[some], there.gradient[some] = chi2.double(), gradient.double()
+            if prior is not None:
+                there.chi2[some] += prior.chi2(x[some], rows[some])
+                there.gradient[some] += prior.gradient(x[some], rows[some])
+    return there
 
 
 def _held(x: Tensor, gradient: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -210,6 +210,6 @@ def prepared(
         target = torch.exp(ends[0] + (ends[1] - ends[0]) * torch.arange(count).double() / (count - 1))
     change = Change(wavelength, target, widths)
     if isinstance(network, Perceptron) and not network.bounded:
-        weight, bias = (part.detach() for part in network.readout())
+        weight, bias = network.kept_readout()
         return Linear(network, change(weight.T).T, change(bias[None])[0]), target
     return Changed(network, None if change.same and not widths else change), target

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from draper.infer.eliminated import Best, Seen, solved
 from draper.infer.least_squares import Normal, Problem
 from draper.infer.makers import Local, Maker, Whole
 from draper.instrument.broadening import EVEN, broaden
@@ -23,10 +24,12 @@ from draper.instrument.resample import cubic
 Back = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From numbers (n, q) on the pixels of the data to the gradients by flux (n, p) and velocity (n,)."""
 
-FIRM = 1e-9
-"""Added to the normal equations of the continuum, relative to their size."""
-
 WIDTHS = ("vsini", "vmac", "resolving_power")
+BOUNDS = {"vsini": (0.0, 300.0), "vmac": (0.0, 60.0), "resolving_power": (500.0, 300_000.0)}
+TYPICAL = {"vsini": 10.0, "vmac": 5.0, "resolving_power": 20_000.0}
+"""Where free widths start ..."""
+WIDE = {"vsini": 30.0, "vmac": 10.0, "resolving_power": 20_000.0}
+"""... and how far they are taken to reach at the ends of the emulator's range."""
 
 DIFFERENCE = 1e-2
 """Relative step of the derivative by a width, and its least absolute one."""
@@ -171,33 +174,44 @@ class PixelProblem(Problem):
 
     def normal(self, x: Tensor, rows: Tensor, *, rough: bool = False) -> Normal:
         """Return the normal equations of some rows (k,) at parameters (k, m)."""
-        labels, rv, widths = self.layout.split(x)
         with torch.no_grad():
-            local, by_width = self._broad(self.maker.around(labels.float()), widths)
-            model, back = self._moved(local.flux, rv, rows)
-            data, weight = self.flux[rows], self.ivar[rows]
-            best = self._eliminated(model, rv, rows)
-            residual = best.total - data
-            pulled = weight * residual
-            from_flux, from_rv = back(pulled * best.level)
-            by_rv = self._by_velocity(local.flux)
-            gradient = torch.cat(
-                [
-                    local.pulled(from_flux),
-                    from_rv[:, None][:, : by_rv.shape[1]],
-                    (by_width @ from_flux[:, :, None])[:, :, 0],
-                ],
-                dim=1,
-            )
-            others = [by_rv, by_width, *self._nuisances(local.flux, rv, rows, best)]
-            density = self._brought(weight * best.level.square(), rv, rows)
-            curvature = local.curvature(density, torch.cat(others, dim=1), rough=rough).double()
-            m = gradient.shape[1]
+            seen = self._seen(x, rows)
+            best, flux, m = seen.best, seen.local.flux, seen.gradient.shape[1]
+            others = [seen.by_rv, seen.by_width, *self._nuisances(flux, seen.rv, rows, best)]
+            density = self._brought(self.ivar[rows] * best.level.square(), seen.rv, rows)
+            curvature = seen.local.curvature(density, torch.cat(others, dim=1), rough=rough).double()
             cross, own = curvature[:, :m, m:], best.firm(curvature[:, m:, m:])
             curvature = curvature[:, :m, :m]
             if own.shape[1]:
                 curvature = curvature - cross @ torch.linalg.solve(own, cross.transpose(1, 2))
-        return Normal((pulled * residual).double().sum(1) + best.penalty, gradient, curvature)
+        return Normal(seen.chi2, seen.gradient, curvature)
+
+    def slope(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return chi2 (k,) and its gradient (k, m) alone."""
+        with torch.no_grad():
+            seen = self._seen(x, rows)
+        return seen.chi2, seen.gradient
+
+    def _seen(self, x: Tensor, rows: Tensor) -> Seen:
+        """Return how far some rows (k,) are from the models of parameters (k, m)."""
+        labels, rv, widths = self.layout.split(x)
+        local, by_width = self._broad(self.maker.around(labels.float()), widths)
+        model, back = self._moved(local.flux, rv, rows)
+        best = self._eliminated(model, rv, rows)
+        residual = best.total - self.flux[rows]
+        pulled = self.ivar[rows] * residual
+        from_flux, from_rv = back(pulled * best.level)
+        by_rv = self._by_velocity(local.flux)
+        gradient = torch.cat(
+            [
+                local.pulled(from_flux),
+                from_rv[:, None][:, : by_rv.shape[1]],
+                (by_width @ from_flux[:, :, None])[:, :, 0],
+            ],
+            dim=1,
+        )
+        chi2 = (pulled * residual).double().sum(1) + best.penalty
+        return Seen(local, rv, by_rv, by_width, best, chi2, gradient)
 
     def _nuisances(self, flux: Tensor, rv: Tensor, rows: Tensor, best: Best) -> list[Tensor]:
         """Return derivatives (n, e, p) by what is eliminated, over the continuum, on the maker's pixels."""
@@ -239,7 +253,7 @@ class PixelProblem(Problem):
             count = basis.shape[1]
             columns.append(model[:, :, None] * basis)
             # Modes are multiplied by the continuum: by that without them, so that all stays linear.
-            level = (basis @ _solved(columns[0], weight, data, count))[:, :, 0]
+            level = (basis @ solved(columns[0], weight, data, count))[:, :, 0]
         if len(self.modes):
             place = (self.observed / self._factor(rv, rows)).contiguous()
             right = torch.searchsorted(self.wavelength, place).clamp(1, len(self.wavelength) - 1)
@@ -250,7 +264,7 @@ class PixelProblem(Problem):
             return Best(model, level, torch.zeros(len(model), 0, 1), 0)
         design = torch.cat(columns, dim=2)
         target = data - model if self.continuum is None else data
-        coefficients = _solved(design, weight, target, count)
+        coefficients = solved(design, weight, target, count)
         total = (design @ coefficients)[:, :, 0]
         if self.continuum is None:
             return Best(total + model, level, coefficients, count)
@@ -334,50 +348,3 @@ class PixelProblem(Problem):
             return by_flux, by_rv
 
         return model.detach(), back
-
-
-@dataclass(frozen=True)
-class Best:
-    """Models with the best coefficients of what is linear in them.
-
-    Attributes
-    ----------
-    total, level : Tensor (n, q)
-        What is compared with the data, and the continuum in it.
-    coefficients : Tensor (n, k, 1)
-        Of the continuum first, then amplitudes of the modes, which are of order 1.
-    count
-        How many are of the continuum.
-    """
-
-    total: Tensor
-    level: Tensor
-    coefficients: Tensor
-    count: int
-
-    @property
-    def penalty(self) -> Tensor:
-        """What the amplitudes of the modes add to chi2 (n,)."""
-        return self.coefficients[:, self.count :, 0].double().square().sum(1)
-
-    def firm(self, own: Tensor) -> Tensor:
-        """Return the normal matrix (n, k, k) of the coefficients with what is known of them beforehand."""
-        return _firm(own, self.count)
-
-
-def _firm(own: Tensor, count: int) -> Tensor:
-    """Return normal matrices (n, k, k): after ``count`` free coefficients come some of unit variance."""
-    more = torch.ones(own.shape[:2], dtype=own.dtype)
-    if count:
-        # A little, so that windows without data stop nothing.
-        size = own.diagonal(dim1=1, dim2=2)[:, :count].mean(1, keepdim=True).clamp(min=1e-30)
-        more[:, :count] = FIRM * size
-    return own + torch.diag_embed(more)
-
-
-def _solved(design: Tensor, weight: Tensor, target: Tensor, count: int) -> Tensor:
-    """Return coefficients (n, k, 1) of a design (n, q, k), all but ``count`` of them of order 1."""
-    weighted = (weight[:, :, None] * design).transpose(1, 2)
-    own = _firm((weighted @ design).double(), count)
-    found: Tensor = torch.linalg.solve(own, (weighted @ target[:, :, None]).double())
-    return found.float()

@@ -125,7 +125,9 @@ class Model(ABC):
             Itself.
         """
         told = {} if train is None else train.model_dump(exclude_unset=True)
-        train = TrainConfig(**{**self.config.training, **told})
+        # Who asks for epochs does not want the model's usual number of steps.
+        usual = {k: v for k, v in self.config.training.items() if not ("epochs" in told and k == "steps")}
+        train = TrainConfig(**{**usual, **told})
         folder = None if out is None else Path(out)
         material = self.gather(data, valid, train.seed)
         device = pick_device(train.device)

@@ -153,7 +153,7 @@ class Disentangler(Model):
         spectra: Spectra,
         *,
         latents: ArrayLike | None = None,
-        labels: Mapping[str, ArrayLike] | None = None,
+        changes: Mapping[str, ArrayLike] | None = None,
         **changed: ArrayLike,
     ) -> Spectra:
         """Return the same stars with other labels; their reconstruction if none is given.
@@ -165,7 +165,7 @@ class Disentangler(Model):
             those of their table.
         latents
             Latents (n, latent) in place of those of the spectra.
-        labels, changed
+        changes, changed
             New values (n,), or one for all, by name: ``generate(stars, teff=6500, alpha_fe=0)``.
 
         Returns
@@ -174,7 +174,7 @@ class Disentangler(Model):
             With the labels that the decoder was told as columns, and ``outside_box`` where they leave the
             ranges of the training set.
         """
-        changed = {**(labels or {}), **changed}
+        changed = {**(changes or {}), **changed}
         for name in changed:
             if name not in self.labels.names:
                 raise DraperError(

@@ -15,9 +15,10 @@ from draper.data.masks import merged, read_masked, read_windows
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.exposures import Exposure
-from draper.infer.fit import BOUNDS, Fitter
+from draper.infer.fit import Fitter
 from draper.infer.limits import Side, limits
 from draper.infer.outcome import Fit
+from draper.infer.pixels import BOUNDS
 from draper.instrument.observed import is_coarser
 from draper.instrument.resample import FWHM
 from draper.nn.precision import fastest_mode, matmul_mode

@@ -95,7 +95,8 @@ class SpectralNetwork(Module):
 
     def outside_hull(self, x: Tensor) -> Tensor:
         """Return which x (n, d) are unlike all training spectra in some pair of labels."""
-        return outside(x, self.facets)
+        # Few points at a time stay in the processor's cache, with their distances from all half-planes.
+        return torch.cat([outside(some, self.facets) for some in torch.split(x, 64)])
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Make room for arrays whose length the training data have decided."""
@@ -148,16 +149,18 @@ def begin(layers: nn.ModuleList) -> None:
         layer.reset(((1 if number else 3) / layer.in_features) ** 0.5, 0.5)
 
 
-def through(layers: nn.ModuleList, activation: Activation, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what hidden layers make (n, h) of x (n, d), and its derivatives (n, h, d)."""
+def through(
+    layers: nn.ModuleList, activation: Activation, x: Tensor, kind: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Return what hidden layers make (n, h) of x (n, d), and, in a precision, its derivatives (n, h, d)."""
     (n, d), moved = x.shape, None
     for layer in layers:
         assert isinstance(layer, nn.Linear)
         z = layer(x)
         # Rows for each label lie together, so that a layer is one product of matrices.
-        weight = layer.weight.T
-        passed = weight[None] if moved is None else (moved @ weight).reshape(n, d, z.shape[1])
-        moved = (slope(z, activation)[:, None] * passed).reshape(n * d, z.shape[1])
+        weight = layer.weight.T.to(kind)
+        passed = weight.contiguous()[None] if moved is None else (moved @ weight).reshape(n, d, z.shape[1])
+        moved = (slope(z, activation).to(kind)[:, None] * passed).reshape(n * d, z.shape[1])
         x = activated(z, activation)
     assert moved is not None
     return x, moved.reshape(n, d, x.shape[1]).transpose(1, 2)
@@ -216,9 +219,16 @@ class Perceptron(SpectralNetwork):
             x = activated(layer(x), self.activation)
         return x
 
-    def hidden_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the last hidden layer (n, h) and its derivatives (n, h, d)."""
-        return through(self.layers, self.activation, x)
+    def hidden_jacobian(self, x: Tensor, kind: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Return the last hidden layer (n, h) and its derivatives (n, h, d), these in a precision."""
+        return through(self.layers, self.activation, x, kind)
+
+    def hidden_pulled(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return the product (n, d) of weights (n, h) and the derivatives of the last hidden layer."""
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            (pulled,) = torch.autograd.grad(self.hidden(x), x, weights)
+        return pulled
 
     def readout(self) -> tuple[Tensor, Tensor]:
         """Return weight (p, h) and bias (p,) of the last layer, as it acts on pixels."""
@@ -226,7 +236,7 @@ class Perceptron(SpectralNetwork):
             return self.scale * self.last.weight, self.mean + self.scale * self.last.bias
         return self.basis.T @ self.last.weight, self.mean + self.last.bias @ self.basis
 
-    def _kept_readout(self) -> tuple[Tensor, Tensor]:
+    def kept_readout(self) -> tuple[Tensor, Tensor]:
         """Return :meth:`readout`, from the last time if nothing has changed since."""
         parts = (self.last.weight, self.last.bias, self.basis, self.mean, self.scale)
         state = [(id(part), part.data_ptr(), part._version, part.dtype, part.device) for part in parts]
@@ -245,7 +255,7 @@ class Perceptron(SpectralNetwork):
         hidden = self.hidden(x)
         if not self._is_short:
             return self.flux(self.last(hidden))
-        weight, bias = self._kept_readout()
+        weight, bias = self.kept_readout()
         return torch.addmm(bias, hidden, weight.T)
 
     def flux(self, outputs: Tensor) -> Tensor:
@@ -258,7 +268,7 @@ class Perceptron(SpectralNetwork):
         hidden, moved = self.hidden_jacobian(x)
         side = moved.permute(1, 0, 2).reshape(moved.shape[1], -1)
         if self._is_short:
-            weight, bias = self._kept_readout()
+            weight, bias = self.kept_readout()
             flux, columns = torch.addmm(bias, hidden, weight.T), weight @ side
         else:
             flux, columns = self.flux(self.last(hidden)), self.last.weight @ side

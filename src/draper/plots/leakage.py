@@ -70,7 +70,7 @@ def plot_leakage(leakage: Leakage, *, figure: Figure | None = None) -> Figure:
 
 
 def _draw(
-    ax: Axes, leakage: Leakage, source: str, number: int, at: NDArray[np.float64], style: dict[str, Any]
+    ax: Axes, leakage: Leakage, source: str, number: int, at: NDArray[Any], style: dict[str, Any]
 ) -> None:
     """Draw what one probe reads from a source."""
     value, error = leakage.value[source][:, number], leakage.error[source][:, number]

@@ -1,0 +1,185 @@
+"""Fresh probes: what can be read from numbers by somebody who has not taken part in their making."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from draper.errors import DraperError, did_you_mean
+
+FloatArray = NDArray[np.float64]
+
+Probe = Literal["ridge", "boosting", "mlp"]
+
+PROBES: tuple[Probe, ...] = get_args(Probe)
+"""Linear, trees, and the 200-100 perceptron."""
+
+FIXED: tuple[Probe, ...] = ("ridge",)
+"""Probes that no seed changes."""
+
+STRENGTHS = np.logspace(-2, 6, 17)
+"""Ridges that cross-validation chooses from, for standardised inputs."""
+
+TREES = 300
+"""Trees of the boosting probe at most; it stops where a tenth of the rows no longer gains."""
+
+LEAST_ROWS = 20
+"""Rows of a label below which no probe can be trained."""
+
+
+def probe(
+    kind: Probe, x_train: ArrayLike, y_train: ArrayLike, x_test: ArrayLike, seed: int = 0
+) -> FloatArray:
+    """Train a probe, a fresh one for each label, and return what it reads from other rows.
+
+    All inputs are standardised by the training rows, so that nothing hides in a small amplitude. The labels
+    are read one by one: beside one that cannot be read, training would stop before another has been.
+
+    Parameters
+    ----------
+    kind
+        ``ridge`` with a cross-validated strength, ``boosting`` of trees (histograms), or ``mlp``, see
+        :func:`draper.train.regress.regress`.
+    x_train, x_test : array (n, p), (m, p)
+        Numbers that may tell something.
+    y_train : array (n, d)
+        Labels; NaN where missing.
+    seed
+        Of what is random in a probe.
+
+    Returns
+    -------
+    ndarray (m, d)
+        Labels.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(200, 2))
+    >>> probe("ridge", x[:100], 3 * x[:100, :1], x[100:]).shape
+    (100, 1)
+    """
+    if kind not in PROBES:
+        raise DraperError(
+            "there is no such probe", given=kind, expected=", ".join(PROBES), hint=did_you_mean(kind, PROBES)
+        )
+    x, other = (np.asarray(values, dtype=np.float64) for values in (x_train, x_test))
+    y = np.asarray(y_train, dtype=np.float64)
+    if not (np.isfinite(x).all() and np.isfinite(other).all()):
+        raise DraperError("a probe reads finite numbers", given="inputs with NaN or infinite values")
+    found = np.empty((len(other), y.shape[1]))
+    for number, column in enumerate(y.T):
+        known = np.isfinite(column)
+        if known.sum() < LEAST_ROWS:
+            raise DraperError(
+                "too few rows have the label that a probe is to read",
+                given=f"{known.sum()} of column {number}", expected=f"at least {LEAST_ROWS}",
+            )  # fmt: skip
+        found[:, number] = _READERS[kind](x[known], column[known], other, seed)
+    return found
+
+
+def r_squared(predicted: ArrayLike, truth: ArrayLike, weight: ArrayLike | None = None) -> FloatArray:
+    """Return 1 - squared errors / squared deviations from the mean of the same rows.
+
+    Parameters
+    ----------
+    predicted : array (k, m)
+        By k probes.
+    truth : array (m,)
+        NaN where unknown; such rows do not count.
+    weight : array (b, m), optional
+        How often each row counts, in b draws.
+
+    Returns
+    -------
+    ndarray (k,) or (b, k)
+        NaN where the truth does not vary.
+
+    Examples
+    --------
+    >>> r_squared([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0]], [1.0, 2.0, 3.0])
+    array([1., 0.])
+    """
+    values = np.asarray(truth, dtype=np.float64)
+    known = np.isfinite(values)
+    if not known.any():
+        shape = (len(np.asarray(predicted)),)
+        return np.full(shape if weight is None else (len(np.asarray(weight)), *shape), np.nan)
+    error = (np.asarray(predicted, dtype=np.float64)[:, known] - values[known]) ** 2
+    counts = np.ones((1, known.sum())) if weight is None else np.asarray(weight, dtype=np.float64)[:, known]
+    centred = values[known] - values[known].mean()
+    total = counts @ centred**2 - (counts @ centred) ** 2 / np.maximum(counts.sum(axis=1), 1)
+    share = (counts @ error.T) / np.where(total > 0, total, np.nan)[:, None]
+    found: FloatArray = 1 - (share[0] if weight is None else share)
+    return found
+
+
+def probe_r2(
+    kind: Probe,
+    x_train: ArrayLike,
+    y_train: ArrayLike,
+    x_test: ArrayLike,
+    y_test: ArrayLike,
+    seed: int = 0,
+) -> FloatArray:
+    """Return R2 (d,) of what a probe, trained on some rows, reads from others; see :func:`probe`.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(200, 2))
+    >>> probe_r2("ridge", x[:100], x[:100], x[100:], x[100:]).round(3)
+    array([1., 1.])
+    """
+    found = probe(kind, x_train, y_train, x_test, seed)
+    truth = np.asarray(y_test, dtype=np.float64)
+    return np.concatenate([r_squared(found[:, [j]].T, truth[:, j]) for j in range(truth.shape[1])])
+
+
+def mutual_information(predicted: ArrayLike, truth: ArrayLike) -> float:
+    """Return the mutual information [nats] of a probe's reading (m,) and the truth (m,).
+
+    It is estimated from nearest neighbours (Kraskov et al. 2004). What a function of the inputs tells is
+    never more than what the inputs tell, so this is a lower bound of the latter but for its own noise.
+
+    Examples
+    --------
+    >>> y = np.random.default_rng(0).normal(size=2000)
+    >>> mutual_information(y[::-1], y) < 0.1 < mutual_information(y, y)
+    True
+    """
+    from sklearn.feature_selection import mutual_info_regression
+
+    x, y = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    known = np.isfinite(y)
+    if known.sum() < LEAST_ROWS:
+        return np.nan
+    return float(mutual_info_regression(x[known, None], y[known], random_state=0)[0])
+
+
+def _ridge(x: FloatArray, y: FloatArray, other: FloatArray, seed: int) -> FloatArray:
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return cast(FloatArray, make_pipeline(StandardScaler(), RidgeCV(STRENGTHS)).fit(x, y).predict(other))
+
+
+def _boosting(x: FloatArray, y: FloatArray, other: FloatArray, seed: int) -> FloatArray:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    trees = HistGradientBoostingRegressor(max_iter=TREES, early_stopping=True, random_state=seed)
+    return cast(FloatArray, trees.fit(x, y).predict(other))
+
+
+def _mlp(x: FloatArray, y: FloatArray, other: FloatArray, seed: int) -> FloatArray:
+    from draper.train.regress import regress
+
+    # In double precision: what is small beside its mean would be lost by rounding.
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    scale[scale == 0] = 1
+    return regress((x - mean) / scale, y, seed=seed).predict((other - mean) / scale)[:, 0].astype(np.float64)
+
+
+_READERS = {"ridge": _ridge, "boosting": _boosting, "mlp": _mlp}
