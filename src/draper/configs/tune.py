@@ -22,7 +22,7 @@ TRAINING = ("epochs", "steps", "batch_size", "learning_rate", "warmup", "final_r
 RANGES = {"latent": (8, 64), "learning_rate": (3e-4, 3e-3), "epochs": (10, 40)}
 """What is searched, and between which values, unless told. Their middles are what suits most data."""
 
-ADVERSARIAL = {"strength": (1e-4, 1), "ramp": (0, 1)}
+ADVERSARIAL: dict[str, tuple[float, float]] = {"strength": (1e-4, 1), "ramp": (0, 1)}
 
 ENGINES: dict[str, dict[str, tuple[float, float]]] = {
     "bottleneck": {"strength": (5, 500), "rate": (4, 36)},

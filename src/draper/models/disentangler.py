@@ -238,12 +238,13 @@ class Disentangler(Model):
         )  # fmt: skip
 
     def leakage(self, train: Spectra, test: Spectra, *, truth: str = "", **options: Any) -> Leakage:
-        """Return what fresh probes read from the latents of stars that the model may have seen, and of others.
+        """Return what fresh probes read from the latents of stars.
 
         Parameters
         ----------
         train, test
-            Spectra that probes learn from, and that they are judged on; the model must not have seen the latter.
+            Spectra that probes learn from, and that they are judged on; the model must not have seen
+            the latter.
         truth
             End of the names of the columns with true labels, such as ``_true`` in a simulated survey.
         options
@@ -259,8 +260,9 @@ class Disentangler(Model):
         """Return BibTeX of what a user of this model should cite."""
         return (
             "@article{manteiga2025gandalf, author = {{Manteiga}, M. and {Santoveña}, R. and {Álvarez}, M. A. "
-            "and {Dafonte}, C. and {Penedo}, M. G. and {Navarro}, S. and {Corral}, L.}, title = {Disentangling "
-            "stellar atmospheric parameters in astronomical spectra using Generative Adversarial Neural "
+            "and {Dafonte}, C. and {Penedo}, M. G. and {Navarro}, S. and {Corral}, L.}, "
+            "title = {Disentangling stellar "
+            "atmospheric parameters in astronomical spectra using Generative Adversarial Neural "
             "Networks}, journal = {A&A}, year = {2025}}\n"
             "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
         )

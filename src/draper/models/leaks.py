@@ -49,11 +49,14 @@ def leakage_of(
     ]
     latents = [model.encode(part) for part in (train, test)]
     known = [np.isfinite(z).all(axis=1) for z in latents]
+    learnt, judged = known
     return measure_leakage(
-        *(z[rows] for z, rows in zip(latents, known, strict=True)),
-        *({k: v[rows] for k, v in part.items()} for part, rows in zip(labels, known, strict=True)),
+        latents[0][learnt],
+        latents[1][judged],
+        {name: values[learnt] for name, values in labels[0].items()},
+        {name: values[judged] for name, values in labels[1].items()},
         removed=removed, kept=kept,
-        spectra_train=_filled(model, train)[known[0]], spectra_test=_filled(model, test)[known[1]],
+        spectra_train=_filled(model, train)[learnt], spectra_test=_filled(model, test)[judged],
         **options,
     )  # fmt: skip
 

@@ -170,14 +170,16 @@ class Judge:
         """Return floor and ceiling, which are the same for all models of the same training part."""
         parts = (self.learnt, self.held_out)
         names = (*self.removed, *self.kept)
-        labels = [{name: part.columns([f"{name}{self.search.truth}"])[:, 0] for name in names} for part in parts]
+        learnt, judged = (
+            {name: part.columns([f"{name}{self.search.truth}"])[:, 0] for name in names} for part in parts
+        )
         fluxes = []
         for part in parts:
             flux: NDArray[np.float32]
             (flux,) = model.apply(part, lambda batch: (batch["flux"],), (len(model.own_grid),))
             fluxes.append(np.nan_to_num(flux))
         return measure_baselines(
-            *labels, *fluxes, removed=self.removed, kept=self.kept,
+            learnt, judged, *fluxes, removed=self.removed, kept=self.kept,
             probes=self.search.probes, seeds=(self.search.seed,),
         )  # fmt: skip
 
@@ -217,9 +219,7 @@ def _divided(spectra: Spectra, options: ModelConfig, search: TuneConfig) -> dict
     names = list(dict.fromkeys([*plain, *(f"{name}{search.truth}" for name in removed_or_kept)]))
     for name in names:
         if name not in spectra.table:
-            raise DraperError(
-                "the spectra lack a label", given=name, hint=did_you_mean(name, spectra.table)
-            )
+            raise DraperError("the spectra lack a label", given=name, hint=did_you_mean(name, spectra.table))
     parts = spectra.split(1 - search.valid - search.test, search.valid, seed=search.seed)
     found = dict(zip(("train", "valid", "test"), parts, strict=True))
     for name in ("valid", "test"):
@@ -250,7 +250,12 @@ def _fixed_train(options: ModelConfig, train: TrainConfig, search: TuneConfig) -
 
 
 def _tried(
-    model: str, options: ModelConfig, train: TrainConfig, parts: Mapping[str, Spectra], judge: Judge, out: Path
+    model: str,
+    options: ModelConfig,
+    train: TrainConfig,
+    parts: Mapping[str, Spectra],
+    judge: Judge,
+    out: Path,
 ) -> Tried:
     """Train a model, or go on with its training, and judge it."""
     started = time.monotonic()
@@ -263,7 +268,9 @@ def _tried(
         rmtree(out, ignore_errors=True)
     except Interrupted as error:
         hint = "go on with the search: the same call with resume=True (--resume)"
-        raise Interrupted(error.signal_number, f"the search was interrupted: {error.what}", hint=hint) from None
+        raise Interrupted(
+            error.signal_number, f"the search was interrupted: {error.what}", hint=hint
+        ) from None
     return Tried(0, {}, round(time.monotonic() - started, 3), found)
 
 
@@ -294,7 +301,11 @@ def _quiet(optuna: Any) -> Iterator[None]:
 
 
 def _asked(
-    model: str, options: ModelConfig, train: TrainConfig, search: TuneConfig, where: Mapping[str, Range],
+    model: str,
+    options: ModelConfig,
+    train: TrainConfig,
+    search: TuneConfig,
+    where: Mapping[str, Range],
     judge: Judge,
 ) -> dict[str, Any]:
     """Return what makes a search this one; the number of trials does not."""

@@ -19,7 +19,8 @@ def dependence(one: Tensor, other: Tensor) -> Tensor:
     True
     """
     first, second = _kernel(one), _kernel(other)
-    return (first * second).sum() / (first.norm() * second.norm()).clamp(min=1e-12)
+    alignment: Tensor = (first * second).sum() / (first.norm() * second.norm()).clamp(min=1e-12)
+    return alignment
 
 
 def _kernel(rows: Tensor) -> Tensor:
