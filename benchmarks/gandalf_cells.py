@@ -26,6 +26,7 @@ from draper.results.probes import PROBES, Probe
 from draper.simulate.survey import Survey
 from draper.train.regress import regress
 from gandalf_fits import ALIKE, bounded, fitted
+from gandalf_swap import by_model, by_simulator, swap
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.float32]
@@ -65,6 +66,8 @@ class Settings:
         Epochs of the 200-100 regressors at most.
     fits
         Held-out stars that the emulator is fitted to, and that the bound is averaged over.
+    swaps
+        Held-out stars whose labels are swapped.
     probes, probe_seeds
         Of the leakage reports.
     """
@@ -74,6 +77,7 @@ class Settings:
     epochs: float = 30
     reading: float = 50
     fits: int = 4000
+    swaps: int = 400
     probes: tuple[Probe, ...] = PROBES
     probe_seeds: tuple[int, ...] = (0,)
 
@@ -122,7 +126,7 @@ def engine(name: str) -> str:
 
 def cells_of(engines: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
     """Return all cells of a table, cheap ones and those that others need first."""
-    found = [Cell(f"floor of {part}") for part in PARTS] + [Cell("emulator"), Cell("bound")]
+    found = [Cell(f"floor of {part}") for part in PARTS] + [Cell("emulator"), Cell("bound"), Cell("swap")]
     for seed in seeds:
         found += [Cell(kind, seed=seed) for kind in ("raw", "raw, raw labels", "standardised", "PCA-25")]
         found += [Cell("pure", "none", seed), Cell("supervised", "bottleneck", seed)]
@@ -149,14 +153,14 @@ class Cells:
     def described(self, cell: Cell) -> dict[str, Any]:
         """Return all that decides the figures of a cell."""
         common = asdict(self.settings) | {"format": FORMAT, "draper": version("draper"), "split": SPLIT}
-        needless = {"emulator", "bound"} if cell.kind not in ("emulator", "bound") else set()
-        if not needless:
-            common = {name: common[name] for name in ("stars", "survey", "fits", "format", "draper", "split")}
-        elif not cell.engine:
-            del common["epochs"], common["fits"]
-        else:
-            del common["fits"]
+        always = ["stars", "survey", "format", "draper", "split"]
+        reading = [*always, "reading", "probes", "probe_seeds"]
+        needed = {"emulator": [*always, "fits"], "bound": [*always, "fits"], "swap": [*always, "swaps"]}
+        if cell.engine:
             common["options"] = cell.options
+            del common["fits"]
+        else:
+            common = {name: common[name] for name in needed.get(cell.kind, reading)}
         return common | {"kind": cell.kind, "engine": cell.engine, "seed": cell.seed}
 
     def path(self, cell: Cell) -> Path:
@@ -237,6 +241,9 @@ class Cells:
                 return {"stars": len(some), "rows": {k: judged(v, some) for k, v in found.items()}}, {}
             bounds = {"Cramer-Rao bound": bounded(some), "bound, relations known": bounded(some, ALIKE)}
             return {"stars": len(some), "rows": {k: expected(v, some) for k, v in bounds.items()}}, {}
+        if cell.kind == "swap":
+            figures, arrays = swap(by_simulator, held_out[: self.settings.swaps], learnt, LABELS)
+            return {"rows": {}, "swap": figures}, arrays
         if cell.engine:
             return self._autoencoder(cell)
         x, other = (
@@ -289,7 +296,10 @@ class Cells:
         parts = [cell.kind] if cell.kind in PARTS else list(PARTS)
         figures["leakage"] = {part: self._leakage(part, z, other).to_json() for part in parts}
         figures["leakage_cpu_seconds"] = time.process_time() - start
-        return figures, {**arrays, "latents": other[:MAPPED]}
+        start = time.process_time()
+        figures["swap"], changes = swap(by_model(model), held_out[: self.settings.swaps], learnt, LABELS)
+        figures["swap_cpu_seconds"] = time.process_time() - start
+        return figures, {**arrays, **changes, "latents": other[:MAPPED]}
 
     def _leakage(self, part: str, z: Rows, other: Rows) -> Leakage:
         removed, kept = PARTS[part]

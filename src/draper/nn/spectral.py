@@ -150,10 +150,10 @@ def begin(layers: nn.ModuleList) -> None:
 
 
 def through(
-    layers: nn.ModuleList, activation: Activation, x: Tensor, kind: torch.dtype = torch.float32
+    layers: nn.ModuleList, activation: Activation, x: Tensor, kind: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return what hidden layers make (n, h) of x (n, d), and, in a precision, its derivatives (n, h, d)."""
-    (n, d), moved = x.shape, None
+    """Return what hidden layers make (n, h) of x (n, d), and derivatives (n, h, d), maybe less precise."""
+    (n, d), moved, kind = x.shape, None, kind or x.dtype
     for layer in layers:
         assert isinstance(layer, nn.Linear)
         z = layer(x)
@@ -219,8 +219,8 @@ class Perceptron(SpectralNetwork):
             x = activated(layer(x), self.activation)
         return x
 
-    def hidden_jacobian(self, x: Tensor, kind: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Return the last hidden layer (n, h) and its derivatives (n, h, d), these in a precision."""
+    def hidden_jacobian(self, x: Tensor, kind: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """Return the last hidden layer (n, h) and its derivatives (n, h, d), these maybe less precise."""
         return through(self.layers, self.activation, x, kind)
 
     def hidden_pulled(self, x: Tensor, weights: Tensor) -> Tensor:
