@@ -156,7 +156,8 @@ class Writer:
             values = self._spooled(name, (self.rows, p))
             dataset = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
             for rows in blocks_of(values):
-                dataset[rows] = values[rows]
+                # Mapped anew each time: what an old map has read would count as memory of the process.
+                dataset[rows] = self._spooled(name, values.shape)[rows]
         if "correlation" in self._scratch:
             self._write_correlation(file, p)
         file.attrs["complete"] = True
