@@ -108,6 +108,10 @@ LIGHT = {
     "draper --version": ("from draper.cli import main; main(['--version'])", HEAVY),
     "draper train --help": ("from draper.cli import main; main(['train', '--help'])", HEAVY),
     "draper train linear --help": ("from draper.cli import main; main(['train', 'linear', '--help'])", HEAVY),
+    "draper tune disentangler --help": (
+        "from draper.cli import main; main(['tune', 'disentangler', '--help'])",
+        (*HEAVY, "optuna"),
+    ),
     "draper convert --help": ("from draper.cli import main; main(['convert', '--help'])", HEAVY),
     "draper formats": ("from draper.cli import main; main(['formats'])", ("torch", "astropy", "matplotlib")),
     "draper samples": ("from draper.cli import main; main(['samples'])", ("torch", "astropy", "matplotlib")),

@@ -20,6 +20,7 @@ from draper.cli.show import show
 from draper.cli.simulate import app as simulate
 from draper.cli.train import app as train
 from draper.cli.train import file_options
+from draper.cli.tune import app as tune
 from draper.cli.verbs import cite, encode, evaluate, predict
 from draper.config import Config, reworded
 from draper.errors import DraperError, Interrupted
@@ -47,6 +48,7 @@ def make_app() -> App:
         information, show, cite,
     ):  # fmt: skip
         app.command(command)
+    app.command(tune)
     app.command(leakage)
     app.command(map_latents, name="map")
     app.command(import_network, name="import")

@@ -92,6 +92,10 @@ def generate(
         made: Spectra = method(model, "generate")(table, **options)
     elif "changes" in signature(method(model, "generate")).parameters:
         table = label_columns(labels, values, model.labels.names, tuple(options)) if labels or values else {}
+        table = {name: column for name, column in table.items() if name in model.labels.names}
+        if labels and not table:
+            raise DraperError("the table has no label of the model", given=labels,
+                              expected=", ".join(model.labels.names))  # fmt: skip
         spectra = gathered(data, hints, f"draper generate {artifact} DATA... -o OUT --set teff=6500")
         made = method(model, "generate")(spectra, changes=table, **options)
     else:

@@ -11,7 +11,7 @@ from draper.errors import DraperError
 
 Size = Annotated[int, Field(ge=1)]
 Sizes = tuple[Size, ...]
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Engine = Literal["bottleneck", "bins", "joint", "continuous", "hsic", "none"]
 
@@ -38,7 +38,7 @@ class DisentanglerConfig(ModelConfig):
 
     labels: tuple[str, ...] = ()
     """Labels that the decoder is told: those to remove and to keep unless given; without these, what there
-    is of     teff, logg, fe_h and alpha_fe."""
+    is of teff, logg, fe_h and alpha_fe."""
     remove: tuple[str, ...] = ()
     """Labels that the latents are not to tell."""
     keep: tuple[str, ...] = ()
@@ -47,8 +47,8 @@ class DisentanglerConfig(ModelConfig):
     """How labels are removed."""
     strength: tuple[Weight, ...] = ()
     """How strongly: one number for all, or one for each label of remove and then of keep (bottleneck: of
-    remove). It is lambda of GANDALF's loss, or the nats of likelihood that a nat told of a label costs
-    (bottleneck). The engine's own unless given."""
+    remove; joint: always one). It is lambda of GANDALF's loss, or the nats of likelihood that a nat told of a
+    label costs (bottleneck). The engine's own unless given."""
     latent: Size = 25
     """Numbers that describe a spectrum."""
     encoder: Annotated[Sizes, Field(min_length=1)] = (512, 256)
@@ -60,10 +60,11 @@ class DisentanglerConfig(ModelConfig):
     bins: Annotated[int, Field(ge=2)] = 10
     """Classes of a label for the engines bins and joint."""
     encoder_sees_labels: bool = False
-    """Whether the encoder is told the labels, too; then spectra without labels cannot be encoded."""
+    """Whether the encoder is told the labels, too; of those that are not known, the mean."""
     erase: bool = False
-    """Whether linear traces of removed labels are erased from the latents after training (LEACE)."""
-    rate: Annotated[float, Field(gt=0)] = 12.0
+    """Whether linear traces of removed labels are erased from the latents after training (LEACE); the kept
+    labels among the latents of the engine bottleneck stay as they are."""
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 12.0
     """Nats that the free latents of the engine bottleneck may tell of a spectrum, on average."""
     ramp: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Part of the training over which the strength of opponents rises to its value."""
@@ -77,6 +78,10 @@ class DisentanglerConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for option in ("remove", "keep"):
+            names = getattr(self, option)
+            if len(set(names)) < len(names):
+                raise DraperError(f"{option} names a label twice", given=", ".join(names))
         if both := set(self.remove) & set(self.keep):
             raise DraperError(
                 "a label cannot be removed and kept", given=", ".join(sorted(both)),
@@ -104,6 +109,11 @@ class DisentanglerConfig(ModelConfig):
                 "strength is one number, or one for each label to remove and to keep",
                 given=f"{self.strength}",
                 expected=f"{len(self.remove) + len(self.keep)} numbers",
+            )  # fmt: skip
+        if self.engine == "joint" and len(self.strength) > 1:
+            raise DraperError(
+                "one opponent of all labels together has one strength", given=f"strength={self.strength}",
+                hint="engine='bins' has one for each label",
             )  # fmt: skip
         if self.engine == "joint" and self.remove and self.keep:
             raise DraperError(

@@ -159,6 +159,21 @@ class LabelSet(Sequence[Label]):
         # Only the logarithms are raised: 10 to the power of a temperature would overflow.
         return np.where(is_log, 10.0 ** np.where(is_log, values, 0.0), values)
 
+    def scale_error(self, values: ArrayLike, sigma: ArrayLike) -> FloatArray:
+        """Map 1-sigma errors (..., l) of physical values (..., l) to the unit range, to first order.
+
+        Examples
+        --------
+        >>> labels = LabelSet([Label("vsini", low=1, high=100, scale="log10")])
+        >>> labels.scale_error([[10.0]], [[4.605]]).round(3)
+        array([[0.1]])
+        """
+        sizes = self._shaped(sigma)
+        is_log = [label.scale == "log10" for label in self._labels]
+        if any(is_log):
+            sizes = np.where(is_log, sizes / (np.log(10) * self._shaped(values)), sizes)
+        return sizes / (self._stretch(self.high) - self._stretch(self.low))
+
     def unscale_error(self, scaled: ArrayLike, sigma: ArrayLike) -> FloatArray:
         """Map 1-sigma errors (..., l) of scaled values (..., l) to physical units, to first order.
 

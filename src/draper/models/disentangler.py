@@ -95,15 +95,20 @@ class Disentangler(Model):
         )
 
     def inputs(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
-        """Return flux, weights and labels in units of their ranges, NaN where there are none."""
-        labels = np.full((len(spectra), len(self.labels)), np.nan)
+        """Return flux, weights, and labels with errors in units of their ranges.
+
+        A label is NaN where there is none, and taken as exact where the table has no ``<label>_err``.
+        """
+        labels, errors = np.full((2, len(spectra), len(self.labels)), np.nan)
         for number, name in enumerate(self.labels.names):
-            if name in spectra.table:
-                labels[:, number] = spectra.table[name]
+            for found, column in ((labels, name), (errors, f"{name}_err")):
+                if column in spectra.table:
+                    found[:, number] = spectra.table[column]
         return {
             "flux": spectra.flux,
             "ivar": spectra.ivar,
             "labels": self.labels.scale(labels).astype(np.float32),
+            "label_errors": np.nan_to_num(self.labels.scale_error(labels, errors)).astype(np.float32),
         }
 
     @property
@@ -183,7 +188,7 @@ class Disentangler(Model):
                 )  # fmt: skip
         wanted = np.full((len(spectra), len(self.labels)), np.nan)
         for name, value in changed.items():
-            wanted[:, self.labels.names.index(name)] = value
+            wanted[:, self.labels.names.index(name)] = values_for(spectra, name, value)
         scaled = self.labels.scale(wanted).astype(np.float32)
         edited = None if latents is None else np.asarray(latents, dtype=np.float32)
         if edited is not None and edited.shape != (len(spectra), self.config.latent):
@@ -266,6 +271,18 @@ class Disentangler(Model):
             "Networks}, journal = {A&A}, year = {2025}}\n"
             "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
         )
+
+
+def values_for(spectra: Spectra, name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Return new values (n,) of a label."""
+    try:
+        return np.broadcast_to(np.asarray(value, dtype=np.float64), (len(spectra),))
+    except ValueError:
+        raise DraperError(
+            f"these are no new values of '{name}' for {len(spectra)} spectra",
+            given=f"{value!s:.60}",
+            expected=f"one number for all, or {len(spectra)} of them",
+        ) from None
 
 
 def chances(model: Disentangler) -> Any:

@@ -68,6 +68,8 @@ def probe_held_out(
     seed = int(model.training["config"]["seed"])
     held_out = model.gather(data, valid, seed).held_out
     labels = (*model.config.remove, *model.config.keep)
+    if not labels or any(name not in held_out.table for name in labels):
+        return
     known = np.isfinite(np.column_stack([held_out.table[name] for name in labels])).all(axis=1)
     rows = held_out.rows[known][:PROBED]
     if len(rows) < FEWEST or not World.join(next(iter(model.state().values())).device).is_first:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from draper.nn.disentangle import Disentangling, Sizes
@@ -71,8 +71,8 @@ class Adversarial(Disentangling):
         self.signed: Tensor
         self.register_buffer("signed", signs * torch.tensor(opposition.strength), persistent=False)
         shown = sizes.labels if sees_labels else 0
-        self.encoder = perceptron(sizes.pixels + shown, sizes.encoder, sizes.latent)
-        self.decoder = perceptron(sizes.latent + sizes.labels, sizes.decoder, sizes.pixels)
+        self.encoder = perceptron(sizes.pixels + shown, sizes.encoder, sizes.latent, nn.ReLU)
+        self.decoder = perceptron(sizes.latent + sizes.labels, sizes.decoder, sizes.pixels, nn.ReLU)
         engine, number = opposition.engine, len(self.opposed)
         if engine in ("bins", "joint", "continuous") and number:
             outputs = {"bins": opposition.bins, "joint": opposition.bins**number, "continuous": 2}[engine]
@@ -179,5 +179,5 @@ def _mean(values: Tensor, known: Tensor) -> Tensor:
 
 def _dependence(z: Tensor, label: Tensor, known: Tensor) -> Tensor:
     """Return how much latents (n, d) depend on a label (n,), by the rows where it is known."""
-    scaled = (z - z.detach().mean(0)) / z.detach().std(0).clamp(min=1e-6)
+    scaled = (z - z.detach().mean(0)) / z.detach().std(0, correction=0).clamp(min=1e-6)
     return dependence(scaled[known], label[known, None])

@@ -32,6 +32,10 @@ class Bottleneck(Disentangling):
     more exact than: an encoder would be paid for telling the difference. And the regression of flux on
     labels with errors is too flat, that on their estimates is not.
 
+    Estimates know less than the published labels where spectra are poor, and spread less over their plane.
+    Both decoders therefore also learn the spectra of the likeliest labels, given estimate and published value
+    with their errors: this is what a changed label is decoded by.
+
     Parameters
     ----------
     sizes, remove, keep, erase
@@ -60,6 +64,8 @@ class Bottleneck(Disentangling):
         self.rate = rate
         free = sizes.latent - len(keep)
         self.chance = sizes.latent + sizes.pixels + 1
+        # Kept labels stay as they are read: what they tell of removed ones is no leak.
+        self.erasable = slice(len(keep), None)
         self.reader = LabelHead(sizes.pixels + 1, sizes.encoder, sizes.labels)
         self.plain = perceptron(sizes.labels, sizes.decoder, sizes.pixels)
         self.encoder = perceptron(sizes.pixels, sizes.encoder, 2 * free)
@@ -163,14 +169,28 @@ class Bottleneck(Disentangling):
         if self.training:
             self._follow(rate.detach(), misfit.detach())
         reading = surprise(shared["mean"], shared["error"], self.labels(batch)).sum(1).mean()
-        total = 0.5 * (misfit + plain) / noise + price * rate / self.pixels + READING * reading
-        terms = {"misfit": misfit, "plain": plain, "rate": rate, "reading": reading}
+        likely = self.misfit(batch, self.decode(shared["z"].detach(), self._likely(batch, shared))).mean()
+        total = 0.5 * (misfit + plain + likely) / noise + price * rate / self.pixels + READING * reading
+        terms = {"misfit": misfit, "plain": plain, "likely": likely, "rate": rate, "reading": reading}
         if self.remove:
             told, known = self._opinions(shared["z"], batch)
             leak = self.strength * (known.detach() - told).clamp(min=0)
             total = total + leak.sum() / self.pixels
             terms["leak"] = leak.sum()
         return {"total": total, **terms}
+
+    @torch.no_grad()
+    def _likely(self, batch: Batch, shared: Batch) -> Tensor:
+        """Return labels (n, l) given both the spectrum and what is published of them.
+
+        The reader has learnt published labels, so its error is that of the spectrum and theirs together.
+        """
+        labels, mean = self.labels(batch), shared["mean"]
+        published = (batch["label_errors"] / self.spread).square()
+        read = (2 * shared["error"]).exp()
+        own = torch.maximum(read - published, SHARE * read)
+        found = (mean * published + labels * own) / (published + own)
+        return torch.where(torch.isfinite(labels), found, mean)
 
     def _opinions(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return how badly (k,) removed labels are known from latents, and from kept labels alone."""
@@ -188,6 +208,9 @@ class Bottleneck(Disentangling):
         excess = (rate / self.rate - 1).clamp(-1, 1)
         self.price.copy_((self.price * (1 + PACE * excess)).clamp(min=1.0, max=1e4))
 
+
+SHARE = 0.05
+"""Part of a reader's variance that is the spectrum's at least."""
 
 READING = 0.1
 """Weight of the reader's surprise beside the misfit of a pixel."""

@@ -61,6 +61,7 @@ class Disentangling(Module):
         super().__init__()
         self.sizes, self.remove, self.keep, self.erase = sizes, tuple(remove), tuple(keep), erase
         self.chance = sizes.latent
+        self.erasable = slice(None)
         self.head = LabelHead(sizes.latent, HEAD, sizes.labels)
         self.limit: Tensor
         self.erased_mean: Tensor
@@ -170,10 +171,8 @@ class Disentangling(Module):
     def _erase(self, train: Batches) -> None:
         rows, labels = [], []
         for batch in train():
-            wanted = self.labels(batch)[:, self.remove]
-            known = torch.isfinite(wanted).all(1)
-            rows.append(self.latents(batch)[known])
-            labels.append(wanted[known])
+            rows.append(self.latents(batch)[:, self.erasable])
+            labels.append(self.labels(batch)[:, self.remove])
         mean, matrix = eraser(torch.cat(rows), torch.cat(labels))
-        self.erased_mean.copy_(mean)
-        self.erased.copy_(matrix)
+        self.erased_mean[self.erasable] = mean
+        self.erased[self.erasable, self.erasable] = matrix

@@ -41,7 +41,7 @@ def eraser(latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     latents
         Rows (n, d).
     labels
-        Rows (n, l), all known.
+        Rows (n, l); NaN where unknown, and then there is no covariance over the rows where a label is known.
 
     Examples
     --------
@@ -53,13 +53,17 @@ def eraser(latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     True
     """
     z, y = latents.double(), labels.double()
-    mean = z.mean(0)
-    z, y = z - mean, y - y.mean(0)
+    mean, known = z.mean(0), torch.isfinite(y)
+    z, y = z - mean, torch.where(known, y - y.nanmean(0), 0.0)
+    scale = z.square().mean(0).sqrt()
+    scale = torch.where(scale > 0, scale, 1.0)
+    z = z / scale  # or what is small beside others would count as constant, and hide what it tells
     values, vectors = torch.linalg.eigh(z.T @ z / len(z))
     kept = values > 1e-10 * values.max()
     basis, scatter = vectors[:, kept], values[kept].sqrt()
     whiten, colour = (basis / scatter).T, basis * scatter
-    cross = whiten @ (z.T @ y / len(z))
+    cross = whiten @ (z.T @ y / known.sum(0).clamp(min=1))
     directions, sizes, _ = torch.linalg.svd(cross, full_matrices=False)
     directions = directions[:, sizes > 1e-10]
-    return mean.float(), (colour @ directions @ directions.T @ whiten).float()
+    matrix = scale[:, None] * (colour @ directions @ directions.T @ whiten) / scale
+    return mean.float(), matrix.float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 
-def perceptron(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    """Return a perceptron with SiLU between its layers.
+def perceptron(
+    inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.SiLU
+) -> nn.Sequential:
+    """Return a perceptron, with SiLU between its layers unless told otherwise.
 
     Examples
     --------
@@ -19,8 +22,11 @@ def perceptron(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequentia
     torch.Size([5, 2])
     """
     sizes = (inputs, *hidden)
-    layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.SiLU())]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+    with warnings.catch_warnings():
+        # Without labels there are layers without numbers, which have nothing to be started with.
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), activation())]
+        return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
 
 class Perceptrons(nn.Module):

@@ -132,6 +132,12 @@ class ArrayFeed(Feed):
             if resident
             else {}
         )
+        if resident and transform is not None:
+            # Once for all steps; a row is transformed alike in any company.
+            blocks = (slice(start, start + self.size) for start in range(0, self.rows, self.size))
+            parts = [transform({name: t[rows] for name, t in self._tensors.items()}) for rows in blocks]
+            self._tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            self.transform = None
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def condensed(self, function: Callable[[Batch], Batch]) -> ArrayFeed:

@@ -1,0 +1,122 @@
+"""What is searched, and between which values."""
+
+import pytest
+
+from draper.configs.disentangler import DisentanglerConfig
+from draper.configs.emulator import EmulatorConfig
+from draper.configs.train import TrainConfig
+from draper.configs.tune import ENGINES, RANGES, Range, TuneConfig, parsed, ranges, searchable, settled
+from draper.errors import DraperError
+
+OPTIONS = DisentanglerConfig(remove=["teff"], keep=["fe_h"])
+
+
+def test_numbers_can_be_searched_and_choices_cannot() -> None:
+    found = searchable(DisentanglerConfig)
+    assert {"latent", "strength", "rate", "ramp", "bins", "encoder", "epochs", "learning_rate"} <= set(found)
+    assert not {"engine", "remove", "erase", "probe", "seed", "device", "optimizer"} & set(found)
+    assert found["latent"].whole
+    assert not found["learning_rate"].whole
+    assert found["strength"].several
+    assert "components" in searchable(EmulatorConfig)
+
+
+def test_usual_ranges_are_those_of_the_engine() -> None:
+    for engine, own in ENGINES.items():
+        options = DisentanglerConfig(remove=["teff"], engine=engine)
+        assert set(ranges(options, TrainConfig(), {})) == {*RANGES, *own}
+    plain = ranges(DisentanglerConfig(remove=["teff"], engine="none"), TrainConfig(), {})
+    assert set(plain) == set(RANGES)
+
+
+def test_what_is_set_is_not_searched() -> None:
+    options = OPTIONS.replace(latent=9, strength=[3.0])
+    assert set(ranges(options, TrainConfig(epochs=3), {})) == {"rate", "learning_rate"}
+    assert "epochs" not in ranges(OPTIONS, TrainConfig(steps=9), {})
+    with pytest.raises(DraperError, match="set or searched"):
+        ranges(options, TrainConfig(), {"latent": (2, 4)})
+    with pytest.raises(DraperError, match="nothing is left"):
+        ranges(options.replace(rate=3.0), TrainConfig(epochs=3, learning_rate=1e-3), {})
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ({"latnt": (2, 4)}, "did you mean 'latent'"),
+        ({"engine": (0, 1)}, "cannot be searched"),
+        ({"latent": (4, 2)}, "from a smaller to a larger"),
+        ({"latent": (4, 4)}, "instead of searching it"),
+        ({"latent": (2.5, 4)}, "whole number"),
+        ({"rate": (1, float("inf"))}, "from a smaller to a larger"),
+        ({"latent": (1, 8)}, "latent of at least 2"),
+        ({"ramp": (0, 2)}, "less than or equal to 1"),
+        ({"learning_rate": (-1, 1)}, "greater than 0"),
+    ],
+    ids=str,
+)
+def test_ranges_that_would_end_a_search_half_way_are_refused(search: dict, words: str) -> None:
+    with pytest.raises(DraperError, match=words):
+        ranges(OPTIONS, TrainConfig(), search)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["latnt=2,4"], "did you mean 'latent'"),
+        (["latent=2"], "LOW,HIGH"),
+        (["latent=2,3,4"], "LOW,HIGH"),
+        (["latent=a,b"], "LOW,HIGH"),
+        (["latent="], "LOW,HIGH"),
+        (["bins"], "no usual range"),
+        (["ramp"], "no usual range"),
+        (["latent", "latent=2,4"], "once"),
+    ],
+    ids=str,
+)
+def test_words_that_name_no_range(tokens: list[str], words: str) -> None:
+    with pytest.raises(DraperError, match=words):
+        parsed(tokens, OPTIONS)
+
+
+def test_ranges_of_a_command_line() -> None:
+    found = parsed(["learning-rate=1e-4,1e-2", "strength"], OPTIONS)
+    assert found == {"learning_rate": (1e-4, 1e-2), "strength": (5.0, 500.0)}
+    assert parsed(["ramp"], OPTIONS.replace(engine="bins")) == {"ramp": (0.0, 1.0)}
+    assert parsed([], OPTIONS) == {}
+
+
+def test_values_are_rounded_within_their_range() -> None:
+    rate = Range(low=1e-4, high=1.00049e-2)
+    assert rate.log
+    assert rate.middle == pytest.approx(1e-3, rel=1e-2)
+    assert rate.rounded(0.00123456) == 0.00123
+    assert rate.rounded(0.0099999) == 0.01
+    assert rate.rounded(1.00048e-2) == 0.01
+    assert Range(low=1.004, high=2).rounded(1.0041) == 1.004
+    whole = Range(low=2, high=9, whole=True)
+    assert [whole.rounded(value) for value in (2.4, 2.6)] == [2, 3]
+    assert isinstance(whole.middle, int)
+    assert not Range(low=0, high=1).log
+
+
+def test_values_reach_the_model_and_the_trainer() -> None:
+    own, train = settled(OPTIONS, TrainConfig(clip=1.0), {"latent": 7, "strength": 3.0, "epochs": 4.0})
+    assert own == OPTIONS.replace(latent=7, strength=(3.0,))
+    assert train == TrainConfig(clip=1.0, epochs=4.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"valid": 0.5}, "less than 0.5"),
+        ({"test": 0.0}, "greater than 0"),
+        ({"probes": ()}, "at least 1 item"),
+        ({"probes": ("ridg",)}, "'ridge'"),
+        ({"least_kept": 0}, "greater than 0"),
+        ({"trials": 0}, "greater than or equal to 1"),
+    ],
+    ids=str,
+)
+def test_options_of_a_search_are_checked(options: dict, words: str) -> None:
+    with pytest.raises(DraperError, match=words):
+        TuneConfig(**options)
