@@ -38,6 +38,10 @@ STRENGTH = {"bottleneck": 50.0, "bins": 0.01, "joint": 0.01, "continuous": 0.01,
 """What opponents weigh beside the misfit unless told."""
 
 
+HOPELESS = 1e3
+"""Error of a label, in units of its range, beyond which it makes no difference."""
+
+
 class Disentangler(Model):
     """An autoencoder whose latents are free of some labels and rich in others (GANDALF and beyond).
 
@@ -104,11 +108,12 @@ class Disentangler(Model):
             for found, column in ((labels, name), (errors, f"{name}_err")):
                 if column in spectra.table:
                     found[:, number] = spectra.table[column]
+        scaled = self.labels.scale_error(labels, errors)
         return {
             "flux": spectra.flux,
             "ivar": spectra.ivar,
             "labels": self.labels.scale(labels).astype(np.float32),
-            "label_errors": np.nan_to_num(self.labels.scale_error(labels, errors)).astype(np.float32),
+            "label_errors": np.clip(np.nan_to_num(scaled), 0.0, HOPELESS).astype(np.float32),
         }
 
     @property

@@ -64,9 +64,10 @@ class Regression:
         return self._read(x)
 
     def _read(self, x: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        rows = torch.from_numpy(_matrix(x, "inputs"))
+        rows = _matrix(x, "inputs")
+        blocks = (rows[start : start + BLOCK] for start in range(0, max(1, len(rows)), BLOCK))
         with torch.inference_mode():
-            means, sigmas = zip(*(self.module(part) for part in torch.split(rows, BLOCK)), strict=True)
+            means, sigmas = zip(*(self.module(torch.tensor(block)) for block in blocks), strict=True)
             return torch.cat(means).numpy(), torch.cat(sigmas).numpy()
 
 
