@@ -13,6 +13,7 @@ from draper import load, read
 from draper.cli import main
 from draper.data.io import write
 from draper.models.disentangler import Disentangler
+from draper.models.emulator import Emulator
 from draper.testing import LinearAutoencoder
 from draper.train import regress
 
@@ -276,3 +277,46 @@ def test_predict_flags_and_writes(folder: Path, tmp_path: Path) -> None:
     found, expected = Table.read(out), load(folder / "model").predict(stars(250, seed=5))
     np.testing.assert_allclose(found["fe_h"], expected["fe_h"], rtol=1e-6)
     assert {"teff_err", "flag_outside", "flag_label_range", "flag_no_data"} <= set(found.colnames)
+
+
+# -------------------------------------------------------------------------- swap
+
+
+@pytest.fixture(scope="module")
+def reader(folder: Path) -> Path:
+    """An emulator of the same spectra."""
+    Emulator(labels=("teff", "fe_h"), hidden=(24, 24)).fit(stars(400), train=QUICK.replace(steps=300)).save(
+        folder / "reader"
+    )
+    return folder / "reader"
+
+
+def test_swap_reads_changes_back(folder: Path, reader: Path, tmp_path: Path, capsys) -> None:
+    out, plot = tmp_path / "swap.json", tmp_path / "swap.png"
+    options = ["--emulator", str(reader), "-n", "60", "--fit.rv", "0", "--plot", str(plot)]
+    assert run(folder, "swap", "@model", "@test.h5", "-o", str(out), *options) == 0
+    assert "change of" in said(capsys)
+    figures = json.loads(out.read_text())
+    assert set(figures) == {"teff", "fe_h"}
+    assert figures["teff"]["stars"] > 30
+    # A network that has learnt for a moment: changes go the right way, and stay with their label.
+    for name, other in (("teff", "fe_h"), ("fe_h", "teff")):
+        assert 0.5 < figures[name]["slope"] < 1.5
+        assert abs(figures[name]["others"][other]["slope"]) < 0.4
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["swap", "@linear", "@test.h5", "-o", "@swap.json"], "removes no labels"),
+        (["swap", "@model", "@bare.h5", "-o", "@swap.json", "--emulator", "@reader"], "lack labels"),
+        (["swap", "@model", "@test.h5", "-o", "@swap.txt", "--emulator", "@reader"], "unknown table format"),
+        (["swap", "@model", "@none.h5", "-o", "@swap.json", "--emulator", "@reader"], "none.h5"),
+        (["swap", "@model", "@test.h5", "-o", "@swap.json", "--emulator", "@linear"], "fits no labels"),
+    ],
+)
+def test_swap_refuses(folder: Path, reader: Path, command: list[str], words: str, capsys) -> None:
+    assert run(folder, *command) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert not (folder / "swap.json").exists()

@@ -15,7 +15,7 @@ from draper.cli.demo import demo
 from draper.cli.foreign import export, import_network
 from draper.cli.generate import generate
 from draper.cli.information import information
-from draper.cli.latents import leakage, map_latents
+from draper.cli.latents import leakage, map_latents, swap
 from draper.cli.show import show
 from draper.cli.simulate import app as simulate
 from draper.cli.train import app as train
@@ -50,6 +50,7 @@ def make_app() -> App:
         app.command(command)
     app.command(tune)
     app.command(leakage)
+    app.command(swap)
     app.command(map_latents, name="map")
     app.command(import_network, name="import")
     app.command(export)

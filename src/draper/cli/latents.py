@@ -1,4 +1,4 @@
-"""What latents tell, and how they lie: ``draper leakage`` and ``draper map``."""
+"""What latents tell, and how they lie: ``draper leakage``, ``draper swap`` and ``draper map``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from draper.cli.model import Hints, Json, Output, gathered, opened
 from draper.cli.output import say, say_json
+from draper.configs.fit import FitConfig
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
 
@@ -81,6 +82,81 @@ def leakage(
         say_json({"path": out, **report.to_json()})
         return
     sys.stdout.write(f"{report!r}\n")
+    say(escape(f"written to {', '.join(str(path) for path in (out, plot) if path is not None)}"))
+
+
+def swap(
+    artifact: Path,
+    *data: Path,
+    out: Output,
+    emulator: Path = Path("builtin:rvs-emulator"),
+    number: Annotated[int, Parameter(name=["--number", "-n"])] = 400,
+    truth: str = "",
+    seed: int = 0,
+    fit: FitConfig = FitConfig(),  # noqa: B008
+    hints: Hints = ReadConfig(),  # noqa: B008
+    plot: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Give stars labels of others like them, and read the changes back by an emulator's fit.
+
+    Example: draper swap model/ test.h5 -o swap.json --plot swap.png --truth _true
+
+    Parameters
+    ----------
+    artifact
+        The folder of the model.
+    data
+        Files of spectra with labels, which the model has not seen.
+    out
+        The figures as .json, or single changes as .csv, .ecsv or .fits.
+    emulator
+        An emulator of such spectra.
+    number
+        Spectra that are relabelled, at most; all of them may give labels.
+    truth
+        End of the names of the columns with true labels: _true in a simulated survey.
+    seed
+        Of the choice of stars and of who gives.
+    fit
+        How labels are fitted.
+    hints
+        What the files do not say themselves, and what becomes of their rows.
+    plot
+        Draw the changes read back against those asked for, as .png, .pdf or .svg.
+    json
+        Print JSON.
+    """
+    import numpy as np
+
+    from draper.results.table import writable
+
+    writable(out, also=(".json",))
+    if plot is not None:
+        from draper.plots.style import drawable
+
+        drawable(plot)
+    model = disentangling(artifact)
+    reader = opened(emulator, "predict")
+    if not hasattr(reader, "information"):
+        raise DraperError(
+            f"a model of the kind '{reader.name}' fits no labels", given=emulator, expected="an emulator"
+        )
+    spectra = gathered(data, hints, f"draper swap {artifact} DATA... -o SWAP.json")
+    some = np.sort(np.random.default_rng(seed).permutation(len(spectra))[:number])
+    options = fit.model_dump(exclude_unset=True)
+    found = model.swap(spectra[some], spectra, reader, truth=truth, seed=seed, **options)  # type: ignore[attr-defined]
+    found.write(out)
+    if plot is not None:
+        from draper.plots.relabelled import plot_swap
+        from draper.plots.style import save
+        from draper.results.swap import as_columns
+
+        save(plot_swap(*as_columns(found)), plot)
+    if json:
+        say_json({"path": out, **found.to_json()})
+        return
+    sys.stdout.write(f"{found!r}\n")
     say(escape(f"written to {', '.join(str(path) for path in (out, plot) if path is not None)}"))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -24,12 +24,17 @@ from draper.instrument.standardize import Standardize
 from draper.models.base import Model
 from draper.models.leaks import leakage_of, probe_held_out
 from draper.models.material import Data
+from draper.models.swap import swap_of
 from draper.nn.adversary import Adversarial, Opposition
 from draper.nn.bottleneck import Bottleneck
 from draper.nn.disentangle import Disentangling, Sizes
 from draper.nn.module import Batch
 from draper.results.estimates import Estimates
 from draper.results.leakage import Leakage
+from draper.results.swap import Swap
+
+if TYPE_CHECKING:
+    from draper.models.emulator import Emulator
 
 USUAL = ("teff", "logg", "fe_h", "alpha_fe")
 """Labels that are looked for where none are named."""
@@ -261,6 +266,28 @@ class Disentangler(Model):
             Those of :func:`draper.results.leakage.measure_leakage`, such as ``probes`` and ``seeds``.
         """
         return leakage_of(self, train, test, truth, options)
+
+    def swap(
+        self, stars: Spectra, others: Spectra, emulator: Model, *, truth: str = "", seed: int = 0, **fit: Any
+    ) -> Swap:
+        """Return how far changed labels can be trusted: each is swapped and read back by a fit.
+
+        Parameters
+        ----------
+        stars
+            Spectra that the model has not seen, with labels.
+        others
+            Stars that give labels, such as the training set.
+        emulator
+            An emulator of such spectra, which reads labels by a fit.
+        truth
+            End of the names of the columns with true labels.
+        seed
+            Of the choice of who gives.
+        fit
+            Options of the fit, such as ``priors``.
+        """
+        return swap_of(self, stars, others, cast("Emulator", emulator), truth, seed, fit)
 
     def imitate(self, spectra: Spectra) -> Spectra:
         """Return the reconstructions."""
