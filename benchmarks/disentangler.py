@@ -145,7 +145,7 @@ def by_bare_loop(flux: Tensor, labels: Tensor, steps: int, fused: bool, head: bo
 def compare_steps(steps: int) -> list[dict[str, Any]]:
     """Return a row for each pair of loops."""
     spectra, found = noise(), []
-    flux = torch.from_numpy(np.asarray(spectra.flux, dtype=np.float32))
+    flux = torch.tensor(spectra.flux)
     labels = torch.from_numpy(np.column_stack([spectra.table[name] for name in LABELS])).float()
     labels = (labels - labels.mean(0)) / labels.std(0)
     for name, mode, fused, head in (
