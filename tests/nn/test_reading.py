@@ -121,3 +121,14 @@ def test_calibrated_errors_hold_two_thirds_of_the_labels() -> None:
     torch.testing.assert_close(found, head(normal(5, 2))[0])
     head.calibrate(mean, error, torch.full_like(labels, torch.nan))
     assert torch.isnan(head.stretch).all()
+
+
+def test_a_number_that_has_hardly_varied_may_jump() -> None:
+    torch.manual_seed(0)
+    head = LabelHead(2, (8,), 1)
+    still = torch.zeros(64, 2)
+    for _ in range(3000):
+        head.follow(still)
+    (near, _), (far, _) = head(torch.full((1, 2), 1.0)), head(torch.full((1, 2), 1e6))
+    torch.testing.assert_close(near, far)
+    assert float(far.abs().max()) < 100

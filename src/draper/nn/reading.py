@@ -12,6 +12,9 @@ from draper.nn.perceptron import perceptron
 MEMORY = 0.01
 """Share of the latest batch in the running mean and scatter of what is read."""
 
+FAR = 30.0
+"""Scatters from the mean beyond which it makes no difference: what has hardly varied yet may jump."""
+
 LEAST, MOST = -7.0, 3.0
 """Ends of the logarithm of an error, in units of the scatter of the labels."""
 
@@ -37,7 +40,8 @@ class LabelHead(nn.Module):
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return labels (n, l) and the logarithms of their errors (n, l)."""
-        found = self.layers((rows - self.centre) / self.variance.clamp(min=1e-12).sqrt())
+        scaled = (rows - self.centre) / self.variance.clamp(min=1e-12).sqrt()
+        found = self.layers(scaled.clamp(-FAR, FAR))
         mean, error = found.chunk(2, dim=1)
         return mean, error.clamp(LEAST, MOST)
 
