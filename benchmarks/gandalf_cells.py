@@ -39,7 +39,7 @@ PARTS = {
 }
 """What the two latents remove and keep, in the names of the paper's Table 1."""
 
-FORMAT = 1
+FORMAT = 2
 """Raised when cells that are on disk no longer mean the same."""
 
 SPLIT = 1
@@ -68,6 +68,8 @@ class Settings:
         Held-out stars that the emulator is fitted to, and that the bound is averaged over.
     swaps
         Held-out stars whose labels are swapped.
+    fresh
+        Further stars, which no model has seen, that probes learn from.
     probes, probe_seeds
         Of the leakage reports.
     """
@@ -78,6 +80,7 @@ class Settings:
     reading: float = 50
     fits: int = 4000
     swaps: int = 400
+    fresh: int = 20_000
     probes: tuple[Probe, ...] = PROBES
     probe_seeds: tuple[int, ...] = (0,)
 
@@ -98,39 +101,51 @@ class Cell:
     @property
     def options(self) -> dict[str, Any]:
         """Options of its autoencoder; the decoder is told all four labels always."""
-        engine, _, erase = self.engine.partition("+")
+        engine, strength, erase = parsed(self.engine)
         remove, keep = PARTS.get(self.kind, ((), LABELS if self.kind == "supervised" else ()))
         # One opponent of all labels together either removes or keeps.
         keep = () if engine == "joint" else keep
         return {
-            "labels": LABELS, "engine": engine, "remove": remove, "keep": keep, "erase": bool(erase),
-            "probe": False,
+            "labels": LABELS, "engine": engine, "remove": remove, "keep": keep, "erase": erase,
+            "strength": strength, "probe": False,
         }  # fmt: skip
 
 
 ENGINES = get_args(Engine)
 
 
-def engine(name: str) -> str:
-    """Return the name of an engine, maybe with ``+erase``, or refuse it."""
-    bare, plus, erase = name.partition("+")
-    if bare not in ENGINES or (plus and erase != "erase"):
+def parsed(name: str) -> tuple[str, tuple[float, ...], bool]:
+    """Return engine, strength and whether traces are erased of ``NAME[@STRENGTH][+erase]``, or refuse it.
+
+    Examples
+    --------
+    >>> parsed("bins@0.5+erase"), parsed("none")
+    (('bins', (0.5,), True), ('none', (), False))
+    """
+    rest, plus, erase = name.partition("+")
+    bare, at, strength = rest.partition("@")
+    if (
+        bare not in ENGINES
+        or (plus and erase != "erase")
+        or (at and not strength.replace(".", "", 1).isdigit())
+    ):
         raise DraperError(
-            "there is no such engine",
-            given=name,
-            expected=", ".join(ENGINES),
+            "there is no such engine", given=name,
+            expected=f"{', '.join(ENGINES)}, maybe with @STRENGTH and +erase",
             hint=did_you_mean(bare, ENGINES),
-        )
-    return name
+        )  # fmt: skip
+    return bare, (float(strength),) if at else (), bool(erase)
 
 
 def cells_of(engines: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
     """Return all cells of a table, cheap ones and those that others need first."""
+    for name in engines:
+        parsed(name)
     found = [Cell(f"floor of {part}") for part in PARTS] + [Cell("emulator"), Cell("bound"), Cell("swap")]
     for seed in seeds:
         found += [Cell(kind, seed=seed) for kind in ("raw", "raw, raw labels", "standardised", "PCA-25")]
         found += [Cell("pure", "none", seed), Cell("supervised", "bottleneck", seed)]
-        found += [Cell(part, engine(name), seed) for name in engines for part in PARTS]
+        found += [Cell(part, name, seed) for name in engines for part in PARTS]
     return found
 
 
@@ -154,7 +169,7 @@ class Cells:
         """Return all that decides the figures of a cell."""
         common = asdict(self.settings) | {"format": FORMAT, "draper": version("draper"), "split": SPLIT}
         always = ["stars", "survey", "format", "draper", "split"]
-        reading = [*always, "reading", "probes", "probe_seeds"]
+        reading = [*always, "reading", "fresh", "probes", "probe_seeds"]
         needed = {"emulator": [*always, "fits"], "bound": [*always, "fits"], "swap": [*always, "swaps"]}
         if cell.engine:
             common["options"] = cell.options
@@ -212,12 +227,18 @@ class Cells:
         return learnt, held_out
 
     @cached_property
+    def fresh(self) -> Spectra:
+        """Stars that no model has seen, for probes to learn from."""
+        return Survey("gaia-rvs-800").simulate(self.settings.fresh, seed=self.settings.survey + 1)
+
+    @cached_property
     def truth(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """True labels of both, by name."""
-        learnt, held_out = (
-            {name: part.column(f"{name}_true").astype(float) for name in LABELS} for part in self.data
+        """True labels, by name, of stars that probes learn from and are judged on."""
+        fresh, held_out = (
+            {name: part.column(f"{name}_true").astype(float) for name in LABELS}
+            for part in (self.fresh, self.data[1])
         )
-        return learnt, held_out
+        return fresh, held_out
 
     def floor(self, part: str) -> Baselines:
         """Return floor and ceiling of the leakage reports of the latents of a name."""
@@ -225,7 +246,12 @@ class Cells:
         if self.read(cell) is None:
             list(self.run([cell]))
         removed, kept = PARTS[part]
-        return Baselines(removed, kept, self.settings.probes, self.settings.probe_seeds, **self.arrays(cell))
+        held = self.arrays(cell)
+        lengths = held.pop("lengths")
+        return Baselines(
+            removed, kept, self.settings.probes, self.settings.probe_seeds,
+            (int(lengths[0]), int(lengths[1])), **held,
+        )  # fmt: skip
 
     # --------------------------------------------------------------- the cells
 
@@ -253,13 +279,13 @@ class Cells:
 
     def _floor(self, part: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         removed, kept = PARTS[part]
-        learnt, held_out = self.data
         found = measure_baselines(
-            *self.truth, learnt.flux, held_out.flux, removed=removed, kept=kept,
+            *self.truth, self.fresh.flux, self.data[1].flux, removed=removed, kept=kept,
             probes=self.settings.probes, seeds=self.settings.probe_seeds,
         )  # fmt: skip
         arrays = {
-            name: getattr(found, name) for name in ("train", "test", "learnt", "truth", "known", "spectra")
+            name: np.asarray(getattr(found, name))
+            for name in ("lengths", "train", "test", "learnt", "truth", "known", "spectra")
         }
         return {"rows": {}}, arrays
 
@@ -294,7 +320,8 @@ class Cells:
         figures["reconstruction"] = misfit(model.generate(held_out), held_out)
         start = time.process_time()
         parts = [cell.kind] if cell.kind in PARTS else list(PARTS)
-        figures["leakage"] = {part: self._leakage(part, z, other).to_json() for part in parts}
+        unseen = model.encode(self.fresh)
+        figures["leakage"] = {part: self._leakage(part, unseen, other).to_json() for part in parts}
         figures["leakage_cpu_seconds"] = time.process_time() - start
         start = time.process_time()
         figures["swap"], changes = swap(by_model(model), held_out[: self.settings.swaps], learnt, LABELS)

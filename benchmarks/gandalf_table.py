@@ -35,7 +35,7 @@ PAPER = {"teff": 0.77, "logg": 0.61, "fe_h": 0.66, "alpha_fe": 0.79}
 SIMPLE = ("raw, raw labels", "raw", "standardised", "PCA-25")
 REFERENCES = ("raw", "standardised", "Cramer-Rao bound", "bound, relations known")
 DEFAULT_ENGINES = ("bottleneck", "bins", "continuous")
-ALL_ENGINES = (*ENGINES, "bins+erase", "none+erase")
+ALL_ENGINES = (*ENGINES, "bins@0.01", "bins@1", "bins+erase", "none+erase")
 """``joint`` removes alone: one opponent of all labels together cannot keep others."""
 
 Found = list[tuple[Cell, dict[str, Any]]]
@@ -180,7 +180,7 @@ def draw(cells: Cells, found: Found, folder: Path) -> None:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--out", type=Path, default=Path("gandalf-table"), help="folder of finished cells")
-    parser.add_argument("--engines", nargs="+", help="engines of removal, +erase for linear erasure after it")
+    parser.add_argument("--engines", nargs="+", help="of removal: NAME, maybe with @STRENGTH, and +erase")
     parser.add_argument("--seeds", type=int, help="trainings of each (1; 5 with --full)")
     parser.add_argument("--stars", type=int, default=Settings.stars, help="stars of the survey")
     parser.add_argument("--epochs", type=float, default=Settings.epochs, help="of autoencoders")

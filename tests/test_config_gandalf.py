@@ -55,7 +55,13 @@ def test_every_option_of_a_whole_file() -> None:
     }  # fmt: skip
     assert found.read == {"columns": ("teff", "logg")}
     assert found.data == Path("data/sample")
-    assert found.notes == ()
+    assert [note.partition(":")[0] for note in found.notes] == ["lambda_values"]
+
+
+def test_ranks_have_another_scatter() -> None:
+    told = settings()
+    told["data"]["normalize_spectra"] = True
+    assert translate(told, canonical).model["strength"] == pytest.approx((0.12, 0.24, 0.36))
 
 
 def test_what_a_file_leaves_out_is_as_on_their_command_line() -> None:

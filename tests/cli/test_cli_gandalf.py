@@ -122,7 +122,7 @@ def test_a_file_of_gandalfs_options(here: Path, runs: list[dict], capsys) -> Non
         "rates": {"model": 0.002, "critic": 0.001},
     }  # fmt: skip
     notes = capsys.readouterr().err.splitlines()
-    assert [note.partition(":")[0] for note in notes] == ["note"] * 3
+    assert [note.partition(":")[0] for note in notes] == ["note"] * 4
     assert all(any(word in note for note in notes) for word in ("id, root_folder", "batch_norm", "fe_h"))
 
 

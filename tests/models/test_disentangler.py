@@ -12,10 +12,11 @@ from draper import Spectra, load
 from draper.configs.disentangler import DisentanglerConfig
 from draper.data.spectra import Subset
 from draper.errors import DraperError
-from draper.models.disentangler import Disentangler
+from draper.models.disentangler import HOPELESS, Disentangler
 from draper.testing import CHECKS
 from draper.testing.checks import same_state
 from draper.train import regress
+from draper.train.distributed import World
 
 LEARNT = QUICK.replace(steps=200)
 BY_NAME = {check.__name__.removeprefix("check_"): check for check in CHECKS}
@@ -505,3 +506,43 @@ def test_leakage_wants_labels_of_spectra_and_of_the_model(model: Disentangler, u
     assert one.to_json() == model.leakage(unseen[:200], unseen[200:], **options).to_json()
     with pytest.raises(DraperError, match="remove no label and to keep none"):
         Disentangler(**SMALL).fit(stars(60), train=QUICK.replace(steps=1)).leakage(unseen, unseen)
+
+
+# ----------------------------------------------------- what a reviewer found
+
+
+def test_an_encoder_that_is_told_labels_predicts_none(unseen: Spectra) -> None:
+    model = Disentangler(engine="bins", keep=("teff",), encoder_sees_labels=True, probe=False, **SMALL)
+    model.fit(stars(60), train=QUICK)
+    with pytest.raises(DraperError, match="would repeat them"):
+        model.predict(unseen)
+
+
+def test_errors_of_labels_count_or_are_unknown() -> None:
+    part = stars(4).with_columns(teff_err=np.array([150.0, -9999.0, np.nan, np.inf]))
+    model = Disentangler(remove=("teff",), keep=("fe_h",), probe=False, **SMALL).fit(stars(60), train=QUICK)
+    errors = model.inputs(part)["label_errors"]
+    width = float(model.labels["teff"].high - model.labels["teff"].low)
+    np.testing.assert_allclose(errors[:, 0], [150.0 / width, HOPELESS, HOPELESS, HOPELESS], rtol=1e-6)
+    assert (errors[:, 1] == 0).all(), "without a column of errors labels are exact"
+
+
+def test_what_is_not_finite_is_no_new_label(model: Disentangler, unseen: Spectra) -> None:
+    with pytest.raises(DraperError, match="are finite"):
+        model.generate(unseen[:2], teff=np.inf)
+    with pytest.raises(DraperError, match="not finite"):
+        model.generate(unseen[:2], latents=np.full((2, model.config.latent), np.nan))
+
+
+def test_held_out_losses_do_not_move_with_prices(model: Disentangler, unseen: Spectra) -> None:
+    network = model.network.eval()
+    train = QUICK.replace(batch_size=1000)
+    feed = model.feed(Subset.whole(unseen), train, torch.device("cpu"), World())
+    (batch,) = list(feed.sweep())
+    with torch.no_grad():
+        totals = []
+        for noise in (0.5, 2.0):
+            network.noise.fill_(noise)
+            network.price.fill_(10 * noise)
+            totals.append(float(network.loss(batch, network.shared(batch), "model", 1.0)["total"]))
+    assert totals[0] == totals[1]

@@ -85,13 +85,16 @@ def test_controllers_move_in_training_alone() -> None:
 
 def test_the_price_is_what_a_nat_costs() -> None:
     """In nats a pixel: misfits by half, over the noise; the rate by its price; leaks beside them."""
-    one, of = network().eval(), batch()
+    one, of = network().train(), batch()
+    of["chance"][:, LATENT:] = 0  # no further noise for the reader, which depends on the misfit
     one.noise.fill_(0.7)
     cheap = losses(one, of)
+    one.noise.fill_(0.7)
     one.price.fill_(5.0)
     dear = losses(one, of)
     torch.testing.assert_close(dear["total"] - cheap["total"], 4.0 * cheap["rate"] / PIXELS)
     one.noise.fill_(1.4)
+    one.price.fill_(5.0)
     misfits = 2 * (dear["total"] - losses(one, of)["total"]) / (1 / 0.7 - 1 / 1.4)
     assert misfits > 0.99 * (dear["misfit"] + dear["plain"])
     rest = dear["total"] - 0.5 * misfits / 0.7 - (5.0 * dear["rate"] + dear["leak"]) / PIXELS
@@ -190,7 +193,7 @@ def test_the_level_of_noise_is_measured_on_the_training_set() -> None:
 def test_only_what_kept_labels_do_not_tell_is_a_leak() -> None:
     one, of = network(remove=(0, 2), keep=(1,), strength=(50.0, 7.0)).eval(), batch()
     shared = one.shared(of)
-    told, known = one._opinions(shared["z"], of)
+    told, known = one._opinions(shared, of)
     terms = one.loss(of, shared, "model", 0.0)
     paid = torch.tensor([50.0, 7.0]) * (known - told).clamp(min=0)
     torch.testing.assert_close(terms["leak"], paid.sum())
@@ -208,7 +211,7 @@ def test_only_what_kept_labels_do_not_tell_is_a_leak() -> None:
 def test_without_kept_labels_the_rival_is_the_scatter() -> None:
     one, of = network(keep=()).eval(), batch()
     assert set(one.critic) == {"latents"}
-    _, known = one._opinions(one.shared(of)["z"], of)
+    _, known = one._opinions(one.shared(of), of)
     assert known.tolist() == [0.5]
     assert one.latents(of).shape == (ROWS, LATENT)
 
@@ -225,7 +228,7 @@ def test_a_leak_moves_the_encoder_against_its_opponent() -> None:
         read.zero_grad()
         one.loss(of, shared, "critic", 0.0)["total"].backward()
         read.step()
-    before = one._opinions(one.shared(of)["z"], of)[0]
+    before = one._opinions(one.shared(of), of)[0]
     assert float(before.detach()) < 0.2
     weights = list(one.encoder.parameters())
     gradients = torch.autograd.grad(losses(one, of)["total"], weights)
@@ -233,7 +236,7 @@ def test_a_leak_moves_the_encoder_against_its_opponent() -> None:
     with torch.no_grad():
         for weight, gradient in zip(weights, gradients, strict=True):
             weight -= 0.02 * gradient / size
-    assert one._opinions(one.shared(of)["z"], of)[0] > before + 1e-3
+    assert one._opinions(one.shared(of), of)[0] > before + 1e-3
 
 
 def test_nothing_to_remove_has_no_opponent() -> None:

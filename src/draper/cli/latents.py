@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from rich.markup import escape
 
 from draper.cli.model import Hints, Json, Output, gathered, opened
@@ -26,7 +26,7 @@ def leakage(
     out: Output,
     truth: str = "",
     probes: tuple[str, ...] = ("ridge", "boosting", "mlp"),
-    seeds: int = 3,
+    seeds: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 3,
     seed: int = 0,
     hints: Hints = ReadConfig(),  # noqa: B008
     plot: Path | None = None,
@@ -223,6 +223,7 @@ def map_latents(
     drawn: dict[str, Any] = {}
     if spectra_too:
         flux = np.where(spectra.ivar > 0, spectra.flux, np.nan)
+        flux = flux[:, np.isfinite(flux).any(axis=0)]
         flux = np.where(np.isfinite(flux), flux, np.nanmean(flux, axis=0))
         drawn["spectra"] = embed(flux, perplexity=perplexity, seed=seed).coordinates
     kept = out.with_suffix(".npz")

@@ -17,6 +17,9 @@ Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0)]
 
+RANKS = 12.0
+"""One over the variance of ranks, the unit of misfits there; here it is that of the fluxes."""
+
 LOADER = "SampleDataLoader"
 """The loader of folders of X.npy, params.npy, ids.npy and axis_labels.npy, which draper reads itself."""
 
@@ -183,7 +186,8 @@ def translate(settings: dict[str, Any], named: Callable[[str], str]) -> Translat
     }
     if engine != "none":
         each = dict(zip(labels, weights, strict=True))
-        sizes = tuple(abs(each[label]) for label in remove + keep)
+        unit = RANKS if data.normalize_spectra else 1.0
+        sizes = tuple(unit * abs(each[label]) for label in remove + keep)
         model["strength"] = sizes if models.multi_disc else sizes[:1]
     rates = {"model": train.lr_ae, "critic": train.lr_disc}
     if engine == "none":
@@ -261,6 +265,9 @@ def _dropped(told: Settings) -> list[str]:
     placed = [name for name in ("id", "root_folder") if getattr(told, name)]
     raised = [name for name in ("dl_no_change", "dl_lambda_steps") if getattr(train, name) is not None]
     lost = {
+        "lambda_values: misfits are in units of the scatter of the fluxes here; for the balance that raw "
+        "fluxes had, divide --strength by their variance (0.0016 for Gaia RVS)": not data.normalize_spectra
+        and any(train.lambda_values),
         f"{', '.join(placed)}: the folder of the model is what -o names": bool(placed),
         f"data_loader: {data.data_loader} is not run; draper reads the data itself": data.data_loader
         != LOADER,

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 USUAL = ("teff", "logg", "fe_h", "alpha_fe")
 """Labels that are looked for where none are named."""
 
-STRENGTH = {"bottleneck": 50.0, "bins": 0.01, "joint": 0.01, "continuous": 0.01, "hsic": 0.3, "none": 0.0}
-"""What opponents weigh beside the misfit unless told."""
+STRENGTH = {"bottleneck": 50.0, "bins": 0.1, "joint": 0.1, "continuous": 0.1, "hsic": 0.3, "none": 0.0}
+"""What opponents weigh beside the misfit, in units of the scatter of fluxes, unless told."""
 
 
 HOPELESS = 1e3
@@ -106,7 +106,8 @@ class Disentangler(Model):
     def inputs(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return flux, weights, and labels with errors in units of their ranges.
 
-        A label is NaN where there is none, and taken as exact where the table has no ``<label>_err``.
+        A label is NaN where there is none. It is taken as exact if the table has no column ``<label>_err``,
+        and as known hardly at all where that column has no positive number.
         """
         labels, errors = np.full((2, len(spectra), len(self.labels)), np.nan)
         for number, name in enumerate(self.labels.names):
@@ -114,11 +115,13 @@ class Disentangler(Model):
                 if column in spectra.table:
                     found[:, number] = spectra.table[column]
         scaled = self.labels.scale_error(labels, errors)
+        named = np.array([f"{name}_err" in spectra.table for name in self.labels.names], dtype=bool)
+        scaled = np.where(scaled > 0, np.minimum(scaled, HOPELESS), np.where(named, HOPELESS, 0.0))
         return {
             "flux": spectra.flux,
             "ivar": spectra.ivar,
             "labels": self.labels.scale(labels).astype(np.float32),
-            "label_errors": np.clip(np.nan_to_num(scaled), 0.0, HOPELESS).astype(np.float32),
+            "label_errors": scaled.astype(np.float32),
         }
 
     @property
@@ -199,6 +202,8 @@ class Disentangler(Model):
         wanted = np.full((len(spectra), len(self.labels)), np.nan)
         for name, value in changed.items():
             wanted[:, self.labels.names.index(name)] = values_for(spectra, name, value)
+        if np.isinf(wanted).any():
+            raise DraperError("new labels are finite, or NaN where the star keeps its own", given="infinity")
         scaled = self.labels.scale(wanted).astype(np.float32)
         edited = None if latents is None else np.asarray(latents, dtype=np.float32)
         if edited is not None and edited.shape != (len(spectra), self.config.latent):
@@ -206,6 +211,8 @@ class Disentangler(Model):
                 "the latents do not go with the spectra", given=f"shape {edited.shape}",
                 expected=f"({len(spectra)}, {self.config.latent})",
             )  # fmt: skip
+        if edited is not None and not np.isfinite(edited).all():
+            raise DraperError("latents are not finite", hint="leave out spectra without a good pixel")
         network, draw = self.network, chances(self)
 
         def more(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
@@ -235,6 +242,11 @@ class Disentangler(Model):
         Removed labels come out as far as kept ones tell them, with errors that say so. ``outside`` marks
         spectra that the model does not rebuild as well as 99 % of those that were held out.
         """
+        if self.config.encoder_sees_labels:
+            raise DraperError(
+                "this model's encoder is told the labels, so that it would repeat them",
+                given="encoder_sees_labels=True", hint="train one whose encoder sees the spectra alone",
+            )  # fmt: skip
         network = self.network
 
         def infer(batch: Batch) -> tuple[Tensor, ...]:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from draper.config import ModelConfig
 from draper.configs.tune import TuneConfig
 from draper.data.spectra import Spectra, has_errors
 from draper.errors import DivergedError, DraperError
 from draper.models.base import Model
+from draper.models.leaks import filled
 from draper.results.baselines import Baselines, measure_baselines
 from draper.results.metrics import residuals
 from draper.results.tuning import Judged
@@ -76,14 +76,9 @@ class Judge:
         learnt, judged = (
             {name: part.columns([f"{name}{self.search.truth}"])[:, 0] for name in names} for part in parts
         )
-        fluxes = []
-        for part in parts:
-            flux: NDArray[np.float32]
-            (flux,) = model.apply(part, lambda batch: (batch["flux"],), (len(model.own_grid),))
-            fluxes.append(np.nan_to_num(flux))
         return measure_baselines(
-            learnt, judged, *fluxes, removed=self.removed, kept=self.kept,
-            probes=self.search.probes, seeds=(self.search.seed,),
+            learnt, judged, filled(model, self.learnt), filled(model, self.held_out),
+            removed=self.removed, kept=self.kept, probes=self.search.probes, seeds=(self.search.seed,),
         )  # fmt: skip
 
 

@@ -17,10 +17,14 @@ from draper.results.leakage import Leakage, measure_leakage
 from draper.train.distributed import World
 
 if TYPE_CHECKING:
+    from draper.models.base import Model
     from draper.models.disentangler import Disentangler
 
 PROBED = 8000
 """Held-out spectra that are probed after training, at most."""
+
+MOST = 20_000
+"""Spectra to learn from, and to judge by, at most unless told."""
 
 FEWEST = 200
 """Held-out spectra that are worth probing."""
@@ -43,6 +47,13 @@ def leakage_of(
                 "the spectra lack labels that the model removes or keeps", given=", ".join(missing),
                 hint="join them from a table, or say how their columns end with truth (--truth)",
             )  # fmt: skip
+    baselines = options.get("baselines")
+    if baselines is None:  # which know rows by their numbers
+        random, most = np.random.default_rng(0), options.get("max_rows", MOST)
+        train, test = (
+            part if len(part) <= most else part[np.sort(random.permutation(len(part))[:most])]
+            for part in (train, test)
+        )
     labels = [
         {name: np.asarray(part.table[column], dtype=np.float64) for name, column in named.items()}
         for part in (train, test)
@@ -56,7 +67,8 @@ def leakage_of(
         {name: values[learnt] for name, values in labels[0].items()},
         {name: values[judged] for name, values in labels[1].items()},
         removed=removed, kept=kept,
-        spectra_train=_filled(model, train)[learnt], spectra_test=_filled(model, test)[judged],
+        spectra_train=None if baselines else filled(model, train)[learnt],
+        spectra_test=None if baselines else filled(model, test)[judged],
         **options,
     )  # fmt: skip
 
@@ -71,7 +83,7 @@ def probe_held_out(
     if not labels or any(name not in held_out.table for name in labels):
         return
     known = np.isfinite(np.column_stack([held_out.table[name] for name in labels])).all(axis=1)
-    rows = held_out.rows[known][:PROBED]
+    rows = np.sort(np.random.default_rng(seed).permutation(held_out.rows[known])[:PROBED])
     if len(rows) < FEWEST or not World.join(next(iter(model.state().values())).device).is_first:
         return
     spectra = held_out.spectra[rows]
@@ -82,7 +94,7 @@ def probe_held_out(
         artifact.write(model, Path(out), complete=True)
 
 
-def _filled(model: Disentangler, spectra: Spectra) -> NDArray[np.float32]:
+def filled(model: Model, spectra: Spectra) -> NDArray[np.float32]:
     """Return the flux (n, p) in units of the model, with gaps at the mean."""
     flux: NDArray[np.float32]
     (flux,) = model.apply(spectra, lambda batch: (batch["flux"],), (len(model.own_grid),))

@@ -70,7 +70,8 @@ def read_back(
     emulator: Emulator, made: Spectra, names: tuple[str, ...], options: Mapping[str, Any]
 ) -> FloatArray:
     """Return labels (n, d) of spectra without noise, as an emulator's fit has them."""
-    weight = np.where(made.ivar > 0, RATIO**2, 0.0).astype(np.float32)
+    level = np.abs(np.median(made.flux, axis=1, keepdims=True))
+    weight = np.where(made.ivar > 0, (RATIO / np.maximum(level, 1e-30)) ** 2, 0.0).astype(np.float32)
     found = emulator.predict(Spectra(made.grid, made.flux, weight, quantity=made.quantity), **options)
     known = found.labels.names
     return np.stack(

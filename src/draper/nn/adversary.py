@@ -135,8 +135,8 @@ class Adversarial(Disentangling):
             rise = min(1.0, progress / self.opposition.ramp) if self.opposition.ramp else 1.0
             failure = self._opponents(z, opposed)
             if self.opposition.engine == "continuous":
-                # Worse than the scatter of the label is no success, and has no bounds.
-                failure = failure.clamp(max=0.5)
+                # Worse than the scatter of a removed label is no success, and has no bounds.
+                failure = torch.where(self.signed > 0, failure.clamp(max=0.5), failure)
             signed = self.signed if len(failure) == number else self.signed[:1]
             terms["opponents"] = failure.sum()
             return {"total": misfit - rise * (signed * failure).sum(), **terms}

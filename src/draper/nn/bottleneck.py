@@ -159,21 +159,23 @@ class Bottleneck(Disentangling):
     def losses(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
         """Return the price of code and misfit in nats a pixel, and the surprise of the reader."""
         if player == "critic":
-            told, known = self._opinions(shared["z"], batch)
+            told, known = self._opinions(shared, batch)
             return {"total": (told + known).sum(), "told": told.sum(), "known": known.sum()}
         centre, spread = shared["centre"], shared["spread"]
         rate = 0.5 * (centre.square() + spread.exp() - spread - 1).sum(1).mean()
         misfit = self.misfit(batch, shared["made"]).mean()
         plain = self.misfit(batch, shared["plain"]).mean()
-        noise, price = self.noise.nan_to_num(1.0), self.price.clone()
+        # Held out, losses are compared with each other: there the prices do not move.
+        noise, price = torch.ones_like(self.noise), torch.ones_like(self.price)
         if self.training:
+            noise, price = self.noise.nan_to_num(1.0), self.price.clone()
             self._follow(rate.detach(), misfit.detach())
         reading = surprise(shared["mean"], shared["error"], self.labels(batch)).sum(1).mean()
         likely = self.misfit(batch, self.decode(shared["z"].detach(), self._likely(batch, shared))).mean()
         total = 0.5 * (misfit + plain + likely) / noise + price * rate / self.pixels + READING * reading
         terms = {"misfit": misfit, "plain": plain, "likely": likely, "rate": rate, "reading": reading}
         if self.remove:
-            told, known = self._opinions(shared["z"], batch)
+            told, known = self._opinions(shared, batch)
             leak = self.strength * (known.detach() - told).clamp(min=0)
             total = total + leak.sum() / self.pixels
             terms["leak"] = leak.sum()
@@ -192,14 +194,16 @@ class Bottleneck(Disentangling):
         found = (mean * published + labels * own) / (published + own)
         return torch.where(torch.isfinite(labels), found, mean)
 
-    def _opinions(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _opinions(self, shared: Batch, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return how badly (k,) removed labels are known from latents, and from kept labels alone."""
         labels = self.labels(batch)
-        removed, kept = labels[:, self.remove], labels[:, self.keep]
-        told = _failure(self.critic["latents"](z), removed)
+        removed = labels[:, self.remove]
+        told = _failure(self.critic["latents"](shared["z"]), removed)
         if not self.keep:
             return told, torch.full_like(told, 0.5)  # a Gaussian of their scatter
-        return told, _failure(self.critic["kept"](torch.nan_to_num(kept)), removed)
+        # Kept labels that are not known are what the latents have in their place.
+        kept = torch.where(torch.isfinite(labels), labels, shared["mean"].detach())[:, self.keep]
+        return told, _failure(self.critic["kept"](kept), removed)
 
     @torch.no_grad()
     def _follow(self, rate: Tensor, misfit: Tensor) -> None:

@@ -10,7 +10,7 @@ def dependence(one: Tensor, other: Tensor) -> Tensor:
     """Return the Hilbert-Schmidt independence criterion of rows (n, a) and (n, b), scaled to 0-1.
 
     Gaussian kernels whose widths are the mean distances; the scale is that of centred kernel alignment.
-    Independent rows give about 1/n, not 0.
+    Independent rows give more than 0: about 1/n, times the number of columns.
 
     Examples
     --------

@@ -31,6 +31,8 @@ class Baselines:
         Labels that latents are not to tell, and to tell; together d.
     probes, seeds : tuple
         Which P probes with which S seeds.
+    lengths : tuple of int
+        How many stars there were to learn from, and to be judged on.
     train, test : ndarray (n,), (m,) int
         Rows that probes learn from, and rows that they are judged on: those with all kept labels.
     learnt, truth : ndarray (n, d), (m, d)
@@ -45,6 +47,7 @@ class Baselines:
     kept: tuple[str, ...]
     probes: tuple[Probe, ...]
     seeds: tuple[int, ...]
+    lengths: tuple[int, int]
     train: NDArray[np.int64]
     test: NDArray[np.int64]
     learnt: FloatArray
@@ -83,13 +86,15 @@ def measure_baselines(
     max_rows: int = 20_000,
 ) -> Baselines:
     """Probe kept labels and spectra; see :func:`draper.results.leakage.measure_leakage`."""
+    if not probes or not seeds:
+        raise DraperError("a leak is measured by one probe and one seed at least", hint="leave them out")
     names = (*removed, *kept)
     learnt, truth = _columns(labels_train, names), _columns(labels_test, names)
     if len(learnt) != len(spectra_train) or len(truth) != len(spectra_test):  # type: ignore[arg-type]
         raise DraperError("there are not as many labels as spectra", given=f"{len(learnt)} and {len(truth)}")
     train, test = (_rows(values, len(removed), max_rows, seeds[0]) for values in (learnt, truth))
     bare = Baselines(
-        tuple(removed), tuple(kept), tuple(probes), tuple(seeds),
+        tuple(removed), tuple(kept), tuple(probes), tuple(seeds), (len(learnt), len(truth)),
         train, test, learnt[train], truth[test], np.empty(0), np.empty(0),
     )  # fmt: skip
     scores = _components(np.asarray(spectra_train)[train], np.asarray(spectra_test)[test])

@@ -15,6 +15,9 @@ BINS = 20
 ROWS = 4000
 """Rows that importances are learnt from at most."""
 
+LEAST_ROWS = 20
+"""Rows with a label below which nothing is said of it."""
+
 READABLE = 0.05
 """R2 below which a label is not in the latents, and no latent stands for it."""
 
@@ -59,7 +62,7 @@ def measure_factors(latents: ArrayLike, labels: ArrayLike, read: ArrayLike, seed
     told[told < READABLE] = 0
     importance = np.stack([_importance(z, column, seed) for column in y.T], axis=1)
     completeness = np.where(told > 0, 1 - _entropy(importance.T), np.nan)
-    shares = importance * told
+    shares = np.nan_to_num(importance * told)
     sums = shares.sum(axis=1)
     disentanglement = np.nan
     if (told > 0).sum() > 1:
@@ -75,6 +78,8 @@ def _importance(z: FloatArray, label: FloatArray, seed: int) -> FloatArray:
     from sklearn.ensemble import GradientBoostingRegressor
 
     rows = np.flatnonzero(np.isfinite(label))[:ROWS]
+    if len(rows) < LEAST_ROWS:
+        return np.full(z.shape[1], np.nan)
     trees = GradientBoostingRegressor(n_estimators=60, subsample=0.5, random_state=seed)
     found: FloatArray = trees.fit(z[rows], label[rows]).feature_importances_
     return found
@@ -94,6 +99,8 @@ def _gap(z: FloatArray, label: FloatArray) -> float:
     from sklearn.metrics import mutual_info_score
 
     known = np.isfinite(label)
+    if known.sum() < LEAST_ROWS:
+        return np.nan
     classes = _classes(label[known])
     told = sorted((mutual_info_score(classes, _classes(column[known])) for column in z.T), reverse=True)
     second = told[1] if len(told) > 1 else 0.0

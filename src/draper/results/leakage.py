@@ -40,13 +40,15 @@ class Leakage:
     value, error : mapping of str to ndarray
         Figures with their bootstrap errors over seeds and held-out rows:
 
-        - ``latents``, ``known``, ``both``, ``spectra`` (d, P): R2 from the latents; from the kept labels;
-          from latents and kept labels; from the spectra.
+        - ``latents``, ``known``, ``both``, ``mixed``, ``spectra`` (d, P): R2 from the latents; from the kept
+          labels; from latents and kept labels; from kept labels and latents of other stars; from the spectra.
         - ``floor`` (d,): the best that kept labels tell of a removed one, 0 at least. ``ceiling`` (d,): the
           best that the spectra tell.
         - ``leak`` (d, P): (R2 from the latents - floor) / (ceiling - floor). ``conditional`` (d, P): the
-          same of latents and kept labels together, which is to be 0: latents tell nothing of the removed
-          label that kept ones do not. ``best_leak``, ``best_conditional`` (d,): of the probe that reads most.
+          same of latents and kept labels together, over what is read from kept labels and latents of other
+          stars, since numbers that tell nothing cost a probe something. It is to be 0: latents tell nothing
+          of the removed label that kept ones do not. ``best_leak``, ``best_conditional`` (d,): of the probe
+          that reads most.
         - ``ratio`` (d, P): R2 from the latents over that of the same probe from the spectra. ``kept_ratio``
           (d,): of the probe that reads spectra best.
 
@@ -260,6 +262,12 @@ def measure_leakage(
             given=f"removed {', '.join(baselines.removed)}; kept {', '.join(baselines.kept)}",
             expected=f"removed {', '.join(removed)}; kept {', '.join(kept)}",
         )
+    any_label = baselines.names[0]
+    if baselines.lengths != (
+        len(np.asarray(labels_train[any_label])),
+        len(np.asarray(labels_test[any_label])),
+    ):
+        raise DraperError("the baselines were measured for other stars", hint="give the same rows")
     z_train, z_test = (np.asarray(values, dtype=np.float64) for values in (latent_train, latent_test))
     for z, labels in ((z_train, labels_train), (z_test, labels_test)):
         if any(len(np.asarray(labels[name])) != len(z) for name in baselines.names):
@@ -273,6 +281,12 @@ def measure_leakage(
         )
         read["known"] = baselines.known
         read["both"] = baselines.read(z_told, z_told_test, slice(removing))
+        random = np.random.default_rng([baselines.seeds[0], 2])
+        mixed, mixed_test = (
+            np.hstack([random.permutation(z), told])
+            for z, told in zip((z_train, z_test), baselines.told, strict=True)
+        )
+        read["mixed"] = baselines.read(mixed, mixed_test, slice(removing))
     truth, first = baselines.truth.T, baselines.seeds[0]
     value, error = figures_with_errors(read, truth, removing, first)
     return Leakage(
@@ -293,6 +307,6 @@ def _information(
         for row, readings in enumerate(read.get(source, ())):
             best = int(value[source][row].argmax())
             found[source][row] = mutual_information(readings[best, 0], truth[row])
-    left = 1 - np.stack([value["known"].max(axis=1).clip(0), value["both"].max(axis=1)])
+    left = 1 - np.stack([value["mixed"].max(axis=1).clip(0), value["both"].max(axis=1)])
     found["conditional"] = 0.5 * np.log(left[0] / np.maximum(left[1], 1e-12)).clip(0)
     return found

@@ -28,7 +28,8 @@ def figures_with_errors(
     ----------
     read
         Labels (d, P, S, m) as read by P probes with S seeds from ``latents`` and ``spectra``, and, where any
-        label is kept, the removed ones (the first) from ``known`` labels and from ``both`` of it.
+        label is kept, the removed ones (the first) from ``known`` labels, from ``both`` of it, and from
+        ``mixed``: kept labels with latents of other stars.
     truth : array (d, m)
         True labels.
     removed
@@ -49,8 +50,9 @@ def figures(r2: Mapping[str, FloatArray], removed: int) -> dict[str, FloatArray]
     spans = np.where(ceilings - floors > LEAST, ceilings - floors, np.nan)
     found = {source: np.median(values, axis=-1) for source, values in r2.items()}
     found["floor"], found["ceiling"] = (np.median(v, axis=-1)[..., 0] for v in (floors, ceilings))
-    for name, source in (("leak", "latents"), ("conditional", "both")):
-        found[name] = np.median((r2[source] - floors) / spans, axis=-1)
+    mixed = np.maximum(r2["mixed"].max(axis=-2, keepdims=True), 0)
+    for name, source, start in (("leak", "latents", floors), ("conditional", "both", mixed)):
+        found[name] = np.median((r2[source] - start) / spans, axis=-1)
         found[f"best_{name}"] = found[name].max(axis=-1)
     readable = np.where(r2["spectra"] > LEAST, r2["spectra"], np.nan)
     found["ratio"] = np.median(r2["latents"] / readable, axis=-1)
@@ -82,9 +84,10 @@ def _filled(r2: dict[str, FloatArray], removed: int) -> dict[str, FloatArray]:
         "latents": latents,
         "known": np.zeros_like(latents),
         "both": latents.copy(),
+        "mixed": np.zeros_like(latents),
         "spectra": r2["spectra"],
     }
-    for source in ("known", "both"):
+    for source in ("known", "both", "mixed"):
         if source in r2:
             whole[source][..., :removed, :, :] = r2[source]
         whole[source][..., removed:, :, :] = np.nan

@@ -35,8 +35,8 @@ class Judged:
 
     @property
     def leak(self) -> float:
-        """The largest leak; 0 at least, since less than the floor is chance."""
-        return max(0.0, *self.leaks.values())
+        """The largest leak, of latents alone or beside kept labels; 0 at least: less is chance."""
+        return max(0.0, *self.leaks.values(), *self.conditional.values())
 
     @property
     def least_kept(self) -> float:

@@ -134,9 +134,17 @@ class ArrayFeed(Feed):
         )
         if resident and transform is not None:
             # Once for all steps; a row is transformed alike in any company.
-            blocks = (slice(start, start + self.size) for start in range(0, self.rows, self.size))
-            parts = [transform({name: t[rows] for name, t in self._tensors.items()}) for rows in blocks]
-            self._tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            for start in range(0, self.rows, self.size):
+                rows = slice(start, start + self.size)
+                found = transform({name: tensor[rows] for name, tensor in self._tensors.items()})
+                if start == 0:
+                    self._tensors |= {
+                        name: tensor.new_empty((self.rows, *tensor.shape[1:]))
+                        for name, tensor in found.items()
+                        if name not in self._tensors or tensor.shape[1:] != self._tensors[name].shape[1:]
+                    }
+                for name, tensor in found.items():
+                    self._tensors[name][rows] = tensor
             self.transform = None
         self._orders: dict[int, NDArray[np.int64]] = {}
 
