@@ -73,7 +73,7 @@ def test_trials_have_figures_and_the_best_are_kept(whole: tuple[Path, Tuning]) -
     assert found.measure == "chi2 per pixel"
     best = {one.number for one in found.front}
     assert found.chosen.number in best
-    assert len(best) == 2, "a trial that is beaten, too"
+    assert 0 not in best, "the middle is beaten in both figures, by far"
     assert {path.name for path in folder.iterdir()} >= {JOURNAL, TABLE, BEST, MODELS}
     kept = {path.name for path in (folder / MODELS).iterdir() if path.is_dir()}
     assert kept == {model_folder(folder, number).name for number in best}
