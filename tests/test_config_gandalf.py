@@ -123,7 +123,11 @@ def test_engines() -> None:
     assert none.model["engine"] == "none"
     assert none.train["rates"] == {"model": 0.001}  # there is no critic to have one
     assert "strength" not in none.model
-    assert translate(settings(data={"discretize": False}), canonical).model["engine"] == "continuous"
+    continuous = translate(settings(data={"discretize": False, "nbins": 12}), canonical)
+    assert continuous.model["engine"] == "continuous"
+    assert "bins" not in continuous.model  # it has no classes
+    bottleneck = translate(settings(data={"nbins": 12}), canonical).for_another_engine()
+    assert not {"engine", "strength", "bins"} & set(bottleneck.model)
 
 
 @pytest.mark.parametrize(

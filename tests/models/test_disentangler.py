@@ -75,6 +75,11 @@ def relative(made: Spectra, truth: np.ndarray) -> float:
         ({"bins": 1}, "greater than or equal to 2"),
         ({"ramp": 1.5}, "less than or equal to 1"),
         ({"engine": "bin"}, "'bins'"),
+        ({"engine": "bins", "rate": 4}, "bins has no rate"),
+        ({"bins": 4}, "bottleneck has no bins"),
+        ({"engine": "continuous", "bins": 4}, "continuous has no bins"),
+        ({"ramp": 0.5}, "bottleneck has no ramp"),
+        ({"engine": "none", "remove": ["teff"], "strength": [1]}, "none has no strength"),
     ],
     ids=str,
 )  # fmt: skip

@@ -402,7 +402,7 @@ def test_folders_that_hold_something_are_kept(
     for change, name in (
         ({"told": SEARCH.replace(seed=3)}, "seed"),
         ({"told": SEARCH.replace(search={"latent": (2, 6)})}, "search"),
-        ({"options": OPTIONS.replace(bins=4)}, "options"),
+        ({"options": OPTIONS.replace(encoder=(9,))}, "options"),
         ({"train": TRAIN.replace(steps=21)}, "train"),
     ):
         with pytest.raises(DraperError, match=f"another value of '{name}'"):

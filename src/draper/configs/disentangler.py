@@ -15,6 +15,15 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Engine = Literal["bottleneck", "bins", "joint", "continuous", "hsic", "none"]
 
+OPPOSED: tuple[Engine, ...] = ("bins", "joint", "continuous", "hsic")
+OWN: dict[str, tuple[Engine, ...]] = {
+    "strength": ("bottleneck", *OPPOSED),
+    "bins": ("bins", "joint"),
+    "rate": ("bottleneck",),
+    "ramp": OPPOSED,
+}
+"""Options that some engines have alone."""
+
 
 class DisentanglerConfig(ModelConfig):
     """An autoencoder whose latents are free of some labels and rich in others."""
@@ -56,7 +65,8 @@ class DisentanglerConfig(ModelConfig):
     decoder: Annotated[Sizes, Field(min_length=1)] = (256, 512)
     """Sizes of the hidden layers of the decoder."""
     critic: Annotated[Sizes, Field(min_length=1)] = (64, 32)
-    """Sizes of the hidden layers of what tries to read labels from latents while training."""
+    """Sizes of the hidden layers of what tries to read labels from latents while training; the engines hsic
+    and none have no such reader."""
     bins: Annotated[int, Field(ge=2)] = 10
     """Classes of a label for the engines bins and joint."""
     encoder_sees_labels: bool = False
@@ -87,6 +97,13 @@ class DisentanglerConfig(ModelConfig):
                 "a label cannot be removed and kept", given=", ".join(sorted(both)),
                 hint="name it in one of remove and keep",
             )  # fmt: skip
+        for option, engines in OWN.items():
+            given = getattr(self, option)
+            if self.engine not in engines and given != type(self).model_fields[option].default:
+                raise DraperError(
+                    f"the engine {self.engine} has no {option}", given=f"{option}={given}",
+                    expected=f"one of the engines {', '.join(engines)}", hint=f"leave out {option}",
+                )  # fmt: skip
         if self.engine == "bottleneck":
             if self.encoder_sees_labels:
                 raise DraperError(

@@ -124,9 +124,10 @@ class Translation(NamedTuple):
 
     def for_another_engine(self) -> Self:
         """Leave out what is about GANDALF's discriminators alone: other engines weigh otherwise."""
-        model = {name: value for name, value in self.model.items() if name not in ("engine", "strength")}
+        left = ("engine", "strength", "bins")
+        model = {name: value for name, value in self.model.items() if name not in left}
         rates = {name: rate for name, rate in self.train["rates"].items() if name != "critic"}
-        left_out = "lambda_values, lr_disc: only the signs count for the engine that was asked for"
+        left_out = "lambda_values, lr_disc, nbins: only the signs count for the engine that was asked for"
         return self._replace(model=model, train={**self.train, "rates": rates}, notes=(*self.notes, left_out))
 
 
@@ -181,9 +182,10 @@ def translate(settings: dict[str, Any], named: Callable[[str], str]) -> Translat
         "encoder": models.encoder_hidden_layer_sizes,
         "decoder": models.decoder_hidden_layer_sizes,
         "critic": models.disc_hidden_layer_sizes,
-        "bins": data.nbins,
         "encoder_sees_labels": not models.input_without_params,
     }
+    if engine in ("bins", "joint"):
+        model["bins"] = data.nbins
     if engine != "none":
         each = dict(zip(labels, weights, strict=True))
         unit = RANKS if data.normalize_spectra else 1.0
