@@ -35,7 +35,7 @@ PAPER = {"teff": 0.77, "logg": 0.61, "fe_h": 0.66, "alpha_fe": 0.79}
 SIMPLE = ("raw, raw labels", "raw", "standardised", "PCA-25")
 REFERENCES = ("raw", "standardised", "Cramer-Rao bound", "bound, relations known")
 DEFAULT_ENGINES = ("bottleneck", "bins", "continuous")
-ALL_ENGINES = (*ENGINES, "bins@0.01", "bins@1", "bins+erase", "none+erase")
+ALL_ENGINES = (*ENGINES, "bins@0.1", "bins@1", "bins+erase", "none+erase")
 """``joint`` removes alone: one opponent of all labels together cannot keep others."""
 
 Found = list[tuple[Cell, dict[str, Any]]]

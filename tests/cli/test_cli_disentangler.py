@@ -49,7 +49,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 def test_train_takes_every_option(folder: Path, tmp_path: Path, capsys) -> None:
     options = ["--remove", "teff", "hidden", "--keep", "fe_h", "--engine", "continuous", "--strength", "0.1"]
     options += ["0.2", "0.3", "--latent", "3", "--encoder", "8", "6", "--decoder", "6", "--critic", "4"]
-    options += ["--ramp", "0.5", "--erase", "--bins", "4"]
+    options += ["--ramp", "0.5", "--erase"]
     out = tmp_path / "model"
     assert run(folder, "train", "disentangler", "@test.h5", "-o", str(out), *options, *FAST, "--json") == 0
     assert json.loads(capsys.readouterr().out)["model"] == "disentangler"

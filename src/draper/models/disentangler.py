@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 USUAL = ("teff", "logg", "fe_h", "alpha_fe")
 """Labels that are looked for where none are named."""
 
-STRENGTH = {"bottleneck": 50.0, "bins": 0.1, "joint": 0.1, "continuous": 0.1, "hsic": 0.3, "none": 0.0}
+STRENGTH = {"bottleneck": 50.0, "bins": 0.01, "joint": 0.1, "continuous": 0.1, "hsic": 0.3, "none": 0.0}
 """What opponents weigh beside the misfit, in units of the scatter of fluxes, unless told."""
 
 
