@@ -19,7 +19,7 @@ from draper.configs.disentangler import Engine
 from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
-from draper.models.disentangler import Disentangler
+from draper.models.disentangler import STRENGTH, Disentangler
 from draper.results.baselines import Baselines, measure_baselines
 from draper.results.leakage import Leakage, measure_leakage
 from draper.results.probes import PROBES, Probe
@@ -105,6 +105,8 @@ class Cell:
         remove, keep = PARTS.get(self.kind, ((), LABELS if self.kind == "supervised" else ()))
         # One opponent of all labels together either removes or keeps.
         keep = () if engine == "joint" else keep
+        if engine != "none":
+            strength = strength or (STRENGTH[engine],)  # named, so that cells know when the usual one changes
         return {
             "labels": LABELS, "engine": engine, "remove": remove, "keep": keep, "erase": erase,
             "strength": strength, "probe": False,

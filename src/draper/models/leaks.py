@@ -13,6 +13,7 @@ from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.models import artifact
 from draper.models.material import Data
+from draper.results.baselines import MOST_ROWS
 from draper.results.leakage import Leakage, measure_leakage
 from draper.train.distributed import World
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 PROBED = 8000
 """Held-out spectra that are probed after training, at most."""
-
-MOST = 20_000
-"""Spectra to learn from, and to judge by, at most unless told."""
 
 FEWEST = 200
 """Held-out spectra that are worth probing."""
@@ -49,7 +47,7 @@ def leakage_of(
             )  # fmt: skip
     baselines = options.get("baselines")
     if baselines is None:  # which know rows by their numbers
-        random, most = np.random.default_rng(0), options.get("max_rows", MOST)
+        random, most = np.random.default_rng(0), options.get("max_rows", MOST_ROWS)
         train, test = (
             part if len(part) <= most else part[np.sort(random.permutation(len(part))[:most])]
             for part in (train, test)

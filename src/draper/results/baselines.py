@@ -20,6 +20,9 @@ most of which are noise, and much faster."""
 LEAST_ROWS = 50
 """Rows below which a leak cannot be told from chance."""
 
+MOST_ROWS = 20_000
+"""Rows to learn from, and to be judged on, at most unless told."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Baselines:
@@ -83,7 +86,7 @@ def measure_baselines(
     kept: Sequence[str],
     probes: Sequence[Probe] = PROBES,
     seeds: Sequence[int] = (0, 1, 2),
-    max_rows: int = 20_000,
+    max_rows: int = MOST_ROWS,
 ) -> Baselines:
     """Probe kept labels and spectra; see :func:`draper.results.leakage.measure_leakage`."""
     if not probes or not seeds:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from draper.errors import DraperError, did_you_mean
-from draper.results.baselines import Baselines, measure_baselines
+from draper.results.baselines import MOST_ROWS, Baselines, measure_baselines
 from draper.results.factors import Factors, measure_factors
 from draper.results.probes import PROBES, Probe, mutual_information
 from draper.results.readings import figures_with_errors
@@ -207,7 +207,7 @@ def measure_leakage(
     spectra_test: ArrayLike | None = None,
     probes: Sequence[Probe] = PROBES,
     seeds: Sequence[int] = (0, 1, 2),
-    max_rows: int = 20_000,
+    max_rows: int = MOST_ROWS,
     baselines: Baselines | None = None,
 ) -> Leakage:
     """Measure what latents tell of labels, between what kept labels and what spectra tell.
