@@ -30,7 +30,7 @@ from torch.nn import functional
 from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
 from draper.data.spectra import Spectra, Subset
-from draper.models.disentangler import Disentangler
+from draper.models.disentangler.model import Disentangler
 from draper.nn.adversary import Adversarial
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.simulate.survey import Survey

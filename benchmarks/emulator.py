@@ -33,7 +33,7 @@ import structured
 from draper.configs.train import TrainConfig
 from draper.data import samples
 from draper.data.spectra import Spectra
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.nn.readout import Ridge
 from report import arguments, report

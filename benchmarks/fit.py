@@ -29,7 +29,7 @@ from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra
 from draper.instrument.broadening import broaden, velocity_step
 from draper.instrument.doppler import SPEED_OF_LIGHT, shift
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 from draper.nn.spectral import Perceptron
 from draper.results.estimates import Estimates
 from report import arguments, report

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from draper.latents.map import embed
 from draper.plots.diagrams import plot_abundances, plot_kiel
 from draper.plots.latent import plot_maps
 from draper.plots.relabelled import plot_swap
 from draper.plots.style import save
-from draper.results.embedding import embed
-from gandalf_cells import ENGINES, LABELS, PARTS, Cell, Cells, Settings, cells_of
+from gandalf.cells import ENGINES, LABELS, PARTS, Cell, Cells, Settings, cells_of
 from report import arguments, report
 
 PAPER = {"teff": 0.77, "logg": 0.61, "fe_h": 0.66, "alpha_fe": 0.79}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import draper
-from draper.models.disentangler import Disentangler
+from draper.models.disentangler.model import Disentangler
 from draper.plots.leakage import plot_leakage
 from draper.plots.relabelled import plot_error_grid, plot_relabelled
 from draper.plots.style import save

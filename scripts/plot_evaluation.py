@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import draper
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 from draper.plots.recovery import plot_recovery
 from draper.plots.style import save
 

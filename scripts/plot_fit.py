@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import draper
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 from draper.plots.overlay import found_in, plot_overlay
 from draper.plots.style import save
 

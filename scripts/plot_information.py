@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 import draper
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 from draper.plots.gradients import plot_gradients
 from draper.plots.style import save
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from draper.configs.train import TrainConfig
 from draper.data import samples
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 
 KEPT, SEED = 0.85, 0
 HIDDEN, COMPONENTS = (300, 300, 300), 150

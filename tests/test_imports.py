@@ -14,8 +14,9 @@ ROOT = Path(draper.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 ORDER = (
-    ("errors",), ("config",), ("registry", "configs"), ("data",), ("instrument",), ("nn",), ("train",),
-    ("infer",), ("results",), ("plots",), ("simulate",), ("models",), ("testing",), ("catalogue",),
+    ("errors",), ("config",), ("registry", "configs"), ("data",), ("nn",), ("train",), ("instrument",),
+    ("results",), ("simulate",), ("infer",), ("latents",), ("plots",), ("models",), ("testing",),
+    ("catalogue",),
     ("cli", "__main__"), ("web",),
 )  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(ORDER) for name in names}
@@ -84,7 +85,7 @@ def test_data_never_imports_torch(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_rooms_are_small_and_described(path: Path) -> None:
     source = path.read_text()
-    assert len(source.splitlines()) <= 400, "at most 400 lines"
+    assert len(source.splitlines()) <= 600, "at most 600 lines"
     assert ast.get_docstring(ast.parse(source)), "a module begins with what it is about"
     assert not {"utils", "helpers", "common"} & set(path.with_suffix("").parts[-2:])
 

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from factors import stars
+from factor_spectra import stars
 
 from draper import load
 from draper.cli import main

@@ -10,7 +10,7 @@ from astropy.table import Table
 from draper import Spectra, TrainConfig, load, read
 from draper.cli import main
 from draper.data.io import write
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 from draper.testing import LinearAutoencoder, made_spectra
 
 TRAIN = TrainConfig(

@@ -6,7 +6,7 @@ import torch
 from made import drawn, network, noise, wavelength
 
 from draper.infer.compressed import CompressedProblem, Compression, Guess
-from draper.infer.makers import Linear, prepared
+from draper.infer.forward import Linear, prepared
 from draper.infer.pixels import Layout, PixelProblem
 
 SIGMA = 0.005

@@ -11,9 +11,9 @@ from draper.configs.fit import FitConfig
 from draper.errors import DraperError
 from draper.infer.exposures import Exposure
 from draper.infer.fit import Fitter
+from draper.infer.fit_result import Fit
+from draper.infer.forward import prepared
 from draper.infer.least_squares import Normal
-from draper.infer.makers import prepared
-from draper.infer.outcome import Fit
 from draper.infer.pixels import Continuum, Layout, PixelProblem
 from draper.infer.start import velocities
 from draper.instrument.broadening import broaden

@@ -8,8 +8,8 @@ import torch
 from made import drawn, network, noise, wavelength
 from scipy.optimize import least_squares
 
+from draper.infer.forward import prepared
 from draper.infer.least_squares import Normal, Prior, Problem, inverted, minimise
-from draper.infer.makers import prepared
 from draper.infer.pixels import Layout, PixelProblem
 
 

@@ -12,7 +12,7 @@ from draper.errors import DraperError
 from draper.infer.exposures import Exposure
 from draper.infer.fit import Fitter
 from draper.infer.limits import Side, limits
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 from draper.testing import made_spectra
 
 LAM = wavelength()

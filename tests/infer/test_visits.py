@@ -8,7 +8,7 @@ import pytest
 
 import draper
 from draper.data.spectra import Spectra
-from draper.models.foreign.adopt import adopt
+from draper.models.emulator.foreign.adopt import adopt
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from draper.data.io import write
 from draper.data.lines import strong_lines
 from draper.data.masks import over, read_windows, write_windows
 from draper.errors import DraperError
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 from draper.testing import made_spectra
 
 

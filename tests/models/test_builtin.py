@@ -11,7 +11,7 @@ import draper
 from draper.data import samples
 from draper.errors import DraperError
 from draper.models.artifact import located
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 
 NAME = "builtin:rvs-emulator"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib import rcParams
 
+from draper.latents.leakage import Leakage, measure_leakage
 from draper.plots.leakage import plot_leakage
 from draper.plots.style import save
-from draper.results.leakage import Leakage, measure_leakage
 
 
 def made(removed: tuple[str, ...], kept: tuple[str, ...]) -> Leakage:

@@ -8,7 +8,7 @@ import pytest
 from draper.errors import DraperError
 from draper.plots.pareto import plot_pareto
 from draper.plots.style import save
-from draper.results.tuning import Judged, Tried, Tuning
+from draper.results.trials import Judged, Tried, Tuning
 
 
 def judged(reconstruction: float, leak: float) -> Judged:

@@ -10,7 +10,7 @@ import pytest
 
 from draper import Spectra, TrainConfig, load
 from draper.errors import DraperError
-from draper.models.emulator import Emulator
+from draper.models.emulator.model import Emulator
 from draper.models.evaluate import relation
 from draper.results.report import Report
 from draper.testing import LinearAutoencoder, made_spectra

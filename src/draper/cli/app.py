@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from draper import __version__
 from draper.cli.data import convert, formats, info, samples
 from draper.cli.demo import demo
-from draper.cli.foreign import export, import_network
 from draper.cli.generate import generate
-from draper.cli.information import information
-from draper.cli.latents import leakage, map_latents, swap
+from draper.cli.models.disentangler import leakage, map_latents, swap
+from draper.cli.models.forecast import information
+from draper.cli.models.foreign import export, import_network
 from draper.cli.show import show
 from draper.cli.simulate import app as simulate
 from draper.cli.train import app as train

@@ -32,7 +32,7 @@ def demo(
 
     from draper.data.samples import load
     from draper.models.base import load as load_model
-    from draper.models.emulator import Emulator
+    from draper.models.emulator.model import Emulator
     from draper.plots.overlay import found_in, plot_overlay
     from draper.plots.recovery import plot_recovery
     from draper.plots.spectrum import plot_spectra

@@ -14,10 +14,10 @@ from cyclopts.config import Dict
 
 from draper.cli.output import say, say_json, two_columns
 from draper.config import ModelConfig
-from draper.configs import gandalf
 from draper.configs.read import ReadConfig
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError
+from draper.models.disentangler import gandalf
 from draper.registry import config_class, targets
 
 Flat = Parameter(name="*")

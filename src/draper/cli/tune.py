@@ -22,7 +22,7 @@ from draper.errors import DivergedError
 from draper.registry import config_class, targets
 
 if TYPE_CHECKING:
-    from draper.results.tuning import Tuning
+    from draper.results.trials import Tuning
 
 USUAL = TuneConfig()
 
@@ -63,7 +63,7 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
             from draper.plots.style import drawable
 
             drawable(plot)
-        from draper.models.tune import BEST, model_folder, tune
+        from draper.models.search.run import BEST, model_folder, tune
 
         spectra = gathered(data, hints, f"draper tune {name} DATA... -o FOLDER --remove teff --keep fe_h")
         found = tune(

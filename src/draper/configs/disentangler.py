@@ -28,7 +28,7 @@ OWN: dict[str, tuple[Engine, ...]] = {
 class DisentanglerConfig(ModelConfig):
     """An autoencoder whose latents are free of some labels and rich in others."""
 
-    model: ClassVar[str] = "draper.models.disentangler:Disentangler"
+    model: ClassVar[str] = "draper.models.disentangler.model:Disentangler"
     summary: ClassVar[str] = (
         "Latents that are free of chosen labels, rich in others; the same star with other labels."
     )

@@ -16,7 +16,7 @@ Window = tuple[float, float]
 class EmulatorConfig(ModelConfig):
     """A network from labels to spectra, and the fit of labels by it."""
 
-    model: ClassVar[str] = "draper.models.emulator:Emulator"
+    model: ClassVar[str] = "draper.models.emulator.model:Emulator"
     summary: ClassVar[str] = "Labels to spectrum, and the fit of labels to spectra."
     training: ClassVar[dict[str, Any]] = {
         "epochs": 1000,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from draper.infer.exposures import rows_of
+from draper.infer.forward import Linear
 from draper.infer.least_squares import Normal, Problem
-from draper.infer.makers import Linear
 from draper.nn.precision import bfloat16_helps
 
 NOTHING = 1e-11

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draper.infer.makers import Local
+from draper.infer.forward import Local
 
 FIRM = 1e-9
 """Added to the normal equations of the continuum, relative to their size."""

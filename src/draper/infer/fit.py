@@ -16,10 +16,10 @@ from draper.data.labels import LabelSet
 from draper.errors import DraperError, did_you_mean
 from draper.infer.compressed import CompressedProblem, Compression, Guess
 from draper.infer.exposures import Data, Exposure, rows_of
+from draper.infer.fit_result import Fit, Settled, outcome, with_models
+from draper.infer.forward import Change, Linear, prepared
 from draper.infer.joint import JointProblem
 from draper.infer.least_squares import Prior, Problem, Solution, best_of, minimise
-from draper.infer.makers import Change, Linear, prepared
-from draper.infer.outcome import Fit, Settled, outcome, with_models
 from draper.infer.pixels import BOUNDS, TYPICAL, WIDE, WIDTHS, Continuum, Layout, PixelProblem
 from draper.infer.start import TEMPLATES, at_rest, nearest, velocities
 from draper.infer.weights import reweighted, with_variance

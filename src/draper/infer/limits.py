@@ -14,7 +14,7 @@ from torch import Tensor
 from draper.errors import DraperError, did_you_mean
 from draper.infer.exposures import Exposure
 from draper.infer.fit import Fitter
-from draper.infer.outcome import Settled
+from draper.infer.fit_result import Settled
 
 Side = Literal["upper", "lower"]
 

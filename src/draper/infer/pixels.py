@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from draper.infer.eliminated import Best, Seen, solved
+from draper.infer.forward import Local, Maker, Whole
 from draper.infer.least_squares import Normal, Problem
-from draper.infer.makers import Local, Maker, Whole
 from draper.instrument.broadening import EVEN, broaden
 from draper.instrument.doppler import SPEED_OF_LIGHT, doppler_factor
 from draper.instrument.resample import cubic

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from draper.infer.makers import sum_of
+from draper.infer.forward import sum_of
 from draper.instrument.doppler import SPEED_OF_LIGHT, doppler_factor
 
 TEMPLATES = 12

@@ -21,8 +21,8 @@ from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
+from draper.models.dataset import Data, Material, free_memory, gather
 from draper.models.evaluate import evaluate
-from draper.models.material import Data, Material, free_memory, gather
 from draper.models.run import claim, learn, require_empty
 from draper.nn.module import Batch, Module
 from draper.nn.precision import fastest_mode, matmul_mode

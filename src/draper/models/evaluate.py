@@ -12,7 +12,7 @@ from draper.config import Config
 from draper.data.spectra import Spectra, Subset, has_errors
 from draper.errors import DraperError
 from draper.instrument.noise import add_noise, ivar_from_snr
-from draper.models.material import divide, filled, fingerprint
+from draper.models.dataset import divide, filled, fingerprint
 from draper.results.report import Report
 
 if TYPE_CHECKING:

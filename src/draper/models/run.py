@@ -12,7 +12,7 @@ import torch
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError
 from draper.models import artifact
-from draper.models.material import Material
+from draper.models.dataset import Material
 from draper.train.distributed import World
 from draper.train.tracking import History, Row, read_history, trackers
 from draper.train.trainer import Trainer, changed_options

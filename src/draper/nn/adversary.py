@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from draper.nn.disentangle import Disentangling, Sizes
 from draper.nn.independence import dependence
+from draper.nn.label_head import LEAST, MOST, surprise
 from draper.nn.module import Batch, Batches
 from draper.nn.perceptron import Perceptrons, perceptron
-from draper.nn.reading import LEAST, MOST, surprise
 
 Engine = Literal["bins", "joint", "continuous", "hsic", "none"]
 

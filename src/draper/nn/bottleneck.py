@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from draper.nn.disentangle import Disentangling, Sizes
+from draper.nn.label_head import LEAST, MOST, LabelHead, surprise
 from draper.nn.module import Batch, Batches
 from draper.nn.perceptron import Perceptrons, perceptron
-from draper.nn.reading import LEAST, MOST, LabelHead, surprise
 
 PACE = 0.01
 """How fast the price of information follows the rate, and the running misfit the latest batch."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from draper.nn.independence import eraser
+from draper.nn.label_head import LabelHead, surprise
 from draper.nn.module import Batch, Batches, Module
-from draper.nn.reading import LabelHead, surprise
 
 HEAD = (200, 100)
 """Hidden layers of what reads labels from latents."""

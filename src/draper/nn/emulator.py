@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from draper.errors import DivergedError
-from draper.nn.modes import modes
-from draper.nn.module import Batch, Batches
-from draper.nn.readout import USUAL, Ridge, components, filled, trusted
-from draper.nn.remember import (
+from draper.nn.error_modes import modes
+from draper.nn.footprint import (
     complete,
     good_pixels,
     measure,
@@ -22,6 +20,8 @@ from draper.nn.remember import (
     remember_points,
     squared,
 )
+from draper.nn.module import Batch, Batches
+from draper.nn.readout import USUAL, Ridge, components, filled, trusted
 from draper.nn.spectral import Activation, Perceptron, SpectralNetwork
 
 __all__ = ["Emulator", "EmulatorNetwork", "SpectralNetwork"]

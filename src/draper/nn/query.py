@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from draper.errors import DraperError
+from draper.nn.footprint import measure, misfit, moments, remember_points
 from draper.nn.module import Batch, Batches
-from draper.nn.remember import measure, misfit, moments, remember_points
 from draper.nn.spectral import Activation, SpectralNetwork, activated, begin, hidden_layers, slope, through
 
 PIXELS = 256

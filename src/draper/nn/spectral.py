@@ -53,7 +53,7 @@ class SpectralNetwork(Module):
     uncertainty : Tensor (p,)
         Rms error of each pixel over held-out spectra; NaN where there were none.
     modes : Tensor (r, p)
-        The part of these errors that pixels have in common; see :mod:`draper.nn.modes`.
+        The part of these errors that pixels have in common; see :mod:`draper.nn.error_modes`.
     gap : Tensor (p,) or (0,)
         By how much more (1 sigma) real spectra differ from the network than their noise and its own error
         explain; of length 0 where that was not learnt.

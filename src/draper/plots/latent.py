@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from draper.data.labels import Label
 from draper.errors import DraperError
+from draper.latents.map import neighbours_tell
 from draper.plots.recovery import PLATE, with_unit
 from draper.plots.style import free_figure, styled
-from draper.results.embedding import neighbours_tell
 
 PANEL = 2.7
 """Side of a map [inch]."""

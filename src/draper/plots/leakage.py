@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from draper.latents.leakage import Leakage
 from draper.plots.recovery import label_name
 from draper.plots.style import BLACK, COLORS, free_figure, styled
-from draper.results.leakage import Leakage
 
 SPAN = "#DDDDDD"
 """Colour of the span from floor to ceiling."""
@@ -37,7 +37,7 @@ def plot_leakage(leakage: Leakage, *, figure: Figure | None = None) -> Figure:
     Parameters
     ----------
     leakage
-        From :func:`draper.results.leakage.measure_leakage`.
+        From :func:`draper.latents.leakage.measure_leakage`.
     figure
         Where to draw; a new figure unless given.
     """

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from draper.errors import DraperError
 from draper.plots.style import BLUE, RED, axes_or_new, styled
-from draper.results.tuning import Tuning
+from draper.results.trials import Tuning
 
 FAINT = "#AAAAAA"
 """Colour of trials that others beat."""
@@ -25,7 +25,7 @@ def plot_pareto(tuning: Tuning, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     tuning
-        From :func:`draper.models.tune.tune`.
+        From :func:`draper.models.search.run.tune`.
     ax
         Where to draw; new axes unless given.
     """

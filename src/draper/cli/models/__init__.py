@@ -1,0 +1,1 @@
+"""Commands of one family of models each; a config class names those of its model."""

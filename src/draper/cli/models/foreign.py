@@ -1,0 +1,135 @@
+"""``draper import`` and ``draper export``: networks of other codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from cyclopts import Parameter
+
+from draper.cli.output import say, say_json, two_columns
+from draper.errors import DraperError
+
+Output = Annotated[Path, Parameter(name=["--out", "-o"])]
+Json = Annotated[bool, Parameter(name="--json")]
+
+
+def import_network(
+    weights: Path,
+    *,
+    out: Output,
+    labels: tuple[str, ...] = (),
+    wavelength: str | None = None,
+    unit: str | None = None,
+    medium: Literal["air", "vacuum"] | None = None,
+    resolving_power: float | None = None,
+    quantity: Literal["flux", "normalised flux"] | None = None,
+    format: str | None = None,
+    json: Json = False,
+) -> None:
+    """Make a model of a network of The Payne, one_payne, binspec or Cargile's Payne.
+
+    Example: draper import one_payne.npz -o model/ --medium air
+
+    Example: draper import payne.npz -o model/ --labels teff,logg,feh --wavelength pixels.txt --medium vacuum
+
+    Parameters
+    ----------
+    weights
+        The file (npz, HDF5). Nothing in it is executed.
+    out
+        Folder of the model, new or empty.
+    labels
+        Names of the labels, in order, where the file does not have them.
+    wavelength
+        FILE of the wavelengths (npz, npy, text), or LOW,HIGH,NUMBER of equal steps, where the file has none.
+    unit
+        Unit of the wavelengths (angstrom, nm, um); angstrom unless given.
+    medium
+        Whether the wavelengths are in air or vacuum, where the file does not say it.
+    resolving_power
+        lambda / FWHM of the spectra that the network learnt from.
+    quantity
+        What the network predicts, unless normalised flux.
+    format
+        binspec, yst, smlp, one-payne or the-payne; recognised from the content unless given.
+    json
+        Print JSON.
+    """
+    from draper.models.emulator.foreign import adopt
+
+    model = adopt(
+        weights,
+        labels=[name for names in labels for name in names.split(",") if name],
+        wavelength=None if wavelength is None else _wavelengths(wavelength),
+        unit=unit,
+        medium=medium,
+        resolving_power=resolving_power,
+        quantity=quantity,
+        format=format,
+    )
+    model.save(out)
+    ranges = {label.name: [label.low, label.high] for label in model.labels}
+    if json:
+        say_json({"path": out, "labels": ranges, "pixels": len(model.own_grid), **model.training})
+        return
+    rows = {
+        "model": f"{out}/",
+        "source": model.training["source"],
+        "grid": repr(model.grid),
+        **{name: f"{low:g} to {high:g} {model.labels[name].unit}" for name, (low, high) in ranges.items()},
+    }
+    say(two_columns(rows), "Such files say nothing about errors: all pixels weigh the same in a fit.")
+
+
+def export(
+    model: Path,
+    *,
+    out: Output,
+    medium: Literal["air", "vacuum"] = "air",
+    json: Json = False,
+) -> None:
+    """Write an emulator with bounded output as the npz file of one_payne.
+
+    Example: draper export model/ -o one_payne.npz
+
+    Parameters
+    ----------
+    model
+        The folder of the model.
+    out
+        The file to write (.npz).
+    medium
+        Of the wavelengths in the file; the lists of lines of one_payne are in air.
+    json
+        Print JSON.
+    """
+    from draper.models.base import load
+    from draper.models.emulator.model import Emulator
+
+    emulator = load(model)
+    if not isinstance(emulator, Emulator):
+        raise DraperError(
+            "only emulators have a form that other codes know", given=f"{model}: {emulator.name}",
+            hint="draper train emulator ... --output bounded",
+        )  # fmt: skip
+    emulator.export(out, medium=medium)
+    if json:
+        say_json({"path": out, "medium": medium, "labels": emulator.labels.names})
+    else:
+        say(two_columns({"written": out, "wavelengths": medium, "labels": ", ".join(emulator.labels.names)}))
+
+
+def _wavelengths(text: str) -> str | np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the steps that LOW,HIGH,NUMBER names, or the name of a file."""
+    parts = text.split(",")
+    try:
+        low, high, number = float(parts[0]), float(parts[1]), int(parts[2])
+    except (ValueError, IndexError):
+        return text
+    if len(parts) != 3 or not 1 < number < 10**8:
+        raise DraperError(
+            "wavelengths are LOW,HIGH,NUMBER or a file", given=text, hint="--wavelength 4000,5000,10001"
+        )
+    return np.linspace(low, high, number)

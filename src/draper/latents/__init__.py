@@ -1,0 +1,1 @@
+"""What the latents of a model tell about labels: probes, leakage, swap test and maps."""

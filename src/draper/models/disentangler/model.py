@@ -1,0 +1,346 @@
+"""Latents that are free of chosen labels and rich in others, and the same star with other labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from draper.configs.disentangler import DisentanglerConfig
+from draper.configs.train import TrainConfig
+from draper.data.grid import Grid
+from draper.data.labels import LabelSet
+from draper.data.spectra import Spectra, Subset
+from draper.errors import DraperError, did_you_mean
+from draper.instrument.pipeline import Pipeline
+from draper.instrument.standardize import Standardize
+from draper.latents.leakage import Leakage
+from draper.latents.swap import Swap
+from draper.models.base import Model
+from draper.models.dataset import Data
+from draper.models.disentangler.leakage import leakage_of, probe_held_out
+from draper.models.disentangler.swap import swap_of
+from draper.nn.adversary import Adversarial, Opposition
+from draper.nn.bottleneck import Bottleneck
+from draper.nn.disentangle import Disentangling, Sizes
+from draper.nn.module import Batch
+from draper.results.estimates import Estimates
+
+if TYPE_CHECKING:
+    from draper.models.emulator.model import Emulator
+
+USUAL = ("teff", "logg", "fe_h", "alpha_fe")
+"""Labels that are looked for where none are named."""
+
+STRENGTH = {"bottleneck": 50.0, "bins": 0.01, "joint": 0.1, "continuous": 0.1, "hsic": 0.3, "none": 0.0}
+"""What opponents weigh beside the misfit, in units of the scatter of fluxes, unless told."""
+
+
+HOPELESS = 1e3
+"""Error of a label, in units of its range, beyond which it makes no difference."""
+
+
+class Disentangler(Model):
+    """An autoencoder whose latents are free of some labels and rich in others (GANDALF and beyond).
+
+    ``remove`` and ``keep`` name the labels, ``engine`` how it is done: the default, a bottleneck behind what
+    labels explain, removes what opponents only hide. See the guide in the documentation for what was
+    measured.
+
+    Examples
+    --------
+    >>> from draper.configs.train import TrainConfig
+    >>> from draper.testing.made import made_spectra
+    >>> train = TrainConfig(epochs=2, threads=1, progress="none")
+    >>> model = Disentangler(remove=["teff"], keep=["fe_h"], latent=4, encoder=[32], decoder=[32])
+    >>> stars = made_spectra(200)
+    >>> model.fit(stars, train=train).encode(stars[:3]).shape
+    (3, 4)
+    >>> hotter = model.generate(stars[:3], teff=6000.0)
+    """
+
+    name: ClassVar[str] = "disentangler"
+    config: DisentanglerConfig
+
+    def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
+        """Scale labels by their ranges, and spectra by their mean and scatter."""
+        names = self.config.named or tuple(name for name in USUAL if name in train.table)
+        return LabelSet.from_table(train.table, names), Pipeline([Standardize.fit(train.batches())])
+
+    def build(self, grid: Grid, labels: LabelSet) -> Disentangling:
+        """Return a new network."""
+        config = self.config
+        remove, keep = ([labels.names.index(name) for name in part] for part in (config.remove, config.keep))
+        sizes = Sizes(len(grid), len(labels), config.latent, config.encoder, config.decoder)
+        if config.engine == "bottleneck":
+            strength = config.strength or (STRENGTH["bottleneck"],)
+            return Bottleneck(
+                sizes, remove, keep, erase=config.erase, rate=config.rate, critic=config.critic,
+                strength=strength * len(remove) if len(strength) == 1 else strength,
+            )  # fmt: skip
+        number = len(remove) + len(keep)
+        given = config.strength or (STRENGTH[config.engine],)
+        opposition = Opposition(
+            config.engine,
+            config.critic,
+            config.bins,
+            given if len(given) == number else given * number,
+            config.ramp,
+        )
+        return Adversarial(
+            sizes,
+            remove,
+            keep,
+            erase=config.erase,
+            sees_labels=config.encoder_sees_labels,
+            opposition=opposition,
+        )
+
+    def inputs(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return flux, weights, and labels with errors in units of their ranges.
+
+        A label is NaN where there is none. It is taken as exact if the table has no column ``<label>_err``,
+        and as known hardly at all where that column has no positive number.
+        """
+        labels, errors = np.full((2, len(spectra), len(self.labels)), np.nan)
+        for number, name in enumerate(self.labels.names):
+            for found, column in ((labels, name), (errors, f"{name}_err")):
+                if column in spectra.table:
+                    found[:, number] = spectra.table[column]
+        scaled = self.labels.scale_error(labels, errors)
+        named = np.array([f"{name}_err" in spectra.table for name in self.labels.names], dtype=bool)
+        scaled = np.where(scaled > 0, np.minimum(scaled, HOPELESS), np.where(named, HOPELESS, 0.0))
+        return {
+            "flux": spectra.flux,
+            "ivar": spectra.ivar,
+            "labels": self.labels.scale(labels).astype(np.float32),
+            "label_errors": scaled.astype(np.float32),
+        }
+
+    @property
+    def noise(self) -> Mapping[str, int]:  # type: ignore[override]
+        """Random numbers that go with each row."""
+        return {"chance": self.network.chance}
+
+    @property
+    def network(self) -> Disentangling:
+        """The network, by its own type."""
+        return cast(Disentangling, self.own_module)
+
+    def fit(
+        self,
+        data: Data,
+        valid: Data | float | None = None,
+        train: TrainConfig | None = None,
+        out: str | Path | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Learn from spectra, as every model does, and measure what the latents still tell.
+
+        Spectra without labels help to learn the others' spectra; labels may be missing one by one (NaN).
+        """
+        super().fit(data, valid, train, out, resume)
+        if self.config.probe and self.config.named and "leakage" not in self.training:
+            probe_held_out(self, data, valid, out)
+        return self
+
+    # ---------------------------------------------------------------- the verbs
+
+    def encode(self, spectra: Spectra) -> NDArray[np.float32]:
+        """Return the latents (n, latent).
+
+        Those of the engine bottleneck are drawn at random, since their means would tell what the draws do
+        not. The same spectrum has the same draw, in any company and order. Kept labels come first, as the
+        spectrum tells them, in units of their scatter.
+        """
+        z: NDArray[np.float32]
+        (z,) = self.apply(
+            spectra, lambda batch: (self.network.encode(batch),), (self.config.latent,), chances(self)
+        )
+        return z
+
+    def generate(
+        self,
+        spectra: Spectra,
+        *,
+        latents: ArrayLike | None = None,
+        changes: Mapping[str, ArrayLike] | None = None,
+        **changed: ArrayLike,
+    ) -> Spectra:
+        """Return the same stars with other labels; their reconstruction if none is given.
+
+        Parameters
+        ----------
+        spectra
+            Of the stars. Labels that are not changed are those that the spectra tell (engine bottleneck), or
+            those of their table.
+        latents
+            Latents (n, latent) in place of those of the spectra.
+        changes, changed
+            New values (n,), or one for all, by name: ``generate(stars, teff=6500, alpha_fe=0)``.
+
+        Returns
+        -------
+        Spectra
+            With the labels that the decoder was told as columns, and ``outside_box`` where they leave the
+            ranges of the training set.
+        """
+        changed = {**(changes or {}), **changed}
+        for name in changed:
+            if name not in self.labels.names:
+                raise DraperError(
+                    f"the model has no label '{name}'", given=name, expected=", ".join(self.labels.names),
+                    hint=did_you_mean(name, self.labels.names),
+                )  # fmt: skip
+        wanted = np.full((len(spectra), len(self.labels)), np.nan)
+        for name, value in changed.items():
+            wanted[:, self.labels.names.index(name)] = values_for(spectra, name, value)
+        if np.isinf(wanted).any():
+            raise DraperError("new labels are finite, or NaN where the star keeps its own", given="infinity")
+        scaled = self.labels.scale(wanted).astype(np.float32)
+        edited = None if latents is None else np.asarray(latents, dtype=np.float32)
+        if edited is not None and edited.shape != (len(spectra), self.config.latent):
+            raise DraperError(
+                "the latents do not go with the spectra", given=f"shape {edited.shape}",
+                expected=f"({len(spectra)}, {self.config.latent})",
+            )  # fmt: skip
+        if edited is not None and not np.isfinite(edited).all():
+            raise DraperError("latents are not finite", hint="leave out spectra without a good pixel")
+        network, draw = self.network, chances(self)
+
+        def more(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
+            found = {**draw(part, rows), "wanted": scaled[rows]}
+            return found if edited is None else {**found, "latents": edited[rows]}
+
+        def make(batch: Batch) -> tuple[Tensor, ...]:
+            z = batch["latents"] if edited is not None else network.encode(batch)
+            told = network.recalled(z, network.told(batch)) if edited is not None else network.told(batch)
+            told = torch.where(torch.isfinite(batch["wanted"]), network.standard(batch["wanted"]), told)
+            flux = self.pipeline.inverse(network.decode(z, told), batch["ivar"])[0]
+            return flux, network.plainly(told)
+
+        flux, told = self.apply(spectra, make, (len(self.own_grid), len(self.labels)), more)
+        values = self.labels.unscale(told)
+        values = np.where(np.isfinite(wanted), wanted, values)
+        table = {**spectra.table, **dict(zip(self.labels.names, values.T, strict=True))}
+        return Spectra(
+            self.own_grid, flux,
+            table={**table, "outside_box": ~self.labels.inside(values)},
+            quantity=spectra.quantity, unit=spectra.unit, meta={**spectra.meta, "model": self.name},
+        )  # fmt: skip
+
+    def predict(self, spectra: Spectra) -> Estimates:
+        """Return the labels that the latents tell, with errors calibrated on held-out spectra.
+
+        Removed labels come out as far as kept ones tell them, with errors that say so. ``outside`` marks
+        spectra that the model does not rebuild as well as 99 % of those that were held out.
+        """
+        if self.config.encoder_sees_labels:
+            raise DraperError(
+                "this model's encoder is told the labels, so that it would repeat them",
+                given="encoder_sees_labels=True", hint="train one whose encoder sees the spectra alone",
+            )  # fmt: skip
+        network = self.network
+
+        def infer(batch: Batch) -> tuple[Tensor, ...]:
+            z = network.encode(batch)
+            mean, error = network.head.read(z)
+            misfit = network.misfit(batch, network.decode(z, network.told(batch)))
+            return network.plainly(mean), error * network.spread, misfit[:, None]
+
+        sizes = (len(self.labels), len(self.labels), 1)
+        scaled, sigma, misfit = self.apply(spectra, infer, sizes, chances(self))
+        median = self.labels.unscale(scaled)
+        return Estimates(
+            self.labels, median, self.labels.unscale_error(scaled, sigma), spectra.ids,
+            flags={"outside": misfit[:, 0] > float(network.limit), "label_range":
+            ~self.labels.inside(median)},
+        )  # fmt: skip
+
+    def leakage(self, train: Spectra, test: Spectra, *, truth: str = "", **options: Any) -> Leakage:
+        """Return what fresh probes read from the latents of stars.
+
+        Parameters
+        ----------
+        train, test
+            Spectra that probes learn from, and that they are judged on; the model must not have seen
+            the latter.
+        truth
+            End of the names of the columns with true labels, such as ``_true`` in a simulated survey.
+        options
+            Those of :func:`draper.latents.leakage.measure_leakage`, such as ``probes`` and ``seeds``.
+        """
+        return leakage_of(self, train, test, truth, options)
+
+    def swap(
+        self, stars: Spectra, others: Spectra, emulator: Model, *, truth: str = "", seed: int = 0, **fit: Any
+    ) -> Swap:
+        """Return how far changed labels can be trusted: each is swapped and read back by a fit.
+
+        Parameters
+        ----------
+        stars
+            Spectra that the model has not seen, with labels.
+        others
+            Stars that give labels, such as the training set.
+        emulator
+            An emulator of such spectra, which reads labels by a fit.
+        truth
+            End of the names of the columns with true labels.
+        seed
+            Of the choice of who gives.
+        fit
+            Options of the fit, such as ``priors``.
+        """
+        return swap_of(self, stars, others, cast("Emulator", emulator), truth, seed, fit)
+
+    def imitate(self, spectra: Spectra) -> Spectra:
+        """Return the reconstructions."""
+        return replace(self.generate(spectra), table=spectra.table)
+
+    def citation(self) -> str:
+        """Return BibTeX of what a user of this model should cite."""
+        return (
+            "@article{manteiga2025gandalf, author = {{Manteiga}, M. and {Santoveña}, R. and {Álvarez}, M. A. "
+            "and {Dafonte}, C. and {Penedo}, M. G. and {Navarro}, S. and {Corral}, L.}, "
+            "title = {Disentangling stellar "
+            "atmospheric parameters in astronomical spectra using Generative Adversarial Neural "
+            "Networks}, journal = {A&A}, year = {2025}}\n"
+            "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
+        )
+
+
+def values_for(spectra: Spectra, name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Return new values (n,) of a label."""
+    try:
+        return np.broadcast_to(np.asarray(value, dtype=np.float64), (len(spectra),))
+    except ValueError:
+        raise DraperError(
+            f"these are no new values of '{name}' for {len(spectra)} spectra",
+            given=f"{value!s:.60}",
+            expected=f"one number for all, or {len(spectra)} of them",
+        ) from None
+
+
+def chances(model: Disentangler) -> Any:
+    """Return what draws standard normal numbers (n, latent) from the model's seed and each spectrum."""
+    seed = int(model.training.get("config", {}).get("seed", 0)).to_bytes(8, "little")
+
+    def draw(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
+        flux = np.where(part.ivar > 0, part.flux, 0.0).astype(np.float32)
+        numbers = np.empty((len(flux), model.config.latent), dtype=np.float32)
+        for row, one in enumerate(flux):
+            key = int.from_bytes(blake2b(one.tobytes(), digest_size=16, key=seed).digest(), "little")
+            numbers[row] = np.random.Generator(np.random.Philox(key=key)).standard_normal(
+                numbers.shape[1], dtype=np.float32
+            )
+        return {"chance": numbers}
+
+    return draw

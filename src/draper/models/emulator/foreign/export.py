@@ -1,0 +1,114 @@
+"""Write an emulator as the npz file of one_payne."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from draper.data.labels import Label
+from draper.errors import DraperError
+from draper.models.emulator.model import Emulator
+from draper.nn.spectral import Perceptron
+
+
+def export(model: Emulator, path: Path, medium: Literal["air", "vacuum"] = "air") -> Path:
+    """Write the weights with the keys of one_payne, and the medium of the wavelengths beside them.
+
+    Parameters
+    ----------
+    model
+        With SiLU in the hidden layers and a bounded output, which is the only form that one_payne has.
+    path
+        The file (.npz) to write.
+    medium
+        Of the wavelengths in the file.
+    """
+    if path.suffix != ".npz":
+        raise DraperError("one_payne keeps its networks in npz files", given=path, hint="-o FILE.npz")
+    network = _of_their_form(model)
+    last, level = network.readout()
+    layers = [(layer.weight, layer.bias) for layer in network.layers] + [(last, level)]
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, (weight, bias) in enumerate(layers):
+        arrays[f"w_array_{number}"] = torch.as_tensor(weight).detach().cpu().numpy()
+        arrays[f"b_array_{number}"] = torch.as_tensor(bias).detach().cpu().numpy()
+    units = np.array([1e3 if label.name == "teff" else 1.0 for label in model.labels])
+    arrays |= {
+        "x_min": model.labels.low / units,
+        "x_max": model.labels.high / units,
+        "wavelength": model.own_grid.to(medium=medium),
+        "label_names": np.array([_their_name(label) for label in model.labels]),
+        "medium": np.array(medium),
+        **{
+            # None would be written as a Python object.
+            name: np.array(np.nan if value is None else value)
+            for name, value in _facts(model, len(network.layers)).items()
+        },
+    }
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as handle:
+            np.savez(handle, **arrays)  # type: ignore[arg-type]
+        part.replace(path)
+    except OSError as error:
+        raise DraperError("the file cannot be written", given=f"{path}: {error.strerror}") from None
+    return path
+
+
+def _of_their_form(model: Emulator) -> Perceptron:
+    network = model.own_module
+    reasons = []
+    if not isinstance(network, Perceptron):
+        reasons.append("each pixel has a network of its own")
+    else:
+        if network.activation != "silu":
+            reasons.append(f"the hidden layers have the activation {network.activation}, theirs is silu")
+        if not network.bounded:
+            reasons.append("the output is linear, theirs ends in a sigmoid")
+    reasons += [
+        f"{label.name} is scaled in {label.scale}" for label in model.labels if label.scale != "linear"
+    ]
+    if reasons or not isinstance(network, Perceptron):
+        raise DraperError(
+            "one_payne has no such network", given="; ".join(reasons),
+            hint="train one of its form: draper train emulator ... --output bounded --hidden 512 512 512",
+        )  # fmt: skip
+    return network
+
+
+def _their_name(label: Label) -> str:
+    """Return feh, Mg_Fe, A_Li for fe_h, mg_fe, a_li."""
+    name = label.name
+    if name == "fe_h":
+        return "feh"
+    is_element = name.endswith(("_fe", "_h")) or name.startswith("a_")
+    return "_".join(part.capitalize() for part in name.split("_")) if is_element else name
+
+
+def _facts(model: Emulator, depth: int) -> dict[str, Any]:
+    """Return what one_payne notes about a run; what is not known is NaN or 0."""
+    training: dict[str, Any] = model.training
+    config: dict[str, Any] = training.get("config", {})
+    return {
+        "base_lr": config.get("learning_rate", np.nan),
+        "weight_decay": config.get("weight_decay", np.nan),
+        "batch_size": config.get("batch_size", 0),
+        "amp": False,
+        "t_max": training.get("steps", 0),
+        "patience": config.get("patience"),
+        "check_interval": 0,
+        "best_val_loss": training.get("valid", {}).get("valid/total", np.nan),
+        "total_steps": training.get("steps", 0),
+        "device": str(training.get("on", "cpu")),
+        "checkpoint_dir": "",
+        "hidden_neurons": model.config.hidden[0],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "author": "draper",
+        "model_architecture": "-".join(["Linear-SiLU"] * depth + ["Linear-Sigmoid"]),
+        "data_file_path": [str(training.get("source", ""))],
+    }

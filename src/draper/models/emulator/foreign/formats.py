@@ -1,0 +1,283 @@
+"""How each code writes its networks: which arrays mean what, and what its files leave unsaid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draper.data.parsing.source import Source
+from draper.errors import DraperError, did_you_mean
+from draper.models.emulator.foreign.arrays import Arrays, listed, numbers, words
+from draper.nn.spectral import Activation
+
+FloatArray = NDArray[np.float64]
+
+MOST_UNITS = 10_000
+"""Of a hidden layer."""
+
+STELLAR = ("teff", "logg", "fe_h", "mg_fe", "vmac")
+"""Labels of the networks of binspec; those without macroturbulence predict fluxes."""
+
+BINSPEC_FLUX = "1e-6 erg / (s cm2 Hz sr)"
+
+CARGILE = ("teff", "logg", "fe_h", "alpha_fe", "vmic")
+"""Labels of the networks YST1 (the first four) and YST2."""
+
+ELEMENTS = (
+    "c", "n", "o", "na", "mg", "al", "si", "p", "s", "k", "ca", "ti", "v", "cr", "mn", "fe", "co", "ni", "cu",
+    "ge",
+)  # fmt: skip
+PAYNE = ("teff", "logg", "vmic", *(f"{one}_h" for one in ELEMENTS), "c12_c13", "vmac")
+"""The 25 labels of The Payne."""
+
+LAYERS: dict[str, Activation] = {"SiLU": "silu", "LeakyReLU": "leaky_relu", "Sigmoid": "sigmoid"}
+
+CHIPS = ((322, 3241), (3648, 6047), (6412, 8305))
+"""First and last pixel of APOGEE's three detectors, on its common grid of vacuum wavelengths."""
+
+
+def apogee_grid() -> FloatArray:
+    """Return the vacuum wavelengths [Angstrom] of the 7214 pixels of The Payne and binspec."""
+    pixels = np.concatenate([np.arange(first, last + 1) for first, last in CHIPS])
+    return 10.0 ** (4.179 + 6e-6 * pixels)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network as a file holds it.
+
+    Attributes
+    ----------
+    layers
+        Weights and biases of each layer; (p, h, d), (p, h) and (p, h), (p,) for one network a pixel.
+    low, high : ndarray (d,)
+        Labels that are scaled to -0.5 and 0.5.
+    activation, bounded, pixelwise
+        The form of the network.
+    names
+        Of the labels, as the file or else the code calls them.
+    wavelength, wavelength_name
+        Of the pixels (p,) [Angstrom], where the file has them, and under which name.
+    medium
+        What the wavelengths are measured in, where file or code say it.
+    power
+        lambda / FWHM, where the file says it.
+    quantity, unit
+        What the network predicts.
+    """
+
+    layers: tuple[tuple[FloatArray, FloatArray], ...]
+    low: FloatArray
+    high: FloatArray
+    activation: Activation
+    bounded: bool = False
+    pixelwise: bool = False
+    names: tuple[str, ...] = ()
+    wavelength: FloatArray | None = None
+    medium: str | None = None
+    power: float | None = None
+    quantity: str = "normalised flux"
+    unit: str = ""
+
+    @property
+    def pixels(self) -> int:
+        """How many numbers come out."""
+        return len(self.layers[-1][1])
+
+
+@dataclass(frozen=True)
+class ForeignFormat:
+    """What a code writes: its name, what it is, how it is recognised and how it is read."""
+
+    name: str
+    what: str
+    recognises: Callable[[Source, Arrays], bool]
+    read: Callable[[Source, Arrays], Weights]
+
+
+def formats() -> dict[str, ForeignFormat]:
+    """Return the formats of networks by name."""
+    return {one.name: one for one in FORMATS}
+
+
+def recognise(source: Source, arrays: Arrays, name: str | None) -> ForeignFormat:
+    """Return the format of a name, or the one that the arrays are of."""
+    if name is not None:
+        if name not in formats():
+            raise DraperError(
+                "unknown format of networks", given=name, expected=", ".join(formats()),
+                hint=did_you_mean(name, formats()),
+            )  # fmt: skip
+        return formats()[name]
+    for one in FORMATS:
+        if one.recognises(source, arrays):
+            return one
+    raise source.error(
+        "these are no weights that draper knows",
+        given=listed(arrays),
+        expected="; ".join(one.what for one in FORMATS),
+        hint="Emulator.from_network takes any network that you have built yourself",
+    )
+
+
+def _depth(arrays: Arrays) -> int:
+    return next(k for k in count() if f"w_array_{k}" not in arrays)
+
+
+def _axes(arrays: Arrays) -> int:
+    return arrays["w_array_0"].ndim if "w_array_0" in arrays else 0
+
+
+def _numbered(source: Source, arrays: Arrays, activation: Activation, *, bounded: bool) -> Weights:
+    """Read ``w_array_0``, ``b_array_0``, ... and what stands beside them."""
+    layers = tuple(
+        (numbers(source, arrays, f"w_array_{k}", 2), numbers(source, arrays, f"b_array_{k}", 1))
+        for k in range(max(2, _depth(arrays)))
+    )
+    found = Weights(
+        _fitting(source, layers), *_ranges(source, arrays, "x_min", "x_max"), activation, bounded=bounded
+    )
+    if "wavelength" in arrays:
+        found = replace(found, wavelength=numbers(source, arrays, "wavelength", 1))
+    medium = (*words(arrays, "medium"), "")[0]
+    return replace(found, names=words(arrays, "label_names"), medium=medium or None)
+
+
+def _one_payne(source: Source, arrays: Arrays) -> Weights:
+    told = re.split(r"\W+", (*words(arrays, "model_architecture"), "")[0])
+    hidden, end = {one for one in told[:-1] if one not in ("Linear", "")}, told[-1]
+    if told[0] and not (len(hidden) == 1 and hidden <= set(LAYERS) and end in ("Sigmoid", "Linear")):
+        raise source.error(
+            "the network is of a form that draper does not know", given="-".join(told),
+            expected="one activation of " + ", ".join(LAYERS) + ", and Linear or Linear-Sigmoid at the end",
+            hint="Emulator.from_network takes any network that you have built yourself",
+        )  # fmt: skip
+    activation = LAYERS[hidden.pop()] if hidden else "silu"
+    return _numbered(source, arrays, activation, bounded=end != "Linear")
+
+
+def _the_payne(source: Source, arrays: Arrays) -> Weights:
+    found = _numbered(source, arrays, "leaky_relu", bounded=False)
+    names = found.names or (PAYNE if len(found.low) == len(PAYNE) else ())
+    return _on_apogee_grid(replace(found, names=names))
+
+
+def _binspec(source: Source, arrays: Arrays) -> Weights:
+    layers = (
+        (numbers(source, arrays, "w_array_0", 3), numbers(source, arrays, "b_array_0", 2)),
+        (numbers(source, arrays, "w_array_1", 2), numbers(source, arrays, "b_array_1", 1)),
+    )
+    (inner, shift), (outer, level) = layers
+    if not inner.shape[:2] == shift.shape == outer.shape or outer.shape[:1] != level.shape:
+        raise _misfit(source, layers)
+    low, high = _ranges(source, arrays, "x_min", "x_max")
+    if inner.shape[2] != len(low):
+        raise _misfit(source, layers, f"{len(low)} labels")
+    found = Weights(layers, low, high, "sigmoid", pixelwise=True)
+    if len(low) in (4, 5):
+        found = replace(found, names=STELLAR[: len(low)])
+    if len(low) == 4:
+        found = replace(found, quantity="flux", unit=BINSPEC_FLUX)
+    return _on_apogee_grid(found)
+
+
+def _yst(source: Source, arrays: Arrays) -> Weights:
+    found = _numbered(source, arrays, "leaky_relu", bounded=False)
+    return replace(found, names=CARGILE[: len(found.low)] if len(found.low) in (4, 5) else found.names)
+
+
+def _smlp(source: Source, arrays: Arrays) -> Weights:
+    places = sorted(
+        int(match[1])
+        for name in arrays
+        if (match := re.fullmatch(r"model/features\.(\d{1,3})\.weight", name))
+    )
+    layers = tuple(
+        (
+            numbers(source, arrays, f"model/features.{place}.weight", 2),
+            numbers(source, arrays, f"model/features.{place}.bias", 1),
+        )
+        for place in places
+    )
+    if len(layers) < 2:
+        raise source.error("the file holds no 'model/features.0.weight'", hint="leave out --format")
+    keys = ("xmin", "xmax") if "xmin" in arrays else ("x_min", "x_max")
+    found = Weights(_fitting(source, layers), *_ranges(source, arrays, *keys), "leaky_relu")
+    key = next((key for key in ("wavelengths", "wavelength") if key in arrays), None)
+    wavelength = None if key is None else numbers(source, arrays, key, 1)
+    return replace(found, names=words(arrays, "label_i"), wavelength=wavelength)
+
+
+def _on_apogee_grid(found: Weights) -> Weights:
+    grid = apogee_grid()
+    if found.wavelength is not None or found.pixels != len(grid):
+        return found
+    return replace(found, wavelength=grid, medium="vacuum")
+
+
+def _ranges(source: Source, arrays: Arrays, low: str, high: str) -> tuple[FloatArray, FloatArray]:
+    lows, highs = numbers(source, arrays, low, 1), numbers(source, arrays, high, 1)
+    if lows.shape != highs.shape or not (lows < highs).all():
+        raise source.error(
+            f"'{low}' and '{high}' are no ranges of labels", given=f"{lows.shape} and {highs.shape}",
+            expected="one low and one high end for each label", hint="write the file again",
+        )  # fmt: skip
+    return lows, highs
+
+
+def _fitting(
+    source: Source, layers: tuple[tuple[FloatArray, FloatArray], ...]
+) -> tuple[tuple[FloatArray, FloatArray], ...]:
+    """Return layers that fit onto each other."""
+    chained = all(len(before[0]) == after[0].shape[1] for before, after in pairwise(layers))
+    if not chained or any(len(weight) != len(bias) for weight, bias in layers):
+        raise _misfit(source, layers)
+    return layers
+
+
+def _misfit(source: Source, layers: tuple[tuple[FloatArray, FloatArray], ...], also: str = "") -> DraperError:
+    shapes = ", ".join(f"{weight.shape} {bias.shape}" for weight, bias in layers)
+    return source.error(
+        "the layers do not fit onto each other",
+        given=f"{shapes} {also}".strip(),
+        hint="write the file again, or name its format: format= (--format)",
+    )
+
+
+FORMATS = (
+    ForeignFormat(
+        "binspec",
+        "binspec (npz): one network of sigmoids for each pixel",
+        lambda source, arrays: _axes(arrays) == 3,
+        _binspec,
+    ),
+    ForeignFormat(
+        "yst",
+        "Cargile's YST1 and YST2 (HDF5): leaky ReLU",
+        lambda source, arrays: source.kind == "hdf5" and _axes(arrays) == 2,
+        _yst,
+    ),
+    ForeignFormat(
+        "smlp",
+        "Cargile's SMLP (HDF5): leaky ReLU",
+        lambda source, arrays: "model/features.0.weight" in arrays,
+        _smlp,
+    ),
+    ForeignFormat(
+        "one-payne",
+        "one_payne (npz): four layers or more, SiLU and a sigmoid at the end",
+        lambda source, arrays: _axes(arrays) == 2 and _depth(arrays) > 3,
+        _one_payne,
+    ),
+    ForeignFormat(
+        "the-payne",
+        "The Payne (npz): three layers, leaky ReLU",
+        lambda source, arrays: _axes(arrays) == 2 and _depth(arrays) == 3,
+        _the_payne,
+    ),
+)

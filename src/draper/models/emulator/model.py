@@ -1,0 +1,403 @@
+"""Labels to spectra by a network, and back by fitting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from draper.configs.emulator import EmulatorConfig
+from draper.configs.fit import FitConfig
+from draper.configs.train import TrainConfig
+from draper.data.grid import Grid
+from draper.data.labels import LabelSet
+from draper.data.resample import resample
+from draper.data.spectra import Spectra, Subset
+from draper.errors import DraperError
+from draper.infer.forecast import informed
+from draper.infer.forward import ForwardModel
+from draper.infer.label_fit import Note, fitted, limited
+from draper.infer.limits import Side
+from draper.infer.model_error import learn_error
+from draper.instrument.observed import Widths, are_pixels_alone, is_coarser, observed
+from draper.instrument.pipeline import Pipeline
+from draper.models.base import INFERENCE_ROWS, Model
+from draper.models.emulator.columns import completed, stellar_labels
+from draper.models.emulator.distil import distilled
+from draper.models.emulator.networks import form_of, network_of
+from draper.nn.query import QueryNetwork
+from draper.nn.spectral import SpectralNetwork
+from draper.results.estimates import Estimates
+from draper.results.information import Information
+
+MOST_COMPONENTS = 1000
+"""Principal components that are learnt at most unless another number is given."""
+
+
+class Emulator(Model):
+    """A network that turns labels into a spectrum, as The Payne does; with errors, and flags outside the box.
+
+    Examples
+    --------
+    >>> from draper.configs.train import TrainConfig
+    >>> from draper.testing.made import made_spectra
+    >>> model = Emulator(hidden=[32, 32]).fit(made_spectra(300), train=TrainConfig(epochs=5, progress="none"))
+    >>> model.generate({"teff": [5000, 9000], "logg": 2.5, "fe_h": 0.0}).table["outside_box"]
+    array([False,  True])
+    """
+
+    name: ClassVar[str] = "emulator"
+    accepts: ClassVar[Any] = "any"
+    config: EmulatorConfig
+    components: int = 0
+    """Principal components that suit the training set; used unless the options say a number."""
+
+    # -------------------------------------------------------------- the contract
+
+    def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
+        """Scale labels by the ranges of the training set; the network itself takes care of the flux."""
+        names = self.config.labels or stellar_labels(train)
+        # Pixels are learnt one by one where some are bad: components of gappy spectra are not as exact.
+        whole = all((batch.ivar > 0).all() for batch in train.batches())
+        self.components = min(MOST_COMPONENTS, len(train.grid), max(1, len(train) - 1)) if whole else 0
+        labels = LabelSet.from_table(train.table, names)
+        if not np.isfinite(labels.read(train.table)).all(axis=1).any():
+            raise DraperError(
+                "no spectrum has all labels",
+                given=", ".join(names),
+                hint="name fewer with labels=[...] (--labels)",
+            )
+        return labels, Pipeline()
+
+    def build(self, grid: Grid, labels: LabelSet) -> SpectralNetwork:
+        """Return a new network."""
+        return network_of(self.config, grid, labels, self.components)
+
+    def inputs(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return flux and weights."""
+        return {"flux": spectra.flux, "ivar": spectra.ivar}
+
+    def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return what goes into the network; here the spectra are what comes out."""
+        return {"labels": self.scaled(self.labels.read(spectra.table))}
+
+    def scaled(self, values: ArrayLike) -> NDArray[np.float32]:
+        """Return physical labels (n, d) as the network takes them: -0.5 to 0.5 in the box."""
+        # A temperature in float32 is off by 1e-4 K; scaled, the rounding is far below any error.
+        return (self.labels.scale(values) - 0.5).astype(np.float32)
+
+    @classmethod
+    def from_network(cls, network: SpectralNetwork, grid: Grid, labels: LabelSet, **facts: Any) -> Self:
+        """Return a model around a network that was trained elsewhere.
+
+        Parameters
+        ----------
+        network
+            From labels that are scaled to -0.5 to 0.5 by ``labels`` to flux on ``grid``.
+        facts
+            For the model card, such as ``source``; ``quantity`` is that of the spectra (normalised flux).
+        """
+        model = cls(labels=labels.names, **form_of(network))
+        sizes = {"labels": (network.labels, len(labels)), "pixels": (network.pixels, len(grid))}
+        for what, (given, expected) in sizes.items():
+            if given != expected:
+                raise DraperError(
+                    f"network and {what} do not fit", given=f"a network of {given} {what}", expected=expected
+                )
+        model.set_up(grid, labels, Pipeline())
+        model.own_module.load_state_dict(network.state_dict())
+        model.training = {"quantity": "normalised flux", "unit": "", **facts}
+        return model
+
+    def distil(
+        self,
+        labels: Mapping[str, ArrayLike] | Spectra | int = 5000,
+        *,
+        grid: Grid | None = None,
+        train: TrainConfig | None = None,
+        **options: Any,
+    ) -> Emulator:
+        """Return a new emulator, with other options, that has learnt the spectra that this one makes.
+
+        Parameters
+        ----------
+        labels
+            Of the spectra to learn from, or how many to draw between the training points.
+        grid
+            Pixels of the new one, with their resolving power; those of this one unless given.
+        train
+            How to train; 5000 steps unless given.
+        options
+            Of the new one, such as ``hidden``.
+
+        Returns
+        -------
+        Emulator
+            Its errors are those on spectra of this one that it has not seen, and this one's own, in
+            quadrature; ``training["distilled_from"]`` says what it has learnt from.
+        """
+        return distilled(self, labels, grid, train, options)
+
+    def export(self, path: str | Path, *, medium: Literal["air", "vacuum"] = "air") -> Path:
+        """Write the network as one_payne does (npz); it must end in a sigmoid (``output="bounded"``).
+
+        ``medium`` is that of the wavelengths in the file; the lists of lines of one_payne are in air.
+        """
+        from draper.models.emulator.foreign.export import export
+
+        return export(self, Path(path), medium)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take the arrays of a model, which also tell how many components it has."""
+        self.components = len(state.get("module.basis", ()))
+        if self.components != len(self.network.state_dict().get("basis", ())):
+            self.set_up(self.own_grid, self.labels, self.pipeline)
+        super().load_state(state)
+
+    @property
+    def network(self) -> SpectralNetwork:
+        """The network, by its own type."""
+        return cast(SpectralNetwork, self.own_module)
+
+    @property
+    def forward_model(self) -> ForwardModel:
+        """What a label fit needs of this model."""
+        return ForwardModel(self.network, self.own_grid, self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.network.uncertainty.device
+
+    # ---------------------------------------------------------------- the verbs
+
+    def generate(
+        self,
+        labels: Mapping[str, ArrayLike] | Spectra,
+        *,
+        vsini: ArrayLike | None = None,
+        vmac: ArrayLike | None = None,
+        resolving_power: ArrayLike | None = None,
+        rv: ArrayLike | None = None,
+        grid: Grid | None = None,
+        pixels: Any = None,
+    ) -> Spectra:
+        """Return the spectra of labels.
+
+        Parameters
+        ----------
+        labels
+            Columns by name, of equal length or one value for all, or spectra that have them. ``vmic`` follows
+            from the others where the model wants it and there is none.
+        vsini, vmac
+            Rotation and macroturbulence [km/s] to broaden by, one value or one for each.
+        resolving_power
+            lambda / FWHM of what comes out; that of the training spectra unless given.
+        rv
+            Radial velocity [km/s].
+        grid
+            Pixels of what comes out; the model's own unless given.
+        pixels
+            Which of those pixels: a slice, a mask, or numbers.
+
+        Returns
+        -------
+        Spectra
+            With the emulator's own error as ``ivar``, and columns ``outside_box`` and ``outside_hull`` that
+            mark labels outside of the ranges, or of the cloud of pairs of labels, of the training spectra.
+            Pixels that the model does not reach have no weight.
+        """
+        table = completed(self.labels, labels)
+        values = self.labels.read(table)
+        x = self.scaled(values)
+        widths = Widths.of(len(x), vsini=vsini, vmac=vmac, resolving_power=resolving_power, rv=rv)
+        if twice := set(widths.given) & set(self.labels.names):
+            raise DraperError("a label of the model cannot be applied again", given=", ".join(sorted(twice)))
+        averages = grid is not None and is_coarser(self.own_grid, grid)
+        if averages and grid is not None and grid.resolving_power is not None and resolving_power is None:
+            resolving_power = float(np.median(grid.resolving_power))
+            widths = Widths.of(len(x), vsini=vsini, vmac=vmac, resolving_power=resolving_power, rv=rv)
+        ends = self.own_grid.vacuum[[0, -1]]
+        parts = []
+        for start in range(0, max(1, len(x)), INFERENCE_ROWS):
+            rows = slice(start, start + INFERENCE_ROWS)
+            with torch.inference_mode():
+                at = torch.from_numpy(x[rows]).to(self.device)
+                flux, error, reached, target = observed(
+                    self.network(at),
+                    self.network.error(at),
+                    self.own_grid,
+                    widths[rows],
+                    None if averages else grid,
+                )
+                if isinstance(self.network, QueryNetwork) and are_pixels_alone(self.own_grid, widths, target):
+                    flux = torch.where(reached, self.network.at(at, target.vacuum.clip(*ends)), flux)
+                # Without held-out spectra the errors are unknown, and all pixels count the same.
+                ivar = torch.where(torch.isfinite(error), error.square().reciprocal(), 1.0)
+                ivar = torch.where(reached, ivar, 0.0)
+                beyond = self.network.outside_hull(at).cpu().numpy()
+            part = Spectra(
+                target,
+                flux.cpu().numpy(),
+                ivar.cpu().numpy(),
+                {
+                    **{name: column[rows] for name, column in (table | widths.given).items()},
+                    "outside_box": ~self.labels.inside(values[rows]),
+                    "outside_hull": beyond,
+                },
+                str(self.training.get("quantity", "normalised flux")),
+                str(self.training.get("unit", "")),
+                meta={"source": "emulated", "model": self.name},
+            )
+            part = resample(part, grid) if averages and grid is not None else part
+            parts.append(part if pixels is None else part.pixels(pixels))
+        return Spectra.concat(parts)
+
+    def predict(
+        self,
+        spectra: Spectra | Sequence[Spectra],
+        fit: FitConfig | None = None,
+        note: Note | None = None,
+        **options: Any,
+    ) -> Estimates:
+        """Return the labels that spectra follow from, by least squares, with their covariance.
+
+        Parameters
+        ----------
+        spectra
+            On any pixels, normalised unless a ``continuum`` is fitted; or several exposures of the same
+            stars, with equal ids, which are fitted jointly.
+        fit
+            How to fit; its options may be given as keywords, too.
+        note
+            Called with how many stars are done, and how many there are.
+
+        Returns
+        -------
+        Estimates
+            Labels, ``rv`` [km/s] and widths that are free, with errors, covariance, ``chi2``, errors with all
+            else known (``<label>_conditional_err``) and flags: not_converged, at_bound, rv_limit, outside (of
+            the training labels), bad_fit, several_minima, no_data.
+
+        Examples
+        --------
+        >>> from draper.configs.train import TrainConfig
+        >>> from draper.testing.made import made_spectra
+        >>> train = TrainConfig(epochs=5, threads=1, progress="none")
+        >>> model = Emulator(hidden=[32, 32]).fit(made_spectra(300), train=train)
+        >>> model.predict(made_spectra(3, seed=5), rv=0.0).labels.names
+        ('teff', 'logg', 'fe_h')
+        """
+        return fitted(self.forward_model, spectra, (fit or FitConfig()).replace(**options), note)[0]
+
+    def upper_limits(
+        self,
+        spectra: Spectra | Sequence[Spectra],
+        names: Sequence[str],
+        level: float = 0.95,
+        fit: FitConfig | None = None,
+        side: Side = "upper",
+        **options: Any,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return limits (n,) of labels or free widths, or lower ones, by profile likelihood.
+
+        With everything else fitted again, chi2 there is above its minimum by what belongs to a one-sided
+        ``level``: 2.706 for 95 %. NaN where the whole box is allowed.
+        """
+        return limited(
+            self.forward_model, spectra, names, level, side, (fit or FitConfig()).replace(**options)
+        )
+
+    def explain(
+        self, spectra: Spectra, fit: FitConfig | None = None, note: Note | None = None, **options: Any
+    ) -> tuple[Estimates, Spectra]:
+        """Return labels as :meth:`predict` does, and the model spectra with continuum on the data's grid."""
+        found, models = fitted(
+            self.forward_model, spectra, (fit or FitConfig()).replace(**options), note, models=True
+        )
+        return found, models[0]
+
+    def learn_error(self, spectra: Spectra, fit: FitConfig | None = None, **options: Any) -> Self:
+        """Learn from the residuals of spectra how far the emulator is from the stars, pixel by pixel.
+
+        Fits the spectra, at least ten of stars like those to come, and keeps by how much their residuals
+        exceed noise and the emulator's own error. Later fits add it to the errors of the pixels, unless
+        ``model_error=False``. ``fit`` and ``options`` are those of :meth:`predict`.
+        """
+        config = (fit or FitConfig()).replace(**options)
+        self.training["error_learnt_from"] = learn_error(self.forward_model, spectra, config)
+        return self
+
+    imitates: ClassVar[str] = "their true labels"
+
+    def imitate(self, spectra: Spectra) -> Spectra | None:
+        """Return the spectra of the labels in the table, without weight where one is missing."""
+        if not set(self.labels.names) <= set(spectra.table):
+            return None
+        values = self.labels.read(spectra.table)
+        known = np.isfinite(values).all(axis=1)
+        grid = None if self.own_grid.matches(spectra.grid) else spectra.grid
+        part = self.generate(dict(zip(self.labels.names, values[known].T, strict=True)), grid=grid)
+        flux, ivar = np.zeros((2, *spectra.flux.shape), dtype=np.float32)
+        flux[known], ivar[known] = part.flux, part.ivar
+        return replace(part, flux=flux, ivar=ivar, table={"id": spectra.ids})
+
+    def jacobian(self, labels: Mapping[str, ArrayLike] | Spectra) -> NDArray[np.float32]:
+        """Return the derivatives (n, p, d) of the flux by the labels, per physical unit."""
+        values = self.labels.read(completed(self.labels, labels))
+        made = np.empty((len(values), len(self.own_grid), len(self.labels)), dtype=np.float32)
+        for start in range(0, len(values), 32):
+            rows = slice(start, start + 32)
+            with torch.inference_mode():
+                _, columns = self.network.jacobian(
+                    torch.from_numpy(self.scaled(values[rows])).to(self.device)
+                )
+            widths = self.labels.unscale_error(
+                self.labels.scale(values[rows]), np.ones((len(values[rows]), len(self.labels)))
+            )
+            made[rows] = columns.cpu().numpy() / widths[:, None, :]
+        return made
+
+    def information(
+        self,
+        labels: Mapping[str, ArrayLike],
+        *,
+        snr: ArrayLike | None = None,
+        ivar: ArrayLike | None = None,
+        grid: Grid | None = None,
+        resolving_power: float | None = None,
+        fit: FitConfig | None = None,
+        **options: Any,
+    ) -> Information:
+        """Return the smallest errors that :meth:`predict` could have: the Cramer-Rao bound at known labels.
+
+        Parameters
+        ----------
+        labels
+            Columns as for :meth:`generate`; ``rv``, ``vsini``, ``vmac`` of the stars may be among them.
+        snr, ivar
+            Signal-to-noise ratio per pixel at a continuum of 1, or inverse variances (q,) or (n, q).
+        grid, resolving_power
+            Pixels and lambda / FWHM of the spectrograph; the model's own unless given.
+        fit, options
+            How it will be fitted, as in :meth:`predict`: what is fixed, free, or known within priors.
+        """
+        config = (fit or FitConfig()).replace(**options)
+        given = {**labels, **config.fixed} | ({} if snr is None else {"snr": snr})
+        table = completed(self.labels, given)
+        return informed(self.forward_model, table, snr, ivar, grid, resolving_power, config)
+
+    def citation(self) -> str:
+        """Return BibTeX of what a user of this model should cite."""
+        return (
+            "@article{ting2019payne, author = {{Ting}, Yuan-Sen and {Conroy}, Charlie and {Rix}, Hans-Walter "
+            "and {Cargile}, Phillip}, title = {The Payne: Self-consistent ab initio Fitting of Stellar "
+            "Spectra}, journal = {ApJ}, volume = {879}, pages = {69}, year = {2019}}\n"
+            "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
+        )

@@ -1,7 +1,0 @@
-"""Networks that other codes have trained: The Payne, one_payne, binspec and Cargile's Payne, in and out."""
-
-from draper.models.foreign.adopt import adopt
-from draper.models.foreign.export import export
-from draper.models.foreign.formats import formats
-
-__all__ = ["adopt", "export", "formats"]
