@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -57,20 +58,65 @@ class Config(BaseModel):
         return cls(**state)
 
 
+SourceKind = Literal["spectra", "stream", "simulator"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One of the data sets that a model is trained on.
+
+    Attributes
+    ----------
+    name
+        Keyword of ``fit``, and flag of ``draper train``; the input called ``spectra`` is positional.
+    summary
+        One line of help.
+    kinds
+        What it may be: spectra in memory or in files, a stream of Parquet partitions, a simulator.
+    required
+        Whether the model needs it.
+    """
+
+    name: str
+    summary: str
+    kinds: tuple[SourceKind, ...] = ("spectra", "stream")
+    required: bool = True
+
+
 class ModelConfig(Config):
-    """Options of one model. ``model`` says where the class that they configure is defined."""
+    """Options of one model, and what generic code must know about it before torch is imported."""
 
     model: ClassVar[str]
-    """``"package.module:Class"``; a string, so that reading options never imports torch."""
+    """``"package.module:Class"`` of the model; a string, so that reading options never imports torch."""
 
     summary: ClassVar[str]
     """One line for ``draper train --help`` and the web page."""
 
+    inputs: ClassVar[tuple[Input, ...]] = (
+        Input("spectra", "Files of spectra, with the labels that the model needs as columns."),
+    )
+    """The data sets that the model is trained on."""
+
     training: ClassVar[dict[str, Any]] = {}
-    """Options of the trainer that suit this model, for those that nobody sets."""
+    """The model's own defaults for options of the trainer."""
 
     example: ClassVar[dict[str, Any]] = {}
     """Options for a run of seconds on small data; the conformance checks use them."""
+
+    verb_options: ClassVar[dict[str, type[Config]]] = {}
+    """Options of verbs by verb, such as ``{"predict": FitConfig}``; a verb that is missing has none."""
+
+    generate_from: ClassVar[tuple[Literal["spectra", "labels"], ...]] = ("spectra",)
+    """What ``generate`` takes, in the order of its arguments: spectra, labels, or spectra and new labels."""
+
+    commands: ClassVar[tuple[str, ...]] = ()
+    """Commands of this family, as ``"package.module:function"``."""
+
+    objectives: ClassVar[str] = "draper.models.search.objectives:HeldOutLoss"
+    """What ``draper tune`` minimises unless told otherwise, as ``"package.module:Class"``."""
+
+    foreign_options: ClassVar[tuple[str, ...]] = ()
+    """Option files of other codes that the model understands, as ``"package.module:OptionFile"`` objects."""
 
 
 def reworded(error: ValidationError, config: type[BaseModel]) -> DraperError:

@@ -221,7 +221,7 @@ def overlays(
         _, made = model.explain(spectra, **options)
         velocity = list(estimates["rv"]) if "rv" in estimates.labels.names else velocity
     else:
-        made = model.imitate(spectra)
+        made = model.reconstruct(spectra)
     drawn = []
     for row in range(len(spectra)):
         name = path if row == 0 else path.with_stem(f"{path.stem}-{row + 1}")

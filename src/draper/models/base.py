@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from draper.config import ModelConfig
+from draper.config import Config, ModelConfig
 from draper.configs.train import TrainConfig
 from draper.data.arrays import has_good_pixel
 from draper.data.grid import Grid
@@ -43,7 +43,7 @@ class Model(ABC):
     """What users hold: options, grid, labels, transforms, network, and the verbs.
 
     A final class names itself (``name``), says how a network is made from options, grid and labels
-    (:meth:`design`, :meth:`build`) and which arrays go in (:meth:`inputs`, :meth:`targets`), and defines the
+    (:meth:`design`, :meth:`build`) and which arrays go in (:meth:`arrays`, :meth:`targets`), and defines the
     verbs that it has. Options come as keywords, or as one config object.
     """
 
@@ -52,6 +52,9 @@ class Model(ABC):
 
     accepts: ClassVar[Literal["own", "any"]] = "own"
     """Whether verbs take spectra on the model's own grid alone, or on any."""
+
+    extra_verbs: ClassVar[tuple[str, ...]] = ()
+    """Public methods besides encode, generate, predict and evaluate, which commands may ask for."""
 
     noise: Mapping[str, int] = {}
     """Standard normal numbers that the module wants with each row: name to count."""
@@ -76,7 +79,7 @@ class Model(ABC):
         """Return a new network for a grid and labels."""
 
     @abstractmethod
-    def inputs(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+    def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return the named arrays (n, ...) that verbs need; ``flux`` and ``ivar`` get transformed."""
 
     def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
@@ -93,7 +96,36 @@ class Model(ABC):
     def verbs(self) -> tuple[str, ...]:
         """The verbs that this model has; one that predicts or generates can be evaluated."""
         own = tuple(verb for verb in VERBS[:-1] if callable(getattr(type(self), verb, None)))
-        return (*own, "evaluate") if {"generate", "predict"} & set(own) else own
+        core = (*own, "evaluate") if {"generate", "predict"} & set(own) else own
+        return (*core, *self.extra_verbs)
+
+    def require(self, verb: str) -> None:
+        """Raise an error if this model lacks a verb."""
+        if verb not in self.verbs:
+            raise DraperError(
+                f"{type(self).__name__} has no verb '{verb}'",
+                given=self.name,
+                expected=f"one of its verbs: {', '.join(self.verbs)}",
+            )
+
+    def options_of(self, verb: str, options: Config | None = None, **changes: Any) -> Config:
+        """Return the options of a verb, of the class that the model's config names for it.
+
+        Parameters
+        ----------
+        verb
+            Such as ``predict``.
+        options
+            Options to start from; the defaults unless given.
+        changes
+            Single options by name.
+        """
+        known = self.config.verb_options.get(verb, Config)
+        if options is not None and not isinstance(options, known):
+            raise DraperError(
+                f"these are not options of {verb}", given=type(options).__name__, expected=known.__name__
+            )
+        return (known() if options is None else options).replace(**changes)
 
     def fit(
         self,
@@ -153,7 +185,7 @@ class Model(ABC):
 
     def feed(self, subset: Subset, train: TrainConfig, device: torch.device, world: World) -> ArrayFeed:
         """Return the batches of some spectra, held on the device where they fit or are asked to."""
-        arrays = {**self.inputs(subset.spectra), **self.targets(subset.spectra)}
+        arrays = {**self.arrays(subset.spectra), **self.targets(subset.spectra)}
         needed = sum(array.nbytes for array in arrays.values()) * len(subset) / max(1, len(subset.spectra))
         resident = train.data == "resident" or (train.data == "auto" and needed < free_memory(device) / 2)
         return ArrayFeed(
@@ -197,11 +229,11 @@ class Model(ABC):
         """
         return evaluate(self, spectra, snr, seed, options)
 
-    imitates: ClassVar[str] = "the spectra themselves"
-    """What :meth:`imitate` makes spectra from."""
+    reconstructs_from: ClassVar[str] = "the spectra themselves"
+    """What :meth:`reconstruct` computes spectra from."""
 
-    def imitate(self, spectra: Spectra) -> Spectra | None:
-        """Return the spectra as the model makes them, on the same pixels, or None where it cannot."""
+    def reconstruct(self, spectra: Spectra) -> Spectra | None:
+        """Return the model's version of the spectra on the same pixels, or None where it has none."""
         return cast(Spectra, self.generate(spectra)) if "generate" in self.verbs else None  # type: ignore[attr-defined]
 
     # ---------------------------------------------------------- for the verbs
@@ -258,7 +290,7 @@ class Model(ABC):
             for start in range(0, len(spectra), INFERENCE_ROWS):
                 rows = slice(start, start + INFERENCE_ROWS)
                 part = spectra[rows]
-                arrays = {**self.inputs(part), **({} if more is None else more(part, rows))}
+                arrays = {**self.arrays(part), **({} if more is None else more(part, rows))}
                 batch = {name: torch.from_numpy(np.array(array)).to(device) for name, array in arrays.items()}
                 empty = ~has_good_pixel(spectra.ivar[rows])
                 for result, tensor in zip(results, function(self.transformed(batch)), strict=True):

@@ -56,13 +56,13 @@ def evaluate(
     seen = relation(model.training, spectra)
     noisy = spectra if snr is None else with_noise(spectra, snr, seed)
     estimates = fitted = made = None
-    how = model.imitates
+    how = model.reconstructs_from
     if model.labels and hasattr(model, "explain"):
         estimates, fitted = model.explain(noisy, **options)
     elif model.labels and "predict" in model.verbs:
         estimates = model.predict(noisy, **options)  # type: ignore[attr-defined]
     if "generate" in model.verbs:
-        made = model.imitate(spectra)
+        made = model.reconstruct(spectra)
         if made is None and fitted is not None:
             made, how = fitted, "the labels that were found"
     notes = [NOTES[seen]] if seen in NOTES else []

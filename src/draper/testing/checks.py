@@ -71,7 +71,7 @@ def trained(name: str) -> Any:
 
 def batch_of(model: Any, spectra: Spectra) -> Batch:
     """Return spectra as the model's module sees them in training."""
-    arrays = {**model.inputs(spectra), **model.targets(spectra)}
+    arrays = {**model.arrays(spectra), **model.targets(spectra)}
     batch: Batch = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     drawn = {name: torch.randn(len(spectra), width) for name, width in model.noise.items()}
     return {**model.transformed(batch), **drawn}

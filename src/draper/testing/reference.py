@@ -46,7 +46,7 @@ class LinearAutoencoder(Model):
         """Return a new network."""
         return LinearNetwork(len(grid), self.config.latent, len(labels), self.config.start)
 
-    def inputs(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+    def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return flux and weights."""
         return {"flux": spectra.flux, "ivar": spectra.ivar}
 

@@ -223,7 +223,7 @@ def test_without_changes_spectra_are_rebuilt(model: Disentangler, unseen: Spectr
     assert not np.array_equal(made.table["fe_h"], unseen.table["fe_h"])
     bare = model.generate(unseen.with_columns(teff=None, fe_h=None))
     np.testing.assert_array_equal(bare.flux, made.flux)
-    same = model.imitate(unseen)
+    same = model.reconstruct(unseen)
     np.testing.assert_array_equal(same.flux, made.flux)
     assert dict(same.table) == dict(unseen.table)
 
@@ -528,7 +528,7 @@ def test_an_encoder_that_is_told_labels_predicts_none(unseen: Spectra) -> None:
 def test_errors_of_labels_count_or_are_unknown() -> None:
     part = stars(4).with_columns(teff_err=np.array([150.0, -9999.0, np.nan, np.inf]))
     model = Disentangler(remove=("teff",), keep=("fe_h",), probe=False, **SMALL).fit(stars(60), train=QUICK)
-    errors = model.inputs(part)["label_errors"]
+    errors = model.arrays(part)["label_errors"]
     width = float(model.labels["teff"].high - model.labels["teff"].low)
     np.testing.assert_allclose(errors[:, 0], [150.0 / width, HOPELESS, HOPELESS, HOPELESS], rtol=1e-6)
     assert (errors[:, 1] == 0).all(), "without a column of errors labels are exact"

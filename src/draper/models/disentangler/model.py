@@ -67,6 +67,7 @@ class Disentangler(Model):
     """
 
     name: ClassVar[str] = "disentangler"
+    extra_verbs: ClassVar[tuple[str, ...]] = ("leakage", "swap")
     config: DisentanglerConfig
 
     def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
@@ -103,7 +104,7 @@ class Disentangler(Model):
             opposition=opposition,
         )
 
-    def inputs(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+    def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return flux, weights, and labels with errors in units of their ranges.
 
         A label is NaN where there is none. It is taken as exact if the table has no column ``<label>_err``,
@@ -301,7 +302,7 @@ class Disentangler(Model):
         """
         return swap_of(self, stars, others, cast("Emulator", emulator), truth, seed, fit)
 
-    def imitate(self, spectra: Spectra) -> Spectra:
+    def reconstruct(self, spectra: Spectra) -> Spectra:
         """Return the reconstructions."""
         return replace(self.generate(spectra), table=spectra.table)
 

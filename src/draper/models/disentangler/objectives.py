@@ -48,7 +48,7 @@ class Judge:
 
     def __call__(self, model: Model) -> Judged:
         """Return the figures of a model; those that cannot be measured are left out."""
-        made = model.imitate(self.spectra)
+        made = model.reconstruct(self.spectra)
         assert made is not None
         found = residuals(self.spectra, made)
         chi2 = found.reduced_chi2

@@ -54,6 +54,15 @@ class Emulator(Model):
 
     name: ClassVar[str] = "emulator"
     accepts: ClassVar[Any] = "any"
+    extra_verbs: ClassVar[tuple[str, ...]] = (
+        "explain",
+        "information",
+        "upper_limits",
+        "jacobian",
+        "learn_error",
+        "distil",
+        "export",
+    )
     config: EmulatorConfig
     components: int = 0
     """Principal components that suit the training set; used unless the options say a number."""
@@ -79,7 +88,7 @@ class Emulator(Model):
         """Return a new network."""
         return network_of(self.config, grid, labels, self.components)
 
-    def inputs(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+    def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return flux and weights."""
         return {"flux": spectra.flux, "ivar": spectra.ivar}
 
@@ -334,9 +343,9 @@ class Emulator(Model):
         self.training["error_learnt_from"] = learn_error(self.forward_model, spectra, config)
         return self
 
-    imitates: ClassVar[str] = "their true labels"
+    reconstructs_from: ClassVar[str] = "their true labels"
 
-    def imitate(self, spectra: Spectra) -> Spectra | None:
+    def reconstruct(self, spectra: Spectra) -> Spectra | None:
         """Return the spectra of the labels in the table, without weight where one is missing."""
         if not set(self.labels.names) <= set(spectra.table):
             return None
