@@ -113,6 +113,10 @@ LIGHT = {
         "from draper.cli import main; main(['tune', 'disentangler', '--help'])",
         (*HEAVY, "optuna"),
     ),
+    "GANDALF's options": (
+        "from draper.models.disentangler.gandalf import OPTION_FILE as f; f.translate({'data': {}})",
+        HEAVY,
+    ),
     "draper convert --help": ("from draper.cli import main; main(['convert', '--help'])", HEAVY),
     "draper formats": ("from draper.cli import main; main(['formats'])", ("torch", "astropy", "matplotlib")),
     "draper samples": ("from draper.cli import main; main(['samples'])", ("torch", "astropy", "matplotlib")),

@@ -17,7 +17,7 @@ from draper.config import ModelConfig
 from draper.configs.read import ReadConfig
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError
-from draper.models.disentangler import gandalf
+from draper.models.disentangler.gandalf import OPTION_FILE
 from draper.registry import config_class, targets
 
 Flat = Parameter(name="*")
@@ -45,7 +45,7 @@ def file_options(tokens: list[str]) -> tuple[Dict, ...]:
         return ()
     model = tokens[1]
     options = _content(path)
-    if not gandalf.recognises(options):
+    if not OPTION_FILE.recognises(options):
         return (Dict({"train": {model: options}}, source=str(path)),)
     if model != GANDALF:
         raise DraperError(
@@ -53,9 +53,8 @@ def file_options(tokens: list[str]) -> tuple[Dict, ...]:
             given=f"draper train {model} --config {path}",
             hint=f"draper train {GANDALF} --config {path}",
         )
-    found = _translated(options)
-    if any(token.partition("=")[0] == "--engine" for token in tokens):
-        found = found.for_another_engine()
+    given = {token.partition("=")[0].removeprefix("--") for token in tokens if token.startswith("--")}
+    found = OPTION_FILE.translate(options, given)
     if os.environ.get("RANK", "0") == "0":
         sys.stderr.writelines(f"note: {note}\n" for note in found.notes)
     translated = {**found.model, "train": found.train, "read": found.read}
@@ -87,16 +86,10 @@ def _content(path: Path) -> dict[str, Any]:
     return options
 
 
-def _translated(options: dict[str, Any]) -> gandalf.Translation:
-    from draper.data.labels import canonical
-
-    return gandalf.translate(options, canonical)
-
-
 def _data_of(config: Path | None) -> tuple[Path, ...]:
     """Return the data that a file of GANDALF's options names."""
     options = {} if config is None else _content(config)
-    found = _translated(options).data if gandalf.recognises(options) else None
+    found = OPTION_FILE.translate(options).data if OPTION_FILE.recognises(options) else None
     return () if found is None else (found,)
 
 

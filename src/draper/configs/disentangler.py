@@ -44,6 +44,7 @@ class DisentanglerConfig(ModelConfig):
         "encoder": (24,),
         "decoder": (24,),
     }
+    foreign_options: ClassVar[tuple[str, ...]] = ("draper.models.disentangler.gandalf:OPTION_FILE",)
 
     labels: tuple[str, ...] = ()
     """Labels that the decoder is told: those to remove and to keep unless given; without these, what there

@@ -1,4 +1,4 @@
-"""GANDALF's options in draper's words: nothing is lost without a note."""
+"""GANDALF's option files in draper's names: nothing is lost without a note."""
 
 from pathlib import Path
 
@@ -7,9 +7,8 @@ import pytest
 from draper.configs.disentangler import DisentanglerConfig
 from draper.configs.read import ReadConfig
 from draper.configs.train import TrainConfig
-from draper.data.labels import canonical
 from draper.errors import DraperError
-from draper.models.disentangler.gandalf import recognises, translate
+from draper.models.disentangler.gandalf import OPTION_FILE
 
 
 def settings(data=None, models=None, train=None, **more) -> dict:
@@ -24,7 +23,7 @@ def settings(data=None, models=None, train=None, **more) -> dict:
 
 
 def test_every_option_of_a_whole_file() -> None:
-    found = translate(
+    found = OPTION_FILE.translate(
         {
             "id": None,
             "data": {
@@ -41,8 +40,7 @@ def test_every_option_of_a_whole_file() -> None:
                 "epochs": 5, "batch_size": 64, "lambda_values": [-0.1], "lr_disc": "1e-3", "lr_ae": 0.002,
                 "dl_no_change": None, "dl_lambda_steps": None,
             },
-        },
-        canonical,
+        }
     )  # fmt: skip
     assert found.model == {
         "labels": ("logg",), "remove": (), "keep": ("logg",), "engine": "bins", "strength": (0.1,),
@@ -61,11 +59,11 @@ def test_every_option_of_a_whole_file() -> None:
 def test_ranks_have_another_scatter() -> None:
     told = settings()
     told["data"]["normalize_spectra"] = True
-    assert translate(told, canonical).model["strength"] == pytest.approx((0.12, 0.24, 0.36))
+    assert OPTION_FILE.translate(told).model["strength"] == pytest.approx((0.12, 0.24, 0.36))
 
 
 def test_what_a_file_leaves_out_is_as_on_their_command_line() -> None:
-    found = translate({"data": None, "models": {}}, canonical)
+    found = OPTION_FILE.translate({"data": None, "models": {}})
     assert found.model["latent"] == 25
     assert found.model["encoder"] == (512, 256)
     assert found.model["encoder_sees_labels"] is True
@@ -84,14 +82,14 @@ def test_what_a_file_leaves_out_is_as_on_their_command_line() -> None:
     ],
 )
 def test_what_comes_out_are_options_of_draper(changes: dict) -> None:
-    found = translate(settings(**changes), canonical)
+    found = OPTION_FILE.translate(settings(**changes))
     DisentanglerConfig(**found.model)
     TrainConfig(**found.train)
     ReadConfig(**found.read)
 
 
 def test_the_sign_of_lambda_removes_keeps_or_only_tells() -> None:
-    model = translate(settings(), canonical).model
+    model = OPTION_FILE.translate(settings()).model
     assert model["labels"] == ("teff", "logg", "fe_h", "alpha_fe")
     assert model["remove"] == ("teff", "logg")
     assert model["keep"] == ("fe_h",)
@@ -99,19 +97,21 @@ def test_the_sign_of_lambda_removes_keeps_or_only_tells() -> None:
 
 
 def test_strengths_follow_remove_and_then_keep() -> None:
-    model = translate(settings(train={"lambda_values": [-1, 2, -3, 4]}), canonical).model
+    model = OPTION_FILE.translate(settings(train={"lambda_values": [-1, 2, -3, 4]})).model
     assert model["remove"] + model["keep"] == ("logg", "alpha_fe", "teff", "fe_h")
     assert model["strength"] == (2, 4, 1, 3)
 
 
 def test_one_lambda_is_shared_and_said() -> None:
-    found = translate(settings(train={"lambda_values": [0.01]}), canonical)
+    found = OPTION_FILE.translate(settings(train={"lambda_values": [0.01]}))
     assert found.model["strength"] == (0.0025,) * 4
     assert any("divided" in note and "0.0025" in note for note in found.notes)
 
 
 def test_a_joint_discriminator_has_one_lambda() -> None:
-    found = translate(settings(models={"multi_disc": False}, train={"lambda_values": [-0.5, 0.2]}), canonical)
+    found = OPTION_FILE.translate(
+        settings(models={"multi_disc": False}, train={"lambda_values": [-0.5, 0.2]})
+    )
     assert found.model["engine"] == "joint"
     assert found.model["keep"] == ("teff", "logg", "fe_h", "alpha_fe")
     assert found.model["strength"] == (0.5,)
@@ -119,14 +119,14 @@ def test_a_joint_discriminator_has_one_lambda() -> None:
 
 
 def test_engines() -> None:
-    none = translate(settings(train={"lambda_values": [0]}), canonical)
+    none = OPTION_FILE.translate(settings(train={"lambda_values": [0]}))
     assert none.model["engine"] == "none"
     assert none.train["rates"] == {"model": 0.001}  # there is no critic to have one
     assert "strength" not in none.model
-    continuous = translate(settings(data={"discretize": False, "nbins": 12}), canonical)
+    continuous = OPTION_FILE.translate(settings(data={"discretize": False, "nbins": 12}))
     assert continuous.model["engine"] == "continuous"
     assert "bins" not in continuous.model  # it has no classes
-    bottleneck = translate(settings(data={"nbins": 12}), canonical).for_another_engine()
+    bottleneck = OPTION_FILE.translate(settings(data={"nbins": 12}), {"engine"})
     assert not {"engine", "strength", "bins"} & set(bottleneck.model)
 
 
@@ -146,12 +146,12 @@ def test_engines() -> None:
     ],
 )
 def test_what_has_no_counterpart_is_named(changes: dict, word: str) -> None:
-    assert sum(word in note for note in translate(settings(**changes), canonical).notes) == 1
+    assert sum(word in note for note in OPTION_FILE.translate(settings(**changes)).notes) == 1
 
 
 def test_two_names_of_one_label_stay_two() -> None:
     labels = {"labels": ["feh", "M_H"], "cond_labels": ["M_H", "feh"]}
-    found = translate(settings(data=labels, train={"lambda_values": [1, 2]}), canonical)
+    found = OPTION_FILE.translate(settings(data=labels, train={"lambda_values": [1, 2]}))
     assert found.read["columns"] == ("fe_h", "m_h")
     assert found.model["labels"] == ("m_h", "fe_h")
 
@@ -175,10 +175,10 @@ def test_wrong_options_are_explained(changes: dict, words: str) -> None:
         both = isinstance(section, dict) and name in whole
         whole[name] = {**whole[name], **section} if both else section
     with pytest.raises(DraperError, match=words):
-        translate(whole, canonical)
+        OPTION_FILE.translate(whole)
 
 
 def test_drapers_own_files_are_not_gandalfs() -> None:
-    assert recognises(settings())
-    assert not recognises({"latent": 3, "train": {"epochs": 2}, "read": {"unit": "nm"}})
-    assert not recognises(["data"])
+    assert OPTION_FILE.recognises(settings())
+    assert not OPTION_FILE.recognises({"latent": 3, "train": {"epochs": 2}, "read": {"unit": "nm"}})
+    assert not OPTION_FILE.recognises(["data"])
