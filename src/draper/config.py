@@ -113,10 +113,21 @@ class ModelConfig(Config):
     """Commands of this family, as ``"package.module:function"``."""
 
     objectives: ClassVar[str] = "draper.models.search.objectives:HeldOutLoss"
-    """What ``draper tune`` minimises unless told otherwise, as ``"package.module:Class"``."""
+    """What ``draper tune`` minimises and ``draper sweep`` compares, as ``"package.module:Class"``."""
+
+    objective_options: ClassVar[type[Config]] = Config
+    """Options of these objectives, which are flags of ``draper tune`` and ``draper sweep``."""
 
     foreign_options: ClassVar[tuple[str, ...]] = ()
     """Option files of other codes that the model understands, as ``"package.module:OptionFile"`` objects."""
+
+    def search_ranges(self) -> dict[str, tuple[float, float]]:
+        """Return the options that ``draper tune`` searches by default, with their lowest and highest value.
+
+        Options of the trainer may be among them. The first trial takes the middle of each range (of its
+        logarithm, where the range does not begin at 0), so that the middle should suit most data.
+        """
+        return {"learning_rate": (3e-4, 3e-3), "epochs": (10, 40)}
 
 
 def reworded(error: ValidationError, config: type[BaseModel]) -> DraperError:

@@ -24,6 +24,18 @@ OWN: dict[str, tuple[Engine, ...]] = {
 }
 """Options that some engines have alone."""
 
+ADVERSARIAL: dict[str, tuple[float, float]] = {"strength": (1e-4, 1), "ramp": (0, 1)}
+
+SEARCHED: dict[Engine, dict[str, tuple[float, float]]] = {
+    "bottleneck": {"strength": (5, 500), "rate": (4, 36)},
+    "bins": ADVERSARIAL,
+    "joint": ADVERSARIAL,
+    "continuous": ADVERSARIAL,
+    "hsic": {"strength": (0.03, 3), "ramp": (0, 1)},
+    "none": {},
+}
+"""Options of each engine that ``draper tune`` searches by default, with their ranges."""
+
 
 class DisentanglerConfig(ModelConfig):
     """An autoencoder whose latents are free of some labels and rich in others."""
@@ -81,6 +93,10 @@ class DisentanglerConfig(ModelConfig):
     """Part of the training over which the strength of opponents rises to its value."""
     probe: bool = True
     """Whether what latents still tell of the labels is measured on the held-out spectra after training."""
+
+    def search_ranges(self) -> dict[str, tuple[float, float]]:
+        """Return what ``draper tune`` searches by default, among it the options of the engine."""
+        return {"latent": (8, 64), **super().search_ranges(), **SEARCHED[self.engine]}
 
     @property
     def named(self) -> tuple[str, ...]:

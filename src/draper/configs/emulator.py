@@ -60,6 +60,10 @@ class EmulatorConfig(ModelConfig):
     censor: dict[str, tuple[Window, ...]] = {}
     """Labels that move the spectrum nowhere but in windows (low, high) of vacuum Angstrom."""
 
+    def search_ranges(self) -> dict[str, tuple[float, float]]:
+        """Return what ``draper tune`` searches by default; one width is that of all hidden layers."""
+        return {"hidden": (300, 1200), "learning_rate": (1e-3, 1e-2), "epochs": (300, 3000)}
+
     @property
     def needs_pixels(self) -> bool:
         """Whether the loss is not a sum of squares of components."""

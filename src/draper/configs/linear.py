@@ -22,3 +22,7 @@ class LinearConfig(ModelConfig):
     """Columns of the table to predict from the latent space."""
     start: Literal["random", "pca"] = "random"
     """Where training starts: at random, or at the principal components of the training set."""
+
+    def search_ranges(self) -> dict[str, tuple[float, float]]:
+        """Return what ``draper tune`` searches by default."""
+        return {"latent": (2, 32), "learning_rate": (3e-4, 3e-3), "epochs": (25, 100)}
