@@ -3,15 +3,21 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+# One process a core; each computes with one thread (tests/conftest.py).
+PARALLEL := -n auto --dist worksteal
 PINS   := pyproject.toml constraints.txt
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test coverage lint docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/draper demo -o demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-report=html
+	@echo "htmlcov/index.html"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -23,7 +29,7 @@ docs: $(VENV)/.docs
 	@echo "docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) demo docs/_build docs/api/generated
+	rm -rf $(VENV) demo docs/_build htmlcov .coverage
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

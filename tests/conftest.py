@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-# Tests are small: threads would only wait for each other, many times as long on a busy machine.
+# Tests are small, and run one process a core: more threads would only wait for each other. Workers of
+# pytest-xdist, and processes that a test starts, inherit the environment.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 torch.set_num_threads(1)
 
 
