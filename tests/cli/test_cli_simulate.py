@@ -10,6 +10,7 @@ import pytest
 
 import draper
 from draper.cli import main
+from draper.configs.simulators import PlanetsConfig
 from draper.data.spectra import Spectra
 from draper.simulate.survey import Survey
 
@@ -67,7 +68,7 @@ def test_ratios(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["stars"], "how many to draw"),
+        (["stars"], "either a number of spectra or a table"),
         (["stars", "-n", "5", "--labels", "x.csv"], "one of the two"),
         (["stars", "-n", "0"], "nothing to simulate"),
         (["stars", "-n", "5", "--preset", "gaia"], "did you mean 'gaia-rvs'"),
@@ -126,6 +127,18 @@ def test_a_signal_stops_between_blocks_and_leaves_nothing(
     assert main([*command, "--preset", "gaia-rvs-800"]) == 128 + number
     assert "interrupted after 512 spectra; nothing was written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "ends"),
+    [(50, "50", (50, 50)), ((20, 200.5), "20,200.5", (20, 200.5)), (np.inf, "inf", (np.inf, np.inf))],
+)
+def test_ratios_of_python_are_those_of_the_command_line(given: object, text: str, ends: object) -> None:
+    config = PlanetsConfig(snr=given)
+    assert (
+        config == PlanetsConfig(snr=text) == PlanetsConfig.from_json(json.loads(json.dumps(config.to_json())))
+    )
+    assert config.build().snr == ends
 
 
 @pytest.mark.parametrize("command", ["stars", "planets", "xp"])
