@@ -14,8 +14,8 @@ ROOT = Path(draper.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 ORDER = (
-    ("errors",), ("config",), ("registry", "configs"), ("data",), ("nn",), ("train",), ("instrument",),
-    ("results",), ("simulate",), ("infer",), ("latents",), ("plots",), ("models",), ("testing",),
+    ("errors",), ("atomic", "config"), ("registry", "configs"), ("data",), ("nn",), ("train",),
+    ("instrument",), ("results",), ("simulate",), ("infer",), ("latents",), ("plots",), ("models",), ("testing",),
     ("catalogue",),
     ("cli", "__main__"), ("web",),
 )  # fmt: skip

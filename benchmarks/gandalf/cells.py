@@ -15,6 +15,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from draper import atomic
 from draper.configs.disentangler import Engine
 from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra
@@ -211,12 +212,10 @@ class Cells:
         figures["wall_seconds"] = time.perf_counter() - wall
         path = self.path(cell)
         if arrays:
-            with path.with_suffix(".npz").open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
+            np.savez(path.with_suffix(".npz"), allow_pickle=False, **arrays)
         figures = {"settings": self.described(cell), **figures}
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(figures, indent=1, allow_nan=False))
-        part.replace(path)  # a cell without its JSON file is not finished
+        # A cell without its JSON file is not finished.
+        atomic.write(path, json.dumps(figures, indent=1, allow_nan=False))
         return json.loads(json.dumps(figures))  # type: ignore[no-any-return]
 
     # --------------------------------------------------------------- the stars

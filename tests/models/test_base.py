@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import draper
+from draper import atomic
 from draper.errors import DraperError
 from draper.models import artifact
 from draper.testing import QUICK, LinearAutoencoder, made_spectra
@@ -198,16 +199,16 @@ def test_pca_start_is_not_repeated_by_fine_tuning() -> None:
 
 def test_a_kill_between_the_last_two_files_is_survived(tmp_path: Path, monkeypatch) -> None:
     whole = linear().fit(made_spectra(100), train=QUICK)
-    replace = artifact._replace
+    write = atomic.write
     written = []
 
-    def dies(path: Path, content: bytes) -> None:
+    def dies(path: Path, content: bytes | str) -> Path:
         written.append(path.name)
         if written.count("model.json") == 2:
             raise ProcessLookupError
-        replace(path, content)
+        return write(path, content)
 
-    monkeypatch.setattr(artifact, "_replace", dies)
+    monkeypatch.setattr(atomic, "write", dies)
     with pytest.raises(ProcessLookupError):
         linear().fit(made_spectra(100), train=QUICK, out=tmp_path / "model")
     monkeypatch.undo()

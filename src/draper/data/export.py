@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from draper.atomic import replacing, require_place
 from draper.data import store
 from draper.data.readers import draper_fits, draper_npz
 from draper.data.spectra import Spectra, has_errors
@@ -55,30 +54,19 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
             expected=", ".join([*NATIVE, *WRITERS]),
             hint=did_you_mean(suffix, [*NATIVE, *WRITERS]),
         )
-    if not path.parent.is_dir():
-        raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
-    if path.is_dir():
-        raise DraperError("a folder has this name", given=path, hint="name a file")
+    require_place(path)
     joined = spectra
     if not isinstance(joined, Spectra):
         joined = Spectra.concat(list(_fitting(joined, path)), fill=fill)
     if joined.correlation is not None:
         joined = replace(joined, correlation=joined.correlation.compact())
-    part = path.with_name(f".{path.name}.{os.getpid()}.part{suffix}")
-    try:
+    with replacing(path) as part:
         WRITERS[suffix](joined, part)
-        part.replace(path)
-    except OSError as error:
-        raise DraperError("the file cannot be written", given=f"{path}: {error}") from None
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
     return path
 
 
 def _write_npz(spectra: Spectra, path: Path) -> None:
-    with path.open("wb") as handle:
-        np.savez(handle, **draper_npz.arrays_of(spectra))  # type: ignore[arg-type]
+    np.savez(path, **draper_npz.arrays_of(spectra))  # type: ignore[arg-type]
 
 
 def _write_fits(spectra: Spectra, path: Path) -> None:

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from draper.atomic import part_of, require_place
 from draper.data.arrays import BLOCK, blocks_of
 from draper.data.correlation import Correlation
 from draper.data.grid import Grid
@@ -59,15 +60,12 @@ class Writer:
         self._first: Spectra | None = None
         self._templates: NDArray[np.float32] | None = None
         self._template_count = 0
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._part = part_of(self.path)
         self._file: h5py.File | None = None
         self._scratch: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        if not self.path.parent.is_dir():
-            raise DraperError("the folder does not exist", given=self.path.parent, hint="create it first")
-        if self.path.is_dir():
-            raise DraperError("a folder has this name", given=self.path, hint="name a file")
+        require_place(self.path)
         try:
             self._file = h5py.File(self._part, "w", libver="latest")
         except BaseException as error:

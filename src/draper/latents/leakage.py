@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from draper import atomic
 from draper.errors import DraperError, did_you_mean
 from draper.latents.baselines import MOST_ROWS, Baselines, measure_baselines
 from draper.latents.factors import Factors, measure_factors
@@ -151,9 +152,7 @@ class Leakage:
         path = writable(path, also=(".json",))
         if path.suffix != ".json":
             return write_table(self.table(), path, {})
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False))
-        return part.replace(path)
+        return atomic.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
 
     def summary(self) -> str:
         """Return the report in one line."""

@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from draper.atomic import replacing
 from draper.data.arrays import blocks, blocks_of, read_only
 from draper.errors import DraperError
 
@@ -97,12 +98,9 @@ class Map:
         path = Path(path)
         if path.suffix != ".npz":
             raise DraperError("a map is written as .npz", given=path.name)
-        if not path.parent.is_dir():
-            raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
-        part = path.with_name(f".{path.name}.part")
-        with part.open("wb") as handle:
-            np.savez_compressed(handle, format=FORMAT, **vars(self))
-        return part.replace(path)
+        with replacing(path) as part:
+            np.savez_compressed(part, format=FORMAT, **vars(self))
+        return path
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from draper import atomic
 from draper.errors import DraperError
 from draper.results.table import writable, write_table
 
@@ -110,9 +111,7 @@ class Swap:
         path = writable(path, also=(".json",))
         if path.suffix != ".json":
             return write_table(self.table(), path, {})
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False))
-        return part.replace(path)
+        return atomic.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
 
     def __repr__(self) -> str:
         head = "change of".ljust(12) + "stars".rjust(6) + "slope".rjust(8) + "error".rjust(8)

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from draper import atomic
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.errors import DraperError, did_you_mean
@@ -107,10 +108,10 @@ def write(model: Model, folder: Path, *, complete: bool) -> None:
         },
         "training": model.training,
     }
-    _replace(folder / WEIGHTS, weights)
-    _replace(folder / DESCRIPTION, json.dumps(description, indent=1, allow_nan=False).encode())
+    atomic.write(folder / WEIGHTS, weights)
+    atomic.write(folder / DESCRIPTION, json.dumps(description, indent=1, allow_nan=False))
     if complete:
-        _replace(folder / CARD, card(description, model.citation()).encode())
+        atomic.write(folder / CARD, card(description, model.citation()))
 
 
 def read(folder: str | Path) -> Model:
@@ -145,9 +146,3 @@ def read(folder: str | Path) -> Model:
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise DraperError("the model is damaged", given=f"{folder}: {error}") from None
     return model
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from draper import atomic
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.results.estimates import Estimates
@@ -191,14 +192,14 @@ class Report:
         """
         path = writable(path)
         if path.suffix == ".json":
-            return _replace(path, json.dumps(self.to_json(), indent=1, allow_nan=False).encode())
+            return atomic.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
         if path.suffix == ".html":
-            return _replace(path, page(self.to_json(), self.pictures).encode())
+            return atomic.write(path, page(self.to_json(), self.pictures))
         path.mkdir(exist_ok=True)
         self.write(path / "report.json")
         self.write(path / "report.html")
         for picture in self.pictures:
-            _replace(path / f"{picture.name}.png", picture.png)
+            atomic.write(path / f"{picture.name}.png", picture.png)
         if self.estimates is not None:
             self.estimates.write(path / "labels.ecsv")
         return path
@@ -254,9 +255,3 @@ def _known(value: Any) -> Any:
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     return value
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    return part.replace(path)

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from draper.atomic import replacing
 from draper.errors import DraperError
 
 SUFFIXES = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits"}
@@ -32,6 +33,6 @@ def write_table(columns: Mapping[str, NDArray[Any]], path: str | Path, units: Ma
     for name, unit in units.items():
         # FITS has no unit for logarithmic quantities.
         table[name].unit = None if path.suffix == ".fits" and unit == "dex" else unit or None
-    part = path.with_name(f".{path.name}.part")
-    table.write(part, format=SUFFIXES[path.suffix], overwrite=True)
-    return part.replace(path)
+    with replacing(path) as part:
+        table.write(part, format=SUFFIXES[path.suffix], overwrite=True)
+    return path

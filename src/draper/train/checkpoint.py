@@ -6,7 +6,6 @@ One file can be replaced in one step, so a run that is killed at any moment leav
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from draper.atomic import replacing
 from draper.errors import DraperError
 
 FILE = "state.safetensors"
@@ -46,13 +46,11 @@ class Checkpoint:
     def write(self, folder: Path) -> Path:
         """Write the checkpoint into a folder, replacing the one before in one step."""
         folder.mkdir(parents=True, exist_ok=True)
-        path, part = folder / FILE, folder / f".{FILE}.part"
+        path = folder / FILE
         # Clones, since a parameter may have two names.
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.tensors.items()}
-        save_file(tensors, part, metadata={"state": json.dumps(self.state)})
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        part.replace(path)
+        with replacing(path) as part:
+            save_file(tensors, part, metadata={"state": json.dumps(self.state)})
         return path
 
     @classmethod

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from draper import atomic
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError
 from draper.train.events import Event
@@ -59,9 +60,7 @@ class History:
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
         writer.writerows(self.rows)
-        part = self.path.with_name(f".{self.path.name}.part")
-        part.write_text(text.getvalue())
-        part.replace(self.path)
+        atomic.write(self.path, text.getvalue())
 
     def close(self) -> None:
         """Every row is on disk already."""

@@ -241,7 +241,7 @@ def _list_failures(path: Path, failures: Iterable[Row], tasks: list[Task]) -> No
 
 def _clear(folder: Path) -> None:
     """Remove the rows, those of other settings too, and the folder if nothing else lies in it."""
-    for file in [*folder.glob("*.npy"), *folder.glob(".*.part")]:
+    for file in [*folder.glob("*.npy"), *folder.glob(".*.part*")]:
         file.unlink()
     if not any(folder.iterdir()):
         folder.rmdir()

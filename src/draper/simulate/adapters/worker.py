@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
 import numpy as np
 
+from draper.atomic import replacing
 from draper.errors import DraperError
 from draper.simulate.adapters.adapter import Adapter
 
@@ -41,10 +41,6 @@ def compute_row(labels: dict[str, float], file: Path) -> str:
         return f"the spectrum has shape {flux.shape} and not ({pixels},)"
     if not np.isfinite(flux).all():
         return f"{np.count_nonzero(~np.isfinite(flux))} pixels are not finite"
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    with part.open("wb") as handle:
-        np.save(handle, flux.astype(np.float32))
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(file)
+    with replacing(file) as part:
+        np.save(part, flux.astype(np.float32))
     return ""

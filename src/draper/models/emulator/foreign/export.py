@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from draper.atomic import replacing
 from draper.data.labels import Label
 from draper.errors import DraperError
 from draper.models.emulator.model import Emulator
@@ -50,13 +51,8 @@ def export(model: Emulator, path: Path, medium: Literal["air", "vacuum"] = "air"
             for name, value in _facts(model, len(network.layers)).items()
         },
     }
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as handle:
-            np.savez(handle, **arrays)  # type: ignore[arg-type]
-        part.replace(path)
-    except OSError as error:
-        raise DraperError("the file cannot be written", given=f"{path}: {error.strerror}") from None
+    with replacing(path) as part:
+        np.savez(part, **arrays)  # type: ignore[arg-type]
     return path
 
 
