@@ -15,8 +15,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 ORDER = (
     ("errors",), ("atomic", "config"), ("registry", "configs"), ("data",), ("nn",), ("train",),
-    ("instrument",), ("results",), ("simulate",), ("infer",), ("latents",), ("plots",), ("models",), ("testing",),
-    ("catalogue",),
+    ("instrument",), ("results",), ("simulate",), ("infer",), ("latents",), ("plots",), ("models",),
+    ("testing",), ("catalogue",),
     ("cli", "__main__"), ("web",),
 )  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(ORDER) for name in names}
