@@ -30,7 +30,7 @@ def by_model(model: Disentangler) -> Relabel:
     """Return how a model relabels: from the label as it has it, whose error is no part of the change."""
 
     def relabel(stars: Spectra, name: str, change: Array) -> Spectra:
-        return model.generate(stars, changes={name: model.generate(stars).column(name) + change})
+        return model.generate(stars, {name: model.generate(stars).column(name) + change})
 
     return relabel
 

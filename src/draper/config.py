@@ -38,6 +38,9 @@ class Config(BaseModel):
         protected_namespaces=(),
     )
 
+    flags: ClassVar[str] = "*"
+    """Prefix of the command-line flags: ``fit`` makes ``--fit.rv`` of ``rv``, and ``*`` plain ``--rv``."""
+
     def __init__(self, **options: Any) -> None:
         try:
             super().__init__(**options)
@@ -104,7 +107,9 @@ class ModelConfig(Config):
     """Options for a run of seconds on small data; the conformance checks use them."""
 
     verb_options: ClassVar[dict[str, type[Config]]] = {}
-    """Options of verbs by verb, such as ``{"predict": FitConfig}``; a verb that is missing has none."""
+    """Options of verbs by verb, such as ``{"predict": FitConfig}``; a verb that is missing has none.
+
+    ``explain`` and ``evaluate`` take the options of ``predict`` unless they are here, too."""
 
     generate_from: ClassVar[tuple[Literal["spectra", "labels"], ...]] = ("spectra",)
     """What ``generate`` takes, in the order of its arguments: spectra, labels, or spectra and new labels."""
@@ -128,6 +133,14 @@ class ModelConfig(Config):
         logarithm, where the range does not begin at 0), so that the middle should suit most data.
         """
         return {"learning_rate": (3e-4, 3e-3), "epochs": (10, 40)}
+
+    @classmethod
+    def options_class(cls, verb: str) -> type[Config]:
+        """Return the class of a verb's options; :class:`Config`, which has none, if the verb has none."""
+        predicts = ("predict",) if verb in ("explain", "evaluate") else ()
+        return next(
+            (cls.verb_options[name] for name in (verb, *predicts) if name in cls.verb_options), Config
+        )
 
 
 def reworded(error: ValidationError, config: type[BaseModel]) -> DraperError:

@@ -160,7 +160,7 @@ def test_an_emulator_and_spectra_without_labels_or_errors(emulator: Emulator) ->
     bare = made_spectra(6, seed=5).with_columns(teff=None, logg=None, fe_h=None)
     report = emulator.evaluate(bare, rv=0.0)
     assert report.labels == {}
-    assert report.how == "the labels that were found"
+    assert report.how == "the predicted labels"
     assert report.residuals is not None
     assert np.nanmedian(report.residuals.reduced_chi2) < 2
     assert "labels" not in {picture.name for picture in report.pictures}

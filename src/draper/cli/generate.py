@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +81,7 @@ def generate(
     options = chosen(
         model, "generate", vsini=vsini, vmac=vmac, resolving_power=resolving_power, rv=rv, grid=pixels
     )
-    if "labels" in signature(method(model, "generate")).parameters:
+    if model.config.generate_from == ("labels",):
         if data:
             raise DraperError(
                 "this model makes spectra of labels, not of spectra", given=", ".join(map(str, data)),
@@ -90,14 +89,14 @@ def generate(
             )  # fmt: skip
         table = label_columns(labels, values, model.labels.names, tuple(options))
         made: Spectra = method(model, "generate")(table, **options)
-    elif "changes" in signature(method(model, "generate")).parameters:
+    elif model.config.generate_from == ("spectra", "labels"):
         table = label_columns(labels, values, model.labels.names, tuple(options)) if labels or values else {}
         table = {name: column for name, column in table.items() if name in model.labels.names}
         if labels and not table:
             raise DraperError("the table has no label of the model", given=labels,
                               expected=", ".join(model.labels.names))  # fmt: skip
         spectra = gathered(data, hints, f"draper generate {artifact} DATA... -o OUT --set teff=6500")
-        made = method(model, "generate")(spectra, changes=table, **options)
+        made = method(model, "generate")(spectra, table, **options)
     else:
         if labels is not None or values:
             raise DraperError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +47,9 @@ def method(model: Model, verb: str) -> Callable[..., Any]:
 
 def chosen(model: Model, verb: str, **options: Any) -> dict[str, Any]:
     """Return the options that a user has set; refuse those that the model's verb does not know."""
-    known = signature(getattr(type(model), verb, lambda: None)).parameters
+    known = (*model.config.options_class(verb).model_fields, *(["grid"] if model.accepts == "any" else []))
+    has_fit = model.config.options_class("information" if verb == "information" else verb) is FitConfig
+    known = (*known, "resolving_power", *(["fit"] if has_fit or verb == "information" else []))
     found = {}
     for name, value in options.items():
         told = value is not None and (not isinstance(value, FitConfig) or bool(value.model_fields_set))
@@ -59,14 +60,13 @@ def chosen(model: Model, verb: str, **options: Any) -> dict[str, Any]:
                 hint=f"leave it out; draper {verb} {model.name} takes none of its kind",
             )  # fmt: skip
         if told:
-            found[name] = value
+            found["options" if name == "fit" else name] = value
     return found
 
 
 def noted(model: Model, verb: str, note: Callable[[int, int], None]) -> dict[str, Any]:
     """Return the argument by which a verb tells how far it is, if it does."""
-    known = signature(getattr(type(model), verb, lambda: None)).parameters
-    return {"note": note} if "note" in known else {}
+    return {"progress": note}
 
 
 def gathered(data: tuple[Path, ...], hints: ReadConfig, usage: str) -> Spectra:

@@ -65,7 +65,7 @@ def predict(
         from draper.plots.style import drawable
 
         drawable(plot)
-        if not (hasattr(model, "explain") or "generate" in model.verbs):
+        if "generate" not in model.verbs:
             raise DraperError(
                 f"a model of the kind '{model.name}' makes no spectra to draw", given=f"--plot {plot}",
                 hint="leave out --plot",
@@ -215,13 +215,12 @@ def overlays(
     from draper.plots.overlay import found_in, plot_overlay
     from draper.plots.style import save
 
-    fit = options.get("fit", FitConfig())
-    velocity = [0.0 if fit.rv == "free" else fit.rv] * len(spectra)
-    if hasattr(model, "explain"):
-        _, made = model.explain(spectra, **options)
-        velocity = list(estimates["rv"]) if "rv" in estimates.labels.names else velocity
-    else:
-        made = model.reconstruct(spectra)
+    _, made = model.explain(spectra, **options)
+    if made is None:
+        raise DraperError(
+            "this model has no spectra to draw", given=f"--plot {path}", hint="leave out --plot"
+        )
+    velocity = made.table.get("rv", [0.0] * len(made))
     drawn = []
     for row in range(len(spectra)):
         name = path if row == 0 else path.with_stem(f"{path.stem}-{row + 1}")

@@ -58,6 +58,12 @@ class DisentanglerConfig(ModelConfig):
     }
     foreign_options: ClassVar[tuple[str, ...]] = ("draper.models.disentangler.gandalf:OPTION_FILE",)
 
+    generate_from: ClassVar[tuple[Literal["spectra", "labels"], ...]] = ("spectra", "labels")
+    commands: ClassVar[tuple[str, ...]] = (
+        "draper.cli.models.disentangler:leakage",
+        "draper.cli.models.disentangler:swap",
+    )
+
     labels: tuple[str, ...] = ()
     """Labels that the decoder is told: those to remove and to keep unless given; without these, what there
     is of teff, logg, fe_h and alpha_fe."""

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from draper.config import ModelConfig
+from draper.config import Config, ModelConfig
+from draper.configs.fit import FitConfig
 from draper.errors import DraperError
 
 Size = Annotated[int, Field(ge=1)]
 Window = tuple[float, float]
+
+
+class GenerateConfig(Config):
+    """What happens to spectra that an emulator generates: one value for all, or one for each."""
+
+    vsini: float | tuple[float, ...] | None = None
+    """Rotation to broaden by [km/s]; none unless given."""
+    vmac: float | tuple[float, ...] | None = None
+    """Macroturbulence to broaden by [km/s]; none unless given."""
+    resolving_power: float | tuple[float, ...] | None = None
+    """lambda / FWHM of what comes out; that of the training spectra unless given."""
+    rv: float | tuple[float, ...] | None = None
+    """Radial velocity [km/s]; 0 unless given."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else value  # arrays
 
 
 class EmulatorConfig(ModelConfig):
@@ -30,6 +49,13 @@ class EmulatorConfig(ModelConfig):
         "hidden": (24, 24),
         "components": 12,
     }
+    verb_options: ClassVar[dict[str, type[Config]]] = {"predict": FitConfig, "generate": GenerateConfig}
+    generate_from: ClassVar[tuple[Literal["spectra", "labels"], ...]] = ("labels",)
+    commands: ClassVar[tuple[str, ...]] = (
+        "draper.cli.models.forecast:information",
+        "draper.cli.models.foreign:import_",
+        "draper.cli.models.foreign:export",
+    )
 
     labels: tuple[str, ...] = ()
     """Columns of the table that the spectrum follows from; all that name stellar labels unless given."""

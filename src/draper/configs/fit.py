@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain, pairwise
 from math import isfinite
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,6 +17,8 @@ Width = Literal["free"] | Annotated[float, Field(ge=0)] | None
 
 class FitConfig(Config):
     """How labels are fitted to spectra. What is not said is free."""
+
+    flags: ClassVar[str] = "fit"
 
     fixed: dict[str, float] = {}
     """Labels that are known, and their values."""

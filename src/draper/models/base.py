@@ -18,7 +18,7 @@ from draper.data.arrays import has_good_pixel
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra, Subset
-from draper.errors import DraperError
+from draper.errors import DraperError, did_you_mean
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.dataset import Data, Material, free_memory, gather
@@ -27,6 +27,7 @@ from draper.models.run import claim, learn, require_empty
 from draper.nn.module import Batch, Module
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.registry import config_class
+from draper.results.estimates import Estimates
 from draper.results.report import Report
 from draper.train.distributed import World
 from draper.train.feed import ArrayFeed
@@ -34,6 +35,9 @@ from draper.train.session import pick_device
 from draper.train.tracking import History
 
 VERBS = ("encode", "generate", "predict", "evaluate")
+
+Progress = Callable[[int, int], None]
+"""Called by verbs while they work, with how many spectra are done and how many there are."""
 
 INFERENCE_ROWS = 256
 """Rows evaluated together: beyond it the outputs leave the processor's cache."""
@@ -45,13 +49,27 @@ class Model(ABC):
     A final class names itself (``name``), says how a network is made from options, grid and labels
     (:meth:`design`, :meth:`build`) and which arrays go in (:meth:`arrays`, :meth:`targets`), and defines the
     verbs that it has. Options come as keywords, or as one config object.
+
+    Verbs have the same signature in every model; those that a model lacks are not defined:
+
+    - ``encode(spectra, options=None, *, progress=None, **changes)`` returns latents (n, d);
+    - ``predict(spectra, options=None, *, progress=None, **changes)`` returns estimates of labels;
+    - ``generate(*what, options=None, *, progress=None, **changes)`` returns spectra; ``what`` are the
+      arguments that ``config.generate_from`` names.
+
+    ``options`` are of the class that ``config.verb_options`` names for the verb, ``changes`` are single
+    options by name, and ``progress`` is called with the numbers of spectra that are done, and of all.
     """
 
     name: ClassVar[str]
     """Its name in the registry."""
 
     accepts: ClassVar[Literal["own", "any"]] = "own"
-    """Whether verbs take spectra on the model's own grid alone, or on any."""
+    """Whether verbs take spectra on the model's own grid alone, or on any; with ``any``, ``generate`` takes
+    a ``grid``, on whose pixels the spectra come out."""
+
+    errors_from_spectra: ClassVar[bool] = False
+    """Whether errors of predicted labels follow from the errors of the spectra."""
 
     extra_verbs: ClassVar[tuple[str, ...]] = ()
     """Public methods besides encode, generate, predict and evaluate, which commands may ask for."""
@@ -120,7 +138,15 @@ class Model(ABC):
         changes
             Single options by name.
         """
-        known = self.config.verb_options.get(verb, Config)
+        known = self.config.options_class(verb)
+        if unknown := set(changes) - set(known.model_fields):
+            name = min(unknown)
+            raise DraperError(
+                f"{verb} of the model '{self.name}' has no option '{name}'",
+                given=f"{name}={changes[name]!r:.60}",
+                expected=f"one of {', '.join(known.model_fields)}" if known.model_fields else "no option",
+                hint=did_you_mean(name, known.model_fields),
+            )
         if options is not None and not isinstance(options, known):
             raise DraperError(
                 f"these are not options of {verb}", given=type(options).__name__, expected=known.__name__
@@ -211,7 +237,14 @@ class Model(ABC):
     # -------------------------------------------------------------- evaluation
 
     def evaluate(
-        self, spectra: Spectra, *, snr: float | None = None, seed: int = 0, **options: Any
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        snr: float | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+        **changes: Any,
     ) -> Report:
         """Return how good the model is on spectra whose truth is known, and which it has not seen.
 
@@ -219,15 +252,19 @@ class Model(ABC):
         ----------
         spectra
             With true labels as columns.
+        options
+            Options of ``predict``.
         snr
             Signal-to-noise ratio per pixel of noise that is added before labels are predicted, for computed
             spectra.
         seed
             Of the noise.
-        options
-            What ``predict`` takes besides.
+        progress
+            Called with how many predictions are made, and how many there will be.
+        changes
+            Single options of ``predict`` by name.
         """
-        return evaluate(self, spectra, snr, seed, options)
+        return evaluate(self, spectra, self.options_of("evaluate", options, **changes), snr, seed, progress)
 
     reconstructs_from: ClassVar[str] = "the spectra themselves"
     """What :meth:`reconstruct` computes spectra from."""
@@ -235,6 +272,23 @@ class Model(ABC):
     def reconstruct(self, spectra: Spectra) -> Spectra | None:
         """Return the model's version of the spectra on the same pixels, or None where it has none."""
         return cast(Spectra, self.generate(spectra)) if "generate" in self.verbs else None  # type: ignore[attr-defined]
+
+    def explain(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> tuple[Estimates, Spectra | None]:
+        """Return what ``predict`` does, and the model's version of the spectra on the same pixels.
+
+        The latter is None where the model has none. If it is Doppler-shifted, its column ``rv`` says by how
+        much [km/s].
+        """
+        self.require("predict")
+        estimates = self.predict(spectra, options, progress=progress, **changes)  # type: ignore[attr-defined]
+        return estimates, self.reconstruct(spectra)
 
     # ---------------------------------------------------------- for the verbs
 
@@ -276,6 +330,7 @@ class Model(ABC):
         function: Callable[[Batch], tuple[Tensor, ...]],
         widths: tuple[int, ...],
         more: Callable[[Spectra, slice], dict[str, NDArray[Any]]] | None = None,
+        progress: Progress | None = None,
     ) -> tuple[NDArray[np.float32], ...]:
         """Apply a function of a transformed batch to all spectra, block by block.
 
@@ -296,6 +351,8 @@ class Model(ABC):
                 for result, tensor in zip(results, function(self.transformed(batch)), strict=True):
                     result[rows] = tensor.cpu().numpy()
                     result[rows][empty] = np.nan
+                if progress is not None:
+                    progress(min(rows.stop, len(spectra)), len(spectra))
         return results
 
     def to(self, device: str) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,25 +48,27 @@ SEEN = {
 
 
 def evaluate(
-    model: Model, spectra: Spectra, snr: float | None, seed: int, options: Mapping[str, Any]
+    model: Model,
+    spectra: Spectra,
+    options: Config,
+    snr: float | None,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
 ) -> Report:
     """Return figures of merit and plots; see :meth:`draper.models.base.Model.evaluate`."""
     if len(spectra) == 0:
         raise DraperError("there are no spectra to judge the model by", given=repr(spectra))
     seen = relation(model.training, spectra)
     noisy = spectra if snr is None else with_noise(spectra, snr, seed)
-    estimates = fitted = made = None
-    how = model.reconstructs_from
-    if model.labels and hasattr(model, "explain"):
-        estimates, fitted = model.explain(noisy, **options)
-    elif model.labels and "predict" in model.verbs:
-        estimates = model.predict(noisy, **options)  # type: ignore[attr-defined]
-    if "generate" in model.verbs:
-        made = model.reconstruct(spectra)
-        if made is None and fitted is not None:
-            made, how = fitted, "the labels that were found"
+    estimates, made, how = None, model.reconstruct(spectra), model.reconstructs_from
+    if model.labels and "predict" in model.verbs:
+        if made is None:
+            estimates, made = model.explain(noisy, options, progress=progress)
+            how = "the predicted labels"
+        else:
+            estimates = model.predict(noisy, options, progress=progress)  # type: ignore[attr-defined]
     notes = [NOTES[seen]] if seen in NOTES else []
-    if fitted is not None and not has_errors(noisy):
+    if estimates is not None and model.errors_from_spectra and not has_errors(noisy):
         notes.append(NO_ERRORS)
     facts = {
         "spectra": f"{len(spectra):,} x {len(spectra.grid):,} pixels, {spectra.grid.extent}",
@@ -74,20 +76,9 @@ def evaluate(
         "seen before": SEEN[seen],
         "trained on": f"{model.training['spectra']:,} spectra" if "spectra" in model.training else "unknown",
         **({} if snr is None else {"noise": f"added: S/N {snr:g} per pixel, seed {seed}"}),
-        **told(options),
+        **{f"option {k}": str(v) for k, v in options.model_dump(exclude_unset=True, mode="json").items()},
     }
     return Report(model.name, spectra, estimates, made, how, facts, tuple(notes))
-
-
-def told(options: Mapping[str, Any]) -> dict[str, str]:
-    """Return the options of a prediction as facts; those of a config are listed one by one."""
-    found: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, Config):
-            found |= value.model_dump(exclude_unset=True, mode="json")
-        elif value is not None and not callable(value):
-            found[name] = value
-    return {f"option {name}": str(value) for name, value in found.items()}
 
 
 def relation(training: Mapping[str, Any], spectra: Spectra) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from draper.config import Config
 from draper.configs.linear import LinearConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
@@ -15,7 +16,7 @@ from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.standardize import Standardize
-from draper.models.base import Model
+from draper.models.base import Model, Progress
 from draper.nn.linear import LinearNetwork
 from draper.nn.module import Batch
 from draper.results.estimates import Estimates
@@ -61,22 +62,43 @@ class LinearAutoencoder(Model):
         """The network, by its own type."""
         return cast(LinearNetwork, self.own_module)
 
-    def encode(self, spectra: Spectra) -> NDArray[np.float32]:
-        """Return the latent (n, latent)."""
+    def encode(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> NDArray[np.float32]:
+        """Return the latents (n, latent)."""
+        self.options_of("encode", options, **changes)
         network = self.network
         z: NDArray[np.float32]
-        (z,) = self.apply(spectra, lambda batch: (network.encoder(batch["flux"]),), (self.config.latent,))
+        (z,) = self.apply(
+            spectra,
+            lambda batch: (network.encoder(batch["flux"]),),
+            (self.config.latent,),
+            progress=progress,
+        )
         return z
 
-    def generate(self, spectra: Spectra) -> Spectra:
+    def generate(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Spectra:
         """Return the reconstruction of each spectrum; pixels that were bad are filled in."""
+        self.options_of("generate", options, **changes)
         network = self.network
 
         def reconstruct(batch: Batch) -> tuple[Tensor, ...]:
             z = network.encoder(batch["flux"])
             return self.pipeline.inverse(network.decoder(z), batch["ivar"])[:1]
 
-        (flux,) = self.apply(spectra, reconstruct, (len(self.own_grid),))
+        (flux,) = self.apply(spectra, reconstruct, (len(self.own_grid),), progress=progress)
         return Spectra(
             self.own_grid,
             flux,
@@ -86,8 +108,16 @@ class LinearAutoencoder(Model):
             meta=spectra.meta,
         )
 
-    def predict(self, spectra: Spectra) -> Estimates:
+    def predict(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Estimates:
         """Return labels with their held-out scatter; flagged where a spectrum is unlike the training set."""
+        self.options_of("predict", options, **changes)
         network = self.network
         if not self.labels:
             raise DraperError(
@@ -98,7 +128,7 @@ class LinearAutoencoder(Model):
             z = network.encoder(batch["flux"])
             return network.predicted(z), network.misfit(batch["flux"], batch["ivar"], z)[:, None]
 
-        scaled, misfit = self.apply(spectra, infer, (len(self.labels), 1))
+        scaled, misfit = self.apply(spectra, infer, (len(self.labels), 1), progress=progress)
         sigma = np.broadcast_to(network.sigma.cpu().numpy(), scaled.shape)
         median = self.labels.unscale(scaled)
         return Estimates(

@@ -255,7 +255,7 @@ def test_another_label_moves_the_spectrum_where_it_must(
 def test_new_labels_by_keyword_mapping_and_spectrum(model: Disentangler, unseen: Spectra) -> None:
     part = unseen[:3]
     one = model.generate(part, teff=[4500.0, 5000.0, 6500.0], fe_h=-1.0)
-    other = model.generate(part, changes={"fe_h": np.full(3, -1.0), "teff": [4500.0, 5000.0, 6500.0]})
+    other = model.generate(part, {"fe_h": np.full(3, -1.0), "teff": [4500.0, 5000.0, 6500.0]})
     np.testing.assert_array_equal(one.flux, other.flux)
     np.testing.assert_array_equal(one.table["teff"], [4500.0, 5000.0, 6500.0])
     np.testing.assert_allclose(model.generate(part[2], teff=6500.0, fe_h=-1.0).flux, one.flux[2:], atol=1e-5)
@@ -285,7 +285,7 @@ def test_what_cannot_be_generated_is_explained(model: Disentangler, unseen: Spec
     with pytest.raises(DraperError, match="did you mean 'teff'"):
         model.generate(unseen[:3], tef=5000.0)
     with pytest.raises(DraperError, match="the choices are teff, fe_h"):
-        model.generate(unseen[:3], changes={"colour": 1.0})
+        model.generate(unseen[:3], {"colour": 1.0})
     for latents in (np.zeros((3, 5)), np.zeros((2, 4)), np.zeros(4)):
         with pytest.raises(DraperError, match=r"\(3, 4\)"):
             model.generate(unseen[:3], latents=latents)

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from draper.config import Config
 from draper.configs.disentangler import DisentanglerConfig
 from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
@@ -23,7 +24,7 @@ from draper.instrument.pipeline import Pipeline
 from draper.instrument.standardize import Standardize
 from draper.latents.leakage import Leakage
 from draper.latents.swap import Swap
-from draper.models.base import Model
+from draper.models.base import Model, Progress
 from draper.models.dataset import Data
 from draper.models.disentangler.leakage import leakage_of, probe_held_out
 from draper.models.disentangler.swap import swap_of
@@ -32,9 +33,6 @@ from draper.nn.bottleneck import Bottleneck
 from draper.nn.disentangle import Disentangling, Sizes
 from draper.nn.module import Batch
 from draper.results.estimates import Estimates
-
-if TYPE_CHECKING:
-    from draper.models.emulator.model import Emulator
 
 USUAL = ("teff", "logg", "fe_h", "alpha_fe")
 """Labels that are looked for where none are named."""
@@ -154,26 +152,40 @@ class Disentangler(Model):
 
     # ---------------------------------------------------------------- the verbs
 
-    def encode(self, spectra: Spectra) -> NDArray[np.float32]:
+    def encode(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> NDArray[np.float32]:
         """Return the latents (n, latent).
 
         Those of the engine bottleneck are drawn at random, since their means would tell what the draws do
         not. The same spectrum has the same draw, in any company and order. Kept labels come first, as the
         spectrum tells them, in units of their scatter.
         """
+        self.options_of("encode", options, **changes)
         z: NDArray[np.float32]
         (z,) = self.apply(
-            spectra, lambda batch: (self.network.encode(batch),), (self.config.latent,), chances(self)
+            spectra,
+            lambda batch: (self.network.encode(batch),),
+            (self.config.latent,),
+            chances(self),
+            progress,
         )
         return z
 
     def generate(
         self,
         spectra: Spectra,
+        labels: Mapping[str, ArrayLike] | None = None,
+        options: Config | None = None,
         *,
         latents: ArrayLike | None = None,
-        changes: Mapping[str, ArrayLike] | None = None,
-        **changed: ArrayLike,
+        progress: Progress | None = None,
+        **changes: ArrayLike,
     ) -> Spectra:
         """Return the same stars with other labels; their reconstruction if none is given.
 
@@ -182,10 +194,14 @@ class Disentangler(Model):
         spectra
             Of the stars. Labels that are not changed are those that the spectra tell (engine bottleneck), or
             those of their table.
+        labels, changes
+            New values (n,), or one for all, by name: ``generate(stars, teff=6500, alpha_fe=0)``.
+        options
+            This model has none.
         latents
             Latents (n, latent) in place of those of the spectra.
-        changes, changed
-            New values (n,), or one for all, by name: ``generate(stars, teff=6500, alpha_fe=0)``.
+        progress
+            Called with how many spectra are done, and how many there are.
 
         Returns
         -------
@@ -193,7 +209,8 @@ class Disentangler(Model):
             With the labels that the decoder was told as columns, and ``outside_box`` where they leave the
             ranges of the training set.
         """
-        changed = {**(changes or {}), **changed}
+        self.options_of("generate", options)
+        changed = {**(labels or {}), **changes}
         for name in changed:
             if name not in self.labels.names:
                 raise DraperError(
@@ -227,7 +244,7 @@ class Disentangler(Model):
             flux = self.pipeline.inverse(network.decode(z, told), batch["ivar"])[0]
             return flux, network.plainly(told)
 
-        flux, told = self.apply(spectra, make, (len(self.own_grid), len(self.labels)), more)
+        flux, told = self.apply(spectra, make, (len(self.own_grid), len(self.labels)), more, progress)
         values = self.labels.unscale(told)
         values = np.where(np.isfinite(wanted), wanted, values)
         table = {**spectra.table, **dict(zip(self.labels.names, values.T, strict=True))}
@@ -237,12 +254,20 @@ class Disentangler(Model):
             quantity=spectra.quantity, unit=spectra.unit, meta={**spectra.meta, "model": self.name},
         )  # fmt: skip
 
-    def predict(self, spectra: Spectra) -> Estimates:
+    def predict(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Estimates:
         """Return the labels that the latents tell, with errors calibrated on held-out spectra.
 
         Removed labels come out as far as kept ones tell them, with errors that say so. ``outside`` marks
         spectra that the model does not rebuild as well as 99 % of those that were held out.
         """
+        self.options_of("predict", options, **changes)
         if self.config.encoder_sees_labels:
             raise DraperError(
                 "this model's encoder is told the labels, so that it would repeat them",
@@ -257,7 +282,7 @@ class Disentangler(Model):
             return network.plainly(mean), error * network.spread, misfit[:, None]
 
         sizes = (len(self.labels), len(self.labels), 1)
-        scaled, sigma, misfit = self.apply(spectra, infer, sizes, chances(self))
+        scaled, sigma, misfit = self.apply(spectra, infer, sizes, chances(self), progress)
         median = self.labels.unscale(scaled)
         return Estimates(
             self.labels, median, self.labels.unscale_error(scaled, sigma), spectra.ids,
@@ -281,7 +306,15 @@ class Disentangler(Model):
         return leakage_of(self, train, test, truth, options)
 
     def swap(
-        self, stars: Spectra, others: Spectra, emulator: Model, *, truth: str = "", seed: int = 0, **fit: Any
+        self,
+        stars: Spectra,
+        others: Spectra,
+        emulator: Model,
+        options: Config | None = None,
+        *,
+        truth: str = "",
+        seed: int = 0,
+        **changes: Any,
     ) -> Swap:
         """Return how far changed labels can be trusted: each is swapped and read back by a fit.
 
@@ -293,14 +326,16 @@ class Disentangler(Model):
             Stars that give labels, such as the training set.
         emulator
             An emulator of such spectra, which reads labels by a fit.
+        options, changes
+            How the emulator fits labels, such as ``priors``.
         truth
             End of the names of the columns with true labels.
         seed
             Of the choice of who gives.
-        fit
-            Options of the fit, such as ``priors``.
         """
-        return swap_of(self, stars, others, cast("Emulator", emulator), truth, seed, fit)
+        return swap_of(
+            self, stars, others, emulator, truth, seed, emulator.options_of("predict", options, **changes)
+        )
 
     def reconstruct(self, spectra: Spectra) -> Spectra:
         """Return the reconstructions."""

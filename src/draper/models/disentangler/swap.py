@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.config import Config
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.latents.swap import Swap, measure_swap
 
 if TYPE_CHECKING:
+    from draper.models.base import Model
     from draper.models.disentangler.model import Disentangler
-    from draper.models.emulator.model import Emulator
 
 FloatArray = NDArray[np.float64]
 
@@ -29,10 +29,10 @@ def swap_of(
     model: Disentangler,
     stars: Spectra,
     others: Spectra,
-    emulator: Emulator,
+    emulator: Model,
     truth: str,
     seed: int,
-    options: Mapping[str, Any],
+    options: Config,
 ) -> Swap:
     """Return the swap test; see :meth:`draper.models.disentangler.model.Disentangler.swap`."""
     names = tuple(name for name in model.labels.names if readable(emulator, name))
@@ -54,25 +54,24 @@ def swap_of(
     def move(rows: NDArray[np.int64], number: int, change: FloatArray) -> FloatArray:
         # From the label as the model has it: what it is wrong by is no part of the change.
         new = rebuilt.column(names[number])[rows] + change
-        made = model.generate(stars[rows], changes={names[number]: new})
+        made = model.generate(stars[rows], {names[number]: new})
         return read_back(emulator, made, names, options) - before[rows]
 
     return measure_swap(move, true, given, names, seed)
 
 
-def readable(emulator: Emulator, name: str) -> bool:
+def readable(emulator: Model, name: str) -> bool:
     """Return whether a fit says something of a label."""
     known = emulator.labels.names
     return name in known or (name == "alpha_fe" and all(element in known for element in ALPHA))
 
 
-def read_back(
-    emulator: Emulator, made: Spectra, names: tuple[str, ...], options: Mapping[str, Any]
-) -> FloatArray:
+def read_back(emulator: Model, made: Spectra, names: tuple[str, ...], options: Config) -> FloatArray:
     """Return labels (n, d) of spectra without noise, as an emulator's fit has them."""
     level = np.abs(np.median(made.flux, axis=1, keepdims=True))
     weight = np.where(made.ivar > 0, (RATIO / np.maximum(level, 1e-30)) ** 2, 0.0).astype(np.float32)
-    found = emulator.predict(Spectra(made.grid, made.flux, weight, quantity=made.quantity), **options)
+    weighted = Spectra(made.grid, made.flux, weight, quantity=made.quantity)
+    found = emulator.predict(weighted, options)  # type: ignore[attr-defined]
     known = found.labels.names
     return np.stack(
         [

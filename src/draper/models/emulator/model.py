@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from draper.config import Config
 from draper.configs.emulator import EmulatorConfig
 from draper.configs.fit import FitConfig
 from draper.configs.train import TrainConfig
@@ -22,12 +23,12 @@ from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
 from draper.infer.forecast import informed
 from draper.infer.forward import ForwardModel
-from draper.infer.label_fit import Note, fitted, limited
+from draper.infer.label_fit import fitted, limited
 from draper.infer.limits import Side
 from draper.infer.model_error import learn_error
 from draper.instrument.observed import Widths, are_pixels_alone, is_coarser, observed
 from draper.instrument.pipeline import Pipeline
-from draper.models.base import INFERENCE_ROWS, Model
+from draper.models.base import INFERENCE_ROWS, Model, Progress
 from draper.models.emulator.columns import completed, stellar_labels
 from draper.models.emulator.distil import distilled
 from draper.models.emulator.networks import form_of, network_of
@@ -54,8 +55,8 @@ class Emulator(Model):
 
     name: ClassVar[str] = "emulator"
     accepts: ClassVar[Any] = "any"
+    errors_from_spectra: ClassVar[bool] = True
     extra_verbs: ClassVar[tuple[str, ...]] = (
-        "explain",
         "information",
         "upper_limits",
         "jacobian",
@@ -189,13 +190,12 @@ class Emulator(Model):
     def generate(
         self,
         labels: Mapping[str, ArrayLike] | Spectra,
+        options: Config | None = None,
         *,
-        vsini: ArrayLike | None = None,
-        vmac: ArrayLike | None = None,
-        resolving_power: ArrayLike | None = None,
-        rv: ArrayLike | None = None,
         grid: Grid | None = None,
         pixels: Any = None,
+        progress: Progress | None = None,
+        **changes: Any,
     ) -> Spectra:
         """Return the spectra of labels.
 
@@ -204,16 +204,15 @@ class Emulator(Model):
         labels
             Columns by name, of equal length or one value for all, or spectra that have them. ``vmic`` follows
             from the others where the model wants it and there is none.
-        vsini, vmac
-            Rotation and macroturbulence [km/s] to broaden by, one value or one for each.
-        resolving_power
-            lambda / FWHM of what comes out; that of the training spectra unless given.
-        rv
-            Radial velocity [km/s].
+        options, changes
+            Broadening and velocity, see :class:`draper.configs.emulator.GenerateConfig`:
+            ``vsini=10, rv=[20, 30]``.
         grid
             Pixels of what comes out; the model's own unless given.
         pixels
             Which of those pixels: a slice, a mask, or numbers.
+        progress
+            Called with how many spectra are done, and how many there will be.
 
         Returns
         -------
@@ -225,13 +224,19 @@ class Emulator(Model):
         table = completed(self.labels, labels)
         values = self.labels.read(table)
         x = self.scaled(values)
-        widths = Widths.of(len(x), vsini=vsini, vmac=vmac, resolving_power=resolving_power, rv=rv)
+        wanted = dict(self.options_of("generate", options, **changes))
+        widths = Widths.of(len(x), **wanted)
         if twice := set(widths.given) & set(self.labels.names):
             raise DraperError("a label of the model cannot be applied again", given=", ".join(sorted(twice)))
         averages = grid is not None and is_coarser(self.own_grid, grid)
-        if averages and grid is not None and grid.resolving_power is not None and resolving_power is None:
-            resolving_power = float(np.median(grid.resolving_power))
-            widths = Widths.of(len(x), vsini=vsini, vmac=vmac, resolving_power=resolving_power, rv=rv)
+        if (
+            averages
+            and grid is not None
+            and grid.resolving_power is not None
+            and "resolving_power" not in widths.given
+        ):
+            wanted["resolving_power"] = float(np.median(grid.resolving_power))
+            widths = Widths.of(len(x), **wanted)
         ends = self.own_grid.vacuum[[0, -1]]
         parts = []
         for start in range(0, max(1, len(x)), INFERENCE_ROWS):
@@ -266,14 +271,17 @@ class Emulator(Model):
             )
             part = resample(part, grid) if averages and grid is not None else part
             parts.append(part if pixels is None else part.pixels(pixels))
+            if progress is not None:
+                progress(min(rows.stop, len(x)), len(x))
         return Spectra.concat(parts)
 
     def predict(
         self,
         spectra: Spectra | Sequence[Spectra],
-        fit: FitConfig | None = None,
-        note: Note | None = None,
-        **options: Any,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
     ) -> Estimates:
         """Return the labels that spectra follow from, by least squares, with their covariance.
 
@@ -282,9 +290,9 @@ class Emulator(Model):
         spectra
             On any pixels, normalised unless a ``continuum`` is fitted; or several exposures of the same
             stars, with equal ids, which are fitted jointly.
-        fit
-            How to fit; its options may be given as keywords, too.
-        note
+        options, changes
+            How to fit, see :class:`draper.configs.fit.FitConfig`: ``rv=0, continuum=2``.
+        progress
             Called with how many stars are done, and how many there are.
 
         Returns
@@ -303,43 +311,55 @@ class Emulator(Model):
         >>> model.predict(made_spectra(3, seed=5), rv=0.0).labels.names
         ('teff', 'logg', 'fe_h')
         """
-        return fitted(self.forward_model, spectra, (fit or FitConfig()).replace(**options), note)[0]
+        return fitted(self.forward_model, spectra, self.fit_options(options, changes), progress)[0]
+
+    def fit_options(self, options: Config | None, changes: Mapping[str, Any]) -> FitConfig:
+        """Return how to fit: options, with some changed."""
+        return cast(FitConfig, self.options_of("predict", options, **changes))
 
     def upper_limits(
         self,
         spectra: Spectra | Sequence[Spectra],
         names: Sequence[str],
         level: float = 0.95,
-        fit: FitConfig | None = None,
+        options: Config | None = None,
+        *,
         side: Side = "upper",
-        **options: Any,
+        **changes: Any,
     ) -> dict[str, NDArray[np.float64]]:
         """Return limits (n,) of labels or free widths, or lower ones, by profile likelihood.
 
         With everything else fitted again, chi2 there is above its minimum by what belongs to a one-sided
         ``level``: 2.706 for 95 %. NaN where the whole box is allowed.
         """
-        return limited(
-            self.forward_model, spectra, names, level, side, (fit or FitConfig()).replace(**options)
-        )
+        config = self.fit_options(options, changes)
+        return limited(self.forward_model, spectra, names, level, side, config)
 
     def explain(
-        self, spectra: Spectra, fit: FitConfig | None = None, note: Note | None = None, **options: Any
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
     ) -> tuple[Estimates, Spectra]:
-        """Return labels as :meth:`predict` does, and the model spectra with continuum on the data's grid."""
-        found, models = fitted(
-            self.forward_model, spectra, (fit or FitConfig()).replace(**options), note, models=True
-        )
-        return found, models[0]
+        """Return labels as :meth:`predict` does, and the model spectra with continuum on the data's grid.
 
-    def learn_error(self, spectra: Spectra, fit: FitConfig | None = None, **options: Any) -> Self:
+        Their column ``rv`` is the velocity that was found, or that was known [km/s].
+        """
+        config = self.fit_options(options, changes)
+        estimates, models = fitted(self.forward_model, spectra, config, progress, models=True)
+        rv = np.full(len(spectra), config.rv) if config.rv != "free" else estimates["rv"]
+        return estimates, models[0].with_columns(rv=rv)
+
+    def learn_error(self, spectra: Spectra, options: Config | None = None, **changes: Any) -> Self:
         """Learn from the residuals of spectra how far the emulator is from the stars, pixel by pixel.
 
         Fits the spectra, at least ten of stars like those to come, and keeps by how much their residuals
         exceed noise and the emulator's own error. Later fits add it to the errors of the pixels, unless
-        ``model_error=False``. ``fit`` and ``options`` are those of :meth:`predict`.
+        ``model_error=False``. ``options`` and ``changes`` are those of :meth:`predict`.
         """
-        config = (fit or FitConfig()).replace(**options)
+        config = self.fit_options(options, changes)
         self.training["error_learnt_from"] = learn_error(self.forward_model, spectra, config)
         return self
 
@@ -376,13 +396,13 @@ class Emulator(Model):
     def information(
         self,
         labels: Mapping[str, ArrayLike],
+        options: Config | None = None,
         *,
         snr: ArrayLike | None = None,
         ivar: ArrayLike | None = None,
         grid: Grid | None = None,
         resolving_power: float | None = None,
-        fit: FitConfig | None = None,
-        **options: Any,
+        **changes: Any,
     ) -> Information:
         """Return the smallest errors that :meth:`predict` could have: the Cramer-Rao bound at known labels.
 
@@ -390,14 +410,14 @@ class Emulator(Model):
         ----------
         labels
             Columns as for :meth:`generate`; ``rv``, ``vsini``, ``vmac`` of the stars may be among them.
+        options, changes
+            How it will be fitted, as in :meth:`predict`: what is fixed, free, or known within priors.
         snr, ivar
             Signal-to-noise ratio per pixel at a continuum of 1, or inverse variances (q,) or (n, q).
         grid, resolving_power
             Pixels and lambda / FWHM of the spectrograph; the model's own unless given.
-        fit, options
-            How it will be fitted, as in :meth:`predict`: what is fixed, free, or known within priors.
         """
-        config = (fit or FitConfig()).replace(**options)
+        config = self.fit_options(options, changes)
         given = {**labels, **config.fixed} | ({} if snr is None else {"snr": snr})
         table = completed(self.labels, given)
         return informed(self.forward_model, table, snr, ivar, grid, resolving_power, config)
