@@ -86,8 +86,12 @@ class Star:
         self, name: str, values: FloatArray, errors: FloatArray, related: FloatArray, transits: float
     ) -> None:
         self.name, self.values, self.errors, self.related, self.transits = (
-            name, values, errors, related, transits,
-        )  # fmt: skip
+            name,
+            values,
+            errors,
+            related,
+            transits,
+        )
 
 
 def stars(paths: list[Path], part: Photometer, first: int) -> list[Star]:

@@ -109,8 +109,10 @@ def main(folder: Path, out: Path) -> None:
         at = float(air_to_vacuum(np.array([air]))[0])
         kept.append(Line("H I", at, occupied["H", "1"] + strength - 10.199 + HYDROGEN_WINGS))
     counts: dict[int, int] = {}
-    windows = [(min(line.wavelength for line in held), max(line.wavelength for line in held))
-               for held in (lines(folder / name, occupied) for name in DETAILED)]  # fmt: skip
+    windows = [
+        (min(line.wavelength for line in held), max(line.wavelength for line in held))
+        for held in (lines(folder / name, occupied) for name in DETAILED)
+    ]
     for line in lines(folder / OVERVIEW, occupied):
         number = int(line.wavelength // BIN)
         if counts.get(number, 0) >= IN_EACH or any(a <= line.wavelength <= b for a, b in windows):

@@ -135,8 +135,16 @@ def draw_fit(best: Fit, name: str) -> Figure:
         xlabel="vacuum wavelength [Angstrom]",
         ylabel="difference [%]",
     )
-    lower.text(1, 1.02, f"rms {100 * best.rms:.2f} %", ha="right", va="bottom", fontsize=8, color="0.35",
-               transform=lower.transAxes)  # fmt: skip
+    lower.text(
+        1,
+        1.02,
+        f"rms {100 * best.rms:.2f} %",
+        ha="right",
+        va="bottom",
+        fontsize=8,
+        color="0.35",
+        transform=lower.transAxes,
+    )
     figure.align_ylabels()
     return figure
 

@@ -187,8 +187,12 @@ def test_labels_rename_formula_and_reject(star: Path, tmp_path: Path, capsys) ->
     }
     table = draper.read(out).table
     assert {name: column[0] for name, column in table.items()} == {
-        "id": "star", "temperature": 5000, "fe_h": 0.5, "li_fe": 1, "A_Li": 2.55,
-    }  # fmt: skip
+        "id": "star",
+        "temperature": 5000,
+        "fe_h": 0.5,
+        "li_fe": 1,
+        "A_Li": 2.55,
+    }
     assert main([*command[:-1], "--reject", "negative"]) == 0
     output = capsys.readouterr().out
     assert "1 spectra were left out" in output
@@ -380,8 +384,10 @@ def test_control_c_leaves_nothing(tmp_path: Path) -> None:
     out.parent.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "draper", "convert", str(tmp_path), "-o", str(out), *SAID],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while process.poll() is None and not list(out.parent.iterdir()):
         time.sleep(0.002)  # a busy loop would keep the other from running where there is one core
     process.send_signal(signal.SIGINT)

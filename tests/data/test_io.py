@@ -58,8 +58,11 @@ def test_a_folder_of_files_that_say_everything(tmp_path: Path, folder: Path) -> 
 
 def test_expand(folder: Path) -> None:
     assert [source.path.name for source in io.expand([folder, folder / "c.txt"])] == [
-        "a.txt", "b.txt", "c.txt", "c.txt",
-    ]  # fmt: skip
+        "a.txt",
+        "b.txt",
+        "c.txt",
+        "c.txt",
+    ]
     with pytest.raises(DraperError, match=r"no such file[\s\S]*nowhere"):
         list(io.expand([folder / "nowhere"]))
     with pytest.raises(DraperError, match="nothing to read"):
@@ -69,8 +72,12 @@ def test_expand(folder: Path) -> None:
 
 
 def test_a_folder_that_is_one_set(tmp_path: Path) -> None:
-    for name, array in [("X", np.ones((2, 4))), ("params", np.ones((2, 2))), ("ids", np.arange(2)),
-                        ("axis_labels", np.arange(5000.0, 5004))]:  # fmt: skip
+    for name, array in [
+        ("X", np.ones((2, 4))),
+        ("params", np.ones((2, 2))),
+        ("ids", np.arange(2)),
+        ("axis_labels", np.arange(5000.0, 5004)),
+    ]:
         np.save(tmp_path / f"{name}.npy", array)
     assert [source.path for source in io.expand([tmp_path])] == [tmp_path]
 

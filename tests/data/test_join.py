@@ -341,6 +341,8 @@ def test_reject() -> None:
         assert "".join(kept.ids) == left
         assert [name for name, _ in out] == [name for name in "abcde" if name not in left]
     assert reject(spectra, ("negative", "nan"))[1] == [
-        ("b", "1 negative pixels"), ("c", "1 negative pixels"), ("d", "2 bad or missing pixels"),
+        ("b", "1 negative pixels"),
+        ("c", "1 negative pixels"),
+        ("d", "2 bad or missing pixels"),
         ("e", "4 bad or missing pixels"),
-    ]  # fmt: skip
+    ]

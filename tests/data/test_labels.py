@@ -61,8 +61,11 @@ def test_missing_and_outside(labels: LabelSet) -> None:
     assert scaled[1, 0] < 0
     assert scaled[1, 2] == -np.inf
     assert labels.inside([[5000, 2, 10], [NAN, 2, 10], [5000, 6, 10], [5000, 2, 0.5]]).tolist() == [
-        True, True, False, False,
-    ]  # fmt: skip
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("values", [5.0, [1.0, 2.0], [[1.0] * 4], []])

@@ -94,8 +94,10 @@ def test_rvs_raw_text(tmp_path, kind, compressed):
         header = "# %ECSV 1.0\n# ---\n# delimiter: ','\n# datatype:\n# - name: source_id\n" + header
     text = header
     for k in range(2):
-        f, e = (cell(v, "null").replace("(", "[").replace(")", "]") if kind == "ecsv" else cell(v)
-                for v in (flux[k], error[k]))  # fmt: skip
+        f, e = (
+            cell(v, "null").replace("(", "[").replace(")", "]") if kind == "ecsv" else cell(v)
+            for v in (flux[k], error[k])
+        )
         text += f'{ID + k},1.5,"{f}","{e}",7\n'
     content = text.encode()
     (tmp_path / "a").write_bytes(gzip.compress(content) if compressed else content)
@@ -188,8 +190,10 @@ def test_xp_in_pieces_equals_xp_at_once(tmp_path, monkeypatch):
 
 def test_xp_without_any_bp(tmp_path):
     columns = xp_columns(n=1, bp=3)
-    text = {k: '""' if k.startswith("bp") else f'"{cell(v[0])}"' if v.ndim == 2 else str(v[0])
-            for k, v in columns.items()}  # fmt: skip
+    text = {
+        k: '""' if k.startswith("bp") else f'"{cell(v[0])}"' if v.ndim == 2 else str(v[0])
+        for k, v in columns.items()
+    }
     (tmp_path / "a.csv").write_text(f"{','.join(text)}\n{','.join(text.values())}\n")
     spectra = one(tmp_path / "a.csv")
     assert spectra.grid.names == ("bp_0", "bp_1", "bp_2", "rp_0", "rp_1", "rp_2")
@@ -258,10 +262,12 @@ def test_damaged_tables_end_in_a_clear_error(tmp_path, text, name):
 @pytest.mark.parametrize(
     ("name", "bad", "first"),
     [
-        ("Kepler-93", 7, 0.9942193), ("KOI-001", 4, 0.98698866),
-        ("GaiaDR3-1535964555128078720", 3, 0.98716646), ("GaiaDR3-3174658066485297152", 18, 1.006416),
+        ("Kepler-93", 7, 0.9942193),
+        ("KOI-001", 4, 0.98698866),
+        ("GaiaDR3-1535964555128078720", 3, 0.98716646),
+        ("GaiaDR3-3174658066485297152", 18, 1.006416),
     ],
-)  # fmt: skip
+)
 def test_real_rvs(real_data, name, bad, first):
     path = real_data / "gaia_rvs" / f"{name}.csv"
     assert io.recognise(Source(path)).name == "gaia-rvs"
@@ -303,7 +309,10 @@ def test_real_xp_with_missing_bp(real_data):
     assert np.isnan(spectra.table["bp_n_relevant_bases"]).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("name", ["dr3int6.csv", "dr3int6.ecsv", "dr3int6.fits", "votable_dr3int6.xml", "votable_plain_dr3int6.xml"])  # fmt: skip # noqa: E501
+@pytest.mark.parametrize(
+    "name",
+    ["dr3int6.csv", "dr3int6.ecsv", "dr3int6.fits", "votable_dr3int6.xml", "votable_plain_dr3int6.xml"],
+)
 def test_real_xp_sampled(real_data, name):
     path = real_data / "gaia_xp" / f"XP_SAMPLED_RAW_{name}"
     assert io.recognise(Source(path)).name == "gaia-xp-sampled"

@@ -20,10 +20,13 @@ def results(tmp_path):
     flux = np.arange(9.0).reshape(3, 3)
     for part, rows in (("train", slice(0, 2)), ("test", slice(2, 3))):
         arrays = {
-            "X": flux[rows], "params": np.array([[4000.0, 1.0], [5000.0, 2.0], [6000.0, 3.0]])[rows],
-            "cond_params": np.zeros((3, 1))[rows], "z": np.zeros((3, 25))[rows], "decoded": flux[rows],
+            "X": flux[rows],
+            "params": np.array([[4000.0, 1.0], [5000.0, 2.0], [6000.0, 3.0]])[rows],
+            "cond_params": np.zeros((3, 1))[rows],
+            "z": np.zeros((3, 25))[rows],
+            "decoded": flux[rows],
             "ids": np.array(["2M1", "2M2", "2M3"])[rows],
-        }  # fmt: skip
+        }
         for name, values in arrays.items():
             np.save(folder / f"{name}_{part}.npy", values)
     np.save(folder / "axis_labels.npy", WAVE)

@@ -187,8 +187,11 @@ def test_facts_of_the_header(tmp_path):
     }
     spectra = one(write(tmp_path, **LINEAR, **cards))
     assert {name: column[0] for name, column in spectra.table.items()} == {
-        "id": "star", "object": "HD 1", "dec": -5.5, "snr": 80.0
-    }  # fmt: skip
+        "id": "star",
+        "object": "HD 1",
+        "dec": -5.5,
+        "snr": 80.0,
+    }
     assert spectra.grid.resolving_power == 48000
     assert spectra.quantity == "normalised flux"
 

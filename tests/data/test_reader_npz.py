@@ -109,9 +109,12 @@ def test_the_payne_with_as_many_labels_as_spectra(tmp_path):
 
 def test_one_payne_training_set(tmp_path):
     path = saved(
-        tmp_path, wvl=WAVE, flxn=FLUX.T, labels=np.array([[5.0, 6.0], [4.0, 4.5]]),
+        tmp_path,
+        wvl=WAVE,
+        flxn=FLUX.T,
+        labels=np.array([[5.0, 6.0], [4.0, 4.5]]),
         label_names=["teff", "logg"],
-    )  # fmt: skip
+    )
     spectra = draper.read(path, **VACUUM)
     assert spectra.quantity == "normalised flux"
     assert spectra.table["teff"].tolist() == [5000, 6000]

@@ -102,10 +102,14 @@ def test_taurex_output(tmp_path, place):
 
 def test_taurex_output_seen_by_an_instrument(tmp_path):
     path = output(
-        tmp_path / "out.h5", native_wngrid=[5000.0], native_spectrum=[0.011],
-        instrument_wngrid=[5000.0, 4000.0], instrument_spectrum=[0.01, 0.02],
-        instrument_noise=[1e-4, 2e-4], instrument_wnwidth=[100.0, 100.0],
-    )  # fmt: skip
+        tmp_path / "out.h5",
+        native_wngrid=[5000.0],
+        native_spectrum=[0.011],
+        instrument_wngrid=[5000.0, 4000.0],
+        instrument_spectrum=[0.01, 0.02],
+        instrument_noise=[1e-4, 2e-4],
+        instrument_wnwidth=[100.0, 100.0],
+    )
     spectra = draper.read(path)
     np.testing.assert_allclose(spectra.grid.vacuum, [2e4, 2.5e4])
     np.testing.assert_allclose(spectra.ivar**-0.5, [[1e-4, 2e-4]], rtol=1e-6)
@@ -122,9 +126,11 @@ def test_taurex_output_of_wrong_shape(tmp_path):
 
 def netcdf(path, four):
     values = {
-        "central_wavelength": ([5.0, 6.0], b"micron"), "bin_half_width": ([0.5, 0.5], b"micron"),
-        "transit_depth": ([0.01, 0.02], b""), "transit_depth_error": ([1e-4, 2e-4], b""),
-    }  # fmt: skip
+        "central_wavelength": ([5.0, 6.0], b"micron"),
+        "bin_half_width": ([0.5, 0.5], b"micron"),
+        "transit_depth": ([0.01, 0.02], b""),
+        "transit_depth_error": ([1e-4, 2e-4], b""),
+    }
     if four:
         with h5py.File(path, "w") as file:
             file.attrs["_NCProperties"] = "version=2"

@@ -17,9 +17,12 @@ specutils = pytest.importorskip("specutils")
 
 def sdss(path):
     columns = {
-        "flux": np.float32([1, 2, 3]), "loglam": np.float32([3.6, 3.61, 3.62]),
-        "ivar": np.float32([4, 0, 16]), "and_mask": np.int32([0, 0, 0]), "wdisp": np.float32([1, 1, 1]),
-    }  # fmt: skip
+        "flux": np.float32([1, 2, 3]),
+        "loglam": np.float32([3.6, 3.61, 3.62]),
+        "ivar": np.float32([4, 0, 16]),
+        "and_mask": np.int32([0, 0, 0]),
+        "wdisp": np.float32([1, 1, 1]),
+    }
     formats = {"f": "E", "i": "J"}
     table = fits.BinTableHDU.from_columns(
         [fits.Column(name, formats[values.dtype.kind], array=values) for name, values in columns.items()],
@@ -49,11 +52,15 @@ def visit(path):
     primary = fits.PrimaryHDU()
     primary.header.update(SURVEY="apogee", OBJID="2M01", RA=1.0, DEC=2.0, SNR=45.0, VHELIO=-33.0)
     primary.header["HISTORY"] = "APOGEE Reduction"
-    fits.HDUList([
-        primary, image(flux, BUNIT="Flux (10^-17)"),
-        image(np.full((3, 3), 0.5, np.float32), BUNIT="Flux Error"),
-        image(mask), image(wavelength, BUNIT="Wavelength (Ang)"),
-    ]).writeto(path)  # fmt: skip
+    fits.HDUList(
+        [
+            primary,
+            image(flux, BUNIT="Flux (10^-17)"),
+            image(np.full((3, 3), 0.5, np.float32), BUNIT="Flux Error"),
+            image(mask),
+            image(wavelength, BUNIT="Wavelength (Ang)"),
+        ]
+    ).writeto(path)
     return path
 
 
@@ -94,10 +101,11 @@ def desi(path):
         weights = np.full((2, 4), ivar, np.float32)
         weights[1, 0] = 0
         for name, data, bunit in (
-            ("WAVELENGTH", np.array(wave), "Angstrom"), ("FLUX", rows, unit),
+            ("WAVELENGTH", np.array(wave), "Angstrom"),
+            ("FLUX", rows, unit),
             ("IVAR", weights, "10**+34 (s2 cm4 Angstrom2) / erg2"),
             ("MASK", np.zeros((2, 4), np.int32), ""),
-        ):  # fmt: skip
+        ):
             hdu = image(data, BUNIT=bunit)
             hdu.name = f"{arm}_{name}"
             hdus.append(hdu)
@@ -109,11 +117,14 @@ def jwst(path):
     columns = [
         fits.Column(name, form, unit=unit, array=values)
         for name, form, unit, values in (
-            ("WAVELENGTH", "D", "um", [1.0, 1.5, 2.0]), ("FLUX", "D", "Jy", [1e-3, 2e-3, np.nan]),
-            ("FLUX_ERROR", "D", "Jy", [1e-5, 1e-5, 1e-5]), ("SURF_BRIGHT", "D", "MJy/sr", [0.0, 0, 0]),
-            ("SB_ERROR", "D", "MJy/sr", [0.0, 0, 0]), ("DQ", "J", None, [0, 1, 0]),
+            ("WAVELENGTH", "D", "um", [1.0, 1.5, 2.0]),
+            ("FLUX", "D", "Jy", [1e-3, 2e-3, np.nan]),
+            ("FLUX_ERROR", "D", "Jy", [1e-5, 1e-5, 1e-5]),
+            ("SURF_BRIGHT", "D", "MJy/sr", [0.0, 0, 0]),
+            ("SB_ERROR", "D", "MJy/sr", [0.0, 0, 0]),
+            ("DQ", "J", None, [0, 1, 0]),
         )
-    ]  # fmt: skip
+    ]
     table = fits.BinTableHDU.from_columns(columns, name="EXTRACT1D")
     table.header["SRCTYPE"] = "POINT"
     primary = fits.PrimaryHDU()
@@ -139,8 +150,12 @@ def test_sdss(tmp_path):
     assert spectra.flux.tolist() == [[1, 2, 3]]
     assert spectra.ivar.tolist() == [[4, 0, 16]]
     assert {name: spectra.table[name][0] for name in ("ra", "dec", "fiber", "z", "class")} == {
-        "ra": 10, "dec": -1, "fiber": 7, "z": 0.5, "class": "STAR",
-    }  # fmt: skip
+        "ra": 10,
+        "dec": -1,
+        "fiber": 7,
+        "z": 0.5,
+        "class": "STAR",
+    }
 
 
 def test_apogee_visit_is_one_ascending_grid_with_three_windows(tmp_path):
@@ -218,9 +233,11 @@ def test_uncertainties_of_every_type(tmp_path, kind):
     }
     values = {"std": [0.5, 0.25], "var": [0.25, 0.0625], "ivar": [4.0, 16.0]}
     spectrum = specutils.Spectrum(
-        flux=[1.0, 2.0] * astropy_units.Jy, spectral_axis=[1.0, 2.0] * astropy_units.um,
-        uncertainty=classes[kind](values[kind]), mask=np.array([False, False]),
-    )  # fmt: skip
+        flux=[1.0, 2.0] * astropy_units.Jy,
+        spectral_axis=[1.0, 2.0] * astropy_units.um,
+        uncertainty=classes[kind](values[kind]),
+        mask=np.array([False, False]),
+    )
     source = Source(sdss(tmp_path / "any.fits"))
     spectra, _ = surveys._one(source, surveys.SURVEYS[0], spectrum, None, {})
     np.testing.assert_allclose(spectra.ivar, [[4, 16]])

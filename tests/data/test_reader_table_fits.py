@@ -87,11 +87,13 @@ def test_loglam_is_sdss_s_name_for_vacuum_angstrom(tmp_path):
 
 def eso(tmp_path, ucd, origin="ESO"):
     return write(
-        tmp_path, {"WAVE": WAVE / 10, "FLUX": FLUX * 1e-16, "ERR": ERR * 1e-16, "SNR": ERR},
+        tmp_path,
+        {"WAVE": WAVE / 10, "FLUX": FLUX * 1e-16, "ERR": ERR * 1e-16, "SNR": ERR},
         units={"WAVE": "nm", "FLUX": "erg cm**(-2) s**(-1) angstrom**(-1)"},
         header={"ORIGIN": origin, "OBJECT": "HD 1", "SPEC_RES": 40000.0, "PRODCATG": "SCIENCE.SPECTRUM"},
-        table_cards={"TUCD1": ucd}, arrays=True,
-    )  # fmt: skip
+        table_cards={"TUCD1": ucd},
+        arrays=True,
+    )
 
 
 @pytest.mark.parametrize(("ucd", "medium"), [("em.wl", "vacuum"), ("em.wl;obs.atmos", "air")])
@@ -131,8 +133,9 @@ def test_rows_of_arrays_on_two_grids(tmp_path):
     columns = {"wavelength": np.array([WAVE, WAVE + 1]), "flux": np.array([FLUX, FLUX + 1])}
     found = batches(write(tmp_path, columns), **HINTS)
     assert [(part.grid.vacuum[0], part.flux[0, 0], part.ids[0]) for part in found] == [
-        (5000, 1, "star-1"), (5001, 2, "star-2")
-    ]  # fmt: skip
+        (5000, 1, "star-1"),
+        (5001, 2, "star-2"),
+    ]
 
 
 def test_names_that_the_user_gives(tmp_path):

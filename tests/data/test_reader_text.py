@@ -134,8 +134,10 @@ def test_comments_give_labels_and_provenance(tmp_path):
     )
     spectra = draper.read(path, **VACUUM)
     assert {name: spectra.table[name][0] for name in ("teff", "fe_h", "mg_fe")} == {
-        "teff": 5777, "fe_h": -0.5, "mg_fe": 0.1,
-    }  # fmt: skip
+        "teff": 5777,
+        "fe_h": -0.5,
+        "mg_fe": 0.1,
+    }
     assert spectra.meta["comments"] == {"Author": "A. Nother"}
 
 
@@ -238,8 +240,11 @@ def test_the_key_is_the_column_that_names_all_of_them(grid_folder):
     labels.write_text("flag,name,teff\n0,3.spec,4\n0,2.spec,3\n1,1.spec,2\n1,0.spec,1\n")
     spectra = draper.read(grid_folder, format="turbospectrum", labels=labels)
     assert dict(zip(spectra.ids.tolist(), spectra.table["teff"].tolist(), strict=True)) == {
-        "0": 1, "1": 2, "2": 3, "3": 4,
-    }  # fmt: skip
+        "0": 1,
+        "1": 2,
+        "2": 3,
+        "3": 4,
+    }
 
 
 def test_an_unknown_rename_is_an_error(grid_folder):

@@ -69,8 +69,12 @@ GRIDS = {
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("n", [0, 1, 9])
 def test_round_trip(tmp_path: Path, grid: str, n: int) -> None:
-    spectra = made(n, GRIDS[grid], quantity="coefficients" if grid == "coefficients" else "flux",
-                   meta={"source": "é", "list": [1, 2.5, None], "deep": {"a": True}})  # fmt: skip
+    spectra = made(
+        n,
+        GRIDS[grid],
+        quantity="coefficients" if grid == "coefficients" else "flux",
+        meta={"source": "é", "list": [1, 2.5, None], "deep": {"a": True}},
+    )
     assert_same(store.read(store.write(spectra, tmp_path / "x.h5")), spectra)
     assert [path.name for path in tmp_path.iterdir()] == ["x.h5"]
 
@@ -329,9 +333,12 @@ def test_an_existing_file_is_replaced_while_it_is_mapped(tmp_path: Path) -> None
 
 def run(code: str, *arguments: object, **options) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, **options,
-    )  # fmt: skip
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 START = """

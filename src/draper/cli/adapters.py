@@ -104,9 +104,11 @@ def made(code: str, settings: tuple[str, ...]) -> Adapter:
         name, _, text = setting.partition("=")
         if name not in every or not text:
             raise DraperError(
-                f"{code} has no such setting", given=setting, expected=f"NAME=VALUE, of {', '.join(every)}",
+                f"{code} has no such setting",
+                given=setting,
+                expected=f"NAME=VALUE, of {', '.join(every)}",
                 hint=did_you_mean(name, every),
-            )  # fmt: skip
+            )
         try:
             given[name] = _value(hints[name], text)
         except (ValueError, KeyError):

@@ -17,8 +17,12 @@ OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Pow: operator.pow, ast.USub: operator.neg, ast.UAdd: operator.pos,
 }  # fmt: skip
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "log10": np.log10, "log": np.log, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs,
-}  # fmt: skip
+    "log10": np.log10,
+    "log": np.log,
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+}
 
 
 def column_from(

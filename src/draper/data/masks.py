@@ -47,9 +47,10 @@ def read_windows(
     path = Path(path)
     if _content(path).startswith(ZIP):
         raise DraperError(
-            "an npz says which pixels are bad, not which lines to fit", given=path.name,
+            "an npz says which pixels are bad, not which lines to fit",
+            given=path.name,
             hint="masked_files leaves them out",
-        )  # fmt: skip
+        )
     rows = _rows(path)
     medium = _medium(path, rows, medium)
     low, high = np.array([_ends(path, row, half_width) for row in rows]).T
@@ -90,7 +91,7 @@ def read_masked(
             given=", ".join(f"{name} {one.dtype} {one.shape}" for name, one in found.items()),
             expected=f"one array of bool ({len(grid)},)",
             hint="a mask must be as long as the spectra",
-        )  # fmt: skip
+        )
     return over(grid, next(iter(masks.values())))
 
 
@@ -162,9 +163,10 @@ def _rows(path: Path) -> list[Row]:
     rows = [{(name or "").strip().lower(): str(cell).strip() for name, cell in row.items()} for row in table]
     if not rows or "ll" not in rows[0]:
         raise DraperError(
-            "no lines in this file", given=", ".join(rows[0]) if rows else path.name,
+            "no lines in this file",
+            given=", ".join(rows[0]) if rows else path.name,
             expected="a column ll of wavelengths, and perhaps dlam of half-widths",
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -173,14 +175,16 @@ def _medium(path: Path, rows: Sequence[Row], hint: Medium | None) -> Medium:
     said = {row.get("medium", "") for row in rows} - {""}
     if len(said) > 1 or not said <= set(MEDIA) or (hint and said - {hint}):
         raise DraperError(
-            "wavelengths of a file are in one medium", given=f"{', '.join(sorted(said))} in {path.name}",
+            "wavelengths of a file are in one medium",
+            given=f"{', '.join(sorted(said))} in {path.name}",
             expected=hint or "air or vacuum",
-        )  # fmt: skip
+        )
     if not said and hint is None:
         raise DraperError(
-            "the file does not say whether its wavelengths are in air or vacuum", given=path.name,
+            "the file does not say whether its wavelengths are in air or vacuum",
+            given=path.name,
             hint="medium='air' is that of one_payne (mask_medium='air' in a fit, --fit.mask-medium air)",
-        )  # fmt: skip
+        )
     return hint or ("air" if "air" in said else "vacuum")
 
 
@@ -196,7 +200,8 @@ def _ends(path: Path, row: Row, half_width: float | None) -> Range:
         raise DraperError("a wavelength is no number", given=path.name) from error
     if half_width is None:
         raise DraperError(
-            "the file does not say how wide its lines are", given=path.name,
+            "the file does not say how wide its lines are",
+            given=path.name,
             hint="half_width=0.5 is that of one_payne (--fit.half-width 0.5)",
-        )  # fmt: skip
+        )
     return centre - half_width, centre + half_width

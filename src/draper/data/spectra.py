@@ -95,9 +95,11 @@ class Spectra:
         n, p = self.flux.shape
         if self.quantity not in QUANTITIES:
             raise DraperError(
-                "unknown quantity", given=self.quantity, expected=", ".join(QUANTITIES),
+                "unknown quantity",
+                given=self.quantity,
+                expected=", ".join(QUANTITIES),
                 hint=did_you_mean(self.quantity, QUANTITIES),
-            )  # fmt: skip
+            )
         if p != len(self.grid):
             raise DraperError(
                 "flux and grid differ in length",
@@ -121,9 +123,10 @@ class Spectra:
         for name in self.table:
             if name.lower() in lowered:
                 raise DraperError(
-                    "two columns have the same name", given=f"{lowered[name.lower()]} and {name}",
+                    "two columns have the same name",
+                    given=f"{lowered[name.lower()]} and {name}",
                     hint="rename or drop one; names that differ only in case count as equal",
-                )  # fmt: skip
+                )
             lowered[name.lower()] = name
         if self.correlation is not None:
             self.correlation.require(n, p)
@@ -186,9 +189,11 @@ class Spectra:
         keep = np.ones(len(self), dtype=bool) if rows is None else np.asarray(rows)
         if keep.shape != (len(self),) or keep.dtype != bool:
             raise DraperError(
-                "select takes a mask", given=f"{keep.dtype} {keep.shape}", expected=f"bool ({len(self)},)",
+                "select takes a mask",
+                given=f"{keep.dtype} {keep.shape}",
+                expected=f"bool ({len(self)},)",
                 hint="index with square brackets to pick rows by number",
-            )  # fmt: skip
+            )
         for name, wanted in ranges.items():
             column = self.column(name)
             if isinstance(wanted, tuple):
@@ -202,9 +207,10 @@ class Spectra:
                 keep = keep & (column >= wanted[0]) & (column <= wanted[1])
             elif np.ndim(wanted):
                 raise DraperError(
-                    f"'{name}' is selected by one value, or by a range as a tuple", given=wanted,
+                    f"'{name}' is selected by one value, or by a range as a tuple",
+                    given=wanted,
                     hint="for several values give a mask: np.isin(spectra.table[name], values)",
-                )  # fmt: skip
+                )
             else:
                 keep = keep & (column == wanted)
         return self[keep]

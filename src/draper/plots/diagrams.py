@@ -88,9 +88,11 @@ def draw_panels(
         for columns in held.values():
             columns[DENSITY] = density(columns[x], columns[y], limits)
     shade = DENSITY if colour is None else colour
-    norm = LogNorm(1, max(2.0, float(truth[shade].max()))) if colour is None else Normalize(
-        *colour_limits(truth[shade])
-    )  # fmt: skip
+    norm = (
+        LogNorm(1, max(2.0, float(truth[shade].max())))
+        if colour is None
+        else Normalize(*colour_limits(truth[shade]))
+    )
     rows = -(-len(held) // MOST_COLUMNS)
     number = -(-len(held) // rows)
     if figure is None:
@@ -103,9 +105,15 @@ def draw_panels(
     for ax, (title, columns) in zip(axes.flat, held.items(), strict=False):
         order = drawing_order(columns[shade], by_value=colour is None)
         drawn = ax.scatter(
-            columns[x][order], columns[y][order], c=columns[shade][order], norm=norm, cmap="viridis",
-            s=point_size(len(order)), linewidths=0, rasterized=True,
-        )  # fmt: skip
+            columns[x][order],
+            columns[y][order],
+            c=columns[shade][order],
+            norm=norm,
+            cmap="viridis",
+            s=point_size(len(order)),
+            linewidths=0,
+            rasterized=True,
+        )
         ax.set_title(title, pad=15)
         note(ax, columns, truth, (x, y), limits)
     for place, ax in enumerate(axes.flat):
@@ -130,9 +138,11 @@ def known(title: str, columns: Columns, names: Sequence[str]) -> dict[str, Float
     for name in names:
         if name not in columns:
             raise DraperError(
-                f"the panel '{title}' lacks a column", given=", ".join(columns) or "no columns",
-                expected=name, hint=did_you_mean(name, columns),
-            )  # fmt: skip
+                f"the panel '{title}' lacks a column",
+                given=", ".join(columns) or "no columns",
+                expected=name,
+                hint=did_you_mean(name, columns),
+            )
     found = {name: np.asarray(columns[name], dtype=np.float64) for name in names}
     if len({len(column) for column in found.values()}) > 1:
         raise DraperError(f"columns of the panel '{title}' differ in length")

@@ -102,9 +102,11 @@ class Interpolator:
         packed = files("draper.simulate").joinpath("packed", f"{name}.safetensors")
         if name not in PACKED:
             raise DraperError(
-                "there is no such emulator", given=name, expected=", ".join(PACKED),
+                "there is no such emulator",
+                given=name,
+                expected=", ".join(PACKED),
                 hint=did_you_mean(name, PACKED),
-            )  # fmt: skip
+            )
         with as_file(packed) as path:
             tensors, self.meta = _unpacked(path)
         self.prior = LabelSet.from_json(self.meta["labels"])

@@ -52,10 +52,13 @@ def test_settings(tmp_path: Path) -> None:
     adapter = adapters.made(
         "turbospectrum",
         (
-            "window=8450,8712", f"lines={tmp_path / 'a'},{tmp_path / 'b'}",
-            f"atmospheres={tmp_path / 'grid'}", "step=0.1", "hydrogen=no",
+            "window=8450,8712",
+            f"lines={tmp_path / 'a'},{tmp_path / 'b'}",
+            f"atmospheres={tmp_path / 'grid'}",
+            "step=0.1",
+            "hydrogen=no",
         ),
-    )  # fmt: skip
+    )
     assert isinstance(adapter, TurbospectrumStars)
     assert adapter.window == (8450.0, 8712.0)
     assert adapter.lines == (tmp_path / "a", tmp_path / "b")

@@ -97,9 +97,14 @@ def describe(name: str) -> Column:
 
 def _role(base: str, words: list[str]) -> tuple[Role | None, str]:
     named: dict[Role, set[str]] = {
-        "wavelength": WAVELENGTH, "low": LOW, "high": HIGH, "half width": HALF_WIDTH, "error": ERROR,
-        "ivar": IVAR, "bad": BAD,
-    }  # fmt: skip
+        "wavelength": WAVELENGTH,
+        "low": LOW,
+        "high": HIGH,
+        "half width": HALF_WIDTH,
+        "error": ERROR,
+        "ivar": IVAR,
+        "bad": BAD,
+    }
     for role, names in named.items():
         if base in names:
             return role, ""
@@ -125,8 +130,10 @@ def length_unit(column: Column) -> str | None:
 def assign(source: Source, names: Sequence[str], config: ReadConfig) -> dict[Role, int]:
     """Return which column has which role: those that the user names, else those whose names tell it."""
     told: dict[Role, str | None] = {
-        "wavelength": config.wavelength_column, "flux": config.flux_column, "error": config.error_column,
-    }  # fmt: skip
+        "wavelength": config.wavelength_column,
+        "flux": config.flux_column,
+        "error": config.error_column,
+    }
     roles: dict[Role, int] = {
         role: _position(source, names, wanted) for role, wanted in told.items() if wanted is not None
     }

@@ -87,9 +87,10 @@ def _text_tables(source: Source, count: int) -> Iterator[Columns]:
             while rows := list(islice((row for row in reader if row), count)):
                 if any(len(row) != len(header) for row in rows):
                     raise source.error(
-                        "a row of the table is cut short or too long", expected=f"{len(header)} cells",
+                        "a row of the table is cut short or too long",
+                        expected=f"{len(header)} cells",
                         hint=DAMAGED,
-                    )  # fmt: skip
+                    )
                 yield {
                     name: _parsed(source, name, cells)
                     for name, cells in zip(header, zip(*rows, strict=True), strict=True)
@@ -282,9 +283,10 @@ def _runs(source: Source, product: Product, table: Columns) -> Iterator[Spectra]
         index = these[:, None] + np.arange(length)
         pixels = ("wavelength", "flux", "flux_error")
         yield from rows(
-            source, product,
+            source,
+            product,
             {name: values[index] if name in pixels else values[these] for name, values in table.items()},
-        )  # fmt: skip
+        )
 
 
 def rows(source: Source, product: Product, table: Columns) -> Iterator[Spectra]:
@@ -295,8 +297,10 @@ def rows(source: Source, product: Product, table: Columns) -> Iterator[Spectra]:
     if pixels is None and flux.shape[1] != len(product.wavelength):
         raise source.error(
             "the table does not hold its wavelengths, and has another number of pixels than Gaia's",
-            given=flux.shape[1], expected=len(product.wavelength), hint="add a column 'wavelength' in nm",
-        )  # fmt: skip
+            given=flux.shape[1],
+            expected=len(product.wavelength),
+            hint="add a column 'wavelength' in nm",
+        )
     together = [np.arange(len(flux))]
     if pixels is not None and (pixels != pixels[0]).any():
         together = [np.array([row]) for row in range(len(flux))]

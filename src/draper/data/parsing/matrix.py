@@ -32,9 +32,10 @@ def label_columns(source: Source, values: Array, names: Sequence[str], count: in
     if values.ndim != 2 or values.shape[0] != count:
         raise source.error(
             "the labels do not have one row for each spectrum",
-            given=f"labels {values.shape}", expected=f"({count}, l)",
+            given=f"labels {values.shape}",
+            expected=f"({count}, l)",
             hint="write the labels of the same spectra",
-        )  # fmt: skip
+        )
     names = [str(name) for name in names] or [f"param_{k}" for k in range(values.shape[1])]
     if len(names) != values.shape[1]:
         raise source.error(
@@ -52,10 +53,11 @@ def axis_from(source: Source, config: ReadConfig, name: str, values: Array) -> p
         values = values[0]
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         raise source.error(
-            f"'{name}' is not one row of wavelengths", given=f"{values.dtype} {values.shape}",
+            f"'{name}' is not one row of wavelengths",
+            given=f"{values.dtype} {values.shape}",
             expected="(p,)",
             hint="spectra with wavelengths of their own: write one file for each",
-        )  # fmt: skip
+        )
     column = describe(name)
     return pixels.axis(
         source,
@@ -81,9 +83,10 @@ def wavelengths_elsewhere(source: Source, config: ReadConfig) -> tuple[str, Arra
         chosen = named or (list(archive) if len(archive) == 1 else [])
         if not chosen:
             raise other.error(
-                "no array is known to hold wavelengths", given=", ".join(archive) or "no arrays",
+                "no array is known to hold wavelengths",
+                given=", ".join(archive) or "no arrays",
                 hint="call it 'wavelength', or write it to a file of its own",
-            )  # fmt: skip
+            )
         return chosen[0], archive[chosen[0]]
     if other.kind != "text":
         raise other.error(f"wavelengths are not read from a {other.kind} file", expected="npz, npy or text")
@@ -109,9 +112,11 @@ def batches(
             raise source.error(f"the {name} are not numbers", given=values.dtype, hint="write plain numbers")
         if name != "flux" and values.shape not in ((), flux.shape[1:], flux.shape):
             raise source.error(
-                f"flux and {name} differ in shape", given=f"{values.shape}", expected=f"{flux.shape}",
+                f"flux and {name} differ in shape",
+                given=f"{values.shape}",
+                expected=f"{flux.shape}",
                 hint="write one for each pixel of each spectrum",
-            )  # fmt: skip
+            )
     if flux.shape[1] != len(axis.grid):
         raise source.error(
             "flux and wavelengths differ in length",

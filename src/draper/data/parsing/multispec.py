@@ -36,19 +36,21 @@ def wavelengths(source: Source, header: Mapping[str, Any], rows: int, pixels: in
     missing = [row for row in range(1, rows + 1) if row not in specs]
     if missing:
         raise source.error(
-            "the header does not describe the wavelengths of every row", given=f"no spec{missing[0]} in WAT2",
+            "the header does not describe the wavelengths of every row",
+            given=f"no spec{missing[0]} in WAT2",
             hint="write the spectra again with IRAF's dispcor, or as text",
-        )  # fmt: skip
+        )
     found = np.full((rows, pixels), np.nan)
     for row in range(rows):
         try:
             values = _row([float(word) for word in specs[row + 1]], pixels)
         except (ValueError, IndexError, OverflowError):
             raise source.error(
-                f"the dispersion of row {row + 1} cannot be read", given=" ".join(specs[row + 1])[:80],
+                f"the dispersion of row {row + 1} cannot be read",
+                given=" ".join(specs[row + 1])[:80],
                 expected="a linear, log-linear, Chebyshev or Legendre dispersion",
                 hint="make it linear with IRAF's dispcor first",
-            ) from None  # fmt: skip
+            ) from None
         found[row, : len(values)] = values
     return found
 

@@ -27,8 +27,15 @@ READERS = {
 }
 
 HEADER_ERRORS = (
-    ValueError, KeyError, TypeError, EOFError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError,
-)  # fmt: skip
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    SyntaxError,
+    tokenize.TokenError,
+    RecursionError,
+    MemoryError,
+)
 """What numpy raises on a damaged header, which it parses as Python text."""
 
 LOCAL_HEADER = 30

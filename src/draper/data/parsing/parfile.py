@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 Section = dict[str, str]
 
 PLANET = {
-    "planet/radius": "planet_radius", "planet/planet_radius": "planet_radius",
-    "planet/mass": "planet_mass", "planet/planet_mass": "planet_mass",
-    "star/radius": "star_radius", "star/temperature": "star_temperature",
-    "atmosphere/tp_iso_temp": "temperature", "temperature/t": "temperature",
-}  # fmt: skip
+    "planet/radius": "planet_radius",
+    "planet/planet_radius": "planet_radius",
+    "planet/mass": "planet_mass",
+    "planet/planet_mass": "planet_mass",
+    "star/radius": "star_radius",
+    "star/temperature": "star_temperature",
+    "atmosphere/tp_iso_temp": "temperature",
+    "temperature/t": "temperature",
+}
 """Where numbers stand, and our columns: planets in radii and masses of Jupiter, stars in those of the Sun."""
 
 

@@ -71,9 +71,11 @@ def _arrays(source: Source, table: gaia.Columns, name: str, width: int) -> Float
     if given.ndim == 2:
         if given.shape[1] > width:
             raise source.error(
-                f"the arrays of '{name}' differ in length", given=given.shape[1], expected=width,
+                f"the arrays of '{name}' differ in length",
+                given=given.shape[1],
+                expected=width,
                 hint="split the file: one basis at a time",
-            )  # fmt: skip
+            )
         rows[:, : given.shape[1]] = given
     return rows
 
@@ -132,15 +134,21 @@ def _correlation(source: Source, table: gaia.Columns, band: str, size: int) -> N
 
 FORMATS = (
     Format(
-        "gaia-xp-continuous", "Gaia XP coefficients: CSV, ECSV, FITS or VOTable", recognises_continuous,
+        "gaia-xp-continuous",
+        "Gaia XP coefficients: CSV, ECSV, FITS or VOTable",
+        recognises_continuous,
         read_continuous,
     ),
     Format(
-        "gaia-xp-sampled", "Gaia XP sampled spectra: CSV, ECSV, FITS or VOTable", recognises_sampled,
+        "gaia-xp-sampled",
+        "Gaia XP sampled spectra: CSV, ECSV, FITS or VOTable",
+        recognises_sampled,
         read_sampled,
     ),
     Format(
-        "gaia-xp-external", "GaiaXPy's table of other spectra (source_id, wl, flux, flux_error)",
-        recognises_external, read_external,
+        "gaia-xp-external",
+        "GaiaXPy's table of other spectra (source_id, wl, flux, flux_error)",
+        recognises_external,
+        read_external,
     ),
-)  # fmt: skip
+)

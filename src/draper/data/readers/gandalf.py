@@ -70,8 +70,10 @@ def _rows(source: Source, config: ReadConfig, axis: pixels.Axis, part: str = "")
         if column.shape != (len(flux),):
             raise source.error(
                 f"'{name}' does not have one value for each spectrum",
-                given=column.shape, expected=(len(flux),), hint="write the arrays of the same spectra",
-            )  # fmt: skip
+                given=column.shape,
+                expected=(len(flux),),
+                hint="write the arrays of the same spectra",
+            )
     yield from matrix.batches(source, axis, flux, {}, table, quantity=config.quantity or "flux")
 
 
@@ -110,11 +112,15 @@ def read_results(source: Source, config: ReadConfig) -> Iterator[Spectra]:
 
 FORMATS = (
     Format(
-        "gandalf", "GANDALF's folder of X.npy, params.npy, ids.npy, axis_labels.npy",
-        _recognises_survey, read_survey,
+        "gandalf",
+        "GANDALF's folder of X.npy, params.npy, ids.npy, axis_labels.npy",
+        _recognises_survey,
+        read_survey,
     ),
     Format(
-        "gandalf-results", "GANDALF's folder results/data/ID, training and test part",
-        _recognises_results, read_results,
+        "gandalf-results",
+        "GANDALF's folder results/data/ID, training and test part",
+        _recognises_results,
+        read_results,
     ),
-)  # fmt: skip
+)

@@ -135,7 +135,10 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         yield spectra(
             source,
             axis(
-                source, wavelength[rows[0], known], length, medium,
+                source,
+                wavelength[rows[0], known],
+                length,
+                medium,
                 resolving_power=declared.number(both, "SPEC_RES"),
             ),
             image.flux[rows][:, known] * factor,
@@ -144,7 +147,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             quantity=config.quantity or declared.quantity(header, declared.text(header, "BUNIT")),
             unit=unit,
             meta=declared.provenance(both),
-        )  # fmt: skip
+        )
 
 
 def _quality(image: Image, factor: float) -> dict[str, NDArray[Any]]:
@@ -182,9 +185,11 @@ def _rows(source: Source, config: ReadConfig, header: Header, data: FloatArray) 
     for row in (flux, error):
         if row is not None and not (row.isdecimal() and int(row) < len(rows)):
             raise source.error(
-                "the image has no such row", given=row, expected=f"0 to {len(rows) - 1}",
+                "the image has no such row",
+                given=row,
+                expected=f"0 to {len(rows) - 1}",
                 hint="flux_column and error_column count the rows of an image from 0",
-            )  # fmt: skip
+            )
     return Image(rows[[int(flux)]], None if error is None else rows[[int(error)]])
 
 

@@ -56,9 +56,10 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         if values.ndim != 1 or values.shape != wavelength.shape:
             raise source.error(
                 f"the {role} is not one row like the wavelengths",
-                given=values.shape, expected=wavelength.shape,
+                given=values.shape,
+                expected=wavelength.shape,
                 hint="name others with flux_column= and the like",
-            )  # fmt: skip
+            )
     name = names[roles["wavelength"]]
     axis_column = replace(describe(name), unit=variables[name][1].lower())
     width = columns.get("half width")

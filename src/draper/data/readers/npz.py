@@ -104,9 +104,10 @@ def _rows(source: Source, values: Array, pixels: int, name: str, pixel_major: bo
     if values.ndim != 2 or values.shape[1] != pixels:
         raise source.error(
             f"'{name}' does not fit the wavelengths",
-            given=f"{values.shape}", expected=f"(n, {pixels})",
+            given=f"{values.shape}",
+            expected=f"(n, {pixels})",
             hint="name other arrays with flux_column= and wavelength_column=",
-        )  # fmt: skip
+        )
     return values
 
 
@@ -154,7 +155,11 @@ def _largest(values: Array) -> float:
 
 
 FORMATS = (
-    Format("npz", "numpy arrays of spectra, labels and wavelengths (The Payne, one_payne, others)",
-           recognises_npz, read_archive),
+    Format(
+        "npz",
+        "numpy arrays of spectra, labels and wavelengths (The Payne, one_payne, others)",
+        recognises_npz,
+        read_archive,
+    ),
     Format("npy", "one numpy array of spectra (wavelengths=FILE goes with it)", recognises_npy, read_one),
-)  # fmt: skip
+)

@@ -215,11 +215,15 @@ def _desi(source: Source, survey: Survey) -> Iterator[Spectra]:
         table = {
             name: np.asarray(fibermap[column])
             for name, column in (
-                ("id", "TARGETID"), ("ra", "TARGET_RA"), ("dec", "TARGET_DEC"), ("object_type", "OBJTYPE"),
-                ("parallax", "PARALLAX"), ("ebv", "EBV"),
+                ("id", "TARGETID"),
+                ("ra", "TARGET_RA"),
+                ("dec", "TARGET_DEC"),
+                ("object_type", "OBJTYPE"),
+                ("parallax", "PARALLAX"),
+                ("ebv", "EBV"),
             )
             if column in fibermap.colnames
-        }  # fmt: skip
+        }
     except StopIteration:
         raise source.error("the file has no FIBERMAP", hint="read a coadd or spectra file of DESI") from None
     if "object_type" in table:

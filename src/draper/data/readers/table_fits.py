@@ -104,9 +104,10 @@ def _roles(source: Source, config: ReadConfig, names: list[str]) -> dict[Role, i
     for role in ("wavelength", "flux"):
         if role not in roles:
             raise source.error(
-                f"no column is known to hold the {role}", given=", ".join(names),
+                f"no column is known to hold the {role}",
+                given=", ".join(names),
                 hint=f"name it: {role}_column= (--{role}-column)",
-            )  # fmt: skip
+            )
     return {role: at for role, at in roles.items() if role in ("wavelength", "flux", "error", "ivar", "bad")}
 
 
@@ -173,7 +174,10 @@ def _spectra(
         yield spectra(
             source,
             axis(
-                source, wavelength[rows[0], known], unit, medium,
+                source,
+                wavelength[rows[0], known],
+                unit,
+                medium,
                 resolving_power=declared.number(header, "SPEC_RES"),
             ),
             **{str(role): columns[role][rows][:, known] * scales[role] for role in columns if role in scales},
@@ -181,7 +185,7 @@ def _spectra(
             quantity=config.quantity or named or declared.quantity(header),
             unit=flux_unit,
             meta=declared.provenance(header),
-        )  # fmt: skip
+        )
 
 
 FORMATS = (Format("table-fits", "FITS tables with columns of wavelength and flux", recognises, read),)

@@ -116,15 +116,17 @@ def _from_output(source: Source, config: ReadConfig, arrays: dict[str, Any], kin
             grid = 1e4 / np.asarray(arrays[f"{kind}_wlgrid"], dtype=np.float64).reshape(-1)
     except (KeyError, TypeError, ValueError):
         raise source.error(
-            f"the file holds no wavenumbers for its {kind} spectrum", given=", ".join(arrays),
+            f"the file holds no wavenumbers for its {kind} spectrum",
+            given=", ".join(arrays),
             hint="write the output again with TauREx",
-        ) from None  # fmt: skip
+        ) from None
     assert flux is not None
     if any(other is not None and other.shape != grid.shape for other in (flux, noise, width)):
         raise source.error(
-            "spectrum and wavenumbers differ in length", given=f"{flux.size} and {grid.size}",
+            "spectrum and wavenumbers differ in length",
+            given=f"{flux.size} and {grid.size}",
             hint="write the output again with TauREx",
-        )  # fmt: skip
+        )
     with np.errstate(all="ignore"):
         edges = (
             None if width is None else np.stack([1e8 / (grid + width / 2), 1e8 / (grid - width / 2)], axis=1)

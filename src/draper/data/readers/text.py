@@ -242,9 +242,16 @@ def _spectrum(
     table, rest = facts(text.comments)
     meta: dict[str, Any] = {"comments": rest} if rest else {}
     return pixels.spectra(
-        source, axis, flux, error=error, ivar=columns.get("ivar"), bad=columns.get("bad"),
-        table=table, quantity=quantity, meta=meta,
-    )  # fmt: skip
+        source,
+        axis,
+        flux,
+        error=error,
+        ivar=columns.get("ivar"),
+        bad=columns.get("bad"),
+        table=table,
+        quantity=quantity,
+        meta=meta,
+    )
 
 
 def _edges(columns: dict[Role, FloatArray], quantity: str) -> FloatArray | None:

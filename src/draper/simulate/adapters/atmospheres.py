@@ -52,9 +52,11 @@ class Atmospheres:
         places = [
             _place(axis, value, name)
             for axis, value, name in (
-                (self.fe_h, fe_h, "fe_h"), (self.teff, teff, "teff"), (self.logg, logg, "logg"),
+                (self.fe_h, fe_h, "fe_h"),
+                (self.teff, teff, "teff"),
+                (self.logg, logg, "logg"),
             )
-        ]  # fmt: skip
+        ]
         total = np.zeros(self.models.shape[3:])
         for corner in product((0, 1), repeat=3):
             weight = np.prod(
@@ -114,9 +116,11 @@ def load(path: Path) -> Atmospheres:
         found.update(parse(file.read_text(encoding="latin-1")))
     if not found:
         raise DraperError(
-            "there are no model atmospheres", given=path, expected="ATLAS9 models as text (READ DECK6)",
+            "there are no model atmospheres",
+            given=path,
+            expected="ATLAS9 models as text (READ DECK6)",
             hint="name the file or folder of a grid, such as ap00k2odfnew.dat",
-        )  # fmt: skip
+        )
     depths = {len(model) for model in found.values()}
     if len(depths) > 1:
         raise DraperError(

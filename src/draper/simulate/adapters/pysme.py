@@ -115,9 +115,20 @@ def _atmosphere(model: NDArray[np.float64], star: Any) -> Any:
     weight = (per_hydrogen * masses).sum() / per_hydrogen.sum()
     atoms = pressure / (BOLTZMANN * temperature) - electrons
     found = Atmosphere(
-        teff=star.teff, logg=star.logg, vturb=star.vmic, method="embedded", geom="PP", depth="RHOX",
-        interp="RHOX", wlstd=STANDARD_WAVELENGTH, rhox=mass_column, temp=temperature, xna=atoms,
-        xne=electrons, rho=atoms * weight * HYDROGEN_MASS, source="draper",
-    )  # fmt: skip
+        teff=star.teff,
+        logg=star.logg,
+        vturb=star.vmic,
+        method="embedded",
+        geom="PP",
+        depth="RHOX",
+        interp="RHOX",
+        wlstd=STANDARD_WAVELENGTH,
+        rhox=mass_column,
+        temp=temperature,
+        xna=atoms,
+        xne=electrons,
+        rho=atoms * weight * HYDROGEN_MASS,
+        source="draper",
+    )
     found.abund = star.abund
     return found

@@ -161,9 +161,10 @@ def _compute(
         _list_failures(path.with_name(f"{path.name}.failures.csv"), failures, tasks)
     if len(failures) == total:
         raise DraperError(
-            f"none of the {total} rows could be computed", given=failures[0].reason,
+            f"none of the {total} rows could be computed",
+            given=failures[0].reason,
             hint="correct the settings or the labels, and run it again",
-        )  # fmt: skip
+        )
     good = [task for task in tasks if task[0] not in reasons]
     meta = {"source": adapter.version, "adapter": type(adapter).__name__, "settings": adapter.settings()}
 
@@ -210,9 +211,11 @@ def _writable(path: Path) -> Path:
     """Refuse early what would be refused after hours."""
     if path.suffix.lower() not in NATIVE:
         raise DraperError(
-            "computed spectra are written to the native file", given=path.name, expected=" or ".join(NATIVE),
+            "computed spectra are written to the native file",
+            given=path.name,
+            expected=" or ".join(NATIVE),
             hint="draper convert makes other formats of it",
-        )  # fmt: skip
+        )
     if not path.parent.is_dir():
         raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
     return path

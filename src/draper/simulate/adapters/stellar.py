@@ -48,8 +48,10 @@ class SyntheticStars(Adapter):
 
     needed: ClassVar[tuple[str, ...]] = ("teff", "logg", "fe_h")
     optional: ClassVar[tuple[str, ...]] = (
-        "vmic", "alpha_fe", *(f"{element.lower()}_fe" for element in ELEMENTS[2:] if element != "Fe"),
-    )  # fmt: skip
+        "vmic",
+        "alpha_fe",
+        *(f"{element.lower()}_fe" for element in ELEMENTS[2:] if element != "Fe"),
+    )
 
     window: tuple[float, float]
     lines: tuple[Path, ...]

@@ -89,8 +89,11 @@ class TaurexPlanets(Adapter):
     module: ClassVar[str] = "taurex"
     extra: ClassVar[str] = "taurex"
     needed: ClassVar[tuple[str, ...]] = (
-        "planet_mass", "temperature", "planet_radius", *(f"log_{gas}" for gas in GASES),
-    )  # fmt: skip
+        "planet_mass",
+        "temperature",
+        "planet_radius",
+        *(f"log_{gas}" for gas in GASES),
+    )
     optional: ClassVar[tuple[str, ...]] = ("log_cloud_top",)
     quantity: ClassVar[str] = "transit depth"
 
@@ -113,9 +116,11 @@ class TaurexPlanets(Adapter):
             missing = [gas for gas in GASES if gas not in self.opacities]
             if missing:
                 raise DraperError(
-                    "opacities are missing", given=", ".join(self.opacities), expected=", ".join(GASES),
+                    "opacities are missing",
+                    given=", ".join(self.opacities),
+                    expected=", ".join(GASES),
                     hint="give each gas its cross-sections; for one that does not matter, very small ones",
-                )  # fmt: skip
+                )
         if self.edges is None:
             # Here, once: processes that compute get the numbers and not the module, which needs torch.
             from draper.simulate.planets import INSTRUMENTS, Planets, native_edges

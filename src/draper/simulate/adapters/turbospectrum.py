@@ -99,11 +99,20 @@ class TurbospectrumStars(SyntheticStars):
                 folder,
                 SYNTHESIS,
                 [
-                    "'NLTE :' '.false.'", "'INTENSITY/FLUX:' 'Flux'", "'RESULTFILE:' 'result'", *shared,
-                    "'ISOTOPES:' '0'", f"'NFILES:' '{len(every)}'", *every, "'SPHERICAL:' 'F'",
-                    "30", "300.00", "15", "1.30",
+                    "'NLTE :' '.false.'",
+                    "'INTENSITY/FLUX:' 'Flux'",
+                    "'RESULTFILE:' 'result'",
+                    *shared,
+                    "'ISOTOPES:' '0'",
+                    f"'NFILES:' '{len(every)}'",
+                    *every,
+                    "'SPHERICAL:' 'F'",
+                    "30",
+                    "300.00",
+                    "15",
+                    "1.30",
                 ],
-            )  # fmt: skip
+            )
             wavelength, flux = np.loadtxt(folder / "result", usecols=(0, 1), unpack=True, ndmin=2)
         return np.asarray(np.interp(self.grid().air, wavelength, flux))
 
@@ -112,13 +121,20 @@ class TurbospectrumStars(SyntheticStars):
         low, high = self.window
         abundances = _abundances(labels)
         return [
-            f"'LAMBDA_MIN:' '{low:.3f}'", f"'LAMBDA_MAX:' '{high:.3f}'", f"'LAMBDA_STEP:' '{self.step:.5f}'",
-            "'MODELINPUT:' 'model'", "'MARCS-FILE:' '.false.'", "'MODELOPAC:' 'opacities'",
-            f"'METALLICITY:' '{labels['fe_h']:.3f}'", f"'ALPHA/Fe:' '{labels.get('alpha_fe', 0.0):.3f}'",
-            "'HELIUM:' '0.00'", "'R-PROCESS:' '0.00'", "'S-PROCESS:' '0.00'",
+            f"'LAMBDA_MIN:' '{low:.3f}'",
+            f"'LAMBDA_MAX:' '{high:.3f}'",
+            f"'LAMBDA_STEP:' '{self.step:.5f}'",
+            "'MODELINPUT:' 'model'",
+            "'MARCS-FILE:' '.false.'",
+            "'MODELOPAC:' 'opacities'",
+            f"'METALLICITY:' '{labels['fe_h']:.3f}'",
+            f"'ALPHA/Fe:' '{labels.get('alpha_fe', 0.0):.3f}'",
+            "'HELIUM:' '0.00'",
+            "'R-PROCESS:' '0.00'",
+            "'S-PROCESS:' '0.00'",
             f"'INDIVIDUAL ABUNDANCES:' '{len(abundances)}'",
             *(f"{number} {value:.3f}" for number, value in enumerate(abundances, start=1)),
-        ]  # fmt: skip
+        ]
 
     def _program(self, name: str) -> str | None:
         return shutil.which(name, path=None if self.programs is None else str(self.programs))
@@ -127,9 +143,15 @@ class TurbospectrumStars(SyntheticStars):
         found = self._program(program)
         assert found is not None
         done = subprocess.run(
-            [found], input="\n".join(lines) + "\n", cwd=folder, capture_output=True, text=True,
-            errors="replace", timeout=self.patience, check=False,
-        )  # fmt: skip
+            [found],
+            input="\n".join(lines) + "\n",
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=self.patience,
+            check=False,
+        )
         result = folder / ("opacities" if program == OPACITIES else "result")
         if done.returncode or not result.exists():
             words = " ".join((done.stdout + done.stderr).split())
