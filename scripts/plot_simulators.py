@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from draper import read
+from draper.data.labels import ALPHA
 from draper.data.spectra import Spectra
 from draper.plots.style import STYLE, new_figure
-from draper.simulate.population import ALPHA, GALAXY, galactic, microturbulence
+from draper.simulate.population import GALAXY, galactic, microturbulence
 from draper.simulate.stars import Stars
 from draper.simulate.survey import PRESETS, Survey
 

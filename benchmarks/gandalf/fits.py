@@ -16,10 +16,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.data.labels import ALPHA
 from draper.data.spectra import Spectra
 from draper.models.base import load
 from draper.models.emulator.model import Emulator
-from draper.simulate.population import ALPHA, microturbulence
+from draper.simulate.population import microturbulence
 from draper.simulate.survey import PRESETS
 
 Array = NDArray[np.float64]

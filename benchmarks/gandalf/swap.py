@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.data.labels import ALPHA
 from draper.data.spectra import Spectra
 from draper.latents.swap import measure_swap
 from draper.models.disentangler.model import Disentangler
 from draper.models.disentangler.swap import RATIO
-from draper.simulate.population import ALPHA, microturbulence
+from draper.simulate.population import microturbulence
 from draper.simulate.survey import Preset, Survey
 from gandalf.fits import ALIKE, fitted
 

@@ -44,30 +44,6 @@ def test_correlated_noise_has_the_stated_correlation(length: float) -> None:
     assert float((found - expected).abs().max()) < 0.03
 
 
-def test_noise_from_correlation_matrices() -> None:
-    correlation = torch.tensor([[1.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
-    made = noise.from_correlation(normal(50_000, 2), correlation)
-    torch.testing.assert_close(made.T @ made / 50_000, correlation, atol=0.02, rtol=0)
-    each = noise.from_correlation(normal(3, 2), torch.stack([torch.eye(2, dtype=torch.float64)] * 3))
-    torch.testing.assert_close(each, normal(3, 2))
-
-
-def test_cosmic_rays_hit_the_stated_fraction_upwards() -> None:
-    uniform = torch.rand(2000, 100, generator=torch.Generator().manual_seed(1))
-    flux, hit = noise.cosmic_rays(torch.ones(2000, 100), torch.full((2000, 100), 1e4), uniform, rate=0.01)
-    assert float(hit.float().mean()) == pytest.approx(0.01, rel=0.05)
-    assert (flux[~hit] == 1).all()
-    assert (flux[hit] >= 1).all()
-    assert float((flux[hit] - 1).mean()) == pytest.approx(0.01 * 20 / 3, rel=0.1)
-
-
-def test_windows() -> None:
-    inside = noise.in_windows(WAVELENGTH, [(8470, 8475), (8600, 8601)])
-    expected = ((WAVELENGTH >= 8470) & (WAVELENGTH <= 8475)) | ((WAVELENGTH >= 8600) & (WAVELENGTH <= 8601))
-    assert torch.equal(inside, expected)
-    assert not noise.in_windows(WAVELENGTH, noise.TELLURIC).any()
-
-
 def test_fit_is_exact_within_its_basis() -> None:
     for basis in (chebyshev_basis(WAVELENGTH, 5), spline_basis(WAVELENGTH, 6)):
         truth = normal(4, basis.shape[1]) @ basis.T

@@ -46,7 +46,7 @@ def middle(stars: Stars, rows: int) -> dict[str, np.ndarray]:
 
 
 def test_weights_are_small_and_described(stars: Stars) -> None:
-    packed = Path(str(files("draper.simulate") / "packed" / "rvs-emulator.safetensors"))
+    packed = Path(str(files("draper.simulate") / "packed" / "rvs-simulator.safetensors"))
     assert packed.stat().st_size < LARGEST
     assert stars.meta["licence"] == "BSD-3-Clause"
     assert "Turbospectrum" in stars.meta["trained_on"]["computed_with"]

@@ -10,6 +10,7 @@ from draper.config import Config, ModelConfig
 from draper.configs.fit import FitConfig
 from draper.errors import DraperError
 
+Activation = Literal["silu", "leaky_relu", "sigmoid"]
 Size = Annotated[int, Field(ge=1)]
 Window = tuple[float, float]
 
@@ -69,7 +70,7 @@ class EmulatorConfig(ModelConfig):
     """Periods of the sines and cosines of ln(lambda) that a query is made of."""
     decoder: Annotated[tuple[Size, ...], Field(min_length=2)] = (256, 64, 64)
     """Sizes of the layers that a query passes; `hidden` are those that the labels pass."""
-    activation: Literal["silu", "leaky_relu", "sigmoid"] = "silu"
+    activation: Activation = "silu"
     """Of the hidden layers."""
     output: Literal["linear", "bounded"] = "linear"
     """Whether any flux can come out, or only one between 0 and 1."""

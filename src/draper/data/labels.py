@@ -20,6 +20,9 @@ UNITS = {
 }  # fmt: skip
 """The canonical label names and their units; elements are ``mg_fe``, ``ca_fe``, ... in dex."""
 
+ALPHA = ("mg_fe", "si_fe", "s_fe", "ca_fe", "ti_fe")
+"""Elements whose mean is ``alpha_fe``."""
+
 SYNONYMS = {
     "t_eff": "teff", "temperature_effective": "teff",
     "log_g": "logg", "loggs": "logg", "gravity": "logg",

@@ -1,17 +1,9 @@
-"""Noise with the stated variance, and what else spoils pixels; random numbers come in, none are drawn."""
+"""Noise with the stated variance; random numbers come in, none are drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
-
-TELLURIC = (
-    (6868.0, 6960.0), (7160.0, 7340.0), (7590.0, 7720.0), (8130.0, 8350.0), (8930.0, 9850.0),
-    (11100.0, 11650.0), (13400.0, 14700.0), (17900.0, 19700.0),
-)  # fmt: skip
-"""Strong bands of O2 and H2O in the Earth's atmosphere, vacuum Angstrom."""
 
 
 def ivar_from_snr(flux: Tensor, snr: Tensor, *, photons: bool = False) -> Tensor:
@@ -66,34 +58,3 @@ def correlated(normal: Tensor, length: float) -> Tensor:
 def margin(length: float) -> int:
     """Return how many numbers more than pixels :func:`correlated` needs on each side."""
     return max(1, int(4 * length) + 1)
-
-
-def from_correlation(normal: Tensor, correlation: Tensor) -> Tensor:
-    """Turn independent numbers (n, p) into ones with correlation matrices (p, p) or (n, p, p)."""
-    factor = torch.linalg.cholesky(correlation)
-    return torch.einsum("...ij,...j->...i", factor, normal)
-
-
-def in_windows(wavelength: Tensor, windows: Iterable[tuple[float, float]]) -> Tensor:
-    """Return which pixels (p,) lie in any window (low, high), such as :data:`TELLURIC`."""
-    inside = torch.zeros_like(wavelength, dtype=torch.bool)
-    for low, high in windows:
-        inside = inside | ((wavelength >= low) & (wavelength <= high))
-    return inside
-
-
-def cosmic_rays(
-    flux: Tensor, ivar: Tensor, uniform: Tensor, rate: float, strength: float = 20.0
-) -> tuple[Tensor, Tensor]:
-    """Hit pixels at random: a fraction ``rate`` gains up to ``strength`` sigma, most of them little.
-
-    Returns
-    -------
-    Tensor (n, p), Tensor (n, p) bool
-        The flux, and which pixels were hit; whether a pipeline finds and masks them is the caller's choice.
-    """
-    hit = (uniform < rate) & (ivar > 0)
-    # Within the hit ones uniform / rate is uniform again; its logarithm gives an exponential tail.
-    tail = -torch.log((uniform / rate).clamp(min=1e-6, max=1.0)) * strength / 3
-    sigma = torch.rsqrt(torch.where(ivar > 0, ivar, 1.0))
-    return torch.where(hit, flux + tail * sigma, flux), hit

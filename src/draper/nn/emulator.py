@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from draper.configs.emulator import Activation
 from draper.errors import DivergedError
 from draper.nn.error_modes import modes
 from draper.nn.footprint import (
@@ -22,9 +23,7 @@ from draper.nn.footprint import (
 )
 from draper.nn.module import Batch, Batches
 from draper.nn.readout import USUAL, Ridge, components, filled, trusted
-from draper.nn.spectral import Activation, Perceptron, SpectralNetwork
-
-__all__ = ["Emulator", "EmulatorNetwork", "SpectralNetwork"]
+from draper.nn.spectral import Perceptron
 
 ROWS = 8192
 """Rows that the last layer is solved from at most, evenly taken; more hardly change it."""
@@ -263,7 +262,3 @@ def _every(step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
     for batch in batches:
         yield {name: tensor[-passed % step :: step] for name, tensor in batch.items()}
         passed += len(next(iter(batch.values())))
-
-
-Emulator: type[EmulatorNetwork] = EmulatorNetwork
-"""The name that :mod:`draper.infer` knows it by."""

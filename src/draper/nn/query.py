@@ -11,10 +11,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from draper.configs.emulator import Activation
 from draper.errors import DraperError
 from draper.nn.footprint import measure, misfit, moments, remember_points
 from draper.nn.module import Batch, Batches
-from draper.nn.spectral import Activation, SpectralNetwork, activated, begin, hidden_layers, slope, through
+from draper.nn.spectral import SpectralNetwork, activated, begin, hidden_layers, slope, through
 
 PIXELS = 256
 """Pixels that a step of training looks at, one from each of as many equal parts of the spectrum."""

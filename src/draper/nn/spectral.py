@@ -5,15 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from draper.configs.emulator import Activation
 from draper.nn.hull import outside
 from draper.nn.module import Module
-
-Activation = Literal["silu", "leaky_relu", "sigmoid"]
 
 LEAST = 0.2
 """Share of a pixel's error that it has for itself at least."""

@@ -19,7 +19,7 @@ from draper.errors import DraperError, did_you_mean
 from draper.nn.radial import RadialNetwork
 from draper.simulate.base import BLOCK, Columns, padded
 
-PACKED = ("rvs-emulator", "sed-emulator")
+PACKED = ("rvs-simulator", "sed-emulator")
 """What can be interpolated."""
 
 NETWORK = "network."
@@ -75,7 +75,7 @@ class Interpolator:
     Parameters
     ----------
     name
-        ``rvs-emulator`` or ``sed-emulator``.
+        ``rvs-simulator`` or ``sed-emulator``.
     dtype
         Precision of the values; coefficients, where large numbers cancel, are always computed in float64.
 

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.data.labels import LabelSet
+from draper.data.labels import ALPHA, LabelSet
 from draper.errors import DraperError
 
 Array = NDArray[np.float64]
 Columns = dict[str, Array]
-
-ALPHA = ("mg_fe", "si_fe", "s_fe", "ca_fe", "ti_fe")
-"""Elements whose mean is alpha_fe."""
 
 TRIES = 50
 """How often stars outside the box are drawn anew."""

@@ -7,13 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from draper.data.labels import ALPHA
 from draper.data.spectra import Spectra
 from draper.simulate.base import BLOCK, LABELS, Columns, Simulator, generator
 from draper.simulate.interpolator import Interpolator, beyond, evenly
 
-ALPHA = ("mg_fe", "si_fe", "s_fe", "ca_fe", "ti_fe")
-"""Elements that the grid moves together: a mean in ``ALPHA_MEAN``, and ``ALPHA_SCATTER`` about it."""
 ALPHA_MEAN, ALPHA_SCATTER = (-0.1, 0.45), (-0.25, 0.25)
+"""Range of the mean of the alpha elements, which the grid moves together, and of each of them about it."""
+
 MOST_APART = 0.5
 """No two of these elements differ by more in the grid."""
 
@@ -21,7 +22,7 @@ MOST_APART = 0.5
 class Stars(Simulator):
     """The built-in emulator of the ``rvs-grid``: ten labels to normalised flux at intrinsic resolution.
 
-    ``scripts/train_rvs_emulator.py`` makes its weights. What it makes carries the emulator's own error as
+    ``scripts/train_rvs_simulator.py`` makes its weights. What it makes carries the emulator's own error as
     ``ivar``: the rms, pixel by pixel, over spectra that it was not trained on. The column ``extrapolated``
     marks stars unlike all of the grid, which has no hot giants.
 
@@ -47,7 +48,7 @@ class Stars(Simulator):
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
-        self.interpolator = Interpolator("rvs-emulator", dtype)
+        self.interpolator = Interpolator("rvs-simulator", dtype)
         self.prior, self.grid = self.interpolator.prior, self.interpolator.grid
         self.mean, self.basis = self.interpolator.mean, self.interpolator.basis
         self.uncertainty, self.meta = self.interpolator.uncertainty, self.interpolator.meta

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from draper.data.grid import Grid
+from draper.data.labels import ALPHA
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 from draper.instrument.broadening import broaden, velocity_step
@@ -26,7 +27,7 @@ from draper.simulate.base import (
     padded,
     require_ratios,
 )
-from draper.simulate.population import ALPHA, in_box
+from draper.simulate.population import in_box
 from draper.simulate.stars import Stars
 
 SAMPLES = 8

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.config import Config
+from draper.data.labels import ALPHA
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.latents.swap import Swap, measure_swap
@@ -20,9 +21,6 @@ FloatArray = NDArray[np.float64]
 
 RATIO = 200.0
 """S/N that spectra of models, which have no noise, are fitted with."""
-
-ALPHA = ("mg_fe", "si_fe", "s_fe", "ca_fe", "ti_fe")
-"""Elements whose mean is ``alpha_fe``."""
 
 
 def swap_of(

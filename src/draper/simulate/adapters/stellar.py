@@ -21,7 +21,7 @@ ELEMENTS = (
 )  # fmt: skip
 """By atomic number, from 1."""
 
-ALPHA = ("O", "Ne", "Mg", "Si", "S", "Ar", "Ca", "Ti")
+RAISED_BY_ALPHA = ("O", "Ne", "Mg", "Si", "S", "Ar", "Ca", "Ti")
 """Elements that ``alpha_fe`` raises unless they have a column of their own."""
 
 
@@ -83,7 +83,7 @@ def enhancements(labels: dict[str, float]) -> dict[str, float]:
     0.3
     """
     alpha = labels.get("alpha_fe", 0.0)
-    found = dict.fromkeys(ALPHA, alpha)
+    found = dict.fromkeys(RAISED_BY_ALPHA, alpha)
     found |= {
         element: labels[f"{element.lower()}_fe"] for element in ELEMENTS if f"{element.lower()}_fe" in labels
     }

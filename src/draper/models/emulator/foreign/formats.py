@@ -10,10 +10,10 @@ from itertools import count, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.configs.emulator import Activation
 from draper.data.parsing.source import Source
 from draper.errors import DraperError, did_you_mean
 from draper.models.emulator.foreign.arrays import Arrays, listed, numbers, words
-from draper.nn.spectral import Activation
 
 FloatArray = NDArray[np.float64]
 

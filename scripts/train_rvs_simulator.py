@@ -1,6 +1,6 @@
-"""Train the emulator of normalised RVS spectra that draper.simulate.stars ships.
+"""Train the network that draper.simulate.stars interpolates normalised RVS spectra with.
 
-python scripts/train_rvs_emulator.py FOLDER [OUT]
+python scripts/train_rvs_simulator.py FOLDER [OUT]
 
 FOLDER holds rvs_grid.npz (see pack_samples.py). The spectra are split into train, valid and test. The warp
 and the kernels are learnt on train, and the choices in this file were made on valid. Then all is learnt
@@ -65,7 +65,7 @@ def smoothed(flux: FloatArray, wavelength: FloatArray) -> FloatArray:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    out = Path(sys.argv[2] if len(sys.argv) > 2 else "src/draper/simulate/packed/rvs-emulator.safetensors")
+    out = Path(sys.argv[2] if len(sys.argv) > 2 else "src/draper/simulate/packed/rvs-simulator.safetensors")
     torch.set_num_threads(1)
     spectra = rvs_grid(folder)
     flux, wavelength = spectra.flux.astype(np.float64), spectra.grid.air
@@ -109,7 +109,7 @@ def main() -> None:
     report("test", held_out)
 
     meta = {
-        "source": "rvs-emulator",
+        "source": "rvs-simulator",
         "trained_on": dict(spectra.meta),
         "labels": PRIOR.to_json(),
         "split": {"fractions": SPLIT, "seed": SEED, "rows": [len(train), len(valid), len(test)]},
