@@ -1,4 +1,4 @@
-"""Read real files of every format and print what was found as a Markdown table, for docs/formats.md.
+"""Read real files of every format and print a Markdown table for docs/reference/formats.md.
 
 python scripts/format_table.py FOLDER
 

@@ -1,4 +1,4 @@
-"""Train a disentangler on a simulated survey and draw the figures of docs/disentangler.md.
+"""Train a disentangler on a simulated survey and draw the figures of docs/guides/disentangler.md.
 
 python scripts/plot_disentangler.py [OUT]
 

@@ -1,4 +1,4 @@
-"""Judge an emulator of the RVS grid by spectra that it has not seen, and draw the figure of docs/evaluate.md.
+"""Judge an emulator of the RVS grid by held-out spectra and draw the figure of docs/howto/evaluate.md.
 
 python scripts/plot_evaluation.py [OUT]
 

@@ -1,4 +1,4 @@
-"""Fit a real star with the built-in emulator and draw the figure of docs/fit.md.
+"""Fit a real star with the built-in emulator and draw the figure of docs/howto/fit-labels.md.
 
 python scripts/plot_fit.py SPECTRUM [OUT]
 

@@ -1,4 +1,4 @@
-"""Draw the figure of docs/information.md: what the RVS range of a Sun at R = 11,500 and S/N 100 tells.
+"""Draw the figure of docs/howto/forecast.md: what the RVS range of a Sun at R = 11,500 and S/N 100 tells.
 
 python scripts/plot_information.py [OUT]
 

@@ -1,4 +1,4 @@
-"""Fit a real Gaia RVS spectrum with the simulated stars, and draw the figures of docs/simulators.md.
+"""Fit a real Gaia RVS spectrum with simulated stars and draw the figures of docs/reference/simulators.md.
 
 python scripts/plot_simulators.py SPECTRUM [OUT]
 

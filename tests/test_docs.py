@@ -10,11 +10,21 @@ import pytest
 from draper.cli import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md"])
+DOCS = ROOT / "docs"
+GENERATED = {DOCS / "reference" / "command-line.md"}
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(page for page in DOCS.rglob("*.md") if "_build" not in page.parts and page not in GENERATED),
+    ]
+)
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: str(page.relative_to(ROOT).with_suffix("")).removeprefix("docs/")
+)
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg", force=True)
@@ -29,13 +39,21 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch, capsys) -> None:
 
 
 def test_pages_are_found() -> None:
-    assert {"README", "quickstart", "formats"} <= {page.stem for page in PAGES}
+    assert {"README", "quickstart", "formats", "emulator", "own-model"} <= {page.stem for page in PAGES}
+    assert {page.parent.name for page in PAGES if page.parent.parent == DOCS} == {
+        "tutorials",
+        "howto",
+        "guides",
+        "reference",
+    }
 
 
 def test_every_page_is_in_the_contents() -> None:
-    index = (ROOT / "docs" / "index.md").read_text()
-    for page in ROOT.glob("docs/*.md"):
-        assert page.stem == "index" or re.search(rf"^{page.stem}$", index, re.MULTILINE), page.stem
+    index = (DOCS / "index.md").read_text()
+    for page in [*PAGES, *GENERATED]:
+        if DOCS in page.parents and page.stem != "index":
+            name = page.relative_to(DOCS).with_suffix("")
+            assert re.search(rf"^{name}$", index, re.MULTILINE), name
 
 
 def test_documented_targets_exist() -> None:

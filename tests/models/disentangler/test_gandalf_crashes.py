@@ -1,4 +1,4 @@
-"""What crashed or went wrong in GANDALF, and does not here (docs/gandalf.md lists it)."""
+"""What crashed or went wrong in GANDALF, and does not here (docs/howto/gandalf.md lists it)."""
 
 from collections.abc import Callable
 from pathlib import Path
