@@ -16,6 +16,7 @@ _NAMES = {
     "Grid": "draper.data.grid",
     "Label": "draper.data.labels",
     "LabelSet": "draper.data.labels",
+    "Partitions": "draper.data.partitions",
     "Spectra": "draper.data.spectra",
     "TrainConfig": "draper.configs.train",
     "load": "draper.models.base",

@@ -11,6 +11,7 @@ import numpy as np
 
 from draper.atomic import replacing, require_place
 from draper.data import store
+from draper.data.partitions import write_file, write_partitions
 from draper.data.readers import draper_fits, draper_npz
 from draper.data.spectra import Spectra, has_errors
 from draper.errors import DraperError, did_you_mean
@@ -22,10 +23,11 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
     Parameters
     ----------
     spectra
-        The spectra, or batches of them; only the native file is written without holding all of them.
+        The spectra, or batches of them. The native file and a folder are written batch by batch; for the
+        other formats all spectra are held in memory.
     path
-        ``.h5`` or ``.hdf5`` (native: mapped when read), ``.npz``, ``.fits``, or for one spectrum
-        ``.csv`` and ``.ecsv``.
+        ``.h5`` or ``.hdf5`` (native: mapped when read), ``.npz``, ``.fits``, ``.parquet``, or for one
+        spectrum ``.csv`` and ``.ecsv``. A name without suffix is a new folder of Parquet partitions.
     fill
         Whether columns that a batch lacks are filled with NaN (or ""), instead of being an error.
 
@@ -47,11 +49,13 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
     suffix = path.suffix.lower()
     if suffix in NATIVE:
         return store.write(spectra, path, fill=fill)
+    if not suffix:
+        return write_partitions(spectra, path, fill=fill)
     if suffix not in WRITERS:
         raise DraperError(
             "no format is known by this suffix",
             given=path.name,
-            expected=", ".join([*NATIVE, *WRITERS]),
+            expected=f"{', '.join([*NATIVE, *WRITERS])}, or none for a folder of Parquet partitions",
             hint=did_you_mean(suffix, [*NATIVE, *WRITERS]),
         )
     require_place(path)
@@ -124,6 +128,10 @@ def _write_ecsv(spectra: Spectra, path: Path) -> None:
 
 NATIVE = (".h5", ".hdf5")
 SINGLE = (".csv", ".ecsv")
-WRITERS: dict[str, Callable[[Spectra, Path], None]] = {
-    ".npz": _write_npz, ".fits": _write_fits, ".csv": _write_csv, ".ecsv": _write_ecsv,
-}  # fmt: skip
+WRITERS: dict[str, Callable[[Spectra, Path], object]] = {
+    ".npz": _write_npz,
+    ".fits": _write_fits,
+    ".parquet": write_file,
+    ".csv": _write_csv,
+    ".ecsv": _write_ecsv,
+}

@@ -24,8 +24,9 @@ from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 
 READERS = (
-    "native", "draper_npz", "draper_fits", "gaia_rvs", "gaia_xp", "lamost", "surveys", "apogee_grid", "iraf",
-    "table_fits", "npz", "netcdf", "gandalf", "taurex", "exogan", "turbospectrum", "text",
+    "native", "draper_npz", "draper_fits", "draper_parquet", "gaia_rvs", "gaia_xp", "lamost", "surveys",
+    "apogee_grid", "iraf", "table_fits", "npz", "netcdf", "gandalf", "taurex", "exogan", "turbospectrum",
+    "text",
 )  # fmt: skip
 """Modules of :mod:`draper.data.readers`, the more particular before the more general."""
 

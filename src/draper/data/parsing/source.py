@@ -18,7 +18,7 @@ from draper.errors import DraperError
 HEAD = 65536
 """Bytes from the start of a file by which it is recognised."""
 
-Kind = Literal["folder", "fits", "hdf5", "zip", "npy", "xml", "text", "binary", "empty"]
+Kind = Literal["folder", "fits", "hdf5", "zip", "npy", "parquet", "xml", "text", "binary", "empty"]
 
 
 class Source:
@@ -82,6 +82,7 @@ class Source:
             (b"\x89HDF\r\n\x1a\n", "hdf5"),
             (b"PK\x03\x04", "zip"),
             (b"\x93NUMPY", "npy"),
+            (b"PAR1", "parquet"),
         )
         for signature, kind in signatures:
             if head.startswith(signature):
