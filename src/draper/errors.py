@@ -1,4 +1,4 @@
-"""The one error users meet: it says what went wrong, what was given, what was expected and what to do."""
+"""The error that users see: what went wrong, what was given, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class DivergedError(DraperError):
 
 
 class Interrupted(DraperError):  # noqa: N818 - an interruption is not an error of the user's
-    """A signal asked to stop, and what had to be kept was; the program exits with 128 + its number."""
+    """A signal stopped the work, and its state was saved; the program exits with 128 + its number."""
 
     def __init__(self, signal_number: int, what: str, *, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
@@ -61,7 +61,7 @@ class Interrupted(DraperError):  # noqa: N818 - an interruption is not an error 
 
 
 class InterruptedTraining(Interrupted):
-    """Training was asked to stop by a signal; the checkpoint is on disk."""
+    """A signal stopped the training; the checkpoint is on disk."""
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

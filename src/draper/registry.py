@@ -1,6 +1,6 @@
-"""Which models exist: a name leads to a config class, and the config class names its model.
+"""The installed models: a name leads to a config class, and the config class names its model.
 
-Nothing is imported until it is asked for, so that lists and help start without torch.
+Modules are imported only when needed, so that lists and help start without torch.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def config_class(name: str) -> type[ModelConfig]:
     >>> config_class("linear").__name__
     'LinearConfig'
     """
-    known = targets()
-    if name not in known:
-        raise DraperError(f"there is no model called '{name}'", given=name, hint=did_you_mean(name, known))
-    found: type[ModelConfig] = resolve(known[name])
-    return found
+    models = targets()
+    if name not in models:
+        raise DraperError(f"there is no model called '{name}'", given=name, hint=did_you_mean(name, models))
+    config: type[ModelConfig] = resolve(models[name])
+    return config
 
 
 def model_class(name: str) -> Any:

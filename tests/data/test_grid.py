@@ -110,7 +110,7 @@ REFUSED = {
     "infinite": ({"wavelength": [1.0, np.inf]}, "finite and positive"),
     "negative": ({"wavelength": [-1.0, 2.0]}, "finite and positive"),
     "zero": ({"wavelength": [0.0, 2.0]}, "finite and positive"),
-    "text": ({"wavelength": ["a", "b"]}, "made of numbers"),
+    "text": ({"wavelength": ["a", "b"]}, "consist of numbers"),
     "edges of one side": ({"edges": [1.0, 2.0, 3.0]}, "bin edges"),
     "too few edges": ({"edges": [[0.5, 1.5], [1.5, 2.5]]}, "bin edges"),
     "edges reversed": ({"edges": [[0.5, 1.5], [1.5, 2.5], [3.5, 2.5]]}, "bin edges"),
@@ -122,11 +122,11 @@ REFUSED = {
     "power nan": ({"resolving_power": NAN}, "resolving power"),
     "power infinite": ({"resolving_power": np.inf}, "resolving power"),
     "power short": ({"resolving_power": [1.0, 2.0]}, "resolving power"),
-    "windows overlap": ({"windows": ((1, 2.5), (2, 3))}, "windows are ranges"),
-    "windows unsorted": ({"windows": ((2.5, 3), (1, 2))}, "windows are ranges"),
-    "windows reversed": ({"windows": ((3, 1),)}, "windows are ranges"),
-    "windows leave out": ({"windows": ((1, 2),)}, "windows are ranges"),
-    "windows infinite": ({"windows": ((0, np.inf),)}, "windows are ranges"),
+    "windows overlap": ({"windows": ((1, 2.5), (2, 3))}, "windows must be ranges"),
+    "windows unsorted": ({"windows": ((2.5, 3), (1, 2))}, "windows must be ranges"),
+    "windows reversed": ({"windows": ((3, 1),)}, "windows must be ranges"),
+    "windows leave out": ({"windows": ((1, 2),)}, "windows must be ranges"),
+    "windows infinite": ({"windows": ((0, np.inf),)}, "windows must be ranges"),
 }
 
 
@@ -147,13 +147,13 @@ def test_refused(case: str) -> None:
 )  # fmt: skip
 def test_empty_or_endless(start: float, stop: float, step: float) -> None:
     for make in (Grid.linear, Grid.log):
-        with pytest.raises(DraperError, match="empty or endless"):
+        with pytest.raises(DraperError, match="no pixels, or too many"):
             make(start, stop, step, medium="vacuum")
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 10), (-5, 10), (5, -10)])
 def test_logarithms_need_positive_ends(start: float, stop: float) -> None:
-    with pytest.raises(DraperError, match="empty or endless"):
+    with pytest.raises(DraperError, match="no pixels, or too many"):
         Grid.log(start, stop, 0.1, medium="vacuum")
 
 

@@ -111,10 +111,10 @@ def test_read_takes_the_columns_in_its_order(labels: LabelSet) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"low": 1, "high": 1}, "needs a range"),
-        ({"low": 2, "high": 1}, "needs a range"),
-        ({"low": NAN}, "needs a range"),
-        ({"high": np.inf}, "needs a range"),
+        ({"low": 1, "high": 1}, "range of label"),
+        ({"low": 2, "high": 1}, "range of label"),
+        ({"low": NAN}, "range of label"),
+        ({"high": np.inf}, "range of label"),
         ({"scale": "ln"}, "linear or log10"),
         ({"low": 0, "scale": "log10"}, "must be positive"),
     ],

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from draper import Grid
+from draper.data.grid import merged
 from draper.data.lines import strong_lines
-from draper.data.masks import merged, over, read_masked, read_windows, write_windows
+from draper.data.masks import ranges_of, read_masked, read_windows, write_windows
 from draper.data.units import air_to_vacuum
 from draper.errors import DraperError
 
@@ -73,14 +74,14 @@ def test_our_lists_say_their_medium(tmp_path: Path) -> None:
     ("text", "options", "message"),
     [
         ("ll,dlam\n5000,1\n", {}, "air or vacuum"),
-        ("ll\n5000\n", {"medium": "air"}, "how wide"),
+        ("ll\n5000\n", {"medium": "air"}, "width of its lines"),
         ("wave,dlam\n5000,1\n", {"medium": "air"}, "column ll"),
-        ("ll,dlam\nred,1\n", {"medium": "air"}, "no number"),
+        ("ll,dlam\nred,1\n", {"medium": "air"}, "not a number"),
         ("ll,dlam\n5000,-1\n", {"medium": "air"}, "positive"),
         ("ll,dlam\nnan,1\n", {"medium": "air"}, "positive"),
         ("ll,dlam,medium\n5000,1,water\n", {}, "one medium"),
         ("", {"medium": "air"}, "column ll"),
-        (b"\xff\xfe\x00", {"medium": "air"}, "no csv"),
+        (b"\xff\xfe\x00", {"medium": "air"}, "not a CSV"),
         (b"PK\x03\x04", {"medium": "air"}, "masked_files"),
     ],
 )
@@ -115,7 +116,7 @@ def test_masked_pixels_are_those_that_were_true(pixels: list[bool]) -> None:
     mask = np.array(pixels)
     lam = GRID.vacuum
     found = np.zeros(len(lam), dtype=bool)
-    for low, high in over(GRID, mask):
+    for low, high in ranges_of(GRID, mask):
         found |= (lam >= low) & (lam <= high)
     assert (found == mask).all()
 

@@ -218,7 +218,7 @@ def test_xp_sampled_with_other_pixels_is_not_claimed(tmp_path):
         tmp_path / "a.fits"
     )
     assert not gaia_xp.recognises_sampled(Source(tmp_path / "a.fits"))
-    with pytest.raises(DraperError, match="another number of pixels"):
+    with pytest.raises(DraperError, match="number of pixels is not that"):
         batches(tmp_path / "a.fits", format="gaia-xp-sampled")
 
 

@@ -116,7 +116,7 @@ def test_rows_that_the_header_names(tmp_path):
 
 def test_rows_that_nobody_names_are_asked_for(tmp_path):
     path = write(tmp_path, np.array([np.full(P, 0.5), FLUX]), **LINEAR)
-    with pytest.raises(DraperError, match="does not say what they are"):
+    with pytest.raises(DraperError, match="does not declare what they hold"):
         batches(path)
     spectra = one(path, flux_column="1", error_column="0")
     assert spectra.flux.tolist() == [[1, 2, 0, 4, 5]]
@@ -248,7 +248,7 @@ def test_real_files(real_data, name, hints, pixels, start, step, first):
 
 @pytest.mark.parametrize(("name", "hints"), [row[:2] for row in REAL if row[1]])
 def test_real_files_that_do_not_say_their_medium(real_data, name, hints):
-    with pytest.raises(DraperError, match="does not say"):
+    with pytest.raises(DraperError, match="does not declare"):
         batches(real_data / name)
 
 

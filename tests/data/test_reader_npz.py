@@ -148,7 +148,7 @@ def test_one_npy_array(tmp_path):
     ("arrays", "message"),
     [
         ({"w_array_0": FLUX, "x_min": WAVE}, "network weights, not spectra"),
-        ({"wavelength": WAVE}, "no array is known to hold spectra"),
+        ({"wavelength": WAVE}, "no array is recognised as spectra"),
         ({"wavelength": WAVE, "flux": FLUX[:, :2]}, "does not fit the wavelengths"),
         ({"wavelength": WAVE, "flux": FLUX[0, :2]}, "does not fit the wavelengths"),
         ({"wavelength": WAVE, "flux": 1.0}, "does not fit the wavelengths"),

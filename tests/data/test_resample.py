@@ -176,7 +176,7 @@ def test_common_grid() -> None:
 
 @pytest.mark.parametrize("other", [linear(6000, 6010), linear(5009.5, 5020), linear(5010, 5020)])
 def test_no_common_range(other: Grid) -> None:
-    with pytest.raises(DraperError, match=r"share no range[\s\S]*5000.000-5010.000"):
+    with pytest.raises(DraperError, match=r"no wavelength range in common[\s\S]*5000.000-5010.000"):
         common_grid([linear(5000, 5010), other])
 
 

@@ -42,9 +42,9 @@ WILD = np.array([[1.0, NAN, 3, 4, 5]])
 REFUSED = {
     "one row": ({"flux": np.ones(5)}, "two axes"),
     "three axes": ({"flux": np.ones((1, 1, 5))}, "two axes"),
-    "ragged": ({"flux": [[1.0], [1.0, 2.0]]}, "rows of numbers"),
-    "text": ({"flux": [["1"] * 5]}, "rows of numbers"),
-    "complex": ({"flux": np.ones((1, 5), dtype=complex)}, "rows of numbers"),
+    "ragged": ({"flux": [[1.0], [1.0, 2.0]]}, "must be numbers"),
+    "text": ({"flux": [["1"] * 5]}, "must be numbers"),
+    "complex": ({"flux": np.ones((1, 5), dtype=complex)}, "must be numbers"),
     "too short": ({"flux": np.ones((1, 4))}, r"differ in length[\s\S]*\(n, 5\)"),
     "ivar shape": ({"ivar": np.ones((2, 5))}, "flux and ivar differ in shape"),
     "nan flux": (
@@ -57,7 +57,7 @@ REFUSED = {
     ),
     "flux beyond float32": (
         {"flux": np.full((1, 5), 1e39), "ivar": np.ones((1, 5))},
-        r"not finite where[\s\S]*scaled",
+        r"not finite where[\s\S]*rescale",
     ),
     "flux beyond float32, no ivar": ({"flux": np.full((1, 5), 1e39)}, "too large for single precision"),
     "flux below float32": ({"flux": np.full((1, 5), 1e-50)}, "too small for single precision"),
@@ -69,10 +69,10 @@ REFUSED = {
     "short column": ({"table": {"teff": [1.0, 2.0]}}, "column 'teff' does not have one value for each"),
     "scalar column": ({"table": {"teff": 1.0}}, "one value for each"),
     "two axes column": ({"table": {"teff": [[1.0]]}}, "one value for each"),
-    "complex column": ({"table": {"teff": [1j]}}, "numbers, truth values or text"),
+    "complex column": ({"table": {"teff": [1j]}}, "numbers, booleans or text"),
     "date column": (
         {"table": {"date": np.array(["2020-01-01"], dtype="M8[D]")}},
-        "numbers, truth values or text",
+        "numbers, booleans or text",
     ),
     "same name": ({"table": {"teff": [1.0], "TEFF": [2.0]}}, r"same name[\s\S]*teff and TEFF"),
     "quantity": ({"quantity": "fluxes"}, r"unknown quantity[\s\S]*did you mean 'flux'"),

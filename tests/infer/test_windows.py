@@ -11,7 +11,7 @@ import draper
 from draper.cli import main
 from draper.data.io import write
 from draper.data.lines import strong_lines
-from draper.data.masks import over, read_windows, write_windows
+from draper.data.masks import ranges_of, read_windows, write_windows
 from draper.errors import DraperError
 from draper.models.emulator.model import Emulator
 from draper.testing import made_spectra
@@ -48,7 +48,7 @@ def test_masked_pixels_do_not_count(model: Emulator, tmp_path: Path) -> None:
     gone = draper.Spectra(stars.grid, stars.flux, ivar, stars.table, stars.quantity)
     found = model.predict(stars, rv=0.0, masked_files=[str(tmp_path / "mask.npz")])
     assert found.median == pytest.approx(model.predict(gone, rv=0.0).median, rel=1e-4, abs=1e-3)
-    assert over(stars.grid, bad)[0][0] > stars.grid.vacuum[4]
+    assert ranges_of(stars.grid, bad)[0][0] > stars.grid.vacuum[4]
 
 
 def test_lines_elsewhere_are_refused(model: Emulator, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands about files of spectra: samples, formats, info, convert."""
+"""Commands for files of spectra: samples, formats, info, convert."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def samples(name: str | None = None, *, out: Output | None = None, json: Json = 
     Parameters
     ----------
     name
-        The sample to write.
+        Name of the sample; without it all samples are listed.
     out
-        Where to write it; the suffix says the format.
+        File to write the sample to; its suffix gives the format (see `draper convert`).
     json
-        Print JSON.
+        Print the result as JSON.
     """
-    from draper.data import samples as held
+    from draper.data import samples as built_in
     from draper.data.io import write
 
     if name is None:
         if json:
-            say_json(held.descriptions())
+            say_json(built_in.descriptions())
         else:
-            say(two_columns(held.descriptions()))
+            say(two_columns(built_in.descriptions()))
         return
-    spectra = held.load(name)
+    spectra = built_in.load(name)
     if out is not None:
         write(spectra, out)
     if json:
@@ -65,19 +65,22 @@ def formats(*, json: Json = False) -> None:
     Parameters
     ----------
     json
-        Print JSON.
+        Print the list as JSON.
     """
-    from draper.data.io import formats as known
+    from draper.data.io import formats as readable
 
-    found = {one.name: one.what + (f" (extra: {one.extra})" if one.extra else "") for one in known().values()}
+    descriptions = {
+        name: format.what + (f" (extra: {format.extra})" if format.extra else "")
+        for name, format in readable().items()
+    }
     if json:
-        say_json(found)
+        say_json(descriptions)
     else:
-        say(two_columns(found))
+        say(two_columns(descriptions))
 
 
 def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, json: Json = False) -> None:  # noqa: B008
-    """Say what files of spectra hold, each by itself.
+    """Summarise files of spectra, each separately.
 
     Example: draper info star.fits --medium air
 
@@ -86,19 +89,21 @@ def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, js
     files
         Files or folders.
     hints
-        What the files do not say themselves.
+        Properties that the files do not declare.
     plot
-        Also draw the first five spectra of the first file, as .png, .pdf or .svg.
+        File (.png, .pdf, .svg) for a plot of the first five spectra of the first file.
     json
-        Print JSON.
+        Print the summary as JSON.
     """
     from draper.data.io import read
 
     if not files:
-        raise DraperError("no file was named", hint="draper info FILE...")
+        raise DraperError("no file was given", hint="draper info FILE...")
     models = [path for path in files if (path / "model.json").is_file()]
     if models:
-        raise DraperError("this is a model", given=models[0], hint=f"draper show {models[0]}")
+        raise DraperError(
+            "this is a model, not a file of spectra", given=models[0], hint=f"draper show {models[0]}"
+        )
     options = hints.model_dump(exclude_unset=True)
     described = {}
     for number, path in enumerate(files):
@@ -115,9 +120,9 @@ def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, js
 
 
 def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json = False) -> None:  # noqa: B008
-    """Bring files of spectra into one file.
+    """Convert files of spectra into one file.
 
-    The suffix of the output says its format: .h5 (draper's own), .fits, .npz, and for one spectrum .csv.
+    The suffix of the output gives its format: .h5 (draper's own), .fits, .npz, and for one spectrum .csv.
 
     Example: draper convert night1/ night2/ -o stars.h5 --grid common --medium air
 
@@ -128,16 +133,16 @@ def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json =
     files
         Files or folders.
     out
-        The file to write.
+        File to write.
     hints
-        What the files do not say themselves, and what becomes of their rows.
+        Properties that the files do not declare, and what to do with their rows.
     json
-        Print JSON.
+        Print the result as JSON.
     """
     from draper.data.io import Rejection, stream, write
 
     if not files:
-        raise DraperError("no file was named", hint="draper convert FILE... -o OUT")
+        raise DraperError("no file was given", hint="draper convert FILE... -o OUT")
     rejected: list[Rejection] = []
     written = 0
 
@@ -150,13 +155,14 @@ def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json =
             yield batch
 
     write(counted(), out, fill=hints.fill)
-    reasons = [{"name": one.name, "reason": one.reason} for one in rejected]
+    reasons = [{"name": spectrum.name, "reason": spectrum.reason} for spectrum in rejected]
     if json:
         say_json({"path": out, "spectra": written, "rejected": reasons})
         return
     if reasons:
-        table = Table("rejected", "why", title=f"{len(reasons)} spectra were left out", title_justify="left")
-        for one in reasons:
-            table.add_row(escape(one["name"]), escape(one["reason"]))
+        title = f"{len(reasons)} spectra were rejected"
+        table = Table("spectrum", "reason", title=title, title_justify="left")
+        for row in reasons:
+            table.add_row(escape(row["name"]), escape(row["reason"]))
         say(table)
     say(escape(f"{written:,} spectra written to {out}"))

@@ -1,4 +1,4 @@
-"""What a reader may be told about files that do not say it themselves, and what to do with their rows."""
+"""Options for reading files: properties that files do not declare, and what to do with their rows."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from draper.configs.windows import in_pairs
 
 
 class ReadConfig(Config):
-    """Hints for reading files, and the steps from files to one set of spectra."""
+    """Options for reading files: properties that they do not declare, and how their spectra are combined."""
 
     format: str | None = None
-    """Name of the file format, one that `draper formats` lists; recognised from the content unless given."""
+    """Name of the file format (`draper formats` lists them); recognised from the content by default."""
     unit: str | None = None
-    """Unit of the wavelengths (angstrom, nm, um), for files that do not say it or say it wrongly."""
+    """Unit of the wavelengths: angstrom, nm or um. Needed where a file declares none, or a wrong one."""
     medium: Literal["air", "vacuum"] | None = None
-    """Whether the wavelengths are in air or vacuum, for files that do not say it or say it wrongly."""
+    """Medium of the wavelengths. Needed where a file declares none, or a wrong one."""
     quantity: Literal["flux", "normalised flux", "transit depth"] | None = None
-    """What the values are, for files that do not say it."""
+    """Quantity of the spectra, where a file declares none, or a wrong one."""
     resolving_power: float | None = None
-    """lambda / FWHM of the spectrograph, recorded with the grid."""
+    """Resolving power lambda / FWHM of the spectrograph, above 0; stored with the grid."""
     wavelength_column: str | None = None
-    """Name (or number, from 0) of the wavelength column of a table, where draper does not know it."""
+    """Name (or number, from 0) of the wavelength column; recognised by its name by default."""
     flux_column: str | None = None
-    """Name (or number) of the flux column."""
+    """Name (or number, from 0) of the flux column; recognised by its name by default."""
     error_column: str | None = None
-    """Name (or number) of the column of 1-sigma errors."""
+    """Name (or number, from 0) of the column of 1-sigma errors; recognised by its name by default."""
     wavelengths: Path | None = None
-    """File (npz, npy, text) that holds the wavelengths, where the data file has none."""
+    """File (npz, npy, text) with the wavelengths, for data files that contain none."""
     columns: tuple[str, ...] = ()
-    """Names of the label columns, in order, for files that do not name them."""
+    """Names of the label columns, in order, for files that contain no names."""
     labels: tuple[Path, ...] = ()
     """Tables (CSV, ECSV, FITS, VOTable) with one row for each spectrum, joined by file name or id."""
     key: str | None = None
-    """Column of the label tables that names the file or id; found by itself unless given."""
+    """Column of the label tables that holds the file name or id; recognised by its values by default."""
     rename: dict[str, str] = {}
-    """Columns to rename (--rename.OLD NEW). Names of other codes (feh) get draper's names without it."""
+    """Columns to rename (--rename.OLD NEW); names of other codes, such as feh, are translated without it."""
     formula: tuple[str, ...] = ()
-    """New columns, such as 'A_Li = li_fe + 1.05 + fe_h'."""
+    """New columns computed from others, such as 'A_Li = li_fe + 1.05 + fe_h'."""
     repeated: Literal["refuse", "mean"] = "refuse"
-    """What to do with pixels of a text file that share a wavelength."""
+    """Pixels of a text file that share a wavelength: refuse the file, or take their mean."""
     cut: tuple[tuple[float, float], ...] = ()
-    """Keep only these ranges (low, high) of vacuum wavelength in Angstrom."""
+    """Keep only these wavelength ranges LOW HIGH [vacuum Angstrom]."""
     reject: tuple[Literal["nan", "negative", "empty"], ...] = ()
     """Drop spectra with any bad pixel (nan), any negative good pixel (negative), or no good pixel (empty)."""
     select: tuple[str, ...] = ()
-    """Keep only spectra with a column in a range, or of a value: teff=4000,7000 survey=galah."""
+    """Keep only spectra whose column lies in a range or has a value: teff=4000,7000 survey=galah."""
     grid: str | None = None
     """Resample onto the grid of this FILE, or onto the 'common' range of all files."""
     fill: bool = False
-    """Fill the table columns that some files lack with NaN, instead of stopping."""
+    """Fill table columns that some files lack with NaN, instead of stopping with an error."""
 
     @field_validator("cut", mode="before")
     @classmethod
@@ -71,7 +71,7 @@ class ReadConfig(Config):
 
     @property
     def selected(self) -> dict[str, Any]:
-        """What ``select`` says, as arguments of :meth:`draper.data.spectra.Spectra.select`."""
+        """The conditions of ``select`` as arguments of :meth:`draper.data.spectra.Spectra.select`."""
         pairs = (condition.partition("=")[::2] for condition in self.select)
         return {name.strip(): _value(value) for name, value in pairs}
 

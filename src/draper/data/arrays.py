@@ -1,4 +1,4 @@
-"""The arrays that spectra are made of: rows of float32, and columns of four kinds."""
+"""The arrays that make up spectra: rows of float32, and table columns of four types."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from draper.errors import DraperError
 
 BLOCK = 4096
-"""Rows that are looked at together at most, so that a mapped file is never in memory as a whole."""
+"""Largest number of rows processed at once, so that a mapped file is never in memory as a whole."""
 
 BLOCK_BYTES = 2**25
-"""Size of what is looked at together, whatever the length of a row."""
+"""Largest size [bytes] of the rows processed at once, whatever their length."""
 
 KINDS = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.bool_}
-"""What the numbers of a column become."""
+"""Type to which a column is converted, by its kind of number."""
 
 EXACT = 2**53
 """Whole numbers up to this are exact as float64."""
@@ -31,7 +31,7 @@ def blocks(n: int, rows: int = BLOCK) -> Iterator[slice]:
 
 
 def rows_within(shape: tuple[int, ...]) -> int:
-    """Return how many rows of a float32 array of some shape are looked at together.
+    """Return how many rows of a float32 array of this shape are processed at once.
 
     Examples
     --------
@@ -73,10 +73,12 @@ def as_rows(values: ArrayLike, masked: float = np.nan) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and validation names the pixel
             rows = read_only(array, np.float32)
     except (TypeError, ValueError) as error:
-        raise DraperError("flux and ivar are rows of numbers", given=str(error)) from None
+        raise DraperError(
+            "flux and ivar must be numbers", given=str(error), expected="an array (spectra, pixels)"
+        ) from None
     if rows.ndim != 2:
         raise DraperError(
-            "flux and ivar have two axes", given=f"shape {rows.shape}", expected="(spectra, pixels)"
+            "flux and ivar must have two axes", given=f"shape {rows.shape}", expected="(spectra, pixels)"
         )
     if array.dtype == np.float64:
         largest = np.fmax.reduce(np.abs(array), axis=None, initial=0.0)
@@ -84,13 +86,13 @@ def as_rows(values: ArrayLike, masked: float = np.nan) -> NDArray[np.float32]:
             raise DraperError(
                 "the values are too small for single precision",
                 given=f"{largest:g} at most",
-                hint="multiply them by a power of ten, and name it in the unit",
+                hint="multiply them by a power of ten, and include that factor in the unit",
             )
     return rows
 
 
-def settled(flux: NDArray[np.float32], ivar: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return flux (n, p) whose bad pixels are finite; values or weights that mean nothing are an error."""
+def checked_flux(flux: NDArray[np.float32], ivar: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return flux (n, p) whose bad pixels are finite; raise an error where good values or weights are not."""
     repaired = None
     for rows in blocks_of(flux):
         values, weights = flux[rows], ivar[rows]
@@ -113,14 +115,14 @@ def _bad_pixel(what: str, rows: slice, where: NDArray[np.bool_], values: NDArray
     return DraperError(
         what,
         given=f"{values[row, pixel]} in spectrum {rows.start + row}, pixel {pixel}",
-        hint="mark bad pixels by ivar = 0; numbers beyond 3e38 have to be scaled",
+        hint="mark bad pixels with ivar = 0; rescale numbers beyond 3e38",
     )
 
 
 def as_column(values: ArrayLike) -> NDArray[Any]:
-    """Return a read-only column of one of the four kinds: float64, int64, bool or str.
+    """Return a read-only column of float64, int64, bool or str.
 
-    Masked values, and None among Python objects, are missing: NaN, or empty text.
+    Masked values, and None among Python objects, become NaN, or empty text.
 
     Examples
     --------
@@ -137,10 +139,10 @@ def as_column(values: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind == "U":
         return read_only(array, array.dtype)
     if array.dtype.kind not in KINDS:
-        raise DraperError("a column holds numbers, truth values or text", given=f"{array.dtype}")
+        raise DraperError("a column must hold numbers, booleans or text", given=f"{array.dtype}")
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
         raise DraperError(
-            "a whole number exceeds 64 bits", given=array.max(), hint="keep such identifiers as text"
+            "an integer exceeds 64 bits", given=array.max(), hint="store such identifiers as text"
         )
     return read_only(array, KINDS[array.dtype.kind])
 
@@ -155,18 +157,20 @@ def _unmasked(values: np.ma.MaskedArray[Any, Any]) -> NDArray[Any]:
 
 
 def _unboxed(values: NDArray[Any]) -> NDArray[Any]:
-    """Turn Python objects into float64 where all are numbers that it holds exactly, else into text."""
-    held = values.ravel().tolist()
-    missing = [one is None or (isinstance(one, float) and one != one) for one in held]
+    """Convert Python objects to float64 if all are numbers that it holds exactly, else to text."""
+    objects = values.ravel().tolist()
+    missing = [value is None or (isinstance(value, float) and value != value) for value in objects]
     numbers = [
-        isinstance(one, float) or (isinstance(one, int) and abs(one) <= EXACT)
-        for one, absent in zip(held, missing, strict=True)
+        isinstance(value, float) or (isinstance(value, int) and abs(value) <= EXACT)
+        for value, absent in zip(objects, missing, strict=True)
         if not absent
     ]
-    if all(numbers) and held:
-        plain: list[Any] = [np.nan if absent else one for one, absent in zip(held, missing, strict=True)]
+    if all(numbers) and objects:
+        plain: list[Any] = [
+            np.nan if absent else value for value, absent in zip(objects, missing, strict=True)
+        ]
         return np.array(plain, dtype=np.float64).reshape(values.shape)
-    texts = ["" if absent else _text(one) for one, absent in zip(held, missing, strict=True)]
+    texts = ["" if absent else _text(value) for value, absent in zip(objects, missing, strict=True)]
     return np.array(texts, dtype=np.str_).reshape(values.shape)
 
 
@@ -175,7 +179,7 @@ def _text(value: Any) -> str:
 
 
 def joined(name: str, parts: list[tuple[NDArray[Any] | None, int]]) -> NDArray[Any]:
-    """Return one column from those of several sets and their lengths; None, a lacking one, is missing."""
+    """Join the columns of several sets (column or None, length); None is filled with missing values."""
     present = [column for column, _ in parts if column is not None]
     is_text = {column.dtype.kind == "U" for column in present}
     if len(is_text) > 1:

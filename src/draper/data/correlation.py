@@ -13,7 +13,7 @@ from draper.data.arrays import blocks, read_only
 from draper.errors import DraperError
 
 TEMPLATES = 256
-"""Matrices that are looked at together."""
+"""Number of matrices processed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Correlation:
         return Correlation(self.templates[:, index[:, None], index], self.index)
 
     def require(self, n: int, p: int) -> None:
-        """Refuse what does not fit n spectra of p pixels."""
+        """Raise an error unless this fits n spectra of p pixels."""
         shape, index = self.templates.shape, self.index
         fits = shape[1:] == (p, p) and index.shape == (n,)
         if not fits or (n and not (index.min() >= 0 and index.max() < shape[0])):
@@ -59,23 +59,23 @@ class Correlation:
             )
 
     def compact(self) -> Correlation:
-        """Return the same without the templates that no object has."""
+        """Return the same without unused templates."""
         used, index = np.unique(self.index, return_inverse=True)
         return self if len(used) == len(self.templates) else Correlation(self.templates[used], index)
 
     @property
     def is_finite(self) -> bool:
-        """Whether every number is one."""
+        """Whether every correlation is finite."""
         some = blocks(len(self.templates), TEMPLATES)
         return all(bool(np.isfinite(self.templates[block]).all()) for block in some)
 
     @classmethod
     def concat(cls, parts: Sequence[Correlation]) -> Correlation:
-        """Return the correlations of sets that are joined; templates that they share are kept once."""
-        if all(one.templates is parts[0].templates for one in parts):
-            return cls(parts[0].templates, np.concatenate([one.index for one in parts]))
-        offsets = np.cumsum([0, *(len(one.templates) for one in parts[:-1])])
+        """Return the correlations of joined sets; templates that all share are stored once."""
+        if all(part.templates is parts[0].templates for part in parts):
+            return cls(parts[0].templates, np.concatenate([part.index for part in parts]))
+        offsets = np.cumsum([0, *(len(part.templates) for part in parts[:-1])])
         return cls(
-            np.concatenate([one.templates for one in parts]),
-            np.concatenate([one.index + offset for one, offset in zip(parts, offsets, strict=True)]),
+            np.concatenate([part.templates for part in parts]),
+            np.concatenate([part.index + offset for part, offset in zip(parts, offsets, strict=True)]),
         )

@@ -1,4 +1,4 @@
-"""Arithmetic on columns, written as users write it and never evaluated as code."""
+"""Arithmetic on columns, given as text and never evaluated as code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def column_from(
     name, equals, expression = (part.strip() for part in formula.partition("="))
     if not equals or not name.isidentifier() or not expression:
         raise DraperError(
-            "a formula names a column and says how to compute it",
+            "the formula does not define a column",
             given=formula,
             expected="NAME = EXPRESSION, such as 'a_li = li_fe + 1.05 + fe_h'",
         )
@@ -63,7 +63,7 @@ def _value(node: ast.expr, table: Mapping[str, NDArray[Any]], formula: str) -> A
             by_case = {column.lower(): column for column in table}
             if name.lower() not in by_case:
                 raise DraperError(
-                    f"the formula uses '{name}', which is no column",
+                    f"the formula uses '{name}', which is not a column",
                     given=formula,
                     hint=did_you_mean(name, table),
                 )
@@ -78,7 +78,7 @@ def _value(node: ast.expr, table: Mapping[str, NDArray[Any]], formula: str) -> A
         case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in FUNCTIONS:
             return FUNCTIONS[name](_value(argument, table, formula))
     raise DraperError(
-        "the formula uses something else than columns, numbers and arithmetic",
+        "a formula may only use columns, numbers and arithmetic",
         given=formula,
         expected=f"+ - * / ** ( ) and {', '.join(FUNCTIONS)}",
     )

@@ -21,8 +21,8 @@ POWER_TOLERANCE = 0.05
 PIXEL_TOLERANCE = 1e-3
 """Two grids are the same when no pixel differs by more than this fraction of a pixel."""
 
-MOST_PIXELS = 1e8
-"""A grid of more pixels is a mistake in its step."""
+MAX_PIXELS = 1e8
+"""A grid of more pixels has a wrong step."""
 
 
 def frozen(values: ArrayLike) -> FloatArray:
@@ -30,7 +30,7 @@ def frozen(values: ArrayLike) -> FloatArray:
     try:
         array = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DraperError("a grid is made of numbers", given=str(error)) from None
+        raise DraperError("a grid must consist of numbers", given=str(error)) from None
     array.setflags(write=False)
     return array
 
@@ -78,7 +78,9 @@ class Grid:
             return
         wavelength = frozen(self.wavelength)
         if wavelength.ndim != 1 or len(wavelength) == 0:
-            raise DraperError("wavelengths are one row of numbers", given=f"shape {wavelength.shape}")
+            raise DraperError(
+                "wavelengths must be one row of numbers", given=f"shape {wavelength.shape}", expected="(p,)"
+            )
         if not np.all(np.isfinite(wavelength)) or wavelength[0] <= 0:
             raise DraperError("wavelengths must be finite and positive")
         if np.any(np.diff(wavelength) <= 0):
@@ -93,7 +95,7 @@ class Grid:
             edges = frozen(self.edges)
             if edges.shape != (len(wavelength), 2) or not _enclose(edges, wavelength):
                 raise DraperError(
-                    "bin edges are (lower, upper) for each pixel",
+                    "bin edges must be (lower, upper) for each pixel",
                     given=f"shape {edges.shape}",
                     expected=f"({len(wavelength)}, 2) with lower <= centre <= upper and lower < upper",
                 )
@@ -102,7 +104,7 @@ class Grid:
             power = np.asarray(self.resolving_power, dtype=np.float64)
             if power.shape not in ((), wavelength.shape) or not np.all((power > 0) & np.isfinite(power)):
                 raise DraperError(
-                    "the resolving power is one positive number, or one for each pixel",
+                    "the resolving power must be one positive number, or one for each pixel",
                     given=f"shape {power.shape}",
                     expected=f"() or {wavelength.shape}",
                 )
@@ -110,16 +112,16 @@ class Grid:
         object.__setattr__(self, "windows", self._pieces())
 
     def _pieces(self) -> tuple[tuple[float, float], ...]:
-        """Return the windows that hold pixels, after a look at whether they can be windows of this grid."""
+        """Return the windows that hold pixels; raise an error if they cannot be windows of this grid."""
         windows = tuple((float(low), float(high)) for low, high in self.windows)
         ends = np.array(windows).reshape(-1, 2)
         apart = np.all(ends[:, 0] <= ends[:, 1]) and np.all(ends[1:, 0] > ends[:-1, 1])
         if windows and not (np.isfinite(ends).all() and apart and self.inside(windows).all()):
             raise DraperError(
-                "windows are ranges (low, high) that increase, do not overlap and hold all pixels",
+                "windows must be ranges (low, high) that increase, do not overlap and hold all pixels",
                 given=windows,
                 expected=self.extent,
-                hint="cut makes them",
+                hint="make them with Grid.cut",
             )
         return tuple(window for window in windows if self.inside([window]).any())
 
@@ -137,12 +139,14 @@ class Grid:
         if medium not in units.MEDIA:
             raise DraperError("unknown medium", given=medium, expected=" or ".join(units.MEDIA))
 
-        def settle(lengths: ArrayLike) -> FloatArray:
+        def to_vacuum(lengths: ArrayLike) -> FloatArray:
             angstrom = units.to_angstrom(frozen(lengths), unit)
             return units.air_to_vacuum(angstrom) if medium == "air" else angstrom
 
         power = None if resolving_power is None else frozen(resolving_power)
-        return cls(settle(values), resolving_power=power, edges=None if edges is None else settle(edges))
+        return cls(
+            to_vacuum(values), resolving_power=power, edges=None if edges is None else to_vacuum(edges)
+        )
 
     @classmethod
     def linear(
@@ -224,7 +228,7 @@ class Grid:
         if self.edges is not None:
             return self.edges[:, 1] - self.edges[:, 0]
         pieces = [self.vacuum[piece] for piece in self.segments()]
-        return np.concatenate([np.gradient(one) if len(one) > 1 else [np.nan] for one in pieces])
+        return np.concatenate([np.gradient(piece) if len(piece) > 1 else [np.nan] for piece in pieces])
 
     @property
     def bounds(self) -> FloatArray:
@@ -260,23 +264,23 @@ class Grid:
 
     def inside(self, windows: Iterable[tuple[float, float]]) -> NDArray[np.bool_]:
         """Return which pixels (p,) lie in any of the windows (low, high) [vacuum Angstrom]."""
-        held = np.zeros(len(self.vacuum), dtype=bool)
+        mask = np.zeros(len(self.vacuum), dtype=bool)
         for low, high in windows:
-            held |= (self.vacuum >= low) & (self.vacuum <= high)
-        return held
+            mask |= (self.vacuum >= low) & (self.vacuum <= high)
+        return mask
 
     def cut(self, windows: Iterable[tuple[float, float]]) -> Grid:
-        """Return the grid of the pixels in the windows, which it remembers as its contiguous pieces."""
-        wanted = _merged(windows)
+        """Return the grid of the pixels inside the windows, and keep these as its contiguous pieces."""
+        wanted = merged(windows)
         keep = self.inside(wanted)
         if not keep.any():
             raise DraperError("no pixel lies in these windows", given=wanted, expected=self.extent)
-        held = [
+        pieces = [
             (max(low, first), min(high, last))
             for first, last in self.windows or ((float(self.vacuum[0]), float(self.vacuum[-1])),)
             for low, high in wanted
         ]
-        return replace(self[keep], windows=tuple((low, high) for low, high in held if low <= high))
+        return replace(self[keep], windows=tuple((low, high) for low, high in pieces if low <= high))
 
     def segments(self) -> list[slice]:
         """Return one slice of pixels for each window, or a single one for a grid without gaps."""
@@ -289,7 +293,7 @@ class Grid:
 
     @property
     def extent(self) -> str:
-        """The range in words, such as ``8460.000-8700.000 A vacuum``."""
+        """The range as text, such as ``8460.000-8700.000 A vacuum``."""
         if self.wavelength is None:
             return f"{self.names[0]} ... {self.names[-1]}"
         return f"{self.wavelength[0]:.3f}-{self.wavelength[-1]:.3f} A vacuum"
@@ -303,21 +307,25 @@ class Grid:
         if self.wavelength is None or len(self) == 1:
             return self.wavelength is None or bool(np.allclose(self.vacuum, other.vacuum, rtol=1e-7))
         steps = np.diff(self.vacuum)
-        # The nearer neighbour tells the size of a pixel; the other one may lie beyond a gap.
+        # The nearer neighbour gives the size of a pixel; the other one may lie beyond a gap.
         nearest = np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf))
         return bool(np.all(np.abs(self.vacuum - other.vacuum) <= PIXEL_TOLERANCE * nearest))
 
     def require(self, other: Grid, what: str, hint: str) -> None:
-        """Raise an error that shows both sides unless ``other`` is the same grid."""
+        """Raise an error that shows both grids unless ``other`` is the same."""
         if not self.matches(other):
             raise DraperError(what, given=repr(other), expected=repr(self), hint=hint)
-        mine, theirs = self.resolving_power, other.resolving_power
-        if mine is not None and theirs is not None and not np.allclose(theirs, mine, rtol=POWER_TOLERANCE):
+        own_power, other_power = self.resolving_power, other.resolving_power
+        if (
+            own_power is not None
+            and other_power is not None
+            and not np.allclose(other_power, own_power, rtol=POWER_TOLERANCE)
+        ):
             raise DraperError(
                 f"{what}: the pixels agree, the resolving power does not",
                 given=repr(other),
                 expected=repr(self),
-                hint="name the right one with resolving_power= (--resolving-power) where the files are read",
+                hint="give the right value when reading the files: resolving_power= (--resolving-power)",
             )
 
     @property
@@ -362,30 +370,37 @@ class Grid:
 
 def _enclose(edges: FloatArray, centres: FloatArray) -> bool:
     lower, upper = edges.T
-    held = (lower <= centres) & (centres <= upper) & (lower < upper)
-    return bool(np.isfinite(edges).all() and held.all())
+    encloses = (lower <= centres) & (centres <= upper) & (lower < upper)
+    return bool(np.isfinite(edges).all() and encloses.all())
 
 
-def _merged(windows: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the windows in order, those that touch or overlap as one."""
-    merged: list[tuple[float, float]] = []
+def merged(windows: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return windows (low, high) in increasing order; those that touch or overlap become one.
+
+    Examples
+    --------
+    >>> merged([(5.0, 6.0), (1.0, 2.0), (1.5, 3.0)])
+    [(1.0, 3.0), (5.0, 6.0)]
+    """
+    result: list[tuple[float, float]] = []
     for low, high in sorted(windows):
         if not low <= high:
-            raise DraperError("a window is a range (low, high)", given=f"({low}, {high})")
-        if merged and low <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(merged[-1][1], high)
+            raise DraperError("a window must be a range (low, high)", given=f"({low}, {high})")
+        if result and low <= result[-1][1]:
+            result[-1] = result[-1][0], max(result[-1][1], high)
         else:
-            merged.append((low, high))
-    return merged
+            result.append((low, high))
+    return result
 
 
 def _count(span: float, step: float) -> int:
     """Return how many pixels fit, forgiving the rounding of span / step."""
     steps = span / step if step > 0 else 0.0
-    if not 0 < steps < MOST_PIXELS:
+    if not 0 < steps < MAX_PIXELS:
         raise DraperError(
-            "the grid is empty or endless",
+            "the grid would have no pixels, or too many",
             given=f"{steps:g} steps",
+            expected=f"above 0 and below {MAX_PIXELS:g}",
             hint="stop must exceed start, and step must be positive",
         )
     return int(np.floor(steps + 1e-6)) + 1

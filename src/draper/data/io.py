@@ -1,7 +1,7 @@
-"""Reading any file, writing the few formats that others need: every spectrum enters and leaves here.
+"""Reading and writing files of spectra.
 
-A reader yields batches, so that a file larger than memory can be converted; :func:`stream` joins the batches
-of many files, settles labels and grids, and :func:`read` is the same in memory.
+A reader yields batches, so that a file larger than memory can be converted; :func:`stream` passes on the
+batches of many files with their labels on one grid, and :func:`read` does the same in memory.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ READERS = (
     "apogee_grid", "iraf", "table_fits", "npz", "netcdf", "gandalf", "taurex", "exogan", "turbospectrum",
     "text",
 )  # fmt: skip
-"""Modules of :mod:`draper.data.readers`, the more particular before the more general."""
+"""Modules of :mod:`draper.data.readers` in the order in which they are tried, specific formats first."""
 
-LISTED = 12
-"""Grids that an error about different grids lists at most."""
+MAX_LISTED = 12
+"""Largest number of grids that an error message lists."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A spectrum that was left out, and why."""
+    """A spectrum that was rejected, and why."""
 
     name: str
     reason: str
@@ -46,7 +46,7 @@ class Rejection:
 def formats() -> dict[str, Format]:
     """Return every format by name, in the order in which they are tried."""
     modules = (import_module(f"draper.data.readers.{name}") for name in READERS)
-    return {found.name: found for module in modules for found in module.FORMATS}
+    return {format.name: format for module in modules for format in module.FORMATS}
 
 
 def recognise(source: Source, name: str | None = None) -> Format:
@@ -57,16 +57,16 @@ def recognise(source: Source, name: str | None = None) -> Format:
         return formats()[name]
     if source.kind == "empty":
         raise source.error("the file is empty")
-    for found in formats().values():
-        if found.recognises(source):
-            return found
+    for format in formats().values():
+        if format.recognises(source):
+            return format
     if source.kind == "hdf5":
         with store.opened(source.path):  # where it cannot be opened, this says why no reader knows it
             pass
     raise source.error(
         f"no reader recognises this {source.kind} file",
-        hint="name its format with format= (--format); `draper formats` lists them. Of a folder that holds "
-        "other files too, name those with spectra (FOLDER/*.fits)",
+        hint="give its format: format= (--format); `draper formats` lists them. If a folder also holds other "
+        "files, name only those with spectra (FOLDER/*.fits)",
     )
 
 
@@ -78,7 +78,7 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
     path
         A file, a folder of files, or several of them. A native file is mapped, not loaded.
     format
-        Name of the format; recognised from the content unless given.
+        Name of the format; by default it is recognised from the content.
     **hints
         Options of :class:`draper.configs.read.ReadConfig`, such as ``medium="air"``, ``labels="labels.csv"``,
         ``grid="common"``.
@@ -86,7 +86,7 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
     Returns
     -------
     Spectra
-        With rejected spectra, if any, listed in ``meta["rejected"]``.
+        Rejected spectra, if any, are listed in ``meta["rejected"]``.
 
     Examples
     --------
@@ -104,15 +104,15 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
     paths = [path] if isinstance(path, (str, Path)) else list(path)
     if len(paths) == 1 and config == ReadConfig(format=format) and Path(paths[0]).is_file():
         source = Source(paths[0])
-        found = recognise(source, format)
-        if found.name == "draper":
+        reader = recognise(source, format)
+        if reader.name == "draper":
             return store.read(source.path)
-        if found.name.startswith("draper-"):
-            return Spectra.concat(list(found.read(source, config)))
+        if reader.name.startswith("draper-"):
+            return Spectra.concat(list(reader.read(source, config)))
     rejected: list[Rejection] = []
     joined = Spectra.concat(list(stream(paths, config, rejected)), fill=config.fill)
     if rejected:
-        names = [{"name": one.name, "reason": one.reason} for one in rejected]
+        names = [{"name": rejection.name, "reason": rejection.reason} for rejection in rejected]
         return replace(joined, meta={**joined.meta, "rejected": names})
     return joined
 
@@ -120,12 +120,12 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
 def stream(
     paths: Iterable[str | Path], config: ReadConfig, rejected: list[Rejection] | None = None
 ) -> Iterator[Spectra]:
-    """Yield batches on one grid from files; what is left out is appended to ``rejected``."""
+    """Yield batches on one grid from files; spectra that are left out are appended to ``rejected``."""
     tables = {table.resolve() for table in config.labels}  # they may lie among the spectra
     sources = [source for source in expand(paths) if source.path.resolve() not in tables]
     if not sources:
         raise DraperError(
-            "there is nothing to read", hint="name at least one file or a folder that holds some"
+            "there are no files to read", hint="name at least one file, or a folder that holds some"
         )
     target = _target(sources, config)
     labels = LabelTables(config.labels, config.key)
@@ -155,19 +155,19 @@ def stream(
                 yield batch if first is None else replace(batch, grid=first)
     if not kept:
         raise DraperError(
-            "no spectrum was left" if config.reject or config.select else "there are no spectra",
+            "all spectra were rejected" if config.reject or config.select else "there are no spectra",
             given=f"{len(sources)} files",
-            hint="reject fewer (--reject), select more (--select)"
+            hint="relax the conditions of reject= (--reject) or select= (--select)"
             if config.reject or config.select
             else "name files that hold some",
         )
 
 
 def expand(paths: Iterable[str | Path]) -> Iterator[Source]:
-    """Turn folders into their files, except folders that are one data set (GANDALF's)."""
+    """Replace folders by their files, except folders that are one data set (GANDALF's)."""
     for path in paths:
         source = Source(path)
-        if source.kind != "folder" or any(found.recognises(source) for found in formats().values()):
+        if source.kind != "folder" or any(format.recognises(source) for format in formats().values()):
             yield source
             continue
         for child in sorted(source.path.iterdir()):
@@ -176,9 +176,9 @@ def expand(paths: Iterable[str | Path]) -> Iterator[Source]:
 
 
 def _batches(source: Source, config: ReadConfig) -> Iterator[Spectra]:
-    found = recognise(source, config.format)
-    for batch in _named(source, found.read(source, config)):
-        described = {**batch.meta, "format": found.name} if found.name != "draper" else batch.meta
+    format = recognise(source, config.format)
+    for batch in _named(source, format.read(source, config)):
+        described = {**batch.meta, "format": format.name} if format.name != "draper" else batch.meta
         batch = replace(batch, meta={"source": source.path.name, **described})
         if config.resolving_power is not None and batch.grid.is_spectral:
             batch = replace(batch, grid=replace(batch.grid, resolving_power=config.resolving_power))
@@ -186,7 +186,7 @@ def _batches(source: Source, config: ReadConfig) -> Iterator[Spectra]:
 
 
 def _named(source: Source, batches: Iterator[Spectra]) -> Iterator[Spectra]:
-    """Pass batches on; an error that does not say which file it is about gets the name."""
+    """Pass batches on; an error that does not name its file gets the name."""
     try:
         yield from batches
     except DraperError as error:
@@ -212,12 +212,13 @@ def _target(sources: Sequence[Source], config: ReadConfig) -> Grid | None:
 def _different_grids(sources: Sequence[Source], config: ReadConfig) -> DraperError:
     seen: list[tuple[Source, Grid]] = []
     for source, grid in _grids(sources, config):
-        if not any(grid.matches(known) for _, known in seen):
+        if not any(grid.matches(other) for _, other in seen):
             seen.append((source, grid))
-    shown = "\n            ".join(f"{source.path.name}: {grid!r}" for source, grid in seen[:LISTED])
-    more = f"\n            and {len(seen) - LISTED} more" if len(seen) > LISTED else ""
+    shown = "\n            ".join(f"{source.path.name}: {grid!r}" for source, grid in seen[:MAX_LISTED])
+    more = f"\n            and {len(seen) - MAX_LISTED} more" if len(seen) > MAX_LISTED else ""
     return DraperError(
         "the files are on different grids",
         given=shown + more,
-        hint="resample them with grid='common' (--grid common) or onto one of them (--grid FILE)",
+        hint="resample them onto their common range (grid='common', --grid common) or onto the grid of one "
+        "of them (--grid FILE)",
     )

@@ -1,4 +1,4 @@
-"""Labels from other tables, new columns by formula, and the spectra that are left out."""
+"""Joining label tables, computing columns from formulas, and rejecting spectra."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class LabelTables:
         return [(path, read_table(path)) for path in self.paths]
 
     def join(self, spectra: Spectra) -> Spectra:
-        """Return the spectra with the columns of every table; spectra that no table names are an error."""
+        """Return the spectra with the columns of every table; each spectrum must have one row in each."""
         names = [_name(name) for name in spectra.ids]
         added: Columns = {}
         for path, table in self.tables:
-            if path not in self._rows:  # found once: spectra may come one at a time
+            if path not in self._rows:  # indexed only once: spectra may come one at a time
                 key = self._key(path, table, names)
-                held = [_name(value) for value in table[key]]
-                rows = {name: row for row, name in enumerate(held)}
-                repeated = {name for name, count in Counter(held).items() if count > 1}
+                names_in_table = [_name(value) for value in table[key]]
+                rows = {name: row for row, name in enumerate(names_in_table)}
+                repeated = {name for name, count in Counter(names_in_table).items() if count > 1}
                 self._rows[path] = key, rows, repeated
             key, rows, repeated = self._rows[path]
             missing = [name for name in names if name not in rows]
@@ -51,18 +51,18 @@ class LabelTables:
                 raise DraperError(
                     f"{path.name} has no row for {len(missing)} of the spectra",
                     given=", ".join(missing[:5]),
-                    hint=f"its column '{key}' was matched; name another with key= (--key)",
+                    hint=f"its column '{key}' was compared; choose another with key= (--key)",
                 )
             twice = [name for name in names if name in repeated]
             if twice:
                 raise DraperError(
                     f"{path.name} has several rows for {len(twice)} of the spectra",
                     given=", ".join(twice[:5]),
-                    hint=f"its column '{key}' was matched; keep one row for each, or name another with "
-                    "key= (--key)",
+                    hint=f"its column '{key}' was compared; keep one row for each spectrum, or choose "
+                    "another with key= (--key)",
                 )
             order = [rows[name] for name in names]
-            # The id of a spectrum is its own; everything else the table knows better than the file.
+            # The id comes from the spectra; other columns of a table replace those of the file.
             added |= {name: column[order] for name, column in table.items() if name not in (key, "id")}
         return spectra.with_columns(**added) if added else spectra
 
@@ -74,18 +74,20 @@ class LabelTables:
                 )
             return self.key
         wanted = set(names)
-        held = {
+        values_of = {
             name: {_name(value) for value in column}
             for name, column in table.items()
             if column.dtype.kind in "Ui"
         }
-        # One name may stand in a column of flags by chance; the key is the one with more different values.
-        best = max(held, key=lambda name: (len(wanted & held[name]), len(held[name])), default=None)
-        if best is None or not wanted & held[best]:
+        # A column of flags may hold one name by chance; the key is the column with more different values.
+        best = max(
+            values_of, key=lambda name: (len(wanted & values_of[name]), len(values_of[name])), default=None
+        )
+        if best is None or not wanted & values_of[best]:
             raise DraperError(
-                f"no column of {path.name} names the spectra",
+                f"no column of {path.name} holds names of the spectra",
                 given=f"columns {', '.join(table)}",
-                expected=f"one that holds names such as {', '.join(names[:3])}",
+                expected=f"a column with names such as {', '.join(names[:3])}",
                 hint="name the column with key= (--key)",
             )
         return best
@@ -111,36 +113,36 @@ def _name(value: Any) -> str:
 
 
 def read_table(path: str | Path) -> Columns:
-    """Read a table of any format that astropy knows into plain columns; masked numbers become NaN."""
+    """Read a table in any format of astropy into plain columns; masked numbers become NaN."""
     from astropy.table import MaskedColumn, Table
 
     path = Path(path)
     if not path.is_file():
-        raise DraperError("no such table", given=path)
+        raise DraperError("no such table", given=path, hint="check the name and the folder")
     with path.open("rb") as handle:
         start = handle.read(512)
     marks = {b"SIMPLE  =": "fits", b"<VOTABLE": "votable", b"%ECSV": "ascii.ecsv", b",": "ascii.csv"}
     guess = next((name for mark, name in marks.items() if mark in start), "ascii")
     if b"\0" in start and guess != "fits":
         raise DraperError(
-            "this is no table", given=path, expected="CSV, ECSV, FITS, VOTable or columns of text"
+            "this is not a table", given=path, expected="CSV, ECSV, FITS, VOTable or columns of text"
         )
     try:
         with path.open("rb") as handle:  # astropy leaves damaged files open that it has opened itself
             table = Table.read(handle if guess == "fits" else path, format=guess)
     except Exception as error:  # noqa: BLE001 - astropy's readers raise anything on a damaged file
         raise DraperError("the table cannot be read", given=f"{path}: {error}") from None
-    found: Columns = {}
+    columns: Columns = {}
     for name in table.colnames:
         column = table[name]
         if column.ndim != 1:
             continue
-        found[str(name)] = as_column(column if isinstance(column, MaskedColumn) else np.asarray(column))
-    return found
+        columns[str(name)] = as_column(column if isinstance(column, MaskedColumn) else np.asarray(column))
+    return columns
 
 
 def derive(spectra: Spectra, config: ReadConfig) -> Spectra:
-    """Rename columns to draper's names and the user's, then add those that formulas define."""
+    """Rename columns as draper and the user call them, then add those defined by formulas."""
     table: Columns = {}
     unknown = set(config.rename) - set(spectra.table)
     if unknown:
@@ -152,7 +154,11 @@ def derive(spectra: Spectra, config: ReadConfig) -> Spectra:
             # Two catalogues' names for one label (feh and m_h, say) are kept apart under their own names.
             new = name.lower()
         if new in table:
-            raise DraperError("two columns get the same name", given=new, hint="rename one with --rename")
+            raise DraperError(
+                "two columns would get the same name",
+                given=new,
+                hint="rename one of them with rename= (--rename)",
+            )
         table[new] = column
     for formula in config.formula:
         name, values = column_from(formula, table, len(spectra))
@@ -161,7 +167,7 @@ def derive(spectra: Spectra, config: ReadConfig) -> Spectra:
 
 
 def reject(spectra: Spectra, kinds: Sequence[str]) -> tuple[Spectra, list[tuple[str, str]]]:
-    """Return the spectra that pass, and (name, reason) of those that do not."""
+    """Return the spectra that are kept, and (name, reason) of those that are rejected."""
     if not kinds:
         return spectra, []
     good = spectra.ivar > 0

@@ -1,4 +1,4 @@
-"""Labels: the named physical quantities that a spectrum is described by."""
+"""Labels: the named physical quantities that describe a spectrum."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SYNONYMS = {
     "vmacro": "vmac", "macro": "vmac",
     "vrad": "rv", "radial_velocity": "rv", "vhelio": "rv",
 }  # fmt: skip
-"""What other codes and surveys call them."""
+"""Names that other codes and surveys use for these labels."""
 
 
 def canonical(name: str) -> str:
@@ -80,12 +80,16 @@ class Label:
             )
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
             raise DraperError(
-                f"label '{self.name}' needs a range",
+                f"the range of label '{self.name}' is not valid",
                 given=f"{self.low} to {self.high}",
                 expected="low < high",
             )
         if self.scale == "log10" and self.low <= 0:
-            raise DraperError(f"label '{self.name}' is scaled in log10, so its range must be positive")
+            raise DraperError(
+                f"label '{self.name}' is scaled in log10, so its range must be positive",
+                given=f"{self.low} to {self.high}",
+                hint="use scale='linear', or a range above 0",
+            )
 
 
 class LabelSet(Sequence[Label]):
@@ -114,7 +118,7 @@ class LabelSet(Sequence[Label]):
         Those named in ``log`` are scaled in log10.
         """
         logarithmic = set(log)
-        found, names = [], tuple(names)
+        labels, names = [], tuple(names)
         for name, values in zip(names, columns(table, names).T, strict=True):
             finite = values[np.isfinite(values)]
             if len(finite) == 0 or finite.min() == finite.max():
@@ -124,8 +128,8 @@ class LabelSet(Sequence[Label]):
                     hint="leave it out, or give data in which it varies",
                 )
             scale: Literal["linear", "log10"] = "log10" if name in logarithmic else "linear"
-            found.append(Label(name, low=float(finite.min()), high=float(finite.max()), scale=scale))
-        return cls(found)
+            labels.append(Label(name, low=float(finite.min()), high=float(finite.max()), scale=scale))
+        return cls(labels)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -259,7 +263,7 @@ def columns(table: Mapping[str, ArrayLike], names: Iterable[str]) -> FloatArray:
     array([[5000.],
            [6000.]])
     """
-    found, names = [], tuple(names)
+    arrays, names = [], tuple(names)
     for name in names:
         if name not in table:
             raise DraperError(
@@ -271,5 +275,5 @@ def columns(table: Mapping[str, ArrayLike], names: Iterable[str]) -> FloatArray:
         values = np.asarray(table[name])
         if values.dtype.kind not in "fiub":
             raise DraperError(f"column '{name}' is not a number", given=f"{values.dtype}")
-        found.append(values.astype(np.float64))
-    return np.stack(found, axis=-1) if found else np.empty((0, 0))
+        arrays.append(values.astype(np.float64))
+    return np.stack(arrays, axis=-1) if arrays else np.empty((0, 0))

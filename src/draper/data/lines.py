@@ -1,4 +1,4 @@
-"""Where spectral lines are: a small table of strong lines in stars, for annotating spectra.
+"""A small table of strong stellar lines, for annotating spectra.
 
 1,354 atomic lines between 3250 and 17000 A, densest in 5160-5730, 6100-6790, 8455-8705 and 15100-17000 A;
 ``scripts/pack_lines.py`` makes the file. Positions and strengths follow VALD3 (Ryabchikova et al. 2015),

@@ -1,4 +1,4 @@
-"""Bringing spectra onto another grid: a sparse linear operator, with errors and bad pixels carried along."""
+"""Resampling spectra onto another grid by a sparse linear operator, with their errors and bad pixels."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from draper.errors import DraperError
 Array = NDArray[Any]
 
 ROWS = 256
-"""Spectra that are resampled together, so that a batch costs little memory."""
+"""Number of spectra resampled at once, to save memory."""
 
 COARSER = 1.5
-"""How much wider new pixels must be to be averages; nearer ones are interpolated."""
+"""Pixels are averaged if the new ones are wider by more than this factor, else interpolated."""
 
 FILLED = 0.5
-"""Part of a new pixel that good pixels must fill."""
+"""Minimum fraction of a new pixel that good pixels must cover."""
 
 EDGE = 1e-6
-"""Angstrom by which edges of pixels may miss each other."""
+"""Edges of pixels that differ by less than this [Angstrom] count as equal."""
 
 BOX = 2 * np.sqrt(2 * np.log(2) / 12)
 """FWHM of the Gaussian that is as wide (rms) as a box of width 1."""
@@ -73,7 +73,7 @@ def averaging(source: Grid, target: Grid) -> csr_matrix:
 
 
 def operator_between(source: Grid, target: Grid) -> tuple[csr_matrix, float]:
-    """Return the operator for two grids, and which part of a new pixel good pixels must fill."""
+    """Return the operator for two grids, and the fraction of a new pixel that good pixels must cover."""
     averages = len(target) > 1 and bool(np.median(target.step) > COARSER * np.median(source.step))
     operator = (averaging if averages else interpolation)(source, target)
     if operator.nnz == 0:
@@ -82,11 +82,11 @@ def operator_between(source: Grid, target: Grid) -> tuple[csr_matrix, float]:
 
 
 def resample(spectra: Spectra, target: Grid) -> Spectra:
-    """Bring spectra onto a grid: by averaging onto coarser pixels, by linear interpolation else.
+    """Resample spectra onto a grid: by averaging onto coarser pixels, otherwise by linear interpolation.
 
-    Averaging conserves flux: a new pixel is the mean over its own width, of the good pixels in it, and is bad
-    where these fill less than half of it. An interpolated pixel is bad where it touches a bad one. Either
-    way the variance is that of the weighted mean (the covariance between new pixels is not kept).
+    Averaging conserves flux: a new pixel is the mean of the good pixels over its own width, and is bad where
+    these cover less than half of it. An interpolated pixel is bad where it touches a bad one. In both cases
+    the variance is that of the weighted mean (the covariance between new pixels is not kept).
 
     Examples
     --------
@@ -116,7 +116,7 @@ def resample(spectra: Spectra, target: Grid) -> Spectra:
 
 
 def _mean(operator: csr_matrix, flux: Array, ivar: Array, filled: float) -> tuple[Array, Array]:
-    """Return the weighted mean of good pixels and its ivar (n, p_target); 0 where they fill too little."""
+    """Return the weighted mean of good pixels and its ivar (n, p_target); 0 where they cover too little."""
     good = ivar > 0
     variance = np.divide(1.0, ivar, where=good, out=np.zeros(ivar.shape), dtype=np.float64)
     weight = np.asarray(operator @ good.T.astype(np.float64)).T
@@ -128,7 +128,7 @@ def _mean(operator: csr_matrix, flux: Array, ivar: Array, filled: float) -> tupl
 
 
 def common_grid(grids: Sequence[Grid]) -> Grid:
-    """Return the range that all grids share, with those pixels of the coarsest of them that lie in it whole.
+    """Return the pixels of the coarsest grid that lie wholly in the range common to all grids.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def common_grid(grids: Sequence[Grid]) -> Grid:
     inside = [(edges[:, 0] >= low - EDGE) & (edges[:, 1] <= high + EDGE) for edges in bounds]
     if low >= high or min(int(mask.sum()) for mask in inside) < 2:
         raise DraperError(
-            "the files share no range of wavelength",
+            "the files have no wavelength range in common",
             given="; ".join(sorted({grid.extent for grid in grids})[:12]),
             hint="convert them into separate files",
         )

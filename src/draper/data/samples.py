@@ -1,4 +1,4 @@
-"""Built-in samples: small, physically computed, with their provenance."""
+"""Built-in samples: small sets of synthetic spectra with their provenance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAMPLES = {
     "sed-grid": "462 stellar spectra in flux units, 3250-10600 A in 20-A bins, 4 labels (Turbospectrum)",
     "rvs-grid": "1847 normalised stellar spectra, 8450-8712 A in 0.05-A steps, 10 labels (Turbospectrum)",
 }
-"""Name and one line about each; ``scripts/pack_samples.py`` makes the files.
+"""Name and description of each; ``scripts/pack_samples.py`` makes the files.
 
 ``sed-grid`` is kept exactly. ``rvs-grid`` is kept as 600 principal components, which differ from what was
 computed by 5e-5 of the normalised flux (rms; the worst spectrum by 7e-5, the worst pixel by 5e-4).
@@ -27,7 +27,7 @@ and the values score_step () and basis_step (k,) of a step of 1 in them."""
 
 
 def descriptions() -> dict[str, str]:
-    """Return the name of each sample with one line about it."""
+    """Return the name of each sample with a description of one line."""
     return dict(SAMPLES)
 
 

@@ -1,4 +1,4 @@
-"""The one container of spectra: plain columnar arrays, validated once."""
+"""The container of spectra: plain columnar arrays, validated once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from draper.data import labels as label_columns
-from draper.data.arrays import as_column, as_rows, blocks, blocks_of, joined, rows_within, settled
+from draper.data.arrays import (
+    as_column,
+    as_rows,
+    blocks,
+    blocks_of,
+    checked_flux,
+    joined,
+    rows_within,
+)
 from draper.data.correlation import Correlation as Correlation
 from draper.data.grid import Grid
 from draper.errors import DraperError, did_you_mean
@@ -35,7 +43,7 @@ class Spectra:
     flux : ndarray (n, p) float32
         Values of ``quantity`` in ``unit``.
     ivar : ndarray (n, p) float32
-        Inverse variance; 0 marks a bad pixel, so mask and weight are one array. Left out, all pixels have
+        Inverse variance; 0 marks a bad pixel, so mask and weight are one array. By default all pixels have
         weight 1.
     table : mapping of str to ndarray (n,)
         Per-object columns; NaN is a missing value. ``id`` names the object.
@@ -67,16 +75,16 @@ class Spectra:
     validated: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        settle = object.__setattr__
+        assign = object.__setattr__
         flux = as_rows(self.flux)
-        settle(self, "ivar", self._default_ivar(flux) if self.ivar is None else as_rows(self.ivar, masked=0))
-        settle(self, "flux", flux)
-        settle(self, "table", MappingProxyType({name: as_column(v) for name, v in self.table.items()}))
-        settle(self, "meta", MappingProxyType(dict(self.meta)))
+        assign(self, "ivar", self._default_ivar(flux) if self.ivar is None else as_rows(self.ivar, masked=0))
+        assign(self, "flux", flux)
+        assign(self, "table", MappingProxyType({name: as_column(v) for name, v in self.table.items()}))
+        assign(self, "meta", MappingProxyType(dict(self.meta)))
         self._check_shapes()
         if not self.validated:
             self._check_pixels()
-            settle(self, "validated", True)
+            assign(self, "validated", True)
 
     def _default_ivar(self, flux: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a weight of 1, or of 0 where there is no value."""
@@ -86,12 +94,12 @@ class Spectra:
             raise DraperError(
                 "the flux is too large for single precision",
                 given=f"{np.nanmax(np.abs(np.asarray(self.flux, dtype=np.float64))):g}",
-                hint="divide it by a power of ten, and name it in the unit",
+                hint="divide it by a power of ten, and include that factor in the unit",
             )
         return np.isfinite(flux).astype(np.float32)
 
     def _check_shapes(self) -> None:
-        """Refuse parts that do not fit together; this costs nothing, so it is done always."""
+        """Check that the parts fit together; this costs nothing, so it is always done."""
         n, p = self.flux.shape
         if self.quantity not in QUANTITIES:
             raise DraperError(
@@ -132,10 +140,10 @@ class Spectra:
             self.correlation.require(n, p)
 
     def _check_pixels(self) -> None:
-        """Look at every pixel: refuse what has no value, and settle bad pixels."""
+        """Check every pixel: good ones must have finite values; values of bad ones become finite."""
         if self.correlation is not None and not self.correlation.is_finite:
-            raise DraperError("a correlation is not finite", hint="give bad pixels a correlation of 0")
-        object.__setattr__(self, "flux", settled(self.flux, self.ivar))
+            raise DraperError("a correlation is not finite", hint="set correlations of bad pixels to 0")
+        object.__setattr__(self, "flux", checked_flux(self.flux, self.ivar))
 
     # ------------------------------------------------------------------ rows
 
@@ -157,7 +165,7 @@ class Spectra:
         )
 
     def batches(self, rows: int | None = None) -> Iterator[Spectra]:
-        """Iterate over consecutive batches of at most ``rows`` spectra; about 32 MB unless given."""
+        """Iterate over consecutive batches of at most ``rows`` spectra; by default about 32 MB each."""
         for block in blocks(len(self), rows or rows_within(self.flux.shape)):
             yield self[block]
 
@@ -180,7 +188,7 @@ class Spectra:
         return replace(self.pixels(self.grid.inside(windows)), grid=grid)
 
     def select(self, rows: ArrayLike | None = None, /, **ranges: Any) -> Spectra:
-        """Return the rows that pass: a boolean mask, and for named columns a (low, high) range or a value.
+        """Return the rows that fulfil every condition: a boolean mask, (low, high) or a value of a column.
 
         Examples
         --------
@@ -207,7 +215,7 @@ class Spectra:
                 keep = keep & (column >= wanted[0]) & (column <= wanted[1])
             elif np.ndim(wanted):
                 raise DraperError(
-                    f"'{name}' is selected by one value, or by a range as a tuple",
+                    f"'{name}' must be selected by one value, or by a range as a tuple",
                     given=wanted,
                     hint="for several values give a mask: np.isin(spectra.table[name], values)",
                 )
@@ -232,7 +240,8 @@ class Spectra:
         fractions = fractions or (0.8,)
         if not all(fraction > 0 for fraction in fractions) or sum(fractions) > 1 + 1e-9:
             raise DraperError(
-                "fractions of a split are positive and sum to at most 1", given=", ".join(map(str, fractions))
+                "fractions of a split must be positive and sum to at most 1",
+                given=", ".join(map(str, fractions)),
             )
         objects, owner = (
             np.unique(self.column(by), return_inverse=True)
@@ -266,7 +275,7 @@ class Spectra:
         )
 
     def require_alike(self, part: Spectra, number: int, *, fill: bool = False) -> None:
-        """Refuse a set, the one of this number, that cannot be joined to these spectra."""
+        """Raise an error unless ``part``, set ``number`` of several, can be joined to these spectra."""
         self.grid.require(
             part.grid,
             f"set {number} is on another grid than set 0",
@@ -330,10 +339,10 @@ class Spectra:
             ratio[rows] = np.where(none_good, np.nan, np.nanmedian(good, axis=1))
         return ratio
 
-    # ----------------------------------------------------------- seeing them
+    # --------------------------------------------------------------- display
 
     def plot(self, rows: Any = slice(0, 5), ax: Axes | None = None) -> Axes:
-        """Plot some spectra, five unless told, with bad pixels left out and the error as a band."""
+        """Plot spectra, by default the first five; bad pixels are left out, errors are bands."""
         from draper.plots.spectrum import plot_spectra
 
         return plot_spectra(self[rows], ax=ax)
@@ -345,7 +354,7 @@ class Spectra:
         return f"Spectra({size}, {self.quantity}, {self.grid.extent}, columns: {names})"
 
     def describe(self) -> dict[str, Any]:
-        """Return what there is to know at a glance, as JSON values."""
+        """Return a summary as JSON values: size, grid, signal-to-noise ratio, columns."""
         from draper.data.summary import describe
 
         return describe(self)
@@ -363,14 +372,14 @@ class Spectra:
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """Some rows of spectra that stay where they are, such as in a mapped file.
+    """A selection of rows that copies nothing, such as rows of a memory-mapped file.
 
     Attributes
     ----------
     spectra : Spectra
         All of them.
     rows : ndarray (m,) int64
-        Which rows, in increasing order.
+        Row numbers in increasing order.
     """
 
     spectra: Spectra
@@ -402,5 +411,5 @@ class Subset:
 
 def has_errors(spectra: Spectra) -> bool:
     """Whether ivar carries errors, and not just the default weight of 1 and the mask."""
-    held = (spectra.ivar[rows] for rows in blocks(len(spectra), 64))
-    return any(bool(((ivar != 0) & (ivar != 1)).any()) for ivar in held)
+    parts = (spectra.ivar[rows] for rows in blocks(len(spectra), 64))
+    return any(bool(((ivar != 0) & (ivar != 1)).any()) for ivar in parts)

@@ -1,4 +1,4 @@
-"""The native file: one HDF5 file of contiguous arrays, written as a stream and read as a map.
+"""The native file: one HDF5 file of contiguous arrays, written as a stream and memory-mapped when read.
 
 Contiguous datasets can be mapped by the operating system, so a random batch costs microseconds and a set
 may be far larger than memory. Their length must be known before they are written; when it is not, the rows
@@ -33,7 +33,7 @@ DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeErro
 
 
 class Writer:
-    """Write spectra batch by batch in constant memory; the file appears when the block ends well.
+    """Write spectra batch by batch in constant memory; the file appears when the block ends without error.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Writer:
     def append(self, spectra: Spectra) -> None:
         """Add spectra; they must be like the first ones in grid, quantity, unit and columns."""
         if self._file is None:
-            raise DraperError("the writer is not open", hint="use it in a with-statement")
+            raise DraperError("the writer is not open", hint="use it in a with statement")
         if self._first is None:
             self._first = spectra[:0]
         else:
@@ -184,7 +184,7 @@ class Writer:
                 dataset[kept[0] : kept[-1] + 1] = templates[rows][is_used[rows]]
 
     def _spooled(self, name: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
-        """Return what waits in a scratch file, mapped."""
+        """Return the content of a scratch file, mapped."""
         self._scratch[name].flush()
         if 0 in shape:
             return np.empty(shape, dtype)
@@ -304,9 +304,9 @@ def _append_column(table: h5py.Group, name: str, column: NDArray[Any], rows: int
         # A whole-number column of one file may hold NaN or fractions in the next.
         wanted = np.result_type(dataset.dtype, column.dtype)
         if wanted != dataset.dtype:
-            held = dataset[:]
+            before = dataset[:]
             del table[_key(name)]
-            dataset = _make_column(table, name, is_text, data=held.astype(wanted))
+            dataset = _make_column(table, name, is_text, data=before.astype(wanted))
         column = column.astype(wanted)
     dataset.resize((rows + len(column),))
     try:

@@ -1,4 +1,4 @@
-"""What there is to know about spectra at a glance: as JSON, on the terminal and in the notebook."""
+"""A summary of spectra: as JSON, on the terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def describe(spectra: Spectra) -> dict[str, Any]:
-    """Return the facts as JSON values."""
+    """Return the summary as JSON values."""
     from draper.data.spectra import has_errors
 
     grid, power = spectra.grid, spectra.grid.resolving_power
@@ -53,7 +53,7 @@ def _describe_column(name: str, column: NDArray[Any]) -> dict[str, Any]:
 
 
 def describe_table(spectra: Spectra) -> Table:
-    """Lay out what :meth:`Spectra.describe` says."""
+    """Return the summary as a table for the terminal."""
     facts = spectra.describe()
     table = Table(title=f"{facts['spectra']:,} spectra x {facts['pixels']:,} pixels", title_justify="left")
     table.add_column("what")

@@ -1,4 +1,4 @@
-"""Wavelength units and the refraction of air: the only place that knows them."""
+"""Wavelength units and the refraction of air."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SYNONYMS = {
     "µm": "um", "μm": "um",
     "meter": "m", "metre": "m", "meters": "m", "metres": "m",
 }  # fmt: skip
+"""Other spellings of the units, in lower case."""
 
 MEDIA = ("vacuum", "air")
 

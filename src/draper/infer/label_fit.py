@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.fit import FitConfig
-from draper.data.grid import Grid
+from draper.data.grid import Grid, merged
 from draper.data.labels import Label, LabelSet
-from draper.data.masks import merged, read_masked, read_windows
+from draper.data.masks import read_masked, read_windows
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.exposures import Exposure

@@ -1,4 +1,4 @@
-"""What other files call wavelengths, fluxes and errors, and what such a name says about unit and medium."""
+"""Names of columns in files of other origin: their role (wavelength, flux, error ...), unit and medium."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLUX = {
     "transit_depth": "transit depth", "depth": "transit depth", "dppm": "transit depth",
     "rp/r*": "transit depth", "rp/rs": "transit depth",
 }  # fmt: skip
-"""Names of flux columns, and the quantity that the name tells."""
+"""Names of flux columns, and the quantity that the name implies ("" where it implies none)."""
 ERROR_WORDS = {"err", "error", "sigma", "unc", "uncertainty", "std", "stdev", "noise", "e"}
 ERROR = {"fluxerr", "flxerr", "eflux"}
 IVAR = {"ivar", "inverse_variance", "invvar", "flux_ivar"}
@@ -46,16 +46,16 @@ SPELT_UNITS = ({*units.ANGSTROM, *units.SYNONYMS} - {"m", "mm", "cm"}) | {"ppm"}
 
 @dataclass(frozen=True)
 class Column:
-    """What a column is by its name.
+    """The meaning of a column's name.
 
     Attributes
     ----------
     role
-        What it holds, or None where the name does not tell.
+        What the column holds; None if the name is unknown.
     name
         The name without unit and medium.
     unit, medium, quantity
-        What the name says of them; empty where it says nothing.
+        As given in the name; empty if not given.
     """
 
     role: Role | None
@@ -66,7 +66,7 @@ class Column:
 
 
 def describe(name: str) -> Column:
-    """Return what the name of a column tells.
+    """Interpret the name of a column.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def _role(base: str, words: list[str]) -> tuple[Role | None, str]:
 
 
 def length_unit(column: Column) -> str | None:
-    """Return the canonical length unit that a column's name tells, or None."""
+    """Return the canonical length unit in a column's name, or None."""
     try:
         return units.unit_name(column.unit) if column.unit else None
     except DraperError:
@@ -128,19 +128,21 @@ def length_unit(column: Column) -> str | None:
 
 
 def assign(source: Source, names: Sequence[str], config: ReadConfig) -> dict[Role, int]:
-    """Return which column has which role: those that the user names, else those whose names tell it."""
-    told: dict[Role, str | None] = {
+    """Return the position of the column for each role: named by the user, else recognised by its name."""
+    requested: dict[Role, str | None] = {
         "wavelength": config.wavelength_column,
         "flux": config.flux_column,
         "error": config.error_column,
     }
     roles: dict[Role, int] = {
-        role: _position(source, names, wanted) for role, wanted in told.items() if wanted is not None
+        role: _position(source, names, wanted) for role, wanted in requested.items() if wanted is not None
     }
     columns = [describe(name) for name in names]
     if "flux" not in roles:
         by_quantity = [
-            k for k, one in enumerate(columns) if one.role == "flux" and one.quantity == config.quantity
+            k
+            for k, column in enumerate(columns)
+            if column.role == "flux" and column.quantity == config.quantity
         ]
         if by_quantity:
             roles["flux"] = by_quantity[0]

@@ -24,16 +24,16 @@ FACTS = {
     "exptime": ("EXPTIME",),
     "barycentric_velocity": ("ESO DRS BERV", "ESO QC VRAD BARYCOR"),
 }
-"""Columns that most spectrographs can fill, with the keywords that hold them."""
+"""Table columns that most spectrographs provide, with the header keywords that hold them."""
 
 PROVENANCE = ("TELESCOP", "INSTRUME", "ORIGIN", "DATE-OBS", "BUNIT", "SPECSYS", "PRODCATG")
-"""Keywords that go into meta."""
+"""Keywords that are copied to meta."""
 
 FLUX_SCALES = {"erg / (s cm2 Angstrom)": "1e-17 erg / (s cm2 Angstrom)", "Jy": "Jy"}
 """Physical unit -> the unit in which such fluxes are kept, so that 1 / error^2 stays in single precision."""
 
 NO_VALUE = (-9999, -999)
-"""Numbers by which surveys mean that there is none."""
+"""Numbers that surveys write for missing values."""
 
 
 def number(header: Header, *keywords: str) -> float | None:
@@ -102,7 +102,7 @@ def flux_unit(words: str) -> tuple[float, str]:
 
 
 def quantity(header: Header, words: str = "") -> str:
-    """Return ``normalised flux`` where the header, or ``words`` about the flux, say so, else ``flux``."""
+    """Return ``normalised flux`` if the header, or ``words`` about the flux, declare it, else ``flux``."""
     normalised = header.get("CONTNORM") is True or "norm" in words.lower()
     return "normalised flux" if normalised else "flux"
 
@@ -110,19 +110,19 @@ def quantity(header: Header, words: str = "") -> str:
 def facts(
     header: Header, wanted: Mapping[str, Sequence[str]] = FACTS, rows: int = 1
 ) -> dict[str, NDArray[Any]]:
-    """Return the columns (rows,) of ``wanted``, name -> keywords, that the header can fill."""
-    found: dict[str, NDArray[Any]] = {}
+    """Return the columns (rows,) of ``wanted`` (name -> keywords) for which the header has a value."""
+    columns: dict[str, NDArray[Any]] = {}
     for name, keywords in wanted.items():
         value = next((header[key] for key in keywords if header.get(key) not in (None, "")), None)
         if isinstance(value, str) and name not in ("ra", "dec"):  # sexagesimal places are left out
-            found[name] = np.full(rows, value.strip())
+            columns[name] = np.full(rows, value.strip())
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             whole = isinstance(value, int) and name.endswith("id")
-            found[name] = np.full(rows, value if whole else np.nan if value in NO_VALUE else float(value))
-    return found
+            columns[name] = np.full(rows, value if whole else np.nan if value in NO_VALUE else float(value))
+    return columns
 
 
 def provenance(header: Header) -> dict[str, Any]:
-    """Return what meta keeps of a header, under lower-case names."""
+    """Return the keywords that are copied to meta, under lower-case names."""
     kept = {key.lower().replace("-", "_"): text(header, key) for key in PROVENANCE}
     return {name: value for name, value in kept.items() if value}

@@ -1,4 +1,4 @@
-"""FITS, opened so that a damaged file gives a clear error and nothing is warned about in passing."""
+"""Opening FITS files: a damaged file gives a clear error, and harmless warnings are suppressed."""
 
 from __future__ import annotations
 

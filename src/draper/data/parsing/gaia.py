@@ -30,17 +30,19 @@ Columns = dict[str, NDArray[Any]]
 FloatArray = NDArray[np.float64]
 
 SOURCES = 1024
-"""Rows of a RAW table that are looked at together."""
+"""Rows of a RAW table read at once."""
 
 PIXELS = 2401 * 32
-"""Rows of a table with a row for each pixel that are looked at together."""
+"""Rows read at once of a table with a row for each pixel."""
 
-WHOLE = ("source_id", "solution_id")
-"""Columns whose 64-bit numbers a float would round."""
+INTEGERS = ("source_id", "solution_id")
+"""Columns of 64-bit integers, which a float would round."""
 
 MISSING = {"", "null", "nan", "none", "--"}
+"""Text of cells without a value, in lower case."""
 
 DAMAGED = "download the file again"
+"""Hint of errors about damaged files."""
 
 
 # ------------------------------------------------------------------ the table
@@ -66,15 +68,17 @@ def tables(source: Source, count: int) -> Iterator[Columns]:
     """Yield the table in pieces of ``count`` rows: numbers (n,), and arrays (n, longest) padded with NaN."""
     kinds = {"text": _text_tables, "fits": _fits_tables, "xml": _votable_tables}
     if source.kind not in kinds:
-        raise source.error(f"a {source.kind} file is no table of the Gaia archive", hint="leave out format=")
+        raise source.error(
+            f"a {source.kind} file is not a table of the Gaia archive", hint="leave out format="
+        )
     yield from kinds[source.kind](source, count)
 
 
 def _separator(lines: Sequence[str]) -> str:
     if not any(line.startswith("# %ECSV") for line in lines[:1]):
         return ","
-    told = (re.match(r"#\s*delimiter:\s*'(.)'", line) for line in lines)
-    return next((match[1] for match in told if match), " ")
+    declarations = (re.match(r"#\s*delimiter:\s*'(.)'", line) for line in lines)
+    return next((match[1] for match in declarations if match), " ")
 
 
 def _text_tables(source: Source, count: int) -> Iterator[Columns]:
@@ -103,11 +107,11 @@ def _parsed(source: Source, name: str, cells: Sequence[str]) -> NDArray[Any]:
     try:
         if any(cell.startswith(("(", "[")) for cell in cells):
             return _padded([_numbers(cell.strip("()[] ").split(",")) for cell in cells])
-        return np.array(cells, dtype=np.int64) if name in WHOLE else _numbers(cells)
+        return np.array(cells, dtype=np.int64) if name in INTEGERS else _numbers(cells)
     except (ValueError, OverflowError):
-        if any(cell.startswith(("(", "[")) for cell in cells) or name in WHOLE:
+        if any(cell.startswith(("(", "[")) for cell in cells) or name in INTEGERS:
             raise source.error(
-                f"the column '{name}' holds something that is no number", given=cells[0][:60], hint=DAMAGED
+                f"the column '{name}' holds a value that is not a number", given=cells[0][:60], hint=DAMAGED
             ) from None
         return np.array(cells)
 
@@ -118,8 +122,8 @@ def _numbers(cells: Sequence[str]) -> FloatArray:
     except ValueError:
         if len(cells) == 1 and cells[0].strip() == "":
             return np.empty(0) if isinstance(cells, list) else np.array([np.nan])
-        known = ["nan" if cell.strip().lower() in MISSING else cell for cell in cells]
-        return np.array(known, dtype=np.float64)
+        numbers = ["nan" if cell.strip().lower() in MISSING else cell for cell in cells]
+        return np.array(numbers, dtype=np.float64)
 
 
 def _padded(cells: Sequence[FloatArray]) -> FloatArray:
@@ -158,7 +162,7 @@ def _votable_tables(source: Source, count: int) -> Iterator[Columns]:
 
 
 def _plain(name: str, values: Any, null: Any) -> NDArray[Any]:
-    """Return a column of FITS or VOTable as float64, int64 for ids, or text; what is missing is NaN."""
+    """Return a column of FITS or VOTable as float64, int64 for ids, or text; missing values become NaN."""
     if values.dtype.kind == "O":
         cells = [
             np.ma.filled(np.ma.asarray(cell, dtype=np.float64), np.nan) for cell in np.ma.getdata(values)
@@ -167,7 +171,7 @@ def _plain(name: str, values: Any, null: Any) -> NDArray[Any]:
     plain = np.asarray(np.ma.getdata(values))
     if plain.dtype.kind not in "iuf":
         return plain.astype(str)
-    if name in WHOLE:
+    if name in INTEGERS:
         return plain.astype(np.int64)
     numbers = plain.astype(np.float64)
     if null is not None:
@@ -177,7 +181,7 @@ def _plain(name: str, values: Any, null: Any) -> NDArray[Any]:
 
 
 def identity(source: Source, table: Columns, rows: Any = slice(None)) -> Columns:
-    """Return the columns of the sources at ``rows``: ``id`` and all that is one number or word for each."""
+    """Return the columns of the sources at ``rows``: ``id``, and those with one number or word for each."""
     some = {name: values[rows] for name, values in table.items() if values.ndim == 1}
     count = len(next(iter(table.values()))[rows])
     ids = some["source_id"].astype(str) if "source_id" in some else np.full(count, source.name)
@@ -196,9 +200,9 @@ class Product:
     wavelength : ndarray (p,)
         Pixel centres, which a RAW table does not hold.
     quantity, unit
-        What the flux is, and the unit in which it is kept.
+        What the flux is, and the unit in which draper stores it.
     scale
-        That unit in the unit of the file.
+        The size of that unit in the unit of the file.
     """
 
     wavelength: FloatArray
@@ -209,7 +213,7 @@ class Product:
     medium: str = "vacuum"
 
     def grid(self, wavelength: FloatArray | None = None) -> Grid:
-        """Return the grid of some pixels [nm], its own unless given."""
+        """Return the grid of the given pixels [nm], by default the product's own."""
         pixels = self.wavelength if wavelength is None else wavelength
         return Grid.from_wavelength(
             pixels, unit="nm", medium=self.medium, resolving_power=self.resolving_power
@@ -218,8 +222,8 @@ class Product:
 
 def is_sampled(source: Source, product: Product) -> bool:
     """Whether a table holds spectra with the pixels of ``product``."""
-    found = set(names(source))
-    if not ({"flux", "flux_error"} <= found and found & {"source_id", "wavelength"}):
+    columns = set(names(source))
+    if not ({"flux", "flux_error"} <= columns and columns & {"source_id", "wavelength"}):
         return False
     try:
         first = next(tables(source, 2))
@@ -235,7 +239,9 @@ def is_sampled(source: Source, product: Product) -> bool:
         return False
     start, step = product.wavelength[0], product.wavelength[1] - product.wavelength[0]
     offset = (pixels[0] - start) / step
-    starts_well = 0 <= round(offset) < len(product.wavelength) if "source_id" in found else abs(offset) < 1e-3
+    starts_well = (
+        0 <= round(offset) < len(product.wavelength) if "source_id" in columns else abs(offset) < 1e-3
+    )
     return bool(
         starts_well and abs(offset - round(offset)) < 1e-3 and abs(pixels[1] - pixels[0] - step) < 1e-3 * step
     )
@@ -243,7 +249,7 @@ def is_sampled(source: Source, product: Product) -> bool:
 
 def sampled(source: Source, product: Product) -> Iterator[Spectra]:
     """Yield the spectra of a table, in batches of one grid each."""
-    held: Columns | None = None
+    unfinished: Columns | None = None
     raw = next(
         ({name for name, values in table.items() if values.ndim == 2} for table in tables(source, 2)), set()
     )
@@ -257,12 +263,16 @@ def sampled(source: Source, product: Product) -> Iterator[Spectra]:
         if "wavelength" not in table or table["wavelength"].dtype.kind != "f":
             raise source.error("the table has neither wavelengths nor arrays", hint="leave out format=")
         # The last source of a piece may go on in the next one.
-        table = table if held is None else {name: np.concatenate([held[name], table[name]]) for name in table}
+        table = (
+            table
+            if unfinished is None
+            else {name: np.concatenate([unfinished[name], table[name]]) for name in table}
+        )
         last = _starts(table)[-1]
-        held = {name: values[last:] for name, values in table.items()}
+        unfinished = {name: values[last:] for name, values in table.items()}
         yield from _runs(source, product, {name: values[:last] for name, values in table.items()})
-    if held is not None:
-        yield from _runs(source, product, held)
+    if unfinished is not None:
+        yield from _runs(source, product, unfinished)
 
 
 def _starts(table: Columns) -> NDArray[np.int64]:
@@ -273,7 +283,7 @@ def _starts(table: Columns) -> NDArray[np.int64]:
 
 
 def _runs(source: Source, product: Product, table: Columns) -> Iterator[Spectra]:
-    """Turn a row for each pixel into a row for each source; sources of equal length go together."""
+    """Turn a row for each pixel into a row for each source; sources of equal length form one batch."""
     if not len(table["flux"]):
         return
     starts = _starts(table)
@@ -296,7 +306,7 @@ def rows(source: Source, product: Product, table: Columns) -> Iterator[Spectra]:
         raise source.error("the arrays of a source differ in length", hint=DAMAGED)
     if pixels is None and flux.shape[1] != len(product.wavelength):
         raise source.error(
-            "the table does not hold its wavelengths, and has another number of pixels than Gaia's",
+            "the table has no wavelengths, and its number of pixels is not that of the Gaia archive",
             given=flux.shape[1],
             expected=len(product.wavelength),
             hint="add a column 'wavelength' in nm",

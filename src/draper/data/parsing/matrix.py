@@ -1,4 +1,4 @@
-"""Many spectra on one grid as arrays: passed on in batches, with their labels as columns."""
+"""Matrices of spectra on one grid: passed on in batches, with their labels as columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from draper.data.arrays import blocks_of
 from draper.data.parsing import pixels
 from draper.data.parsing.columns import Column, describe, length_unit
 from draper.data.parsing.numpy_files import Archive, read_npy
-from draper.data.parsing.source import Source, settle_medium, settle_unit
+from draper.data.parsing.source import Source, require_medium, require_unit
 from draper.data.readers import text
 from draper.data.spectra import Spectra
 
@@ -34,7 +34,7 @@ def label_columns(source: Source, values: Array, names: Sequence[str], count: in
             "the labels do not have one row for each spectrum",
             given=f"labels {values.shape}",
             expected=f"({count}, l)",
-            hint="write the labels of the same spectra",
+            hint="use the labels of the same spectra",
         )
     names = [str(name) for name in names] or [f"param_{k}" for k in range(values.shape[1])]
     if len(names) != values.shape[1]:
@@ -47,7 +47,7 @@ def label_columns(source: Source, values: Array, names: Sequence[str], count: in
 
 
 def axis_from(source: Source, config: ReadConfig, name: str, values: Array) -> pixels.Axis:
-    """Return the axis of wavelengths (p,), whose name may tell unit and medium."""
+    """Return the axis of wavelengths (p,), whose name may contain unit and medium."""
     values = np.asarray(values)
     if values.ndim == 2 and len(values) and (values == values[0]).all():
         values = values[0]
@@ -56,14 +56,14 @@ def axis_from(source: Source, config: ReadConfig, name: str, values: Array) -> p
             f"'{name}' is not one row of wavelengths",
             given=f"{values.dtype} {values.shape}",
             expected="(p,)",
-            hint="spectra with wavelengths of their own: write one file for each",
+            hint="if each spectrum has its own wavelengths, write one file for each",
         )
     column = describe(name)
     return pixels.axis(
         source,
         values,
-        settle_unit(source, config, length_unit(column)),
-        settle_medium(source, config, column.medium or None),
+        require_unit(source, config, length_unit(column)),
+        require_medium(source, config, column.medium or None),
     )
 
 
@@ -83,17 +83,17 @@ def wavelengths_elsewhere(source: Source, config: ReadConfig) -> tuple[str, Arra
         chosen = named or (list(archive) if len(archive) == 1 else [])
         if not chosen:
             raise other.error(
-                "no array is known to hold wavelengths",
+                "no array is recognised as wavelengths",
                 given=", ".join(archive) or "no arrays",
-                hint="call it 'wavelength', or write it to a file of its own",
+                hint="rename it to 'wavelength', or write it to a separate file",
             )
         return chosen[0], archive[chosen[0]]
     if other.kind != "text":
         raise other.error(f"wavelengths are not read from a {other.kind} file", expected="npz, npy or text")
-    found = text.parse(other.text().splitlines())
-    roles = {describe(name).role: place for place, name in reversed(list(enumerate(found.names or ())))}
+    parsed = text.parse(other.text().splitlines())
+    roles = {describe(name).role: place for place, name in reversed(list(enumerate(parsed.names or ())))}
     place = roles.get("wavelength", 0)
-    return found.names[place] if found.names else "wavelength", text.numbers(other, found, [place])[:, 0]
+    return parsed.names[place] if parsed.names else "wavelength", text.numbers(other, parsed, [place])[:, 0]
 
 
 def batches(
@@ -138,5 +138,5 @@ def batches(
 
 
 def quantity_of(config: ReadConfig, column: Column) -> str:
-    """Return what the values are: as the user says, else as their name tells, else flux."""
+    """Return the quantity: given by the user, else implied by the name, else flux."""
     return config.quantity or column.quantity or "flux"

@@ -1,4 +1,4 @@
-"""IRAF's dispersion of each row of an image, as its WAT2 keywords describe it ("multispec")."""
+"""IRAF's "multispec" format: the dispersion of each row of an image, described by WAT2 keywords."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from draper.data.parsing.source import Source
 FloatArray = NDArray[np.float64]
 
 CARD = 68
-"""Characters of text in a FITS card: blanks at the end of one belong to the joined text."""
+"""Characters of text in a FITS card; trailing blanks belong to the joined text."""
 
 EVALUATE = {1: chebyshev.chebval, 2: legendre.legval}
-"""IRAF's numbers of the functions that are read."""
+"""The supported functions, by IRAF's number."""
 
 
 def description(header: Mapping[str, Any], axis: int) -> str:
@@ -40,7 +40,7 @@ def wavelengths(source: Source, header: Mapping[str, Any], rows: int, pixels: in
             given=f"no spec{missing[0]} in WAT2",
             hint="write the spectra again with IRAF's dispcor, or as text",
         )
-    found = np.full((rows, pixels), np.nan)
+    result = np.full((rows, pixels), np.nan)
     for row in range(rows):
         try:
             values = _row([float(word) for word in specs[row + 1]], pixels)
@@ -51,8 +51,8 @@ def wavelengths(source: Source, header: Mapping[str, Any], rows: int, pixels: in
                 expected="a linear, log-linear, Chebyshev or Legendre dispersion",
                 hint="make it linear with IRAF's dispcor first",
             ) from None
-        found[row, : len(values)] = values
-    return found
+        result[row, : len(values)] = values
+    return result
 
 
 def _row(numbers: list[float], pixels: int) -> FloatArray:

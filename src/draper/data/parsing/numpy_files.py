@@ -114,14 +114,14 @@ class Archive(Mapping[str, Array]):
 
 
 def damaged(path: Path, error: object) -> DraperError:
-    """Return the error about a file that ends early or is not what it claims to be."""
+    """Return the error for a file that ends early or does not match its header."""
     return DraperError(
         "the file is damaged or truncated", given=f"{path}: {error}", hint="copy or write it again"
     )
 
 
 def _checked(path: Path, name: str, values: Array) -> Array:
-    """Refuse text whose code points are none: Python itself fails on them."""
+    """Refuse text with invalid code points, on which Python itself fails."""
     if values.dtype.kind == "U" and values.size and values.dtype.itemsize:
         codes = np.frombuffer(values.tobytes(), np.dtype(np.uint32).newbyteorder(values.dtype.byteorder))
         if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any():

@@ -20,7 +20,7 @@ PLANET = {
     "atmosphere/tp_iso_temp": "temperature",
     "temperature/t": "temperature",
 }
-"""Where numbers stand, and our columns: planets in radii and masses of Jupiter, stars in those of the Sun."""
+"""Keys of parameters, and draper's columns: planets in units of Jupiter, stars in units of the Sun."""
 
 
 def parse(content: str) -> dict[str, str]:
@@ -32,7 +32,7 @@ def parse(content: str) -> dict[str, str]:
     {'chemistry/h2o/mix_ratio': '1e-4'}
     """
     sections: list[str] = []
-    found: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for line in content.splitlines():
         line = line.split("#", 1)[0].strip()
         header = re.fullmatch(r"(\[+)\s*([^\[\]]+?)\s*(\]+)", line)
@@ -40,12 +40,12 @@ def parse(content: str) -> dict[str, str]:
             sections = [*sections[: len(header[1]) - 1], header[2].lower()]
         elif "=" in line:
             key, value = line.split("=", 1)
-            found["/".join([*sections, key.strip().lower()])] = value.strip()
-    return found
+            parameters["/".join([*sections, key.strip().lower()])] = value.strip()
+    return parameters
 
 
 def beside(path: Path) -> dict[str, str]:
-    """Return the parameters of the ``.par`` file of the same name beside a file; none is empty."""
+    """Return the parameters of the ``.par`` file of the same name beside a file; empty without one."""
     other = path.with_name(path.name.removesuffix(".gz").rsplit(".", 1)[0] + ".par")
     if other == path or not other.is_file():
         return {}

@@ -135,14 +135,14 @@ def inverse_variance(error: ArrayLike) -> NDArray[np.float32]:
     array([4., 0., 0., 0., 0.], dtype=float32)
     """
     error = np.asarray(error, dtype=np.float64)
-    known = np.isfinite(error) & (error > 0)
+    valid = np.isfinite(error) & (error > 0)
     with np.errstate(all="ignore"):
-        ivar = np.where(known, 1 / error**2, 0).astype(np.float32)
+        ivar = np.where(valid, 1 / error**2, 0).astype(np.float32)
     wild = ~np.isfinite(ivar)
-    if 2 * wild.sum() > known.sum():  # a few are bad pixels, but most are the scale of the data
+    if 2 * wild.sum() > valid.sum():  # a few are bad pixels, but most are the scale of the data
         raise DraperError(
             "the errors are too small for single precision",
-            given=f"a median of {np.median(error[known]):.3g}",
+            given=f"a median of {np.median(error[valid]):.3g}",
             expected="above 1e-19",
             hint="multiply flux and error by a power of ten first",
         )

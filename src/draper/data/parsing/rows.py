@@ -1,4 +1,4 @@
-"""Several spectra in one file: what they are called, and which of them share a grid."""
+"""Several spectra in one file: their ids, and which of them share a grid."""
 
 from __future__ import annotations
 

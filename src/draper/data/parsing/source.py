@@ -1,4 +1,4 @@
-"""One file as the readers see it: its first bytes are looked at once, its name never decides."""
+"""An input file as readers see it: recognised by its first bytes, which are read once, never by its name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Kind = Literal["folder", "fits", "hdf5", "zip", "npy", "parquet", "xml", "text",
 
 
 class Source:
-    r"""A path with what its first bytes tell.
+    r"""A file, and what can be learnt from its first bytes.
 
     Examples
     --------
@@ -94,7 +94,7 @@ class Source:
 
     @cached_property
     def lines(self) -> list[str]:
-        """The first lines of a text file, without the last one where it may be cut."""
+        """The first lines of a text file, without the last one if it may be incomplete."""
         lines = self.head.decode("utf-8", "replace").splitlines()
         return lines[:-1] if len(self.head) >= HEAD else lines
 
@@ -136,9 +136,9 @@ class Format:
     Attributes
     ----------
     name
-        What users call it (``--format NAME``).
+        Its name for users (``--format NAME``).
     what
-        One line about it.
+        Its description in one line.
     recognises
         Whether a source is of this format, judged by its content.
     read
@@ -154,23 +154,24 @@ class Format:
     extra: str = ""
 
 
-def settle_unit(source: Source, config: ReadConfig, declared: str | None) -> str:
-    """Return the wavelength unit: what the user says, else what the file declares, else an error."""
+def require_unit(source: Source, config: ReadConfig, declared: str | None) -> str:
+    """Return the wavelength unit given by the user, else declared by the file; else raise an error."""
     unit = config.unit or declared
     if unit is None:
         raise source.error(
-            "the file does not say the unit of its wavelengths", hint="pass unit= (--unit angstrom|nm|um)"
+            "the file does not declare the unit of its wavelengths",
+            hint="give it: unit= (--unit angstrom|nm|um)",
         )
     return unit
 
 
-def settle_medium(source: Source, config: ReadConfig, declared: str | None) -> str:
-    """Return the medium: what the user says, else what the file declares, else an error."""
+def require_medium(source: Source, config: ReadConfig, declared: str | None) -> str:
+    """Return the medium given by the user, else declared by the file; else raise an error."""
     medium = config.medium or declared
     if medium is None:
         raise source.error(
-            "the file does not say whether its wavelengths are in air or vacuum",
-            hint="pass medium= (--medium air|vacuum); ground-based optical spectra are usually in air, "
+            "the file does not declare whether its wavelengths are in air or vacuum",
+            hint="give it: medium= (--medium air|vacuum); ground-based optical spectra are usually in air, "
             "SDSS, LAMOST, Gaia and space telescopes in vacuum",
         )
     return medium

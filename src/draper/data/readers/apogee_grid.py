@@ -1,4 +1,4 @@
-"""APOGEE's grid of synthetic spectra for radial velocities: an image, and an array for each label."""
+"""APOGEE's grid of synthetic spectra for radial velocities: an image, and one array for each label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from draper.data.parsing import declared
 from draper.data.parsing.fits import opened
 from draper.data.parsing.pixels import axis, spectra
 from draper.data.parsing.rows import numbered
-from draper.data.parsing.source import Format, Source, settle_medium
+from draper.data.parsing.source import Format, Source, require_medium
 from draper.data.spectra import Spectra
 
 
@@ -32,7 +32,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         raise source.error("this is not APOGEE's grid of synthetic spectra", hint="leave out format=")
     with opened(source.path) as hdus:
         header = hdus[1].header
-        told = str(header.comments["CTYPE2"]).lower()
+        description = str(header.comments["CTYPE2"]).lower()
         flux = np.asarray(hdus[1].data, dtype=np.float64).T
         table = dict(_label(hdu) for hdu in hdus[2:] if hdu.is_image and hdu.shape == (len(flux),))
         step = header["CDELT2"] * (np.arange(1, flux.shape[1] + 1) - header.get("CRPIX2", 1))
@@ -40,7 +40,9 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             wavelength = 10 ** (header["CRVAL2"] + step)
         resolving_power = declared.number(header, "RESOL")
         normalised = declared.quantity(header, declared.text(header, "BUNIT"))
-    medium = settle_medium(source, config, next((name for name in ("air", "vacuum") if name in told), None))
+    medium = require_medium(
+        source, config, next((name for name in ("air", "vacuum") if name in description), None)
+    )
     yield spectra(
         source,
         axis(source, wavelength, "angstrom", medium, resolving_power=resolving_power),

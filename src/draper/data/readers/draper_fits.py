@@ -1,4 +1,4 @@
-"""draper's own FITS: a table with a row for each spectrum, one with the axis, and the rest as JSON."""
+"""draper's own FITS: a table with a row for each spectrum, a table of the axis, and the rest as JSON."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _column(name: str, values: NDArray[Any]) -> Any:
 
 
 def _escaped(value: str) -> str:
-    """Return text as ASCII without blanks at its end, which FITS would drop; other text stays as it is."""
+    """Return text as ASCII, with a trailing blank escaped, since FITS would drop it."""
     plain = json.dumps(value)[1:-1].replace('\\"', '"').replace("\x7f", "\\u007f")
     return plain[:-1] + "\\u0020" if plain.endswith(" ") else plain
 

@@ -25,23 +25,23 @@ TABLE = "table/"
 def arrays_of(spectra: Spectra) -> dict[str, Array]:
     """Return every part of a set of spectra as an array by name."""
     grid = spectra.grid
-    found: dict[str, Any] = {MARK: VERSION, "flux": spectra.flux, "ivar": spectra.ivar}
+    arrays: dict[str, Any] = {MARK: VERSION, "flux": spectra.flux, "ivar": spectra.ivar}
     if grid.wavelength is None:
-        found["coefficients"] = np.array(grid.names)
+        arrays["coefficients"] = np.array(grid.names)
     else:
-        found["wavelength"] = grid.wavelength
+        arrays["wavelength"] = grid.wavelength
         if grid.edges is not None:
-            found["edges"] = grid.edges
+            arrays["edges"] = grid.edges
         if grid.resolving_power is not None:
-            found["resolving_power"] = grid.resolving_power
+            arrays["resolving_power"] = grid.resolving_power
         if grid.windows:
-            found["windows"] = grid.windows
+            arrays["windows"] = grid.windows
     if spectra.correlation is not None:
-        found["correlation"] = spectra.correlation.templates
-        found["correlation_index"] = spectra.correlation.index
-    found |= {"quantity": spectra.quantity, "unit": spectra.unit, "meta": json.dumps(dict(spectra.meta))}
-    found |= {TABLE + name: column for name, column in spectra.table.items()}
-    return {name: np.asarray(values) for name, values in found.items()}
+        arrays["correlation"] = spectra.correlation.templates
+        arrays["correlation_index"] = spectra.correlation.index
+    arrays |= {"quantity": spectra.quantity, "unit": spectra.unit, "meta": json.dumps(dict(spectra.meta))}
+    arrays |= {TABLE + name: column for name, column in spectra.table.items()}
+    return {name: np.asarray(values) for name, values in arrays.items()}
 
 
 def spectra_from(arrays: Mapping[str, Array]) -> Spectra:

@@ -17,7 +17,7 @@ def recognises(source: Source) -> bool:
 
 
 def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
-    """Yield the one spectrum of a file; the planet, where it is told, becomes columns."""
+    """Yield the one spectrum of a file; parameters of the planet, if given, become columns."""
     yield observation(source, config)
 
 

@@ -12,7 +12,7 @@ from draper.configs.read import ReadConfig
 from draper.data.grid import Grid
 from draper.data.parsing import gaia
 from draper.data.parsing.pixels import Axis, spectra
-from draper.data.parsing.source import Format, Source, settle_medium
+from draper.data.parsing.source import Format, Source, require_medium
 from draper.data.spectra import Correlation, Spectra
 
 SAMPLED = gaia.Product(np.linspace(336, 1020, 343), "flux", "1e-17 W / (m2 nm)", 1e-17)
@@ -34,14 +34,14 @@ def read_sampled(source: Source, config: ReadConfig) -> Iterator[Spectra]:
 
 
 def recognises_external(source: Source) -> bool:
-    """Whether the table is GaiaXPy's form for spectra of other origin."""
+    """Whether the table has GaiaXPy's layout for spectra of other origin."""
     wanted = {"source_id", "wl", "flux", "flux_error"}
     return source.kind in ("text", "xml", "fits") and wanted <= set(gaia.names(source))
 
 
 def read_external(source: Source, config: ReadConfig) -> Iterator[Spectra]:
-    """Yield spectra whose wavelengths [nm] are in the file, in a medium that is not."""
-    product = replace(SAMPLED, medium=settle_medium(source, config, None))
+    """Yield spectra whose wavelengths [nm] are in the file, but not their medium."""
+    product = replace(SAMPLED, medium=require_medium(source, config, None))
     for table in gaia.tables(source, gaia.SOURCES):
         for name in ("wl", "flux", "flux_error"):
             if name not in table or table[name].ndim != 2:

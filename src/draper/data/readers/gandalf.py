@@ -1,4 +1,4 @@
-"""GANDALF's folders of arrays: what it trains on (X.npy, ...) and what it leaves (results/data/ID)."""
+"""GANDALF's folders of arrays: its training data (X.npy, ...) and its results (results/data/ID)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NAMES = ("params_names.npy", "param_names.npy")
 PARTS = ("train", "test")
 """The two parts of a results folder: its files are X_train.npy, X_test.npy and so on."""
 SCALER = "X_scaler.pkl"
-NOTHING = 4
-"""Bytes of a pickled None: what GANDALF writes for a scaler where there is none."""
+EMPTY_PICKLE = 4
+"""Size [bytes] of a pickled None, which GANDALF writes if there is no scaler."""
 
 
 def _is_survey(folder: Path) -> bool:
@@ -42,7 +42,7 @@ def _recognises_results(source: Source) -> bool:
 def _names(folder: Path) -> list[str]:
     for name in NAMES:
         if (folder / name).is_file():
-            return [str(one) for one in np.atleast_1d(read_npy(folder / name))]
+            return [str(label) for label in np.atleast_1d(read_npy(folder / name))]
     return []
 
 
@@ -72,16 +72,16 @@ def _rows(source: Source, config: ReadConfig, axis: pixels.Axis, part: str = "")
                 f"'{name}' does not have one value for each spectrum",
                 given=column.shape,
                 expected=(len(flux),),
-                hint="write the arrays of the same spectra",
+                hint="use arrays of the same spectra",
             )
     yield from matrix.batches(source, axis, flux, {}, table, quantity=config.quantity or "flux")
 
 
-def _require(source: Source, held: bool, first: str) -> None:
-    for name, present in ((first, held), (AXIS, (source.path / AXIS).is_file())):
+def _require(source: Source, has_spectra: bool, first: str) -> None:
+    for name, present in ((first, has_spectra), (AXIS, (source.path / AXIS).is_file())):
         if not present:
             raise source.error(
-                f"the folder holds no {name}", hint=f"GANDALF's folders hold {first} and {AXIS}"
+                f"the folder holds no {name}", hint=f"a folder of GANDALF needs {first} and {AXIS}"
             )
 
 
@@ -94,16 +94,16 @@ def read_survey(source: Source, config: ReadConfig) -> Iterator[Spectra]:
 def read_results(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield the spectra of a results folder, those of training first, with the column ``part``.
 
-    Its pickled scalers stay closed. One that scaled the spectra is known by its size.
+    Its pickled scalers are never opened; the size of the file tells whether the spectra were scaled.
     """
     _require(source, bool(_parts(source.path)), "X_train.npy or X_test.npy")
     scaler = source.path / SCALER
-    if config.quantity is None and scaler.is_file() and scaler.stat().st_size > NOTHING:
+    if config.quantity is None and scaler.is_file() and scaler.stat().st_size > EMPTY_PICKLE:
         raise source.error(
             "the spectra of this run are ranks of pixels between 0 and 1, not fluxes (normalize_spectra)",
-            given=f"{SCALER}, a pickle that would turn them back and that is never opened",
-            hint="read the folder of X.npy that the run was trained on; or take the ranks for what they are, "
-            "with quantity='normalised flux' (--quantity 'normalised flux')",
+            given=f"{SCALER}, a pickle that could invert this and that is never opened",
+            hint="read the folder of X.npy that the run was trained on; or read the ranks as values, with "
+            "quantity='normalised flux' (--quantity 'normalised flux')",
         )
     axis = _axis(source, config)
     for part in _parts(source.path):

@@ -1,4 +1,4 @@
-"""Spectra as FITS images whose header describes the wavelengths: IRAF's, ESO's, iSpec's and the like."""
+"""Spectra as FITS images with wavelengths described in the header, as IRAF, ESO and iSpec write them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from draper.data.parsing.declared import Header
 from draper.data.parsing.fits import opened
 from draper.data.parsing.pixels import axis, spectra
 from draper.data.parsing.rows import numbered, together
-from draper.data.parsing.source import Format, Source, settle_medium, settle_unit
+from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
 
 FloatArray = NDArray[np.float64]
 
 LINEAR = {"", "LINEAR", "WAVE", "AWAV", "LAMBDA", "WAVELENGTH", "WAVELENG"}
 NATURAL = {"WAVE-LOG", "AWAV-LOG"}
-"""The logarithm of the FITS standard: CRVAL * exp(CDELT * pixels / CRVAL)."""
+"""Logarithmic axes of the FITS standard: CRVAL * exp(CDELT * pixels / CRVAL)."""
 DECIMAL = {"LOG-LINEAR", "LOGLAM", "LOG_LAM", "LOGLAMBD", "LOG(WAVE)"}
-"""log10 of the wavelength, as IRAF says by DC-FLAG = 1."""
+"""Axes of log10 of the wavelength, which IRAF declares by DC-FLAG = 1."""
 
-ROWS = 10
-"""More rows than this are a picture, unless the header counts them as apertures."""
+MAX_ROWS = 10
+"""An image of more rows is taken for a picture, unless the header lists them as apertures."""
 
 ERRORS = {"ERRS", "ERR", "ERROR", "ERRORS", "SIGMA", "STDEV", "UNCERT"}
 FLAGS = {"QUAL", "QUALITY", "MASK", "DQ"}
@@ -66,12 +66,14 @@ def _has_dispersion(header: Header) -> bool:
         return False
     if header.get("NAXIS") not in (1, 2, 3) or not all(isinstance(n, int) and n > 0 for n in axes):
         return False
-    if axes[0] < 2 or axes[2] > ROWS or (axes[1] > ROWS and "APNUM1" not in header):
+    if axes[0] < 2 or axes[2] > MAX_ROWS or (axes[1] > MAX_ROWS and "APNUM1" not in header):
         return False
     if _kind(header) == "MULTISPE":
         return True
-    known = _kind(header) in LINEAR | NATURAL | DECIMAL or declared.length_unit(_kind(header)) is not None
-    return bool(known and declared.number(header, "CRVAL1") is not None and _step(header))
+    is_wavelength = (
+        _kind(header) in LINEAR | NATURAL | DECIMAL or declared.length_unit(_kind(header)) is not None
+    )
+    return bool(is_wavelength and declared.number(header, "CRVAL1") is not None and _step(header))
 
 
 def _step(header: Header) -> float | None:
@@ -84,10 +86,10 @@ def _medium(header: Header) -> str | None:
 
 
 def _unit(header: Header) -> str | None:
-    told = [declared.text(header, "CUNIT1"), _kind(header)]
+    candidates = [declared.text(header, "CUNIT1"), _kind(header)]
     words = multispec.description(header, 1).replace("=", " ").split()
-    told += [value for key, value in pairwise(words) if key == "units"]
-    return next((unit for unit in map(declared.length_unit, told) if unit), None)
+    candidates += [value for key, value in pairwise(words) if key == "units"]
+    return next((unit for unit in map(declared.length_unit, candidates) if unit), None)
 
 
 def _wavelengths(source: Source, header: Header, rows: int, pixels: int) -> FloatArray:
@@ -124,25 +126,25 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     factor, unit = declared.flux_unit(declared.text(header, "BUNIT"))
     wavelength = _wavelengths(source, header, *image.flux.shape)
     length, medium = (
-        settle_unit(source, config, _unit(header)),
-        settle_medium(source, config, _medium(header)),
+        require_unit(source, config, _unit(header)),
+        require_medium(source, config, _medium(header)),
     )
     n = len(image.flux)
     both = {**source.headers[0], **header}
     table = {"id": numbered(source, n), **declared.facts(both, rows=n)}
     for rows in together(wavelength):
-        known = wavelength[rows[0]] > 0
+        valid = wavelength[rows[0]] > 0
         yield spectra(
             source,
             axis(
                 source,
-                wavelength[rows[0], known],
+                wavelength[rows[0], valid],
                 length,
                 medium,
                 resolving_power=declared.number(both, "SPEC_RES"),
             ),
-            image.flux[rows][:, known] * factor,
-            **{name: values[rows][:, known] for name, values in _quality(image, factor).items()},
+            image.flux[rows][:, valid] * factor,
+            **{name: values[rows][:, valid] for name, values in _quality(image, factor).items()},
             table={name: values[rows] for name, values in table.items()},
             quantity=config.quantity or declared.quantity(header, declared.text(header, "BUNIT")),
             unit=unit,
@@ -151,7 +153,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
 
 
 def _quality(image: Image, factor: float) -> dict[str, NDArray[Any]]:
-    """Return what the image tells about its errors, scaled like its fluxes."""
+    """Return errors, weights and flags of the image, scaled like its fluxes."""
     scaled = {
         "error": None if image.error is None else image.error * factor,
         "ivar": None if image.ivar is None else image.ivar / factor**2,
@@ -174,14 +176,14 @@ def _rows(source: Source, config: ReadConfig, header: Header, data: FloatArray) 
             [declared.text(header, f"{key}{k + 1}") for k in range(len(rows))]
             for key in ("ARRAY", "ROW", "BANDID")
         )
-        found = next((band for band in map(_row_of_errors, words) if band is not None), None)
-        if found is None and config.flux_column is None:
+        error_row = next((band for band in map(_row_of_errors, words) if band is not None), None)
+        if error_row is None and config.flux_column is None:
             raise source.error(
-                f"the image has {len(rows)} rows and does not say what they are",
-                hint="pass the numbers, from 0, of the rows of flux and error: flux_column=0, error_column=1 "
+                f"the image has {len(rows)} rows, and its header does not declare what they hold",
+                hint="give the numbers, from 0, of the rows of flux and error: flux_column=0, error_column=1 "
                 "(--flux-column 0 --error-column 1)",
             )
-        error = None if found is None else str(found)
+        error = None if error_row is None else str(error_row)
     for row in (flux, error):
         if row is not None and not (row.isdecimal() and int(row) < len(rows)):
             raise source.error(
@@ -194,7 +196,7 @@ def _rows(source: Source, config: ReadConfig, header: Header, data: FloatArray) 
 
 
 def _row_of_errors(names: list[str]) -> int | None:
-    """Return the place of the first name that means 1-sigma errors."""
+    """Return the position of the first name of 1-sigma errors."""
     for place, name in enumerate(names):
         lowered = name.lower()
         if ("err" in lowered or "sigma" in lowered) and "expected" not in lowered:

@@ -1,6 +1,6 @@
 """LAMOST spectra: the images of DR1 to DR7, and the tables of later releases.
 
-A pixel is bad where its and-mask says that every exposure was.
+A pixel is bad where its and-mask declares it bad in every exposure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from draper.configs.read import ReadConfig
 from draper.data.parsing import declared
 from draper.data.parsing.fits import opened
 from draper.data.parsing.pixels import axis, spectra
-from draper.data.parsing.source import Format, Source, settle_medium
+from draper.data.parsing.source import Format, Source, require_medium
 from draper.data.spectra import Spectra
 
 FACTS = {
@@ -39,7 +39,7 @@ ROWS = {
     5: ("flux", "inverse", "wavelength", "andmask", "ormask"),
     3: ("flux", "inverse", "wavelength"),
 }
-"""What the rows of an image hold where the header does not say it."""
+"""Contents of the rows of an image, by their number, if the header does not declare them."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -73,17 +73,17 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             arms = [_table(hdu.data) for hdu in coadded]
     if not arms:
         raise source.error("the file holds no spectrum", hint="leave out format=")
-    medium = settle_medium(source, config, declared.medium(header))
+    medium = require_medium(source, config, declared.medium(header))
     arms = [{name: values[_known(arm)] for name, values in arm.items()} for arm in arms]
     joined = {name: np.concatenate([arm[name] for arm in arms]) for name in arms[0]}
-    settled = axis(source, joined.pop("wavelength"), "angstrom", medium)
+    pixel_axis = axis(source, joined.pop("wavelength"), "angstrom", medium)
     if len(arms) > 1:
         ends = [axis(source, arm["wavelength"], "angstrom", medium).grid.vacuum[[0, -1]] for arm in arms]
         windows = tuple(sorted((low, high) for low, high in ends))
-        settled = replace(settled, grid=replace(settled.grid, windows=windows))
+        pixel_axis = replace(pixel_axis, grid=replace(pixel_axis.grid, windows=windows))
     yield spectra(
         source,
-        settled,
+        pixel_axis,
         **joined,
         table={"id": np.array([source.name]), **_facts(header)},
         meta=declared.provenance(header),
@@ -95,23 +95,23 @@ def _known(arm: Arrays) -> NDArray[np.bool_]:
 
 
 def _facts(header: declared.Header) -> Arrays:
-    found = declared.facts(header, FACTS)
-    if "designation" in found:
-        found["designation"] = np.char.replace(found["designation"].astype(str), "LAMOST ", "")
-    return found
+    columns = declared.facts(header, FACTS)
+    if "designation" in columns:
+        columns["designation"] = np.char.replace(columns["designation"].astype(str), "LAMOST ", "")
+    return columns
 
 
 def _image(header: declared.Header, rows: NDArray[np.float64]) -> Arrays:
-    told = tuple(declared.text(header, "EXTEN0").lower().split())
-    names = told if len(told) == len(rows) else ROWS[len(rows)]
-    found = dict(zip(names, rows, strict=True))
+    declared_names = tuple(declared.text(header, "EXTEN0").lower().split())
+    names = declared_names if len(declared_names) == len(rows) else ROWS[len(rows)]
+    arrays = dict(zip(names, rows, strict=True))
     start, step = declared.number(header, "COEFF0", "CRVAL1"), declared.number(header, "COEFF1", "CD1_1")
     if start is not None and step is not None:
         with np.errstate(over="ignore"):  # the grid refuses what is not finite
             # Exact, whereas the row of wavelengths is rounded to single precision.
-            found["wavelength"] = 10 ** (start + step * np.arange(rows.shape[1]))
-    bad = found.get("andmask", np.zeros(rows.shape[1]))
-    return {"wavelength": found["wavelength"], "flux": found["flux"], "ivar": found["inverse"], "bad": bad}
+            arrays["wavelength"] = 10 ** (start + step * np.arange(rows.shape[1]))
+    bad = arrays.get("andmask", np.zeros(rows.shape[1]))
+    return {"wavelength": arrays["wavelength"], "flux": arrays["flux"], "ivar": arrays["inverse"], "bad": bad}
 
 
 def _table(data: Any) -> Arrays:

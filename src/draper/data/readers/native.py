@@ -13,7 +13,7 @@ from draper.data.spectra import Spectra
 
 
 def recognises(source: Source) -> bool:
-    """Whether the file says that it is draper's."""
+    """Whether the file is marked as draper's."""
     if source.kind != "hdf5":
         return False
     try:

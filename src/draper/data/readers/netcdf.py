@@ -1,4 +1,4 @@
-"""Variables of a netCDF file that are called what they are, as retrieval papers publish their spectra."""
+"""NetCDF files of variables with recognisable names, as retrieval papers publish their spectra."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from draper.configs.read import ReadConfig
 from draper.data.parsing import pixels
 from draper.data.parsing.columns import assign, describe, length_unit
-from draper.data.parsing.source import Format, Source, settle_medium, settle_unit
+from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
 from draper.data.store import DAMAGED
 
@@ -46,9 +46,9 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     for role in ("wavelength", "flux"):
         if role not in roles:
             raise source.error(
-                f"no variable is known to hold the {role}",
+                f"no variable is recognised as the {role}",
                 given=", ".join(names) or "no variables",
-                hint=f"name it: {role}_column= (--{role}-column)",
+                hint=f"give its name: {role}_column= (--{role}-column)",
             )
     columns = {role: variables[names[place]][0] for role, place in roles.items()}
     wavelength = columns["wavelength"]
@@ -58,7 +58,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
                 f"the {role} is not one row like the wavelengths",
                 given=values.shape,
                 expected=wavelength.shape,
-                hint="name others with flux_column= and the like",
+                hint="choose other variables with wavelength_column=, flux_column= and error_column=",
             )
     name = names[roles["wavelength"]]
     axis_column = replace(describe(name), unit=variables[name][1].lower())
@@ -69,8 +69,8 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         pixels.axis(
             source,
             wavelength,
-            settle_unit(source, config, length_unit(axis_column)),
-            settle_medium(source, config, axis_column.medium or None),
+            require_unit(source, config, length_unit(axis_column)),
+            require_medium(source, config, axis_column.medium or None),
             edges,
         ),
         columns["flux"],
@@ -84,10 +84,10 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
 def _variables(source: Source) -> Variables:
     """Return the numeric variables and their units."""
     try:
-        found = _classic(source) if source.head[:3] == b"CDF" else _four(source)
+        variables = _classic(source) if source.head[:3] == b"CDF" else _four(source)
     except Exception as error:  # noqa: BLE001 - scipy's reader raises anything on a damaged file
         raise source.error("the file is damaged or truncated", given=error, hint="copy it again") from None
-    return {name: pair for name, pair in found.items() if pair[0].dtype.kind == "f"}
+    return {name: pair for name, pair in variables.items() if pair[0].dtype.kind == "f"}
 
 
 def _classic(source: Source) -> Variables:

@@ -1,4 +1,4 @@
-"""Arrays of spectra and labels: training sets of The Payne and one_payne, and others with telling names."""
+"""Arrays of spectra and labels: training sets of The Payne and one_payne, and others with known names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABELS = "labels"
 LABEL_NAMES = ("label_names", "labels_names", "names")
 IDS = ("id", "ids", "source_id", "object_id", "obj_id", "filename", "file", "file_name", "object")
 SCALE = "flux_scale"
-"""A factor by which integer-coded fluxes are multiplied."""
+"""Name of the factor by which integer-coded fluxes are multiplied."""
 
 PIXEL_MAJOR = {"flxn"}
 """Arrays that hold one column for each spectrum, as one_payne writes them."""
@@ -40,7 +40,7 @@ def recognises_npy(source: Source) -> bool:
 def read_one(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield the spectra (n, p) of an npy file, whose wavelengths ``wavelengths=`` names."""
     if source.kind != "npy":
-        raise source.error("the file is no npy array", hint="leave out format=")
+        raise source.error("the file is not an npy array", hint="leave out format=")
     flux = np.atleast_1d(read_npy(source.path))
     if flux.ndim > 2:
         raise source.error("spectra have two axes", given=flux.shape, expected="(spectra, pixels)")
@@ -56,15 +56,15 @@ def read_archive(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         raise source.error(
             "these are network weights, not spectra",
             given=", ".join(archive),
-            hint="draper import makes a model of them",
+            hint="`draper import` makes a model from them",
         )
     names = list(archive)
     roles = assign(source, names, config)
     if "flux" not in roles:
         raise source.error(
-            "no array is known to hold spectra",
+            "no array is recognised as spectra",
             given=", ".join(f"{name} {archive[name].shape}" for name in names) or "no arrays",
-            hint="name it: flux_column= (--flux-column), and wavelength_column= for the wavelengths",
+            hint="give its name: flux_column= (--flux-column), and wavelength_column= for the wavelengths",
         )
     flux_name = names[roles["flux"]]
     if "wavelength" in roles:
@@ -106,7 +106,7 @@ def _rows(source: Source, values: Array, pixels: int, name: str, pixel_major: bo
             f"'{name}' does not fit the wavelengths",
             given=f"{values.shape}",
             expected=f"(n, {pixels})",
-            hint="name other arrays with flux_column= and wavelength_column=",
+            hint="choose other arrays with flux_column= and wavelength_column=",
         )
     return values
 
@@ -135,14 +135,16 @@ def _table(
     names_key = next((name for name in LABEL_NAMES if name in archive), None)
     for name, values in ((name, archive[name]) for name in archive if name not in used):
         if name == LABELS:
-            names = config.columns or (() if names_key is None else [str(one) for one in archive[names_key]])
+            names = config.columns or (
+                () if names_key is None else [str(name) for name in archive[names_key]]
+            )
             labels = values.T if transposed and values.ndim == 2 and values.shape[1] == count else values
             table |= matrix.label_columns(source, labels, names, count)
         elif name != names_key and name != SCALE and values.shape == (count,):
             table[name] = values
-    found = next((name for name in table if name.lower() in IDS), None)
-    if found is not None and found != "id":
-        table = {"id": table[found], **{name: column for name, column in table.items() if name != found}}
+    id_name = next((name for name in table if name.lower() in IDS), None)
+    if id_name is not None and id_name != "id":
+        table = {"id": table[id_name], **{name: column for name, column in table.items() if name != id_name}}
     for name, values in table.items():
         if canonical(name) == "teff" and values.dtype.kind == "f" and _largest(values) < KILOKELVIN:
             table[name] = np.asarray(values, dtype=np.float64) * 1000.0

@@ -50,7 +50,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Survey:
-    """How files of one kind are told and opened.
+    """How files of one survey are recognised and opened.
 
     Attributes
     ----------
@@ -58,8 +58,8 @@ class Survey:
         Name and description of the format.
     label
         The name that specutils gives it.
-    told
-        Whether headers are of this kind.
+    matches
+        Whether headers belong to such a file.
     medium
         Medium of its wavelengths, by the definition of the survey.
     quantity
@@ -69,7 +69,7 @@ class Survey:
     name: str
     what: str
     label: str
-    told: Callable[[Headers], bool]
+    matches: Callable[[Headers], bool]
     medium: str = "vacuum"
     quantity: str = "flux"
 
@@ -116,13 +116,13 @@ def _is_galah(headers: Headers) -> bool:
 
 
 def _opened(source: Source, survey: Survey) -> tuple[list[Any], list[Array | None], dict[str, Any]]:
-    """Return the spectra as specutils has them, flags that it leaves out, and the primary header."""
+    """Return specutils' spectra, the pixel flags that it ignores, and the primary header."""
     try:
         specutils = import_module("specutils")
     except ImportError:
         raise source.error(f"{survey.what} need specutils", hint='pip install "draper[surveys]"') from None
     with fits.opened(source.path) as hdus:
-        found = specutils.SpectrumList.read(hdus, format=survey.label)
+        spectra = specutils.SpectrumList.read(hdus, format=survey.label)
         if survey.name in ("apogee-visit", "apogee-star"):
             mask = np.atleast_2d(hdus[3].data)
             mask = mask[:1] if survey.name == "apogee-star" else mask
@@ -133,13 +133,13 @@ def _opened(source: Source, survey: Survey) -> tuple[list[Any], list[Array | Non
         else:
             flags = []
         header = {str(card.keyword): card.value for card in hdus[0].header.cards}
-        for one in found:  # what is lazy is settled while the file is open
-            one.flux, one.uncertainty, one.mask  # noqa: B018
-    return list(found), [*flags, *[None] * (len(found) - len(flags))], header
+        for spectrum in spectra:  # load lazy attributes while the file is open
+            spectrum.flux, spectrum.uncertainty, spectrum.mask  # noqa: B018
+    return list(spectra), [*flags, *[None] * (len(spectra) - len(flags))], header
 
 
 def _inverse_variance(source: Source, spectrum: Any) -> Array | None:
-    """Return the uncertainty of any type as inverse variance; None where there is none."""
+    """Return an uncertainty of any type as inverse variance; None if there is none."""
     uncertainty = spectrum.uncertainty
     kind = getattr(uncertainty, "uncertainty_type", "unknown")
     if uncertainty is None or kind == "unknown":
@@ -153,7 +153,7 @@ def _inverse_variance(source: Source, spectrum: Any) -> Array | None:
         if kind == "std":
             return inverse_variance(values)
     raise source.error(
-        f"errors of the kind '{kind}' are unknown", expected="std, var, ivar", hint="report this file"
+        f"the type of the errors, '{kind}', is unknown", expected="std, var, ivar", hint="report this file"
     )
 
 
@@ -237,7 +237,7 @@ def _meta(header: Mapping[str, Any], survey: Survey) -> dict[str, Any]:
 
 
 def _chips(spectra: Spectra) -> Spectra:
-    """Let the grid remember its contiguous pieces, parted by gaps of more than ten pixels."""
+    """Store contiguous pieces as windows of the grid; gaps of more than ten pixels separate them."""
     wavelength = spectra.grid.vacuum
     steps = np.diff(wavelength)
     if len(steps) == 0:
@@ -248,16 +248,18 @@ def _chips(spectra: Spectra) -> Spectra:
 
 
 def _redshift(source: Source) -> dict[str, Array]:
-    """Return what the pipeline of SDSS found: one row of the second table."""
+    """Return redshift and classification by the SDSS pipeline: one row of the second table."""
     wanted = {"z": "Z", "z_err": "Z_ERR", "class": "CLASS", "subclass": "SUBCLASS", "snr": "SN_MEDIAN_ALL"}
     with fits.opened(source.path) as hdus:
         if len(hdus) < 3 or getattr(hdus[2], "columns", None) is None or len(hdus[2].data) != 1:
             return {}
         names = {name.upper(): name for name in hdus[2].columns.names}
-        found = {key: np.asarray(hdus[2].data[names[name]]) for key, name in wanted.items() if name in names}
+        columns = {
+            key: np.asarray(hdus[2].data[names[name]]) for key, name in wanted.items() if name in names
+        }
     return {
         name: np.char.strip(values.astype(str)) if values.dtype.kind in "SU" else values.astype(np.float64)
-        for name, values in found.items()
+        for name, values in columns.items()
         if values.shape == (1,)
     }
 
@@ -269,7 +271,7 @@ def _reader(survey: Survey) -> Callable[[Source, ReadConfig], Iterator[Spectra]]
         if survey.name == "desi":
             yield from _desi(source, survey)
             return
-        found, flags, header = _opened(source, survey)
+        opened, flags, header = _opened(source, survey)
         facts = declared.facts(header, COLUMNS)
         if survey.name == "sdss":
             facts |= _redshift(source)
@@ -277,12 +279,12 @@ def _reader(survey: Survey) -> Callable[[Source, ReadConfig], Iterator[Spectra]]
         if survey.name == "galah":
             normalised = config.quantity == "normalised flux"
             purpose = "normalised" if normalised else "reduced"
-            found = [one for one in found if one.meta.get("purpose") == purpose]
+            opened = [spectrum for spectrum in opened if spectrum.meta.get("purpose") == purpose]
             kind = replace(survey, quantity="normalised flux" if normalised else "flux")
-        if not found:
+        if not opened:
             raise source.error("the file holds no such spectrum", hint="leave out quantity=")
-        for number, (spectrum, flag) in enumerate(zip(found, flags, strict=False)):
-            name = source.name if len(found) == 1 else f"{source.name}-{number}"
+        for number, (spectrum, flag) in enumerate(zip(opened, flags, strict=False)):
+            name = source.name if len(opened) == 1 else f"{source.name}-{number}"
             table = {"id": np.array([name]), **facts}
             spectra, _ = _one(source, kind, spectrum, flag, table)
             spectra = replace(spectra, meta=_meta(header, survey))
@@ -293,7 +295,7 @@ def _reader(survey: Survey) -> Callable[[Source, ReadConfig], Iterator[Spectra]]
 
 def _recogniser(survey: Survey) -> Callable[[Source], bool]:
     def recognises(source: Source) -> bool:
-        return source.kind == "fits" and bool(source.headers) and survey.told(source.headers)
+        return source.kind == "fits" and bool(source.headers) and survey.matches(source.headers)
 
     return recognises
 

@@ -1,4 +1,4 @@
-"""FITS tables of any origin: a row for each pixel, or arrays in the cells of a row for each spectrum."""
+"""FITS tables of any origin: one row for each pixel, or one row for each spectrum with arrays as cells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from draper.data.parsing.declared import Header
 from draper.data.parsing.fits import opened
 from draper.data.parsing.pixels import axis, spectra
 from draper.data.parsing.rows import numbered, together
-from draper.data.parsing.source import Format, Source, settle_medium, settle_unit
+from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
 
 FloatArray = NDArray[np.float64]
@@ -28,7 +28,7 @@ ALIASES = {
     "awav": "wave_air",
     "error_flux": "flux_error",
 }
-"""Names of FITS tables in the words of :mod:`draper.data.parsing.columns`."""
+"""Names in FITS tables, and their equivalents in :mod:`draper.data.parsing.columns`."""
 
 LOGARITHM = re.compile(r"^(?:log|log10)_?(wave|wavelength|lambda|lam)$")
 
@@ -64,7 +64,7 @@ def _place(headers: Sequence[Header], config: ReadConfig | None = None) -> int |
 
 
 def recognises(source: Source) -> bool:
-    """Whether a table of the file has columns known as wavelength and flux."""
+    """Whether a table of the file has columns recognised as wavelength and flux."""
     return _place(source.headers) is not None
 
 
@@ -73,8 +73,8 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     place = _place(source.headers, config)
     if place is None:
         raise source.error(
-            "no table of the file has columns known as wavelength and flux",
-            hint="name them with wavelength_column= and flux_column= (--wavelength-column, --flux-column)",
+            "no table of the file has columns recognised as wavelength and flux",
+            hint="give their names: wavelength_column= and flux_column= (--wavelength-column, --flux-column)",
         )
     header = {**source.headers[0], **source.headers[place]}
     roles = _roles(source, config, _names(header))
@@ -88,25 +88,25 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         raise source.error(
             "the columns of the spectrum differ in length",
             given=", ".join(f"{role} {values.shape}" for role, values in columns.items()),
-            hint="name columns of one length with wavelength_column=, flux_column= and error_column=",
+            hint="choose columns of one length with wavelength_column=, flux_column= and error_column=",
         )
     yield from _spectra(source, config, header, roles, columns, scalars)
 
 
 def _roles(source: Source, config: ReadConfig, names: list[str]) -> dict[Role, int]:
-    """Return which column has which role; the names that the user gives may differ in case."""
-    told = {}
+    """Return the position of the column for each role; names given by the user may differ in case."""
+    requested = {}
     for option in ("wavelength_column", "flux_column", "error_column"):
         wanted = getattr(config, option)
         places = [str(k) for k, name in enumerate(names) if wanted and name.lower() == wanted.lower()]
-        told[option] = places[0] if places else wanted
-    roles = assign(source, [_plain_name(name) for name in names], config.replace(**told))
+        requested[option] = places[0] if places else wanted
+    roles = assign(source, [_plain_name(name) for name in names], config.replace(**requested))
     for role in ("wavelength", "flux"):
         if role not in roles:
             raise source.error(
-                f"no column is known to hold the {role}",
+                f"no column is recognised as the {role}",
                 given=", ".join(names),
-                hint=f"name it: {role}_column= (--{role}-column)",
+                hint=f"give its name: {role}_column= (--{role}-column)",
             )
     return {role: at for role, at in roles.items() if role in ("wavelength", "flux", "error", "ivar", "bad")}
 
@@ -123,23 +123,23 @@ def _array(values: Any) -> FloatArray:
 
 def _scalars(data: Any, taken: set[int]) -> dict[str, NDArray[Any]]:
     """Return the other columns with one number or word for each row."""
-    found: dict[str, NDArray[Any]] = {}
+    columns: dict[str, NDArray[Any]] = {}
     for position, name in enumerate(data.names):
         values = np.asarray(data.field(position))
         if position not in taken and values.ndim == 1 and values.dtype.kind in "fiubSU":
             values = np.char.strip(values.astype(str)) if values.dtype.kind in "SU" else values
-            found.setdefault(name.lower(), values)
-    return found
+            columns.setdefault(name.lower(), values)
+    return columns
 
 
 def _unit(header: Header, name: str, position: int) -> str | None:
-    told = declared.length_unit(declared.text(header, f"TUNIT{position + 1}"))
+    by_header = declared.length_unit(declared.text(header, f"TUNIT{position + 1}"))
     by_name = length_unit(describe(_plain_name(name)))
-    return told or by_name or ("angstrom" if name.strip().lower() == "loglam" else None)  # SDSS's name
+    return by_header or by_name or ("angstrom" if name.strip().lower() == "loglam" else None)  # SDSS's name
 
 
 def _medium(header: Header, name: str, position: int) -> str | None:
-    """Return the medium: by the name, by the UCD (ESO), by the header, by SDSS's name loglam."""
+    """Return the medium from the name, the UCD (ESO), the header, or SDSS's name loglam."""
     content = declared.text(header, f"TUCD{position + 1}").lower().replace(" ", "")
     is_eso = declared.text(header, "ORIGIN").upper().startswith("ESO")
     by_content = (
@@ -160,8 +160,8 @@ def _spectra(
 ) -> Iterator[Spectra]:
     names = _names(header)
     at = roles["wavelength"]
-    unit = settle_unit(source, config, _unit(header, names[at], at))
-    medium = settle_medium(source, config, _medium(header, names[at], at))
+    unit = require_unit(source, config, _unit(header, names[at], at))
+    medium = require_medium(source, config, _medium(header, names[at], at))
     factor, flux_unit = declared.flux_unit(declared.text(header, f"TUNIT{roles['flux'] + 1}"))
     scales = {"flux": factor, "error": factor, "ivar": 1 / factor**2, "bad": 1.0}
     with np.errstate(over="ignore"):  # the grid refuses what is not finite
@@ -170,17 +170,17 @@ def _spectra(
     table = {"id": numbered(source, n), **declared.facts(header, rows=n), **scalars}
     named = describe(_plain_name(names[roles["flux"]])).quantity
     for rows in together(wavelength):
-        known = wavelength[rows[0]] > 0
+        valid = wavelength[rows[0]] > 0
         yield spectra(
             source,
             axis(
                 source,
-                wavelength[rows[0], known],
+                wavelength[rows[0], valid],
                 unit,
                 medium,
                 resolving_power=declared.number(header, "SPEC_RES"),
             ),
-            **{str(role): columns[role][rows][:, known] * scales[role] for role in columns if role in scales},
+            **{str(role): columns[role][rows][:, valid] * scales[role] for role in columns if role in scales},
             table={name: values[rows] for name, values in table.items()},
             quantity=config.quantity or named or declared.quantity(header),
             unit=flux_unit,

@@ -16,24 +16,24 @@ from draper.data.spectra import Spectra
 from draper.data.store import DAMAGED
 
 GROUPS = ("Output/Spectra", "Output/Spectrum", "Spectra", "Spectrum")
-"""Where versions of TauREx put the spectra."""
+"""Groups in which different versions of TauREx store the spectra."""
 
 KINDS = ("instrument", "native", "binned")
-"""Spectra that the output may hold; the first that is there is read unless flux_column names another."""
+"""Spectra that the output may hold; by default the first that exists is read (see flux_column)."""
 
 OBSERVATION = "TauREx text has 2 to 4 columns: wavelength [um], transit depth, error, bin width [um]"
 
 
 def is_observation(source: Source) -> bool:
-    """Whether a file is columns of numbers as TauREx and ExoGAN read them."""
+    """Whether a file holds columns of numbers as TauREx and ExoGAN read them."""
     if source.kind != "text":
         return False
-    found = text.parse(source.lines[:200])
-    return found.names is None and 3 <= found.width <= 4
+    parsed = text.parse(source.lines[:200])
+    return parsed.names is None and 3 <= parsed.width <= 4
 
 
 def recognises_text(source: Source) -> bool:
-    """Whether the numbers lie beside a TauREx 3 parameter file; without one, name the format."""
+    """Whether a TauREx 3 parameter file lies beside the numbers; without one, ``format=`` is needed."""
     return is_observation(source) and any(
         place.startswith("chemistry/") for place in parfile.beside(source.path)
     )
@@ -41,20 +41,20 @@ def recognises_text(source: Source) -> bool:
 
 def observation(source: Source, config: ReadConfig) -> Spectra:
     """Return the one spectrum of a text file, with the planet of the parameter file beside it."""
-    found = text.parse(source.text().splitlines())
-    if not 2 <= found.width <= 4:
+    parsed = text.parse(source.text().splitlines())
+    if not 2 <= parsed.width <= 4:
         raise source.error(
-            f"the file has {found.width} columns", expected=OBSERVATION, hint="drop the others"
+            f"the file has {parsed.width} columns", expected=OBSERVATION, hint="drop the others"
         )
-    columns = text.numbers(source, found, range(found.width)).T
-    wavelength, width = columns[0], columns[3] if found.width == 4 else None
+    columns = text.numbers(source, parsed, range(parsed.width)).T
+    wavelength, width = columns[0], columns[3] if parsed.width == 4 else None
     with np.errstate(all="ignore"):
         edges = None if width is None else np.stack([wavelength - width / 2, wavelength + width / 2], axis=1)
     return pixels.spectra(
         source,
         pixels.axis(source, wavelength, config.unit or "um", config.medium or "vacuum", edges),
         columns[1],
-        error=columns[2] if found.width > 2 else None,
+        error=columns[2] if parsed.width > 2 else None,
         table=parfile.truths(parfile.beside(source.path)),
         quantity=config.quantity or "transit depth",
     )
@@ -85,7 +85,7 @@ def recognises_output(source: Source) -> bool:
 
 
 def read_output(source: Source, config: ReadConfig) -> Iterator[Spectra]:
-    """Yield the spectrum of an output file: as the instrument saw it, else on the native grid.
+    """Yield the spectrum of an output file: at the instrument's resolution, else on the native grid.
 
     ``flux_column="binned_spectrum"`` reads another one.
     """
@@ -101,7 +101,7 @@ def read_output(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         raise source.error(
             f"the file holds no '{kind}_spectrum'",
             given=", ".join(arrays) or "no spectra",
-            hint="flux_column= names one of those that end in _spectrum",
+            hint="choose a spectrum with flux_column=, one of the names that end in _spectrum",
         )
     yield _from_output(source, config, arrays, kind)
 

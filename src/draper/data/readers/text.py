@@ -1,4 +1,4 @@
-"""Columns of text: wavelength, flux and error, with or without names, and what the comments tell."""
+"""Columns of text: wavelength, flux and error, with or without names, and labels in comments."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from draper.configs.read import ReadConfig
 from draper.data.labels import UNITS, canonical
 from draper.data.parsing import pixels
 from draper.data.parsing.columns import RATIOS, Role, assign, describe, length_unit
-from draper.data.parsing.source import Format, Source, settle_medium, settle_unit
+from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
 
 FloatArray = NDArray[np.float64]
 
 PLAIN = ("wavelength", "flux", "error")
-"""What two or three columns without names are."""
+"""Roles of two or three columns without names."""
 
 FACTS = {*UNITS, "snr", "ra", "dec"}
 """Numbers in comments that become columns of the table, beside abundances."""
@@ -30,7 +30,7 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\b")
 
 @dataclass(frozen=True)
 class Text:
-    """A text file, taken apart: comment lines, column names (if any), rows and what separates their cells."""
+    """A parsed text file: comment lines, column names (if any), rows, and the separator of their cells."""
 
     comments: list[str]
     names: list[str] | None
@@ -44,7 +44,7 @@ class Text:
 
 
 def parse(lines: Sequence[str]) -> Text:
-    """Take the lines of a file apart."""
+    """Parse the lines of a file."""
     comments, rows = [], []
     for line in lines:
         stripped = line.strip("\ufeff \t\r\n")
@@ -107,7 +107,7 @@ def numbers(source: Source, text: Text, positions: Sequence[int]) -> FloatArray:
 
 
 def _slow_numbers(source: Source, text: Text, positions: Sequence[int]) -> FloatArray:
-    """Parse row by row, to allow empty cells and to say which one is wrong."""
+    """Parse row by row, to allow empty cells and to name the wrong one in an error."""
     values = np.empty((len(text.rows), len(positions)))
     for number, row in enumerate(text.rows):
         cells = _cells(row, text.separator)
@@ -119,13 +119,13 @@ def _slow_numbers(source: Source, text: Text, positions: Sequence[int]) -> Float
                 raise source.error(
                     f"row {number + 1} has no number in column {position}",
                     given=row[:80],
-                    hint="name the right columns with wavelength_column=, flux_column= and error_column=",
+                    hint="choose the columns with wavelength_column=, flux_column= and error_column=",
                 ) from None
     return values
 
 
 def facts(comments: Sequence[str]) -> tuple[dict[str, FloatArray], dict[str, str]]:
-    """Return the labels that comments such as ``Teff: 5777 K`` tell, and the rest of ``KEY: VALUE``.
+    """Return the labels in comments such as ``Teff: 5777 K``, and all other pairs ``KEY: VALUE``.
 
     Examples
     --------
@@ -147,7 +147,7 @@ def facts(comments: Sequence[str]) -> tuple[dict[str, FloatArray], dict[str, str
 
 
 def recognises(source: Source) -> bool:
-    """Whether the rows are numbers in two or more columns, or the column names tell a spectrum."""
+    """Whether the rows are numbers in two or more columns, or columns are named wavelength and flux."""
     if source.kind != "text":
         return False
     text = parse(source.lines[:200])
@@ -168,15 +168,15 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         missing = [role for role in missing if role != "wavelength"]
     if missing:
         raise source.error(
-            f"no column is known to hold the {missing[0]}",
+            f"no column is recognised as the {missing[0]}",
             given=f"columns {', '.join(names)}",
-            hint=f"name it: {missing[0]}_column= (--{missing[0]}-column), by name or number from 0",
+            hint=f"give its name, or number from 0: {missing[0]}_column= (--{missing[0]}-column)",
         )
     if len(set(roles.values())) < len(roles):
         raise source.error(
             "one column has two roles",
             given=", ".join(f"{role}: {names[at]}" for role, at in roles.items()),
-            hint="name other columns with wavelength_column=, flux_column= and error_column=",
+            hint="choose other columns with wavelength_column=, flux_column= and error_column=",
         )
     values = numbers(source, text, list(roles.values()))
     columns = dict(zip(roles, values.T, strict=True))
@@ -192,23 +192,23 @@ def _plain_names(source: Source, text: Text, config: ReadConfig) -> list[str]:
         raise source.error(
             f"the file has {text.width} columns without names",
             expected="2 or 3: wavelength, flux, error",
-            hint="name them by number from 0: wavelength_column=0, flux_column=1, error_column=2; "
+            hint="give their numbers, from 0: wavelength_column=0, flux_column=1, error_column=2; "
             "format='taurex' reads wavelength, depth, error, bin width",
         )
     return list(PLAIN[: text.width])
 
 
 def _check_error(source: Source, columns: dict[Role, FloatArray]) -> None:
-    """Refuse a third column that cannot be an error: it is far larger than the flux everywhere."""
+    """Refuse a third column that cannot be an error because it is far larger than the flux everywhere."""
     if "error" not in columns:
         return
     larger = np.abs(columns["error"]) > 10 * np.abs(columns["flux"])
     if larger[np.isfinite(columns["flux"])].all():
         raise source.error(
-            "the third column, far larger than the second, is no 1-sigma error",
+            "the third column is far larger than the second and cannot be its 1-sigma error",
             given=f"{columns['error'][0]:.6g} beside {columns['flux'][0]:.6g}",
             hint="format='turbospectrum' (--format turbospectrum) reads wavelength, normalised and absolute "
-            "flux; else name the error with error_column=",
+            "flux; otherwise choose the error with error_column=",
         )
 
 
@@ -234,8 +234,8 @@ def _spectrum(
     axis = pixels.axis(
         source,
         columns["wavelength"] if "wavelength" in columns else (columns["low"] + columns["high"]) / 2,
-        settle_unit(source, config, length_unit(axis_column)),
-        settle_medium(source, config, axis_column.medium or None),
+        require_unit(source, config, length_unit(axis_column)),
+        require_medium(source, config, axis_column.medium or None),
         edges,
         merge=config.repeated == "mean",
     )

@@ -21,23 +21,23 @@ def recognises(source: Source) -> bool:
     """
     if source.kind != "text":
         return False
-    found = text.parse(source.lines[:200])
-    words = " ".join(found.comments).lower()
-    return found.width == 3 and ("turbospectrum" in words or "tsfitpy" in words)
+    parsed = text.parse(source.lines[:200])
+    words = " ".join(parsed.comments).lower()
+    return parsed.width == 3 and ("turbospectrum" in words or "tsfitpy" in words)
 
 
 def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield the one spectrum of a file: its normalised flux, or with ``quantity="flux"`` the absolute one."""
-    found = text.parse(source.text().splitlines())
-    if found.width != 3:
+    parsed = text.parse(source.text().splitlines())
+    if parsed.width != 3:
         raise source.error(
-            f"the file has {found.width} columns",
+            f"the file has {parsed.width} columns",
             expected="3: air wavelength [Angstrom], normalised flux, absolute flux",
             hint="read it without format='turbospectrum', or convert it to three columns",
         )
     absolute = config.quantity == "flux"
-    wavelength, flux = text.numbers(source, found, [0, 2 if absolute else 1]).T
-    table, comments = text.facts(found.comments)
+    wavelength, flux = text.numbers(source, parsed, [0, 2 if absolute else 1]).T
+    table, comments = text.facts(parsed.comments)
     yield pixels.spectra(
         source,
         pixels.axis(source, wavelength, config.unit or "angstrom", config.medium or "air"),
@@ -51,6 +51,9 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
 
 FORMATS = (
     Format(
-        "turbospectrum", "Turbospectrum and TSFitPy .spec text (name it: it says little)", recognises, read
+        "turbospectrum",
+        "Turbospectrum and TSFitPy .spec text (give --format unless a comment names the code)",
+        recognises,
+        read,
     ),
 )

@@ -17,7 +17,7 @@ from draper.data.grid import Grid
 from draper.data.labels import Label, LabelSet, canonical
 from draper.data.parsing import matrix, pixels
 from draper.data.parsing.columns import describe, length_unit
-from draper.data.parsing.source import Source, settle_medium
+from draper.data.parsing.source import Source, require_medium
 from draper.data.readers.npz import KILOKELVIN
 from draper.errors import DraperError
 from draper.models.emulator.foreign.arrays import named_arrays
@@ -162,7 +162,7 @@ def _axis(source: Source, found: Weights, config: ReadConfig, given: NDArray[Any
         source,
         values,
         config.unit or length_unit(column) or "angstrom",
-        settle_medium(source, config, medium or column.medium or None),
+        require_medium(source, config, medium or column.medium or None),
         resolving_power=config.resolving_power,
     )
 
