@@ -118,6 +118,15 @@ LIGHT = {
         HEAVY,
     ),
     "draper convert --help": ("from draper.cli import main; main(['convert', '--help'])", HEAVY),
+    "draper predict --help": ("from draper.cli import main; main(['predict', '--help'])", HEAVY),
+    **{
+        f"draper {verb} ARTIFACT --help": (
+            f"from draper.cli import main; main(['{verb}', 'builtin:rvs-emulator', '--help'])",
+            HEAVY,
+        )
+        for verb in ("predict", "generate", "encode", "evaluate")
+    },
+    "draper information --help": ("from draper.cli import main; main(['information', '--help'])", HEAVY),
     "draper formats": ("from draper.cli import main; main(['formats'])", ("torch", "astropy", "matplotlib")),
     "draper samples": ("from draper.cli import main; main(['samples'])", ("torch", "astropy", "matplotlib")),
     "read": ("import draper; draper.samples.load('sed-grid')", ("torch", "astropy", "matplotlib")),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -145,17 +146,27 @@ class ModelConfig(Config):
 
 def reworded(error: ValidationError, config: type[BaseModel]) -> DraperError:
     """Turn pydantic's report into one :class:`DraperError` about the first thing that is wrong."""
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    first = found[0]
     inner = first.get("ctx", {}).get("error")
     if isinstance(inner, DraperError):  # an option that is itself a config has reworded it already
         return inner
-    name = ".".join(str(part) for part in first["loc"]) or config.__name__
+    field = config.model_fields.get(str(first["loc"][0])) if first["loc"] else None
+    one_of = get_origin(field.annotation) in (Union, UnionType) if field else False
+    parts = first["loc"][:1] if one_of else first["loc"]  # the rest names which of several types was tried
+    name = ".".join(map(str, parts)) or config.__name__
     given = f"{name}={first['input']!r}" if first["loc"] else None
     if first["type"] == "extra_forbidden":
         owner = config if len(first["loc"]) == 1 else None
         hint = did_you_mean(name, owner.model_fields) if owner else "remove it"
         return DraperError(f"{config.__name__} does not know the option '{name}'", given=given, hint=hint)
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    tried = [error for error in found if error["loc"][:1] == first["loc"][:1]] if one_of else [first]
+    messages = [
+        error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
+        for error in tried
+    ]
     return DraperError(
-        f"the option '{name}' of {config.__name__} is not valid", given=given, expected=message
+        f"the option '{name}' of {config.__name__} is not valid",
+        given=given,
+        expected=", or ".join(dict.fromkeys(messages)),
     )

@@ -152,6 +152,42 @@ def test_cite(folder: Path, capsys) -> None:
     assert "draper" in json.loads(capsys.readouterr().out)["bibtex"]
 
 
+@pytest.mark.parametrize("verb", ["predict", "generate", "encode", "evaluate"])
+def test_help_shows_the_options_of_the_named_model(folder: Path, capsys, verb: str) -> None:
+    options = {"predict": "--fit.rv-limit", "evaluate": "--fit.rv-limit", "generate": "--vsini"}
+    helps = {}
+    for model in ("emulator", "linear"):
+        assert run(folder, verb, f"@{model}", "--help") == 0
+        helps[model] = capsys.readouterr().out
+    assert run(folder, verb, "--help", "@emulator") == 0, "the order does not matter"
+    assert capsys.readouterr().out == helps["emulator"]
+    assert run(folder, verb, "--help") == 0
+    plain = capsys.readouterr().out
+    assert f"draper {verb} ARTIFACT --help" in plain
+    assert plain == helps["linear"], "which has no options"
+    if verb in options:
+        assert options[verb] in helps["emulator"]
+        assert "Options of this model (Emulator)" in helps["emulator"]
+    else:
+        assert helps["emulator"] == plain
+
+
+def test_help_shows_defaults(folder: Path, capsys) -> None:
+    assert run(folder, "predict", "@emulator", "--help") == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Largest radial velocity that is looked for [km/s]. [default: 500.0]" in text
+
+
+def test_generate_takes_one_value_for_each(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "made.h5"
+    stars = ["--set", "teff=5000,6000", "logg=2.5", "fe_h=-1"]
+    assert run(folder, "generate", "@emulator", "-o", str(out), *stars, "--vsini", "0,150") == 0
+    expected = load(folder / "emulator").generate(
+        {"teff": [5000, 6000], "logg": 2.5, "fe_h": -1.0}, vsini=np.array([0.0, 150.0])
+    )
+    np.testing.assert_allclose(read(out).flux, expected.flux, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -161,20 +197,28 @@ def test_cite(folder: Path, capsys) -> None:
         (["predict", "@linear", "@test.h5", "-o", "#t.txt"], "unknown table format"),
         (["predict", "@linear", "@test.h5", "-o", "#no/t.csv"], "folder does not exist"),
         (["predict", "@linear", "@other.h5", "-o", "#t.csv"], "not on the model's grid"),
-        (["predict", "@linear", "@test.h5", "-o", "#t.csv", "--fit.rv", "0"], "--fit.rv"),
+        (["predict", "@linear", "@test.h5", "-o", "#t.csv", "--fit.rv", "0"], "options of this model: none"),
+        (["predict", "@emulator", "@test.h5", "-o", "#t.csv", "--vsini", "0"], "--fit.rv, --fit.rv-limit"),
+        (["predict", "@nothing", "@test.h5", "-o", "#t.csv", "--fit.rv", "0"], "no model here"),
+        (
+            ["predict", "@emulator", "@test.h5", "-o", "#t.csv", "--fit.rv", "fast"],
+            "'free', or a valid number",
+        ),
         (["predict", "@bare", "@test.h5", "-o", "#t.csv"], "without labels"),
         (["predict", "@emulator", "@test.h5", "-o", "#t.csv", "--fit.fixed.tef", "5"], "teff"),
         (["predict", "@emulator", "@test.h5", "-o", "#t.csv", "--fit.windws", "5"], "--fit.windows"),
         (["predict", "@linear", "@test.h5", "-o", "#t.csv", "--plot", "#p.docx"], ".png"),
-        (["encode", "@emulator", "@test.h5", "-o", "#z.npz"], "does not encode"),
+        (["encode", "@emulator", "@test.h5", "-o", "#z.npz"], "has no verb 'encode'"),
         (["encode", "@linear", "@test.h5", "-o", "#z.xyz"], ".npz"),
-        (["generate", "@emulator", "@test.h5", "-o", "#o.h5"], "of labels, not of spectra"),
+        (["generate", "@emulator", "@test.h5", "-o", "#o.h5"], "from labels, not from spectra"),
         (["generate", "@emulator", "-o", "#o.h5"], "--set teff=..."),
         (["generate", "@emulator", "-o", "#o.h5", "--set", "tef=5000"], "did you mean 'teff'"),
         (["generate", "@emulator", "-o", "#o.h5", "--set", "teff=hot"], "NAME=VALUE"),
         (["generate", "@emulator", "-o", "#o.h5", "--set", "teff=5000"], "logg"),
-        (["generate", "@linear", "-o", "#o.h5", "--set", "teff=5000"], "of spectra, not of labels"),
-        (["generate", "@linear", "@test.h5", "-o", "#o.h5", "--vsini", "3"], "--vsini"),
+        (["generate", "@linear", "-o", "#o.h5", "--set", "teff=5000"], "takes no labels"),
+        (["generate", "@linear", "@test.h5", "-o", "#o.h5", "--vsini", "3"], "options of this model: none"),
+        (["generate", "@linear", "@test.h5", "-o", "#o.h5", "--grid", "@other.h5"], "own pixels alone"),
+        (["generate", "@emulator", "-o", "#o.h5", "--vsini", "5,x", "--set", "teff=5000"], "a valid number"),
         (["evaluate", "@linear", "@test.h5", "-o", "#r.pdf"], ".html"),
         (["evaluate", "@linear", "@test.h5", "-o", "#r.html", "--snr", "30"], "noise already"),
         (["evaluate", "@linear", "@test.h5", "-o", "#r.html", "--fit.continuum", "2"], "--fit.continuum"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 from cyclopts import Parameter
 
 from draper.cli.output import say, say_json
+from draper.cli.parameters import Json, Output
 from draper.errors import DraperError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def run(
     /,
     *,
     labels: Path,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Output,
     setting: Annotated[tuple[str, ...], Parameter(name=["--setting", "-s"])] = (),
     workers: int | None = None,
-    json: Annotated[bool, Parameter(name="--json")] = False,
+    json: Json = False,
 ) -> None:
     """Compute spectra with TauREx, PySME or Turbospectrum, on all cores.
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import chain
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from pydantic import ValidationError
 
 from draper import __version__
 from draper.cli.data import convert, formats, info, samples
 from draper.cli.demo import demo
 from draper.cli.generate import generate
-from draper.cli.models.disentangler import leakage, map_latents, swap
-from draper.cli.models.forecast import information
-from draper.cli.models.foreign import export, import_network
+from draper.cli.latents import map_
+from draper.cli.model import config_named, unknown_option, with_options
 from draper.cli.show import show
 from draper.cli.simulate import app as simulate
 from draper.cli.train import app as train
@@ -24,6 +24,7 @@ from draper.cli.tune import app as tune
 from draper.cli.verbs import cite, encode, evaluate, predict
 from draper.config import Config, reworded
 from draper.errors import DraperError, Interrupted
+from draper.registry import config_class, resolve, targets
 
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -33,8 +34,12 @@ a checkpoint); 1 an error inside draper. Every command takes --json for machines
 """
 
 
-def make_app() -> App:
-    """Return the program; commands import what is heavy when they run."""
+VERBS = {"predict": predict, "generate": generate, "encode": encode, "evaluate": evaluate}
+"""Commands that take the options of the model that the command line names."""
+
+
+def make_app(tokens: Sequence[str] = ()) -> App:
+    """Return the program for a command line; commands import what is heavy when they run."""
     app = App(
         name="draper",
         help="Deep generative models for astronomical spectra.",
@@ -43,17 +48,14 @@ def make_app() -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(consume_multiple=True, negative=()),
     )
-    for command in (
-        demo, samples, formats, info, convert, simulate, train, predict, generate, encode, evaluate,
-        information, show, cite,
-    ):  # fmt: skip
+    for command in (demo, samples, formats, info, convert, simulate, train, tune, show, cite, map_):
         app.command(command)
-    app.command(tune)
-    app.command(leakage)
-    app.command(swap)
-    app.command(map_latents, name="map")
-    app.command(import_network, name="import")
-    app.command(export)
+    config = config_named(tokens[1:]) if tokens and tokens[0] in VERBS else None
+    for name, verb in VERBS.items():
+        app.command(with_options(verb, name, config), name=name)
+    # Commands of one family are named by its config class.
+    for target in dict.fromkeys(chain.from_iterable(config_class(name).commands for name in targets())):
+        app.command(resolve(target))
     app.register_install_completion_command()
     return app
 
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
     try:
-        app = make_app()
+        app = make_app(tokens)
         if tokens[:1] == ["train"]:
             app.config = file_options(tokens)
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
@@ -72,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(error, 128 + error.signal_number, debug)
     except DraperError as error:
         return _report(error, error.exit_code, debug)
+    except UnknownOptionError as error:
+        return _report(_unknown(error, tokens), USAGE, debug)
     except CycloptsError as error:
         cause = error.__cause__
         reason = reworded(cause, Config) if isinstance(cause, ValidationError) else error
@@ -90,6 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return INTERNAL
     return 0
+
+
+def _unknown(error: UnknownOptionError, tokens: Sequence[str]) -> Exception:
+    """Return what is said of an unknown option; of a verb's, what its model has instead."""
+    if tokens[0] not in VERBS:
+        return error
+    given = (error.token.keyword or error.token.value).partition("=")[0]
+    others = [name for argument in error.argument_collection for name in argument.names]
+    return unknown_option(given, tokens[0], config_named(tokens[1:]), others)
 
 
 def _report(error: Exception, code: int, debug: bool) -> int:

@@ -14,6 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from draper.cli.output import say, say_json, two_columns
+from draper.cli.parameters import Json, Output
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from draper.data.spectra import Spectra
 
 Hints = Annotated[ReadConfig, Parameter(name="*")]
-Output = Annotated[Path, Parameter(name=["--out", "-o"])]
-Json = Annotated[bool, Parameter(name="--json")]
 
 
 def samples(name: str | None = None, *, out: Output | None = None, json: Json = False) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
-
-from cyclopts import Parameter
 
 from draper.cli.output import say, say_json
+from draper.cli.parameters import Json, Output
 
 STARS = 200
 
 
 def demo(
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("demo"),
-    json: Annotated[bool, Parameter(name="--json")] = False,
+    out: Output = Path("demo"),
+    json: Json = False,
 ) -> None:
     """Draw a built-in sample; simulate a survey of stars, and find their labels again.
 
@@ -32,7 +30,6 @@ def demo(
 
     from draper.data.samples import load
     from draper.models.base import load as load_model
-    from draper.models.emulator.model import Emulator
     from draper.plots.overlay import found_in, plot_overlay
     from draper.plots.recovery import plot_recovery
     from draper.plots.spectrum import plot_spectra
@@ -49,8 +46,9 @@ def demo(
     plots = [save(ax, out / "sed-grid.png")]
 
     stars = Survey("gaia-rvs").simulate(STARS, seed=1)
-    emulator = cast(Emulator, load_model("builtin:rvs-emulator"))
+    emulator = load_model("builtin:rvs-emulator")
     labels, models = emulator.explain(stars, continuum=2)
+    assert models is not None
     # What a survey publishes has errors; the truth stands beside it.
     truth = {name: stars.table.get(f"{name}_true", stars.table[name]) for name in emulator.labels.names}
     plots.append(save(plot_recovery(labels, truth), out / "recovery.png"))

@@ -1,20 +1,18 @@
-"""``draper generate``: spectra that a trained model makes."""
+"""``draper generate``: spectra that a trained model generates."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
 from rich.markup import escape
 
-from draper.cli.model import Hints, Json, Output, chosen, gathered, method, opened
+from draper.cli.labels import Values, label_columns
+from draper.cli.model import ModelOptions, gathered, opened, progress
 from draper.cli.output import say, say_json
+from draper.cli.parameters import Hints, Json, Output
 from draper.configs.read import ReadConfig
-from draper.errors import DraperError, did_you_mean
-
-if TYPE_CHECKING:
-    from draper.data.spectra import Spectra
+from draper.errors import DraperError
 
 
 def generate(
@@ -22,90 +20,64 @@ def generate(
     *data: Path,
     out: Output,
     labels: Path | None = None,
-    values: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
-    vsini: float | None = None,
-    vmac: float | None = None,
-    resolving_power: float | None = None,
-    rv: float | None = None,
+    values: Values = (),
     grid: Path | None = None,
+    options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
     plot: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Make spectra: of labels by an emulator, of other spectra by a model that rebuilds them.
+    """Generate spectra from labels (emulator), or reconstruct spectra, also with new labels (disentangler).
+
+    `draper generate ARTIFACT --help` also shows the options of that model.
 
     Example: draper generate model/ --set teff=5777 logg=4.44 fe_h=0 --vsini 5 -o sun.h5
 
-    Example: draper generate model/ stars.h5 -o rebuilt.h5
+    Example: draper generate model/ stars.h5 -o reconstructed.h5
 
     Example: draper generate model/ stars.h5 -o hotter.h5 --set teff=6500
 
     Parameters
     ----------
     artifact
-        The folder of the model.
+        Folder of the model, or builtin:NAME.
     data
-        Files of spectra, for a model that rebuilds them; one that knows labels gives them those that are set.
+        Files of spectra, for a model that reconstructs them.
     out
-        The file to write; the suffix says the format.
+        File of spectra to write; the suffix chooses the format: .h5, .fits, .npz, .csv (one spectrum).
     labels
-        A table of labels, one row for each spectrum (CSV, ECSV, FITS, VOTable).
+        Table of labels with one row a spectrum (CSV, ECSV, FITS, VOTable).
     values
-        Labels that are the same for all: NAME=VALUE, or NAME=VALUE,VALUE,... for several spectra.
-    vsini
-        Rotation to broaden by [km/s].
-    vmac
-        Macroturbulence to broaden by [km/s].
-    resolving_power
-        lambda / FWHM of what comes out.
-    rv
-        Radial velocity [km/s].
+        Labels that replace those of the table: NAME=VALUE for all spectra, or NAME=VALUE,VALUE,... for each.
     grid
-        A file of spectra on whose pixels the new ones are wanted.
+        File of spectra whose pixels the new spectra get; the model's own pixels unless given.
     hints
-        What the files do not say themselves, and what becomes of their rows.
+        How files of spectra are read, where they do not say it themselves.
     plot
-        Draw the first spectra, as .png, .pdf or .svg.
+        Figure of the first spectra to write (.png, .pdf or .svg).
     json
-        Print JSON.
+        Print the result as JSON.
     """
     from draper.data.export import write
     from draper.data.io import read
 
     model = opened(artifact, "generate")
-    pixels = None if grid is None else read(grid, **hints.model_dump(exclude_unset=True)).grid
     if plot is not None:
         from draper.plots.style import drawable
 
         drawable(plot)
-    options = chosen(
-        model, "generate", vsini=vsini, vmac=vmac, resolving_power=resolving_power, rv=rv, grid=pixels
-    )
-    if model.config.generate_from == ("labels",):
-        if data:
+    more: dict[str, Any] = {}
+    if grid is not None:
+        if model.accepts == "own":
             raise DraperError(
-                "this model makes spectra of labels, not of spectra", given=", ".join(map(str, data)),
-                hint="--labels TABLE, or --set teff=5777 ...",
-            )  # fmt: skip
-        table = label_columns(labels, values, model.labels.names, tuple(options))
-        made: Spectra = method(model, "generate")(table, **options)
-    elif model.config.generate_from == ("spectra", "labels"):
-        table = label_columns(labels, values, model.labels.names, tuple(options)) if labels or values else {}
-        table = {name: column for name, column in table.items() if name in model.labels.names}
-        if labels and not table:
-            raise DraperError("the table has no label of the model", given=labels,
-                              expected=", ".join(model.labels.names))  # fmt: skip
-        spectra = gathered(data, hints, f"draper generate {artifact} DATA... -o OUT --set teff=6500")
-        made = method(model, "generate")(spectra, table, **options)
-    else:
-        if labels is not None or values:
-            raise DraperError(
-                f"a model of the kind '{model.name}' makes spectra of spectra, not of labels",
-                given="--labels" if labels is not None else "--set",
-                hint=f"draper generate {artifact} DATA...",
-            )  # fmt: skip
-        spectra = gathered(data, hints, f"draper generate {artifact} DATA... -o OUT")
-        made = method(model, "generate")(spectra, **options)
+                f"the model '{model.name}' generates spectra on its own pixels alone",
+                given=f"--grid {grid}",
+                hint=f"leave it out, and resample: draper convert {out} -o OUT --grid ...",
+            )
+        more["grid"] = read(grid, **hints.model_dump(exclude_unset=True)).grid
+    what = arguments(model, artifact, data, labels, values, options, hints)
+    with progress("generating") as done:
+        made = model.generate(*what, options=options, progress=done, **more)
     write(made, out)
     if plot is not None:
         from draper.plots.style import save
@@ -122,39 +94,43 @@ def generate(
     say(escape(f"{len(made):,} spectra written to {out}"))
     for name, count in outside.items():
         if count:
-            say(escape(f"{count:,} lie outside of what the model has learnt ({name}): do not trust them"))
+            say(escape(f"{count:,} lie outside the labels of the training set ({name}): do not trust them"))
 
 
-def label_columns(
-    labels: Path | None, values: tuple[str, ...], names: tuple[str, ...], options: tuple[str, ...]
-) -> dict[str, Any]:
-    """Return columns of labels from a table, and from NAME=VALUE."""
-    from draper.data.join import read_table
-    from draper.data.labels import canonical
-
-    table: dict[str, Any] = {}
-    if labels is not None:
-        table = {canonical(name): column for name, column in read_table(labels).items()}
-        table = {name: column for name, column in table.items() if name not in options}
-    for text in values:
-        name, _, value = text.partition("=")
-        try:
-            numbers = [float(one) for one in value.split(",")]
-        except ValueError:
-            raise DraperError(
-                "this sets no label", given=text, expected="NAME=VALUE, such as teff=5777"
-            ) from None
-        if canonical(name) not in names:
-            raise DraperError(
-                "the model has no such label",
-                given=name,
-                expected=", ".join(names),
-                hint=did_you_mean(name, names),
-            )
-        table[canonical(name)] = numbers
-    if not table:
+def arguments(
+    model: Any,
+    artifact: Path,
+    data: tuple[Path, ...],
+    labels: Path | None,
+    values: tuple[str, ...],
+    options: Any,
+    hints: ReadConfig,
+) -> list[Any]:
+    """Return what a model generates from: spectra, labels, or spectra and new labels."""
+    takes, names = model.config.generate_from, model.labels.names
+    flag = "--labels" if labels is not None else "--set" if values else None
+    if data and "spectra" not in takes:
         raise DraperError(
-            "say which labels the spectra are to have", expected=", ".join(names),
-            hint="--set " + " ".join(f"{name}=..." for name in names) + ", or --labels TABLE",
-        )  # fmt: skip
-    return table
+            f"the model '{model.name}' generates spectra from labels, not from spectra",
+            given=", ".join(map(str, data)),
+            hint="--labels TABLE, or --set teff=5777 ...",
+        )
+    if flag is not None and "labels" not in takes:
+        raise DraperError(
+            f"the model '{model.name}' reconstructs spectra, and takes no labels",
+            given=flag,
+            hint=f"draper generate {artifact} DATA... -o OUT",
+        )
+    what: list[Any] = []
+    if "spectra" in takes:
+        what.append(gathered(data, hints, f"draper generate {artifact} DATA... -o OUT"))
+    if takes == ("labels",):
+        replaced = () if options is None else options.model_fields_set
+        what.append(label_columns(labels, values, names, replaced))
+    elif flag is not None:
+        table = label_columns(labels, values, names)
+        new = {name: column for name, column in table.items() if name in names}
+        if not new:
+            raise DraperError("the table has no label of the model", given=labels, expected=", ".join(names))
+        what.append(new)
+    return what

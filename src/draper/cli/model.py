@@ -1,75 +1,41 @@
-"""A trained model and its data, as commands name them; what its verbs know, and how far they are."""
+"""A trained model and its data, as commands name them, and the flags of that model's own options."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import Progress
 
-from draper.configs.fit import FitConfig
+from draper.config import Config, ModelConfig
 from draper.configs.read import ReadConfig
-from draper.errors import DraperError
+from draper.errors import DraperError, did_you_mean
 
 if TYPE_CHECKING:
     from draper.data.spectra import Spectra
-    from draper.models.base import Model
 
-Output = Annotated[Path, Parameter(name=["--out", "-o"])]
-Json = Annotated[bool, Parameter(name="--json")]
-Fit = Annotated[FitConfig, Parameter(name="fit")]
-Hints = Annotated[ReadConfig, Parameter(name="read")]
+ModelOptions = Annotated[Any, Parameter(parse=False)]
+"""Options of a verb, of the class that the model's config names for it; see :func:`with_options`."""
+
+HELP = {"--help", "-h"}
 
 
-def opened(artifact: Path, verb: str) -> Model:
-    """Return the model in a folder; refuse one that lacks the verb."""
+def opened(artifact: Path, verb: str) -> Any:
+    """Return the model in a folder, whose verbs depend on its kind; refuse one that lacks a verb."""
     from draper.models.base import load
 
     model = load(artifact)
-    if verb not in model.verbs:
-        raise DraperError(
-            f"a model of the kind '{model.name}' does not {verb}", given=artifact,
-            expected=f"one of its verbs: {', '.join(model.verbs)}",
-        )  # fmt: skip
+    model.require(verb)
     return model
 
 
-def method(model: Model, verb: str) -> Callable[..., Any]:
-    """Return a verb of a model."""
-    found: Callable[..., Any] = getattr(model, verb)
-    return found
-
-
-def chosen(model: Model, verb: str, **options: Any) -> dict[str, Any]:
-    """Return the options that a user has set; refuse those that the model's verb does not know."""
-    known = (*model.config.options_class(verb).model_fields, *(["grid"] if model.accepts == "any" else []))
-    has_fit = model.config.options_class("information" if verb == "information" else verb) is FitConfig
-    known = (*known, "resolving_power", *(["fit"] if has_fit or verb == "information" else []))
-    found = {}
-    for name, value in options.items():
-        told = value is not None and (not isinstance(value, FitConfig) or bool(value.model_fields_set))
-        if told and name not in known:
-            flag = "--fit." + next(iter(value.model_fields_set)) if name == "fit" else f"--{name}"
-            raise DraperError(
-                f"a model of the kind '{model.name}' does not know this option", given=flag.replace("_", "-"),
-                hint=f"leave it out; draper {verb} {model.name} takes none of its kind",
-            )  # fmt: skip
-        if told:
-            found["options" if name == "fit" else name] = value
-    return found
-
-
-def noted(model: Model, verb: str, note: Callable[[int, int], None]) -> dict[str, Any]:
-    """Return the argument by which a verb tells how far it is, if it does."""
-    return {"progress": note}
-
-
-def gathered(data: tuple[Path, ...], hints: ReadConfig, usage: str) -> Spectra:
+def gathered(data: Sequence[Path], hints: ReadConfig, usage: str) -> Spectra:
     """Return the spectra of all files."""
     from draper.data.io import read
 
@@ -78,9 +44,82 @@ def gathered(data: tuple[Path, ...], hints: ReadConfig, usage: str) -> Spectra:
     return read(list(data), **hints.model_dump(exclude_unset=True))
 
 
+def config_named(tokens: Sequence[str]) -> type[ModelConfig] | None:
+    """Return the config class of the model whose artifact stands on a command line; imports no torch.
+
+    It decides which flags the command has, so it is looked up before cyclopts reads the command line.
+    """
+    from draper.models.artifact import BUILTIN, DESCRIPTION, describe
+    from draper.registry import config_class
+
+    for token in tokens:
+        if token.startswith(BUILTIN) or (Path(token) / DESCRIPTION).is_file():
+            return config_class(describe(token)["model"])
+    if tokens and not tokens[0].startswith("-") and not HELP & set(tokens):
+        describe(tokens[0])  # raises the error that says what is missing there
+    return None
+
+
+def with_options(
+    command: Callable[..., None], verb: str, config: type[ModelConfig] | None
+) -> Callable[..., None]:
+    """Return a command whose parameter ``options`` becomes the flags of a verb's options.
+
+    Parameters
+    ----------
+    command
+        With the keyword parameter ``options``, which is None if the model is not known or has no options.
+    verb
+        Whose options these are.
+    config
+        Config class of the model; None if it is not known.
+    """
+    options = Config if config is None else config.options_class(verb)
+    if config is None or not options.model_fields:
+        return command
+    # cyclopts reads annotations and defaults: a copy of the function has others.
+    made = FunctionType(command.__code__, command.__globals__, command.__name__)
+    name = config.model.rpartition(":")[2]
+    parameter = Parameter(name=options.flags, group=f"Options of this model ({name})")
+    made.__doc__ = command.__doc__
+    made.__annotations__ = {**command.__annotations__, "options": Annotated[options, parameter]}
+    made.__kwdefaults__ = {**(command.__kwdefaults__ or {}), "options": options()}
+    return made
+
+
+def unknown_option(
+    given: str, verb: str, config: type[ModelConfig] | None, others: Sequence[str]
+) -> DraperError:
+    """Return the error about a flag that a command with a model's options does not have.
+
+    Parameters
+    ----------
+    given
+        The flag.
+    verb
+        Name of the command.
+    config
+        Config class of the model that the command line names.
+    others
+        Flags that the command has besides.
+    """
+    own: list[str] = []
+    if config is not None:
+        options = config.options_class(verb)
+        start = "--" if options.flags == "*" else f"--{options.flags}."
+        own = [f"{start}{name.replace('_', '-')}" for name in options.model_fields]
+    model = "a model" if config is None else config.model.rpartition(":")[2]
+    return DraperError(
+        f"draper {verb} has no option {given} for {model}",
+        given=given,
+        expected=f"options of this model: {', '.join(own) or 'none'}",
+        hint=did_you_mean(given, (*own, *others)) or f"draper {verb} ARTIFACT --help shows all options",
+    )
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how far something is: a bar on a terminal, nothing elsewhere, so that logs stay clean."""
+    """Show a progress bar on a terminal, and nothing elsewhere, so that logs stay clean."""
     console = Console(file=sys.stderr)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(what, total=None)

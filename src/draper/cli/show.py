@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from draper.cli.output import say, say_json, two_columns
+from draper.cli.parameters import Json
 
 
-def show(
-    artifact: Path, *, plot: Path | None = None, json: Annotated[bool, Parameter(name="--json")] = False
-) -> None:
+def show(artifact: Path, *, plot: Path | None = None, json: Json = False) -> None:
     """Say what a trained model is, what it learnt from and how well.
 
     Example: draper show model/ --plot history.png

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from draper.cli.adapters import run
 from draper.cli.output import say, say_json
+from draper.cli.parameters import Json, Output
 from draper.configs.simulators import SIMULATORS, SimulatorConfig
 from draper.errors import DraperError, Interrupted
 
@@ -34,12 +35,12 @@ def _command(config: type[SimulatorConfig]) -> Callable[..., None]:
 
     def simulate(
         *,
-        out: Annotated[Path, Parameter(name=["--out", "-o"])],
+        out: Output,
         number: Annotated[int | None, Parameter(name=["--number", "-n"])] = None,
         labels: Path | None = None,
         options: Any,
         seed: int = 0,
-        json: Annotated[bool, Parameter(name="--json")] = False,
+        json: Json = False,
     ) -> None:
         _write(options, number, labels, seed, out, json)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.markup import escape
 
-from draper.cli.model import Fit, Hints, Json, Output, chosen, gathered, method, noted, opened, progress
+from draper.cli.model import ModelOptions, gathered, opened, progress
 from draper.cli.output import say, say_json, two_columns
-from draper.configs.fit import FitConfig
+from draper.cli.parameters import Hints, Json, Output
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
 
 if TYPE_CHECKING:
     from draper.data.spectra import Spectra
-    from draper.models.base import Model
     from draper.results.estimates import Estimates
 
 SHOWN = 3
@@ -30,49 +28,50 @@ def predict(
     artifact: Path,
     *data: Path,
     out: Output,
-    fit: Fit = FitConfig(),  # noqa: B008
+    options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
     plot: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Find the labels of spectra, with errors and flags.
+    """Predict labels of spectra, with errors and flags.
+
+    `draper predict ARTIFACT --help` also shows the options of that model.
 
     Example: draper predict model/ night1/*.fits -o labels.csv --fit.rv 0 --fit.continuum 2
 
     Parameters
     ----------
     artifact
-        The folder of the model.
+        Folder of the model, or builtin:NAME.
     data
         Files of spectra.
     out
-        The table to write: .csv, .ecsv or .fits.
-    fit
-        How an emulator is fitted; other models do not fit.
+        Table of labels to write (.csv, .ecsv or .fits).
     hints
-        What the files do not say themselves, and what becomes of their rows.
+        How files of spectra are read, where they do not say it themselves.
     plot
-        Draw the first spectra with the model's, as .png, .pdf or .svg; further ones get numbers.
+        Figure of the first spectrum with the model's to write (.png, .pdf or .svg); NAME-2 and NAME-3 show
+        the next two.
     json
-        Print JSON.
+        Print the result as JSON.
     """
     from draper.results.table import writable
 
     writable(out)
     model = opened(artifact, "predict")
-    options = chosen(model, "predict", fit=fit)
     if plot is not None:
         from draper.plots.style import drawable
 
         drawable(plot)
         if "generate" not in model.verbs:
             raise DraperError(
-                f"a model of the kind '{model.name}' makes no spectra to draw", given=f"--plot {plot}",
+                f"the model '{model.name}' generates no spectra to draw",
+                given=f"--plot {plot}",
                 hint="leave out --plot",
-            )  # fmt: skip
+            )
     spectra = gathered(data, hints, f"draper predict {artifact} DATA... -o TABLE")
-    with progress("predicting") as note:
-        estimates: Estimates = method(model, "predict")(spectra, **options, **noted(model, "predict", note))
+    with progress("predicting") as done:
+        estimates: Estimates = model.predict(spectra, options, progress=done)
     estimates.write(out)
     drawn = [] if plot is None else overlays(model, estimates, spectra[:SHOWN], options, plot)
     flagged = {name: int(values.sum()) for name, values in estimates.flags.items()}
@@ -90,25 +89,28 @@ def encode(
     artifact: Path,
     *data: Path,
     out: Output,
+    options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
     json: Json = False,
 ) -> None:
     """Write the latent vectors of spectra.
+
+    `draper encode ARTIFACT --help` also shows the options of that model.
 
     Example: draper encode model/ stars.h5 -o latents.npz
 
     Parameters
     ----------
     artifact
-        The folder of the model.
+        Folder of the model, or builtin:NAME.
     data
         Files of spectra.
     out
-        The file to write: .npz (arrays id and latent), or a table (.csv, .ecsv, .fits).
+        File to write: .npz (arrays id and latent), or a table (.csv, .ecsv or .fits).
     hints
-        What the files do not say themselves, and what becomes of their rows.
+        How files of spectra are read, where they do not say it themselves.
     json
-        Print JSON.
+        Print the result as JSON.
     """
     import numpy as np
 
@@ -117,7 +119,8 @@ def encode(
     writable(out, also=(".npz",))
     model = opened(artifact, "encode")
     spectra = gathered(data, hints, f"draper encode {artifact} DATA... -o OUT")
-    latent = method(model, "encode")(spectra)
+    with progress("encoding") as done:
+        latent = model.encode(spectra, options, progress=done)
     if out.suffix == ".npz":
         np.savez_compressed(out, id=spectra.ids, latent=latent)
     else:
@@ -135,55 +138,56 @@ def evaluate(
     out: Output,
     snr: Annotated[float | None, Parameter(name="--snr")] = None,
     seed: int = 0,
-    fit: Fit = FitConfig(),  # noqa: B008
+    options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
     json: Json = False,
 ) -> None:
-    """Judge a model by spectra whose labels are known, and which it has not seen.
+    """Evaluate a model on spectra whose labels are known, and on which it was not trained.
+
+    `draper evaluate ARTIFACT --help` also shows the options of that model.
 
     Example: draper evaluate model/ test.h5 -o report.html --snr 100
 
     Parameters
     ----------
     artifact
-        The folder of the model.
+        Folder of the model, or builtin:NAME.
     data
         Files of spectra with true labels as columns.
     out
-        The report: .html (one page), .json, or a folder for both with plots and the table of labels.
+        Report to write: .html (one page), .json, or a folder for both with plots and the table of labels.
     snr
-        Add noise of this signal-to-noise ratio per pixel before labels are predicted, for computed spectra.
+        Signal-to-noise ratio per pixel of noise that is added before labels are predicted, for computed
+        spectra; no noise unless given.
     seed
-        Of the noise.
-    fit
-        How an emulator is fitted; other models do not fit.
+        Random seed of the noise.
     hints
-        What the files do not say themselves, and what becomes of their rows.
+        How files of spectra are read, where they do not say it themselves.
     json
-        Print JSON.
+        Print the result as JSON.
     """
     from draper.results.report import writable
 
     writable(out)
     model = opened(artifact, "evaluate")
-    options = chosen(model, "predict", fit=fit)
     spectra = gathered(data, hints, f"draper evaluate {artifact} DATA... -o REPORT.html")
-    with progress("evaluating") as note:
-        report = model.evaluate(spectra, snr=snr, seed=seed, **options, **noted(model, "predict", note))
+    with progress("evaluating") as done:
+        report = model.evaluate(spectra, options, snr=snr, seed=seed, progress=done)
     report.write(out)
-    found = report.to_json()
+    figures = report.to_json()
     if json:
-        say_json({"path": out, **found})
+        say_json({"path": out, **figures})
         return
     rows = {
-        name: f"bias {one['bias']:+.3g}, scatter {one['scatter']:.3g}, the mean has {one['baseline']:.3g}"
-        for name, one in found["labels"].items()
-        if one["number"]
+        name: f"bias {of['bias']:+.3g}, scatter {of['scatter']:.3g}; "
+        f"always predicting the mean: {of['baseline']:.3g}"
+        for name, of in figures["labels"].items()
+        if of["number"]
     }
-    if found["spectra"]:
-        rows["spectra"] = f"rms {found['spectra']['rms']:.3g}, made from {found['spectra']['made_from']}"
-    if found["flags"]:
-        rows["flagged"] = f"{found['flagged']:.1%}"
+    if figures["spectra"]:
+        rows["spectra"] = f"rms {figures['spectra']['rms']:.3g}, made from {figures['spectra']['made_from']}"
+    if figures["flags"]:
+        rows["flagged"] = f"{figures['flagged']:.1%}"
     say(two_columns(rows), *(escape(note) for note in report.notes), escape(f"report written to {out}"))
 
 
@@ -195,9 +199,9 @@ def cite(artifact: Path, *, json: Json = False) -> None:
     Parameters
     ----------
     artifact
-        The folder of the model.
+        Folder of the model, or builtin:NAME.
     json
-        Print JSON.
+        Print the result as JSON.
     """
     from draper.models.base import load
 
@@ -208,23 +212,21 @@ def cite(artifact: Path, *, json: Json = False) -> None:
         sys.stdout.write(f"{text}\n")
 
 
-def overlays(
-    model: Model, estimates: Estimates, spectra: Spectra, options: Mapping[str, Any], path: Path
-) -> list[Path]:
-    """Draw spectra with what the model makes of them, and return the files."""
+def overlays(model: Any, estimates: Estimates, spectra: Spectra, options: Any, path: Path) -> list[Path]:
+    """Draw spectra with the model's version of them, and return the files."""
     from draper.plots.overlay import found_in, plot_overlay
     from draper.plots.style import save
 
-    _, made = model.explain(spectra, **options)
+    _, made = model.explain(spectra, options)
     if made is None:
         raise DraperError(
-            "this model has no spectra to draw", given=f"--plot {path}", hint="leave out --plot"
+            f"the model '{model.name}' has no spectra to draw for these", hint="leave out --plot"
         )
-    velocity = made.table.get("rv", [0.0] * len(made))
+    velocities = made.table.get("rv", [0.0] * len(made))
     drawn = []
-    for row in range(len(spectra)):
+    for row, velocity in enumerate(velocities):
         name = path if row == 0 else path.with_stem(f"{path.stem}-{row + 1}")
-        moved = float(velocity[row]) if isfinite(velocity[row]) else 0.0
-        figure = plot_overlay(spectra[row], made[row], title=found_in(estimates, row), rv=moved)
+        rv = float(velocity) if isfinite(velocity) else 0.0
+        figure = plot_overlay(spectra[row], made[row], title=found_in(estimates, row), rv=rv)
         drawn.append(save(figure, name))
     return drawn

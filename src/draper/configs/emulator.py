@@ -16,7 +16,7 @@ Window = tuple[float, float]
 
 
 class GenerateConfig(Config):
-    """What happens to spectra that an emulator generates: one value for all, or one for each."""
+    """Broadening and velocity of generated spectra: one value for all, or one for each (``5,10,20``)."""
 
     vsini: float | tuple[float, ...] | None = None
     """Rotation to broaden by [km/s]; none unless given."""
@@ -30,6 +30,8 @@ class GenerateConfig(Config):
     @field_validator("*", mode="before")
     @classmethod
     def _plain(cls, value: Any) -> Any:
+        if isinstance(value, str) and "," in value:  # --vsini 5,10,20
+            return value.split(",")
         return value.tolist() if hasattr(value, "tolist") else value  # arrays
 
 

@@ -147,11 +147,15 @@ class Model(ABC):
                 expected=f"one of {', '.join(known.model_fields)}" if known.model_fields else "no option",
                 hint=did_you_mean(name, known.model_fields),
             )
-        if options is not None and not isinstance(options, known):
+        if options is None:
+            return known(**changes)
+        if not isinstance(options, known) or options.model_fields_set - set(known.model_fields):
             raise DraperError(
-                f"these are not options of {verb}", given=type(options).__name__, expected=known.__name__
+                f"these are not options of {verb} of the model '{self.name}'",
+                given=type(options).__name__,
+                expected=known.__name__ if known.model_fields else "no options",
             )
-        return (known() if options is None else options).replace(**changes)
+        return options.replace(**changes)
 
     def fit(
         self,
@@ -288,7 +292,9 @@ class Model(ABC):
         """
         self.require("predict")
         estimates = self.predict(spectra, options, progress=progress, **changes)  # type: ignore[attr-defined]
-        return estimates, self.reconstruct(spectra)
+        made = self.reconstruct(spectra)
+        # A velocity in the table of the data is that of a catalogue: spectra may be at rest all the same.
+        return estimates, None if made is None else made.with_columns(rv=None)
 
     # ---------------------------------------------------------- for the verbs
 

@@ -207,7 +207,7 @@ def test_leakage_by_true_labels(folder: Path, tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["@linear", "@test.h5"], "removes no labels"),
+        (["@linear", "@test.h5"], "has no verb 'leakage'"),
         (["@plain", "@test.h5"], "--remove, --keep"),
         (["@none", "@test.h5"], "no model here"),
         (["@model", "@none.h5"], "no such file"),
@@ -309,11 +309,11 @@ def test_swap_reads_changes_back(folder: Path, reader: Path, tmp_path: Path, cap
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["swap", "@linear", "@test.h5", "-o", "@swap.json"], "removes no labels"),
+        (["swap", "@linear", "@test.h5", "-o", "@swap.json"], "has no verb 'swap'"),
         (["swap", "@model", "@bare.h5", "-o", "@swap.json", "--emulator", "@reader"], "lack labels"),
         (["swap", "@model", "@test.h5", "-o", "@swap.txt", "--emulator", "@reader"], "unknown table format"),
         (["swap", "@model", "@none.h5", "-o", "@swap.json", "--emulator", "@reader"], "none.h5"),
-        (["swap", "@model", "@test.h5", "-o", "@swap.json", "--emulator", "@linear"], "fits no labels"),
+        (["swap", "@model", "@test.h5", "-o", "@swap.json", "--emulator", "@linear"], "knows none"),
     ],
 )
 def test_swap_refuses(folder: Path, reader: Path, command: list[str], words: str, capsys) -> None:

@@ -73,11 +73,11 @@ def test_the_spectrograph_is_the_users(folder: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        (["emulator"], "say which labels"),
+        (["emulator"], "no labels are given"),
         (["emulator", "--set", "teff=5000"], "logg"),
         (["emulator", *SET, "--grid", "1,2"], "names no pixels"),
         (["emulator", *SET, "--resolving-power", "90000"], "cannot be sharper"),
-        (["linear", *SET], "does not fit labels"),
+        (["linear", *SET], "has no verb 'information'"),
     ],
 )
 def test_errors_are_plain(

@@ -1,23 +1,22 @@
-"""What latents tell, and how they lie: ``draper leakage``, ``draper swap`` and ``draper map``."""
+"""What latents tell, and how they lie: ``draper leakage`` and ``draper swap``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 from rich.markup import escape
 
-from draper.cli.model import Hints, Json, Output, gathered, opened
+from draper.cli.model import gathered, opened
 from draper.cli.output import say, say_json
+from draper.cli.parameters import Hints, Json, Output
 from draper.configs.fit import FitConfig
 from draper.configs.read import ReadConfig
-from draper.errors import DraperError
 
 if TYPE_CHECKING:
-    from draper.data.spectra import Spectra
-    from draper.models.base import Model
+    pass
 
 
 def leakage(
@@ -67,11 +66,11 @@ def leakage(
         from draper.plots.style import drawable
 
         drawable(plot)
-    model = disentangling(artifact)
+    model = opened(artifact, "leakage")
     spectra = gathered(data, hints, f"draper leakage {artifact} DATA... -o REPORT.json")
     train, test = spectra.split(0.6, seed=seed)
     numbers = tuple(range(seed, seed + seeds))
-    report = model.leakage(train, test, truth=truth, probes=probes, seeds=numbers)  # type: ignore[attr-defined]
+    report = model.leakage(train, test, truth=truth, probes=probes, seeds=numbers)
     report.write(out)
     if plot is not None:
         from draper.plots.leakage import plot_leakage
@@ -136,16 +135,11 @@ def swap(
         from draper.plots.style import drawable
 
         drawable(plot)
-    model = disentangling(artifact)
+    model = opened(artifact, "swap")
     reader = opened(emulator, "predict")
-    if not hasattr(reader, "information"):
-        raise DraperError(
-            f"a model of the kind '{reader.name}' fits no labels", given=emulator, expected="an emulator"
-        )
     spectra = gathered(data, hints, f"draper swap {artifact} DATA... -o SWAP.json")
     some = np.sort(np.random.default_rng(seed).permutation(len(spectra))[:number])
-    options = fit.model_dump(exclude_unset=True)
-    found = model.swap(spectra[some], spectra, reader, truth=truth, seed=seed, **options)  # type: ignore[attr-defined]
+    found = model.swap(spectra[some], spectra, reader, fit, truth=truth, seed=seed)
     found.write(out)
     if plot is not None:
         from draper.latents.swap import as_columns
@@ -158,104 +152,3 @@ def swap(
         return
     sys.stdout.write(f"{found!r}\n")
     say(escape(f"written to {', '.join(str(path) for path in (out, plot) if path is not None)}"))
-
-
-def map_latents(
-    artifact: Path,
-    *data: Path,
-    out: Output,
-    labels: tuple[str, ...] = (),
-    spectra_too: Annotated[bool, Parameter(name="--spectra")] = True,
-    number: Annotated[int, Parameter(name=["--number", "-n"])] = 3000,
-    perplexity: float = 30.0,
-    seed: int = 0,
-    old: Annotated[Path | None, Parameter(name="--into")] = None,
-    hints: Hints = ReadConfig(),  # noqa: B008
-    json: Json = False,
-) -> None:
-    """Draw latents, and the spectra beside them, in two dimensions (t-SNE), coloured by labels.
-
-    The map of the latents is kept beside the figure (.npz), so that others can be drawn into it (--into).
-
-    Example: draper map model/ test.h5 -o map.png --labels teff fe_h
-
-    Parameters
-    ----------
-    artifact
-        The folder of the model.
-    data
-        Files of spectra.
-    out
-        The figure: .png, .pdf or .svg.
-    labels
-        Columns to colour by; the model's labels unless given.
-    spectra_too
-        Whether spectra are drawn, too; --spectra=false leaves them out.
-    number
-        Spectra to draw at most, the same for the same seed.
-    perplexity
-        How many neighbours a point looks at.
-    seed
-        Of the choice and of the map.
-    old
-        A map that this command has kept: the latents are placed into it.
-    hints
-        What the files do not say themselves, and what becomes of their rows.
-    json
-        Print JSON.
-    """
-    import numpy as np
-
-    from draper.data.arrays import has_good_pixel
-    from draper.latents.map import Map, embed, neighbours_tell
-    from draper.plots.latent import plot_maps
-    from draper.plots.style import drawable, save
-
-    drawable(out)
-    model = opened(artifact, "encode")
-    spectra = gathered(data, hints, f"draper map {artifact} DATA... -o MAP.png")
-    spectra = spectra[has_good_pixel(spectra.ivar)]
-    if len(spectra) > number:
-        spectra = spectra[np.sort(np.random.default_rng(seed).permutation(len(spectra))[:number])]
-    names = labels or tuple(name for name in model.labels.names if name in spectra.table)
-    columns = {name: column_of(spectra, name) for name in names}
-    latents = model.encode(spectra)  # type: ignore[attr-defined]
-    drawn: dict[str, Any] = {}
-    if spectra_too:
-        flux = np.where(spectra.ivar > 0, spectra.flux, np.nan)
-        flux = flux[:, np.isfinite(flux).any(axis=0)]
-        flux = np.where(np.isfinite(flux), flux, np.nanmean(flux, axis=0))
-        drawn["spectra"] = embed(flux, perplexity=perplexity, seed=seed).coordinates
-    kept = out.with_suffix(".npz")
-    if old is None:
-        found = embed(latents, perplexity=perplexity, seed=seed)
-        found.save(kept)
-        drawn["latents"] = found.coordinates
-    else:
-        drawn["latents"] = Map.load(old).place(latents)
-    save(plot_maps(drawn, columns), out)
-    told = {
-        title: {name: neighbours_tell(places, values) for name, values in columns.items()}
-        for title, places in drawn.items()
-    }
-    if json:
-        say_json({"path": out, "map": old or kept, "spectra": len(spectra), "neighbours_tell": told})
-        return
-    say(escape(f"{len(spectra):,} spectra drawn in {out}" + ("" if old else f"; the map is kept in {kept}")))
-
-
-def disentangling(artifact: Path) -> Model:
-    """Return the model in a folder; refuse one that removes no labels."""
-    model = opened(artifact, "encode")
-    if not hasattr(model, "leakage"):
-        raise DraperError(
-            f"a model of the kind '{model.name}' removes no labels", given=artifact, expected="a disentangler"
-        )
-    return model
-
-
-def column_of(spectra: Spectra, name: str) -> Any:
-    """Return a column of numbers, by its name."""
-    from draper.data.labels import columns
-
-    return columns(spectra.table, [name])[:, 0]

@@ -9,9 +9,10 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from draper.cli.generate import label_columns
-from draper.cli.model import Fit, Json, chosen, method
+from draper.cli.labels import Values, label_columns
+from draper.cli.model import opened
 from draper.cli.output import say, say_json
+from draper.cli.parameters import Json, Output
 from draper.configs.fit import FitConfig
 from draper.errors import DraperError
 
@@ -29,13 +30,13 @@ SHOWN = 6
 def information(
     artifact: Path,
     *,
-    values: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
+    values: Values = (),
     labels: Path | None = None,
     snr: Annotated[tuple[float, ...], Parameter(name="--snr")] = (100.0,),
     resolving_power: float | None = None,
     grid: str | None = None,
-    fit: Fit = FitConfig(),  # noqa: B008
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    fit: FitConfig = FitConfig(),  # noqa: B008
+    out: Output | None = None,
     plot: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -68,27 +69,21 @@ def information(
     json
         Print JSON.
     """
-    from draper.models.base import load
-
     if out is not None:
         from draper.results.table import writable
 
         writable(out)
-    model = load(artifact)
-    if not hasattr(model, "information"):
-        raise DraperError(
-            f"a model of the kind '{model.name}' does not fit labels to spectra", given=artifact,
-            expected="an emulator",
-        )  # fmt: skip
+    model = opened(artifact, "information")
     if plot is not None:
         from draper.plots.style import drawable
 
         drawable(plot)
     pixels = None if grid is None else grid_of(grid)
     names = (*model.labels.names, *(name for name in MOTIONS if name not in model.labels.names))
-    table = label_columns(labels, values, names, ())
-    options = chosen(model, "information", resolving_power=resolving_power, grid=pixels, fit=fit)
-    found: Information = method(model, "information")(table, snr=list(snr), **options)
+    table = label_columns(labels, values, names)
+    found: Information = model.information(
+        table, fit, snr=list(snr), resolving_power=resolving_power, grid=pixels
+    )
     if out is not None:
         found.write(out)
     if plot is not None:

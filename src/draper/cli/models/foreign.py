@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from cyclopts import Parameter
-
+from draper.cli.model import opened
 from draper.cli.output import say, say_json, two_columns
+from draper.cli.parameters import Json, Output
 from draper.errors import DraperError
 
-Output = Annotated[Path, Parameter(name=["--out", "-o"])]
-Json = Annotated[bool, Parameter(name="--json")]
+if TYPE_CHECKING:
+    import numpy as np
 
 
-def import_network(
+def import_(
     weights: Path,
     *,
     out: Output,
@@ -105,15 +104,7 @@ def export(
     json
         Print JSON.
     """
-    from draper.models.base import load
-    from draper.models.emulator.model import Emulator
-
-    emulator = load(model)
-    if not isinstance(emulator, Emulator):
-        raise DraperError(
-            "only emulators have a form that other codes know", given=f"{model}: {emulator.name}",
-            hint="draper train emulator ... --output bounded",
-        )  # fmt: skip
+    emulator = opened(model, "export")
     emulator.export(out, medium=medium)
     if json:
         say_json({"path": out, "medium": medium, "labels": emulator.labels.names})
@@ -123,6 +114,8 @@ def export(
 
 def _wavelengths(text: str) -> str | np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return the steps that LOW,HIGH,NUMBER names, or the name of a file."""
+    import numpy as np
+
     parts = text.split(",")
     try:
         low, high, number = float(parts[0]), float(parts[1]), int(parts[2])
