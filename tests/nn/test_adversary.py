@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from draper.nn.adversary import Adversarial, Opposition
+from draper.nn.adversary import Adversarial, Discriminators
 from draper.nn.disentangle import OUTSIDE, Sizes
 from draper.nn.module import Batch
 
@@ -27,9 +27,11 @@ def network(
     sees_labels: bool = False,
 ) -> Adversarial:
     torch.manual_seed(0)
-    opposition = Opposition(engine, (8,), 4, (strength,) * (len(remove) + len(keep)), ramp)
+    discriminators = Discriminators(engine, (8,), 4, (strength,) * (len(remove) + len(keep)), ramp)
     sizes = Sizes(PIXELS, 2, LATENT, (6,), (6,))
-    one = Adversarial(sizes, remove, keep, erase=False, sees_labels=sees_labels, opposition=opposition)
+    one = Adversarial(
+        sizes, remove, keep, erase=False, sees_labels=sees_labels, discriminators=discriminators
+    )
     with torch.no_grad():
         one.prepare(lambda: iter([batch()]))
     return one.eval()
@@ -43,7 +45,7 @@ def batch(rows: int = ROWS) -> dict[str, torch.Tensor]:
 
 
 def opponents(one: Adversarial, of: Batch) -> torch.Tensor:
-    return one._opponents(one.latents(of), one.labels(of)[:, one.opposed])
+    return one.discriminator_losses(one.latents(of), one.labels(of)[:, one.target_labels])
 
 
 def schooled(one: Adversarial, of: Batch) -> Adversarial:
@@ -103,7 +105,7 @@ def test_the_loss_is_that_of_manteiga_et_al(engine: str) -> None:
     one = schooled(network(engine, remove, keep, strength=0.3), of)
     terms = one.loss(of, one.shared(of), "model", 0.5)
     failure = opponents(one, of)
-    torch.testing.assert_close(terms["opponents"], failure.sum())
+    torch.testing.assert_close(terms["discriminators"], failure.sum())
     made = one.decode(one.latents(of), one.labels(of))
     misfit = (made - of["flux"]).square().mean()
     torch.testing.assert_close(terms["misfit"], misfit)
@@ -124,7 +126,7 @@ def test_strength_rises_with_progress(ramp: float) -> None:
     paid = []
     for progress in (0.0, ramp / 4, ramp / 2, ramp, 1.0):
         terms = one.loss(of, one.shared(of), "model", progress)
-        paid.append(float((terms["misfit"] - terms["total"]).detach() / terms["opponents"].detach()))
+        paid.append(float((terms["misfit"] - terms["total"]).detach() / terms["discriminators"].detach()))
     np.testing.assert_allclose(paid, [0, 0.25, 0.5, 1, 1], atol=1e-5)
 
 
@@ -135,7 +137,7 @@ def test_worse_than_the_scatter_is_no_success() -> None:
         one.critic.biases[-1][..., 0] += 50.0
     assert float(opponents(one, of).detach()) > 0.5
     terms = one.loss(of, one.shared(of), "model", 1.0)
-    assert float(terms["opponents"].detach()) == 0.5
+    assert float(terms["discriminators"].detach()) == 0.5
     weights = list(one.encoder.parameters())
     for found, plain in zip(
         torch.autograd.grad(terms["total"], weights, retain_graph=True),
@@ -190,7 +192,7 @@ def test_there_are_opponents_only_where_they_are_needed(
     one, of = network(engine, remove, keep), batch()
     assert one.players == ("head", "model")
     terms = one.loss(of, one.shared(of), "model", 1.0)
-    assert ("opponents" in terms) == (engine == "hsic")
+    assert ("discriminators" in terms) == (engine == "hsic")
     if engine != "hsic":
         torch.testing.assert_close(terms["total"], terms["misfit"])
 
@@ -202,7 +204,7 @@ def test_joint_classes_are_the_digits_of_all_labels() -> None:
     of, one = batch(), network("joint", (0, 1))
     assert one.critic(one.latents(of)).shape == (1, ROWS, 16)
     labels = one.labels(of)
-    digits = one._bins(labels)
+    digits = one.bin_numbers(labels)
     torch.testing.assert_close(
         opponents(one, of)[0],
         functional.cross_entropy(one.critic(one.latents(of))[0], digits[:, 0] + 4 * digits[:, 1]),
@@ -212,14 +214,14 @@ def test_joint_classes_are_the_digits_of_all_labels() -> None:
 def test_bins_are_of_equal_width_and_end_at_the_extremes() -> None:
     one, of = network("bins", (0, 1)), batch()
     labels = one.labels(of)
-    bins = one._bins(labels).numpy()
+    bins = one.bin_numbers(labels).numpy()
     for number in range(2):
         values = labels[:, number].numpy()
         edges = np.linspace(values.min(), values.max(), 5)
         np.testing.assert_array_equal(bins[:, number], np.searchsorted(edges[1:-1], values, side="right"))
     assert bins.min() == 0
     assert bins.max() == 3
-    beyond = one._bins(torch.tensor([[-99.0, 99.0]]))
+    beyond = one.bin_numbers(torch.tensor([[-99.0, 99.0]]))
     assert beyond.tolist() == [[0, 3]]
 
 
@@ -270,7 +272,7 @@ def test_the_decoder_is_told_what_the_head_reads_where_a_label_is_unknown() -> N
     of["labels"][5:, 1] = torch.nan
     for sees_labels in (False, True):
         one = network("none", sees_labels=sees_labels)
-        told, labels = one.told(of), one.labels(of)
+        told, labels = one.decoder_labels(of), one.labels(of)
         known = torch.isfinite(labels)
         assert torch.equal(told[known], labels[known])
         read = torch.zeros_like(told) if sees_labels else one.head(one.latents(of))[0]
@@ -292,7 +294,7 @@ def test_the_limit_is_a_quantile_of_held_out_misfits() -> None:
     of["ivar"][7] = 100.0
     with torch.no_grad():
         one.finish(halves(of), halves(of))
-        made = one.decode(one.encode(of), one.told(of))
+        made = one.decode(one.encode(of), one.decoder_labels(of))
         misfits = (of["ivar"] * (made - of["flux"]).square()).mean(1)
     assert float(one.limit) == pytest.approx(float(misfits.sort().values[int(np.ceil(OUTSIDE * ROWS)) - 1]))
     assert torch.isfinite(one.head.stretch).all()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from draper.nn.bottleneck import PACE, READING, Bottleneck
+from draper.nn.bottleneck import PACE, REGRESSOR_WEIGHT, Bottleneck
 from draper.nn.disentangle import Sizes
 from draper.nn.module import Batch
 
@@ -26,7 +26,7 @@ def batch(rows: int = ROWS, seed: int = 1) -> dict[str, torch.Tensor]:
         "ivar": torch.rand(rows, PIXELS, generator=random) + 0.5,
         "labels": torch.rand(rows, 3, generator=random),
         "label_errors": torch.full((rows, 3), 0.1),
-        "chance": torch.randn(rows, LATENT + PIXELS + 1, generator=random),
+        "noise": torch.randn(rows, LATENT + PIXELS + 1, generator=random),
     }
 
 
@@ -39,7 +39,7 @@ def losses(one: Bottleneck, of: Batch, progress: float = 0.5) -> dict[str, torch
 
 def test_the_code_costs_its_divergence_from_the_prior() -> None:
     one, of = network().eval(), batch()
-    mean, spread = one.code(of, one.told(of))
+    mean, spread = one.code(of, one.decoder_labels(of))
     exact = kl_divergence(Normal(mean, (0.5 * spread).exp()), Normal(0.0, 1.0)).sum(1).mean()
     assert mean.shape == (ROWS, LATENT - 1), "a kept label is one latent, and costs nothing"
     torch.testing.assert_close(losses(one, of)["rate"], exact)
@@ -51,16 +51,16 @@ def test_the_price_rises_while_too_much_is_told() -> None:
     misfit = torch.tensor(3.0)
     for rate, factor in ((4.0, 1 + PACE), (100.0, 1 + PACE), (3.0, 1 + 0.5 * PACE), (2.0, 1.0)):
         before = float(one.price)
-        one._follow(torch.tensor(rate), misfit)
+        one.update_price_and_noise(torch.tensor(rate), misfit)
         assert float(one.price) == pytest.approx(before * factor, rel=1e-5)
     before = float(one.price)
-    one._follow(torch.tensor(1.0), misfit)
+    one.update_price_and_noise(torch.tensor(1.0), misfit)
     assert float(one.price) == pytest.approx(before * (1 - 0.5 * PACE), rel=1e-5)
     for _ in range(1000):
-        one._follow(torch.tensor(0.0), misfit)
+        one.update_price_and_noise(torch.tensor(0.0), misfit)
     assert float(one.price) == 1.0, "a nat is never cheaper than a nat"
     for _ in range(2000):
-        one._follow(torch.tensor(9.0), misfit)
+        one.update_price_and_noise(torch.tensor(9.0), misfit)
     assert float(one.price) == 1e4
 
 
@@ -68,7 +68,7 @@ def test_the_noise_follows_the_misfit() -> None:
     one = network()
     assert torch.isnan(one.noise)
     for misfit, expected in ((4.0, 4.0), (2.0, 4.0 - 2 * PACE)):
-        one._follow(torch.tensor(1.0), torch.tensor(misfit))
+        one.update_price_and_noise(torch.tensor(1.0), torch.tensor(misfit))
         assert float(one.noise) == pytest.approx(expected)
 
 
@@ -86,7 +86,7 @@ def test_controllers_move_in_training_alone() -> None:
 def test_the_price_is_what_a_nat_costs() -> None:
     """In nats a pixel: misfits by half, over the noise; the rate by its price; leaks beside them."""
     one, of = network().train(), batch()
-    of["chance"][:, LATENT:] = 0  # no further noise for the reader, which depends on the misfit
+    of["noise"][:, LATENT:] = 0  # no further noise for the reader, which depends on the misfit
     one.noise.fill_(0.7)
     cheap = losses(one, of)
     one.noise.fill_(0.7)
@@ -98,7 +98,7 @@ def test_the_price_is_what_a_nat_costs() -> None:
     misfits = 2 * (dear["total"] - losses(one, of)["total"]) / (1 / 0.7 - 1 / 1.4)
     assert misfits > 0.99 * (dear["misfit"] + dear["plain"])
     rest = dear["total"] - 0.5 * misfits / 0.7 - (5.0 * dear["rate"] + dear["leak"]) / PIXELS
-    torch.testing.assert_close(rest, READING * dear["reading"], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(rest, REGRESSOR_WEIGHT * dear["regressor"], rtol=1e-3, atol=1e-4)
 
 
 def test_misfits_are_weighed_by_the_errors() -> None:
@@ -116,7 +116,7 @@ def test_misfits_are_weighed_by_the_errors() -> None:
 
 def test_the_encoder_sees_what_labels_do_not_explain() -> None:
     one, of = network().eval(), batch()
-    labels = one.told(of)
+    labels = one.decoder_labels(of)
     moved = torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(5))
     shifted = {**of, "flux": of["flux"] + (one.plain(moved) - one.plain(labels)).detach()}
     for found, expected in zip(one.code(shifted, moved), one.code(of, labels), strict=True):
@@ -132,22 +132,22 @@ def test_bad_pixels_are_no_residual() -> None:
     of["ivar"][:, :4] = 0
     other = {**of, "flux": of["flux"].clone()}
     other["flux"][:, :4] = 7.0
-    labels = one.told(of)
+    labels = one.decoder_labels(of)
     torch.testing.assert_close(one.code(other, labels)[0], one.code(of, labels)[0])
 
 
 def test_latents_are_kept_labels_and_a_draw() -> None:
     one, of = network(keep=(2, 1)).eval(), batch()
-    z, labels = one.latents(of), one.told(of)
+    z, labels = one.latents(of), one.decoder_labels(of)
     torch.testing.assert_close(z[:, :2], labels[:, [2, 1]])
     mean, spread = one.code(of, labels)
-    torch.testing.assert_close(z[:, 2:], mean + (0.5 * spread).exp() * of["chance"][:, : LATENT - 2])
+    torch.testing.assert_close(z[:, 2:], mean + (0.5 * spread).exp() * of["noise"][:, : LATENT - 2])
     edited = z.clone()
     edited[:, 0] = 9.0
-    recalled = one.recalled(edited, labels)
+    recalled = one.with_kept_from(edited, labels)
     assert (recalled[:, 2] == 9).all()
     torch.testing.assert_close(recalled[:, :2], labels[:, :2])
-    torch.testing.assert_close(one.recalled(z, labels), labels)
+    torch.testing.assert_close(one.with_kept_from(z, labels), labels)
 
 
 def test_labels_come_from_the_spectrum_also_where_they_are_known() -> None:
@@ -155,7 +155,8 @@ def test_labels_come_from_the_spectrum_also_where_they_are_known() -> None:
     other = {**of, "labels": torch.full_like(of["labels"], torch.nan)}
     torch.testing.assert_close(one.latents(other), one.latents(of))
     torch.testing.assert_close(
-        one.decode(one.latents(other), one.told(other)), one.decode(one.latents(of), one.told(of))
+        one.decode(one.latents(other), one.decoder_labels(other)),
+        one.decode(one.latents(of), one.decoder_labels(of)),
     )
 
 
@@ -163,16 +164,20 @@ def test_training_adds_noise_of_up_to_the_size_of_the_errors() -> None:
     one = network()
     of = {**batch(4000), "flux": torch.zeros(4000, PIXELS), "ivar": torch.full((4000, PIXELS), 4.0)}
     of["ivar"][:, 0] = 0
-    assert torch.equal(one._blurred(of)["flux"], of["flux"]), "none as long as the misfit is not known"
+    assert torch.equal(one.with_added_noise(of)["flux"], of["flux"]), (
+        "none as long as the misfit is not known"
+    )
     one.noise.fill_(0.25)
-    added = one._blurred(of)["flux"]
+    added = one.with_added_noise(of)["flux"]
     assert (added[:, 0] == 0).all()
     # A share between 0 and 1 of sqrt(noise / ivar): its mean square is a third.
     assert float(added[:, 1:].square().mean()) == pytest.approx(0.25 / 4 / 3, rel=0.05)
     one.noise.fill_(100.0)
-    assert float(one._blurred(of)["flux"][:, 1:].square().mean()) == pytest.approx(1 / 4 / 3, rel=0.05)
+    assert float(one.with_added_noise(of)["flux"][:, 1:].square().mean()) == pytest.approx(
+        1 / 4 / 3, rel=0.05
+    )
     shared = one.eval().shared(of)
-    torch.testing.assert_close(shared["mean"], one.read(of)[0])
+    torch.testing.assert_close(shared["mean"], one.estimate(of)[0])
 
 
 def test_the_level_of_noise_is_measured_on_the_training_set() -> None:
@@ -193,7 +198,7 @@ def test_the_level_of_noise_is_measured_on_the_training_set() -> None:
 def test_only_what_kept_labels_do_not_tell_is_a_leak() -> None:
     one, of = network(remove=(0, 2), keep=(1,), strength=(50.0, 7.0)).eval(), batch()
     shared = one.shared(of)
-    told, known = one._opinions(shared, of)
+    told, known = one.discriminator_losses(shared, of)
     terms = one.loss(of, shared, "model", 0.0)
     paid = torch.tensor([50.0, 7.0]) * (known - told).clamp(min=0)
     torch.testing.assert_close(terms["leak"], paid.sum())
@@ -211,7 +216,7 @@ def test_only_what_kept_labels_do_not_tell_is_a_leak() -> None:
 def test_without_kept_labels_the_rival_is_the_scatter() -> None:
     one, of = network(keep=()).eval(), batch()
     assert set(one.critic) == {"latents"}
-    _, known = one._opinions(one.shared(of), of)
+    _, known = one.discriminator_losses(one.shared(of), of)
     assert known.tolist() == [0.5]
     assert one.latents(of).shape == (ROWS, LATENT)
 
@@ -228,7 +233,7 @@ def test_a_leak_moves_the_encoder_against_its_opponent() -> None:
         read.zero_grad()
         one.loss(of, shared, "critic", 0.0)["total"].backward()
         read.step()
-    before = one._opinions(one.shared(of), of)[0]
+    before = one.discriminator_losses(one.shared(of), of)[0]
     assert float(before.detach()) < 0.2
     weights = list(one.encoder.parameters())
     gradients = torch.autograd.grad(losses(one, of)["total"], weights)
@@ -236,7 +241,7 @@ def test_a_leak_moves_the_encoder_against_its_opponent() -> None:
     with torch.no_grad():
         for weight, gradient in zip(weights, gradients, strict=True):
             weight -= 0.02 * gradient / size
-    assert one._opinions(one.shared(of), of)[0] > before + 1e-3
+    assert one.discriminator_losses(one.shared(of), of)[0] > before + 1e-3
 
 
 def test_nothing_to_remove_has_no_opponent() -> None:
@@ -252,8 +257,10 @@ def test_likely_labels_weigh_spectrum_and_publication_by_their_errors() -> None:
     one, of = network(), batch()
     one.prepare(lambda: iter([of]))
     published, errors = one.labels(of), of["label_errors"] / one.spread
-    shared = {"mean": published + 1.0, "error": (errors * 2**0.5).log()}
-    torch.testing.assert_close(one._likely(of, shared), published + 0.5)  # the spectrum's error is as large
+    shared = {"mean": published + 1.0, "log_error": (errors * 2**0.5).log()}
+    torch.testing.assert_close(
+        one.combined_labels(of, shared), published + 0.5
+    )  # the spectrum's error is as large
 
 
 def test_exact_labels_are_taken_and_unknown_ones_are_read() -> None:
@@ -261,8 +268,8 @@ def test_exact_labels_are_taken_and_unknown_ones_are_read() -> None:
     one.prepare(lambda: iter([of]))
     of["label_errors"].zero_()
     of["labels"][3, 1] = torch.nan
-    shared = {"mean": torch.full((ROWS, 3), 7.0), "error": torch.zeros(ROWS, 3)}
-    found = one._likely(of, shared)
+    shared = {"mean": torch.full((ROWS, 3), 7.0), "log_error": torch.zeros(ROWS, 3)}
+    found = one.combined_labels(of, shared)
     assert found[3, 1] == 7.0
     known = torch.isfinite(of["labels"])
     torch.testing.assert_close(found[known], one.labels(of)[known])
@@ -273,7 +280,7 @@ def test_likely_labels_do_not_move_the_code() -> None:
     one.prepare(lambda: iter([of]))
     shared = one.shared(of)
     terms = one.losses(of, shared, "model", 0.5)
-    moved = torch.autograd.grad(terms["likely"], list(one.parameters()), allow_unused=True)
+    moved = torch.autograd.grad(terms["combined"], list(one.parameters()), allow_unused=True)
     names = {
         name.split(".")[0]
         for (name, _), gradient in zip(one.named_parameters(), moved, strict=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from draper.nn.label_head import MEMORY, LabelHead, surprise
+from draper.nn.label_head import MOMENTUM, LabelHead, negative_log_likelihood
 from draper.nn.perceptron import Perceptrons, perceptron
 
 
@@ -57,9 +57,11 @@ def test_a_perceptron_of_any_depth_and_of_nothing() -> None:
 def test_surprise_is_the_likelihood_of_a_gaussian_but_for_its_constant() -> None:
     mean, error, labels = (normal(6, 3, seed=seed) for seed in range(3))
     exact = -torch.distributions.Normal(mean, error.exp()).log_prob(labels)
-    torch.testing.assert_close(surprise(mean, error, labels) + 0.5 * math.log(2 * math.pi), exact)
+    torch.testing.assert_close(
+        negative_log_likelihood(mean, error, labels) + 0.5 * math.log(2 * math.pi), exact
+    )
     # The best that knows nothing says the scatter: one half, which opponents are measured by.
-    assert float(surprise(torch.zeros(1), torch.zeros(1), torch.ones(1))) == 0.5
+    assert float(negative_log_likelihood(torch.zeros(1), torch.zeros(1), torch.ones(1))) == 0.5
 
 
 def test_labels_that_are_not_known_surprise_nobody() -> None:
@@ -67,7 +69,7 @@ def test_labels_that_are_not_known_surprise_nobody() -> None:
     labels = normal(4, 2, seed=2)
     labels[1, 0] = torch.nan
     labels[3] = torch.nan
-    found = surprise(mean, error, labels)
+    found = negative_log_likelihood(mean, error, labels)
     assert (found[torch.isnan(labels)] == 0).all()
     for gradient in torch.autograd.grad(found.sum(), (mean, error)):
         assert (gradient[torch.isnan(labels)] == 0).all()
@@ -82,16 +84,16 @@ def test_a_head_follows_rows_whose_scale_changes() -> None:
     head, rows = LabelHead(3, (8,), 2), normal(4000, 3)
     before = head(rows)[0]
     scaled = 0.5 + 1e-2 * rows
-    head.follow(scaled)
-    torch.testing.assert_close(head.centre, MEMORY * scaled.mean(0))
+    head.update_scale(scaled)
+    torch.testing.assert_close(head.centre, MOMENTUM * scaled.mean(0))
     for _ in range(3000):
-        head.follow(scaled)
+        head.update_scale(scaled)
     torch.testing.assert_close(head.centre, scaled.mean(0), rtol=1e-4, atol=0)
     torch.testing.assert_close(head.variance, scaled.var(0, correction=0), rtol=0.02, atol=0)
     torch.testing.assert_close(head(scaled)[0], before, rtol=0.05, atol=0.05)
     dead = torch.zeros(5, 3)
     for _ in range(3000):
-        head.follow(dead)
+        head.update_scale(dead)
     assert torch.isfinite(head(dead)[0]).all()
 
 
@@ -106,7 +108,7 @@ def test_errors_of_a_head_have_bounds() -> None:
 
 def test_calibrated_errors_hold_two_thirds_of_the_labels() -> None:
     head = LabelHead(2, (4,), 3)
-    assert torch.isnan(head.read(normal(5, 2))[1]).all()
+    assert torch.isnan(head.predict(normal(5, 2))[1]).all()
     mean, noise = normal(5000, 3), normal(5000, 3, seed=1)
     error = normal(5000, 3, seed=2) * 0.3
     labels = mean + torch.tensor([1.0, 5.0, 0.1]) * error.exp() * noise
@@ -116,7 +118,7 @@ def test_calibrated_errors_hold_two_thirds_of_the_labels() -> None:
     inside = (mean - labels).abs() <= error.exp() * head.stretch
     known = torch.isfinite(labels)
     np.testing.assert_allclose((inside & known).sum(0) / known.sum(0), 0.6827, atol=1e-3)
-    found, sigma = head.read(normal(5, 2))
+    found, sigma = head.predict(normal(5, 2))
     torch.testing.assert_close(sigma, head(normal(5, 2))[1].exp() * head.stretch)
     torch.testing.assert_close(found, head(normal(5, 2))[0])
     head.calibrate(mean, error, torch.full_like(labels, torch.nan))
@@ -128,7 +130,7 @@ def test_a_number_that_has_hardly_varied_may_jump() -> None:
     head = LabelHead(2, (8,), 1)
     still = torch.zeros(64, 2)
     for _ in range(3000):
-        head.follow(still)
+        head.update_scale(still)
     (near, _), (far, _) = head(torch.full((1, 2), 1.0)), head(torch.full((1, 2), 1e6))
     torch.testing.assert_close(near, far)
     assert float(far.detach().abs().max()) < 100

@@ -1,4 +1,4 @@
-"""Removal by architecture: what labels explain is taken away before the rest is encoded, through noise."""
+"""Removal by architecture: the encoder sees only what labels do not explain, through a noisy bottleneck."""
 
 from __future__ import annotations
 
@@ -8,45 +8,58 @@ import torch
 from torch import Tensor, nn
 
 from draper.nn.disentangle import Disentangling, Sizes
-from draper.nn.label_head import LEAST, MOST, LabelHead, surprise
+from draper.nn.label_head import (
+    MAX_LOG_ERROR,
+    MIN_LOG_ERROR,
+    LabelHead,
+    mean_over_known,
+    negative_log_likelihood,
+)
 from draper.nn.module import Batch, Batches
 from draper.nn.perceptron import Perceptrons, perceptron
 
 PACE = 0.01
-"""How fast the price of information follows the rate, and the running misfit the latest batch."""
+"""Relative change of the price of information in a step, and weight of a batch in the running misfit."""
 
-NARROW, WIDE = -10.0, 2.0
-"""Ends of ln(variance) of the free latents."""
+MIN_LOG_VARIANCE, MAX_LOG_VARIANCE = -10.0, 2.0
+"""Range of ln(variance) of the free latents."""
+
+MIN_VARIANCE_FRACTION = 0.05
+"""Minimum fraction of the regressor's variance attributed to the spectrum."""
+
+REGRESSOR_WEIGHT = 0.1
+"""Weight of the regressor's negative log-likelihood relative to the misfit of a pixel."""
 
 
 class Bottleneck(Disentangling):
-    """A reader, a decoder of labels alone, and a noisy code of what is left.
+    """A regressor, a decoder of labels alone, and a noisy code of the residual.
 
-    The reader estimates all labels from the spectrum. One decoder makes the spectrum that these labels
-    explain; the encoder sees the *residual*, so that it has no use for the labels, and each number of its
-    code costs information (a variational bottleneck), so that none is wasted on them. A second decoder makes
-    the residual from code and labels. Labels that are to be kept are one number each, the reader's estimate:
-    no second copy could hide others.
+    The regressor (``reader``) estimates all labels from the spectrum. One decoder (``plain``) predicts the
+    spectrum from these labels alone; the encoder sees the *residual*, so that it has no use for the labels,
+    and each number of its code costs information (a variational bottleneck), so that none is wasted on them.
+    A second decoder predicts the residual from code and labels. Each label to keep is one latent, the
+    regressor's estimate: a second copy in the code could hide others.
 
-    Labels come from the reader also where they are known. The known ones have errors, that the spectrum is
-    more exact than: an encoder would be paid for telling the difference. And the regression of flux on
-    labels with errors is too flat, that on their estimates is not.
+    The regressor's estimates are used also where labels are known. Published labels have errors that may
+    exceed those of the spectrum, and the loss would reward an encoder for storing the difference. Also, a
+    regression of flux on labels with errors has too flat a slope; a regression on their estimates has not.
 
-    Estimates know less than the published labels where spectra are poor, and spread less over their plane.
-    Both decoders therefore also learn the spectra of the likeliest labels, given estimate and published value
-    with their errors: this is what a changed label is decoded by.
+    Where spectra are poor, estimates are less exact than published labels and scatter less. Both decoders
+    therefore also learn the spectra of the combined labels: the mean of estimate and published value,
+    weighted by their errors. Changed labels are decoded by this.
 
     Parameters
     ----------
     sizes, remove, keep, erase
         As for all engines.
     rate
-        The most nats that the free latents may tell of a spectrum, on average.
+        Information limit of the free latents (nats per spectrum, on average).
     critic
-        Hidden layers of what reads removed labels from the latents, and of its rival, that reads them from
-        kept labels. Where it knows more than the rival, what it knows is paid for.
+        Hidden layers of the discriminator that predicts removed labels from the latents, and of its
+        reference, which predicts them from kept labels alone. The loss penalises what the discriminator
+        knows beyond the reference.
     strength
-        Nats of likelihood that a nat told of each removed label costs.
+        Penalty for each removed label: nats of the spectra's likelihood for each nat of leaked information.
     """
 
     def __init__(
@@ -63,8 +76,8 @@ class Bottleneck(Disentangling):
         super().__init__(sizes, remove, keep, erase=erase)
         self.rate = rate
         free = sizes.latent - len(keep)
-        self.chance = sizes.latent + sizes.pixels + 1
-        # Kept labels stay as they are read: what they tell of removed ones is no leak.
+        self.noise_size = sizes.latent + sizes.pixels + 1
+        # Kept labels are not erased: what they imply of removed ones is no leak.
         self.erasable = slice(len(keep), None)
         self.reader = LabelHead(sizes.pixels + 1, sizes.encoder, sizes.labels)
         self.plain = perceptron(sizes.labels, sizes.decoder, sizes.pixels)
@@ -77,8 +90,8 @@ class Bottleneck(Disentangling):
             if keep:
                 self.critic["kept"] = Perceptrons(len(remove), len(keep), critic, 2)
             self.players = ("critic", *self.players)
-        self.price: Tensor
-        self.noise: Tensor
+        self.price: Tensor  # of a nat of the code, in nats of likelihood
+        self.noise: Tensor  # running misfit: the variance of residuals in units of the errors
         self.level: Tensor
         self.register_buffer("price", torch.tensor(1.0))
         self.register_buffer("noise", torch.tensor(torch.nan))
@@ -88,145 +101,162 @@ class Bottleneck(Disentangling):
         self.moving = (*self.moving, "price", "noise")
 
     def prepare(self, train: Batches) -> None:
-        """Measure how labels, and the levels of noise, of the training spectra scatter."""
+        """Measure mean and scatter of the labels and of the noise levels of the training spectra."""
         super().prepare(train)
-        levels = torch.cat([_level(batch) for batch in train()])
+        levels = torch.cat([_log_mean_weight(batch) for batch in train()])
         self.pixels.copy_(torch.cat([(batch["ivar"] > 0).sum(1) for batch in train()]).float().mean())
         self.level.copy_(torch.stack([levels.mean(), levels.std(correction=0).clamp(min=1e-3)]))
 
     # ------------------------------------------------------------------ the parts
 
-    def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return estimates of all labels (n, l) and the logarithms of their errors."""
-        level = (_level(batch) - self.level[0]) / self.level[1]
-        found: tuple[Tensor, Tensor] = self.reader(torch.cat([batch["flux"], level[:, None]], dim=1))
-        return found
+    def estimate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the regressor's labels (n, l) and the logarithms of their errors (n, l)."""
+        level = (_log_mean_weight(batch) - self.level[0]) / self.level[1]
+        labels, log_error = self.reader(torch.cat([batch["flux"], level[:, None]], dim=1))
+        return labels, log_error
 
     def code(self, batch: Batch, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and ln(variance) (n, free) of the code of what labels do not explain."""
-        left = (batch["flux"] - self.plain(labels)) * (batch["ivar"] > 0)
-        mean, spread = self.encoder(left.detach()).chunk(2, dim=1)
-        return mean, spread.clamp(NARROW, WIDE)
+        residual = (batch["flux"] - self.plain(labels)) * (batch["ivar"] > 0)
+        mean, log_variance = self.encoder(residual.detach()).chunk(2, dim=1)
+        return mean, log_variance.clamp(MIN_LOG_VARIANCE, MAX_LOG_VARIANCE)
 
     def latents(self, batch: Batch) -> Tensor:
-        """Return the kept labels as they are read, and a sample of the code."""
-        labels = self.told(batch)
-        mean, spread = self.code(batch, labels)
-        free = mean + (0.5 * spread).exp() * batch["chance"][:, : mean.shape[1]]
-        return torch.cat([labels[:, self.keep], free], dim=1)
+        """Return the estimates of the kept labels, and a sample of the code."""
+        labels = self.decoder_labels(batch)
+        return torch.cat([labels[:, self.keep], _sample(*self.code(batch, labels), batch)], dim=1)
 
     @torch.no_grad()
-    def told(self, batch: Batch) -> Tensor:
-        """Return what the spectra tell of their labels."""
-        return self.read(batch)[0]
+    def decoder_labels(self, batch: Batch) -> Tensor:
+        """Return the regressor's labels."""
+        return self.estimate(batch)[0]
 
-    def _blurred(self, batch: Batch) -> Batch:
-        """Return a batch with further noise of up to the size of its own, which is not to be learnt."""
-        chance = batch["chance"][:, self.sizes.latent :]
-        share = torch.special.ndtr(chance[:, -1:])
+    def with_added_noise(self, batch: Batch) -> Batch:
+        """Return a batch with additional noise of up to its own size, which the regressor must not fit."""
+        noise = batch["noise"][:, self.sizes.latent :]
+        share = torch.special.ndtr(noise[:, -1:])
         scale = (self.noise.nan_to_num(0.0).clamp(max=1.0) / batch["ivar"]).sqrt()
-        flux = batch["flux"] + torch.where(batch["ivar"] > 0, share * scale * chance[:, :-1], 0.0)
+        flux = batch["flux"] + torch.where(batch["ivar"] > 0, share * scale * noise[:, :-1], 0.0)
         return {**batch, "flux": flux}
 
-    def recalled(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Return labels with the kept ones as the latents have them."""
-        found = labels.clone()
-        found[:, self.keep] = z[:, : len(self.keep)]
-        return found
+    def with_kept_from(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Return labels with the kept ones as they stand in the latents."""
+        completed = labels.clone()
+        completed[:, self.keep] = z[:, : len(self.keep)]
+        return completed
 
     def decode(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Return spectra of the code and of labels."""
-        made: Tensor = self.plain(labels) + self.decoder(torch.cat([z[:, len(self.keep) :], labels], dim=1))
-        return made
+        """Return spectra from latents and labels."""
+        spectra: Tensor = self.plain(labels) + self._residual(z[:, len(self.keep) :], labels)
+        return spectra
+
+    def _residual(self, code: Tensor, labels: Tensor) -> Tensor:
+        """Return what a code adds to the spectra of labels alone."""
+        residual: Tensor = self.decoder(torch.cat([code, labels], dim=1))
+        return residual
 
     # ------------------------------------------------------------------- training
 
     def shared(self, batch: Batch) -> dict[str, Tensor]:
-        """Read, encode and decode once for both players."""
-        labels = self.told(batch)
-        mean, error = self.read(self._blurred(batch) if self.training else batch)
-        centre, spread = self.code(batch, labels)
-        free = centre + (0.5 * spread).exp() * batch["chance"][:, : centre.shape[1]]
+        """Estimate labels, encode and decode once for all players."""
+        labels = self.decoder_labels(batch)
+        mean, log_error = self.estimate(self.with_added_noise(batch) if self.training else batch)
+        centre, log_variance = self.code(batch, labels)
+        code = _sample(centre, log_variance, batch)
         plain = self.plain(labels)
-        made = plain + self.decoder(torch.cat([free, labels], dim=1))
-        # The estimates of kept labels learn from the critic, too.
-        z = torch.cat([mean[:, self.keep], free], dim=1)
         return {
-            "z": z, "mean": mean, "error": error, "centre": centre, "spread": spread,
-            "plain": plain, "made": made,
-        }  # fmt: skip
+            # The discriminator's loss also trains the estimates of kept labels.
+            "z": torch.cat([mean[:, self.keep], code], dim=1),
+            "mean": mean,
+            "log_error": log_error,
+            "centre": centre,
+            "log_variance": log_variance,
+            "plain": plain,
+            "decoded": plain + self._residual(code, labels),
+        }
 
     def losses(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
-        """Return the price of code and misfit in nats a pixel, and the surprise of the reader."""
+        """Return the loss of the discriminators, or that of the autoencoder and the regressor."""
         if player == "critic":
-            told, known = self._opinions(shared, batch)
-            return {"total": (told + known).sum(), "told": told.sum(), "known": known.sum()}
-        centre, spread = shared["centre"], shared["spread"]
-        rate = 0.5 * (centre.square() + spread.exp() - spread - 1).sum(1).mean()
-        misfit = self.misfit(batch, shared["made"]).mean()
+            latents, kept = self.discriminator_losses(shared, batch)
+            return {"total": (latents + kept).sum(), "from_latents": latents.sum(), "from_kept": kept.sum()}
+        centre, log_variance = shared["centre"], shared["log_variance"]
+        rate = 0.5 * (centre.square() + log_variance.exp() - log_variance - 1).sum(1).mean()
+        misfit = self.misfit(batch, shared["decoded"]).mean()
         plain = self.misfit(batch, shared["plain"]).mean()
-        # Held out, losses are compared with each other: there the prices do not move.
+        # Losses on held-out rows are compared with each other: there the prices are constant.
         noise, price = torch.ones_like(self.noise), torch.ones_like(self.price)
         if self.training:
             noise, price = self.noise.nan_to_num(1.0), self.price.clone()
-            self._follow(rate.detach(), misfit.detach())
-        reading = surprise(shared["mean"], shared["error"], self.labels(batch)).sum(1).mean()
-        likely = self.misfit(batch, self.decode(shared["z"].detach(), self._likely(batch, shared))).mean()
-        total = 0.5 * (misfit + plain + likely) / noise + price * rate / self.pixels + READING * reading
-        terms = {"misfit": misfit, "plain": plain, "likely": likely, "rate": rate, "reading": reading}
+            self.update_price_and_noise(rate.detach(), misfit.detach())
+        labels = self.labels(batch)
+        regressor = negative_log_likelihood(shared["mean"], shared["log_error"], labels).sum(1).mean()
+        combined_labels = self.combined_labels(batch, shared)
+        combined = self.misfit(batch, self.decode(shared["z"].detach(), combined_labels)).mean()
+        total = (
+            0.5 * (misfit + plain + combined) / noise
+            + price * rate / self.pixels
+            + REGRESSOR_WEIGHT * regressor
+        )
+        terms = {
+            "misfit": misfit,
+            "plain": plain,
+            "combined": combined,
+            "rate": rate,
+            "regressor": regressor,
+        }
         if self.remove:
-            told, known = self._opinions(shared, batch)
-            leak = self.strength * (known.detach() - told).clamp(min=0)
+            latents, kept = self.discriminator_losses(shared, batch)
+            leak = self.strength * (kept.detach() - latents).clamp(min=0)
             total = total + leak.sum() / self.pixels
             terms["leak"] = leak.sum()
         return {"total": total, **terms}
 
     @torch.no_grad()
-    def _likely(self, batch: Batch, shared: Batch) -> Tensor:
-        """Return labels (n, l) given both the spectrum and what is published of them.
+    def combined_labels(self, batch: Batch, shared: Batch) -> Tensor:
+        """Return the means (n, l) of estimated and published labels, weighted by their variances.
 
-        The reader has learnt published labels, so its error is that of the spectrum and theirs together.
+        The regressor has learnt published labels, so its variance is the sum of that of the spectrum and that
+        of the publication.
         """
         labels, mean = self.labels(batch), shared["mean"]
         published = (batch["label_errors"] / self.spread).square()
-        read = (2 * shared["error"]).exp()
-        own = torch.maximum(read - published, SHARE * read)
-        found = (mean * published + labels * own) / (published + own)
-        return torch.where(torch.isfinite(labels), found, mean)
+        whole = (2 * shared["log_error"]).exp()
+        spectrum = torch.maximum(whole - published, MIN_VARIANCE_FRACTION * whole)
+        combined = (mean * published + labels * spectrum) / (published + spectrum)
+        return torch.where(torch.isfinite(labels), combined, mean)
 
-    def _opinions(self, shared: Batch, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return how badly (k,) removed labels are known from latents, and from kept labels alone."""
+    def discriminator_losses(self, shared: Batch, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the losses (k,) of predicting removed labels from latents, and from kept labels alone."""
         labels = self.labels(batch)
         removed = labels[:, self.remove]
-        told = _failure(self.critic["latents"](shared["z"]), removed)
+        latents = _mean_loss(self.critic["latents"](shared["z"]), removed)
         if not self.keep:
-            return told, torch.full_like(told, 0.5)  # a Gaussian of their scatter
-        # Kept labels that are not known are what the latents have in their place.
+            return latents, torch.full_like(latents, 0.5)  # a Gaussian of the labels' scatter
+        # Where kept labels are unknown, the reference gets what the latents have in their place.
         kept = torch.where(torch.isfinite(labels), labels, shared["mean"].detach())[:, self.keep]
-        return told, _failure(self.critic["kept"](kept), removed)
+        return latents, _mean_loss(self.critic["kept"](kept), removed)
 
     @torch.no_grad()
-    def _follow(self, rate: Tensor, misfit: Tensor) -> None:
-        """Let the price rise while more is told than is allowed, and the noise follow the misfit."""
+    def update_price_and_noise(self, rate: Tensor, misfit: Tensor) -> None:
+        """Raise the price while the rate exceeds its limit, else lower it; average the noise over batches."""
         self.noise.copy_(torch.where(self.noise.isnan(), misfit, self.noise.lerp(misfit, PACE)))
         excess = (rate / self.rate - 1).clamp(-1, 1)
         self.price.copy_((self.price * (1 + PACE * excess)).clamp(min=1.0, max=1e4))
 
 
-SHARE = 0.05
-"""Part of a reader's variance that is the spectrum's at least."""
-
-READING = 0.1
-"""Weight of the reader's surprise beside the misfit of a pixel."""
+def _sample(mean: Tensor, log_variance: Tensor, batch: Batch) -> Tensor:
+    """Return a sample (n, free) of the code."""
+    return mean + (0.5 * log_variance).exp() * batch["noise"][:, : mean.shape[1]]
 
 
-def _failure(opinions: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean surprise (k,) of labels (n, k), given means and errors (k, n, 2)."""
-    mean, error = opinions[..., 0].T, opinions[..., 1].T.clamp(LEAST, MOST)
-    return surprise(mean, error, labels).sum(0) / torch.isfinite(labels).sum(0).clamp(min=1)
+def _mean_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood (k,) of labels (n, k), given means and errors (k, n, 2)."""
+    mean, log_error = outputs[..., 0].T, outputs[..., 1].T.clamp(MIN_LOG_ERROR, MAX_LOG_ERROR)
+    return mean_over_known(negative_log_likelihood(mean, log_error, labels), torch.isfinite(labels))
 
 
-def _level(batch: Batch) -> Tensor:
+def _log_mean_weight(batch: Batch) -> Tensor:
     """Return ln(mean weight) (n,) of the good pixels."""
     good = (batch["ivar"] > 0).sum(1).clamp(min=1)
     return (batch["ivar"].sum(1) / good).clamp(min=1e-12).log()

@@ -1,4 +1,4 @@
-"""Autoencoders of spectra whose latents tell some labels and not others."""
+"""What all disentangling autoencoders share: latents free of some labels and rich in others."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch
 from torch import Tensor, nn
 
 from draper.nn.independence import eraser
-from draper.nn.label_head import LabelHead, surprise
+from draper.nn.label_head import LabelHead, negative_log_likelihood
 from draper.nn.module import Batch, Batches, Module
 
 HEAD = (200, 100)
-"""Hidden layers of what reads labels from latents."""
+"""Hidden layers of the head that predicts labels from latents."""
 
 OUTSIDE = 0.99
-"""Quantile of the held-out misfit beyond which a spectrum counts as unlike the training set."""
+"""Quantile of the held-out misfit above which a spectrum is flagged as unlike the training set."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large an autoencoder is.
+    """Sizes of an autoencoder.
 
     Attributes
     ----------
     pixels, labels, latent
-        Numbers of each.
+        Numbers of pixels, labels and latents.
     encoder, decoder
-        Sizes of the hidden layers.
+        Sizes of their hidden layers.
     """
 
     pixels: int
@@ -41,18 +41,18 @@ class Sizes:
 
 
 class Disentangling(Module):
-    """What all engines share: heads that read labels from latents, erasure, and what is measured at the end.
+    """What all engines share: the head that predicts labels from latents, erasure, and calibration.
 
-    A batch holds ``flux`` and ``ivar`` (n, p), ``labels`` (n, l), NaN where unknown, and ``chance``
-    (n, :attr:`chance`), standard normal numbers, of which verbs need but ``latent``. Inside, labels are
-    centred and in units of their scatter.
+    A batch holds ``flux`` and ``ivar`` (n, p), ``labels`` (n, l), NaN where unknown, and ``noise``
+    (n, :attr:`noise_size`), standard normal numbers, of which verbs need only the first ``latent``. Inside,
+    labels are centred and in units of their scatter.
 
     Parameters
     ----------
     sizes
-        How large.
+        Sizes of the networks.
     remove, keep
-        Which labels latents are to be free of, and rich in.
+        Numbers of the labels to remove from the latents, and to keep in them.
     erase
         Whether linear traces of removed labels are erased after training.
     """
@@ -60,7 +60,7 @@ class Disentangling(Module):
     def __init__(self, sizes: Sizes, remove: Sequence[int], keep: Sequence[int], *, erase: bool) -> None:
         super().__init__()
         self.sizes, self.remove, self.keep, self.erase = sizes, tuple(remove), tuple(keep), erase
-        self.chance = sizes.latent
+        self.noise_size = sizes.latent
         self.erasable = slice(None)
         self.head = LabelHead(sizes.latent, HEAD, sizes.labels)
         self.limit: Tensor
@@ -83,16 +83,16 @@ class Disentangling(Module):
         """Return latents (n, latent) before erasure."""
 
     @abstractmethod
-    def told(self, batch: Batch) -> Tensor:
-        """Return the labels (n, l) that the decoder is told of spectra."""
+    def decoder_labels(self, batch: Batch) -> Tensor:
+        """Return the labels (n, l) that the decoder gets with the latents of spectra."""
 
-    def recalled(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Return labels (n, l) with those that latents (n, latent) are made of taken from them."""
+    def with_kept_from(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Return labels (n, l) with those that stand in the latents (n, latent) taken from there."""
         return labels
 
     @abstractmethod
     def decode(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Return spectra (n, p) of latents and labels (n, l)."""
+        """Return spectra (n, p) from latents (n, latent) and labels (n, l)."""
 
     # ------------------------------------------------------------- for the verbs
 
@@ -101,40 +101,40 @@ class Disentangling(Module):
         z = self.latents(batch)
         return z - (z - self.erased_mean) @ self.erased.T
 
-    def misfit(self, batch: Batch, made: Tensor) -> Tensor:
+    def misfit(self, batch: Batch, spectra: Tensor) -> Tensor:
         """Return the mean squared residual (n,) of spectra (n, p) in units of the errors."""
         good = batch["ivar"] > 0
-        residual: Tensor = batch["ivar"] * (made - batch["flux"]).square()
+        residual: Tensor = batch["ivar"] * (spectra - batch["flux"]).square()
         return residual.sum(1) / good.sum(1).clamp(min=1)
 
     def labels(self, batch: Batch) -> Tensor:
         """Return labels (n, l) centred and in units of their scatter, NaN where unknown."""
-        return self.standard(batch["labels"])
+        return self.standardise(batch["labels"])
 
-    def standard(self, labels: Tensor) -> Tensor:
+    def standardise(self, labels: Tensor) -> Tensor:
         """Return labels (n, l) centred and in units of their scatter."""
         return (labels - self.centre) / self.spread
 
-    def plainly(self, labels: Tensor) -> Tensor:
-        """Undo :meth:`standard`."""
+    def unstandardise(self, labels: Tensor) -> Tensor:
+        """Undo :meth:`standardise`."""
         return labels * self.spread + self.centre
 
     # ----------------------------------------------------------------- training
 
     def prepare(self, train: Batches) -> None:
-        """Measure mean and scatter of the labels."""
+        """Measure the mean and scatter of the labels."""
         labels = torch.cat([batch["labels"] for batch in train()]).double()
         centre = labels.nanmean(0)
         self.centre.copy_(centre)
         self.spread.copy_((labels - centre).square().nanmean(0).sqrt())
 
     def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
-        """Return the head's error on labels that are known; other players belong to the engine."""
+        """Return the head's loss on known labels; the losses of other players are defined by the engine."""
         if player == "head":
-            mean, error = self.head(shared["z"])
-            if self.training:  # afterwards, so that processes have used the same
-                self.head.follow(shared["z"])
-            return {"total": surprise(mean, error, self.labels(batch)).sum(1).mean()}
+            mean, log_error = self.head(shared["z"])
+            if self.training:  # after the prediction, so that all processes have used the same scale
+                self.head.update_scale(shared["z"])
+            return {"total": negative_log_likelihood(mean, log_error, self.labels(batch)).sum(1).mean()}
         return self.losses(batch, shared, player, progress)
 
     @abstractmethod
@@ -142,7 +142,7 @@ class Disentangling(Module):
         """Return the terms of the loss of the other players."""
 
     def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
-        """Return the parameters that a player moves."""
+        """Return the parameters that a player trains."""
         if player != "model":
             part: nn.Module = getattr(self, player)
             return part.parameters()
@@ -150,23 +150,23 @@ class Disentangling(Module):
         return [p for p in self.parameters() if id(p) not in others]
 
     def finish(self, train: Batches, valid: Batches | None) -> None:
-        """Erase what a linear function can tell, where asked for; calibrate errors on held-out rows."""
+        """Erase linear traces of removed labels, if configured; calibrate errors on held-out rows."""
         if self.erase and self.remove:
             self._erase(train)
         if valid is None:
             return
-        means, errors, labels, misfits = [], [], [], []
+        means, log_errors, labels, misfits = [], [], [], []
         for batch in valid():
             z = self.encode(batch)
-            mean, error = self.head(z)
+            mean, log_error = self.head(z)
             means.append(mean)
-            errors.append(error)
+            log_errors.append(log_error)
             labels.append(self.labels(batch))
-            misfits.append(self.misfit(batch, self.decode(z, self.told(batch))))
+            misfits.append(self.misfit(batch, self.decode(z, self.decoder_labels(batch))))
         if self.sizes.labels:
-            self.head.calibrate(torch.cat(means), torch.cat(errors), torch.cat(labels))
-        found = torch.cat(misfits)
-        self.limit.copy_(found.kthvalue(max(1, math.ceil(OUTSIDE * len(found)))).values)
+            self.head.calibrate(torch.cat(means), torch.cat(log_errors), torch.cat(labels))
+        held_out = torch.cat(misfits)
+        self.limit.copy_(held_out.kthvalue(max(1, math.ceil(OUTSIDE * len(held_out)))).values)
 
     def _erase(self, train: Batches) -> None:
         rows, labels = [], []

@@ -1,4 +1,4 @@
-"""Labels with errors, read from latents."""
+"""Labels with errors from latents or spectra, learnt by their Gaussian likelihood."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from torch import Tensor, nn
 
 from draper.nn.perceptron import perceptron
 
-MEMORY = 0.01
-"""Share of the latest batch in the running mean and scatter of what is read."""
+MOMENTUM = 0.01
+"""Weight of the latest batch in the running mean and variance of the inputs."""
 
-FAR = 30.0
-"""Scatters from the mean beyond which it makes no difference: what has hardly varied yet may jump."""
+CLIP = 30.0
+"""Largest scaled input: an input that has hardly varied so far may jump."""
 
-LEAST, MOST = -7.0, 3.0
-"""Ends of the logarithm of an error, in units of the scatter of the labels."""
+MIN_LOG_ERROR, MAX_LOG_ERROR = -7.0, 3.0
+"""Range of the logarithm of an error, in units of the scatter of the labels."""
 
 
 class LabelHead(nn.Module):
-    """A perceptron that reads labels (n, l), and their errors, from rows whose scale may change meanwhile."""
+    """A perceptron that predicts labels (n, l) and their errors from inputs whose scale changes in training.
+
+    See :class:`draper.nn.regressor.Regressor` for inputs that do not change.
+    """
 
     def __init__(self, inputs: int, hidden: Sequence[int], labels: int) -> None:
         super().__init__()
@@ -33,36 +36,40 @@ class LabelHead(nn.Module):
         self.register_buffer("stretch", torch.full((labels,), torch.nan))
 
     @torch.no_grad()
-    def follow(self, rows: Tensor) -> None:
-        """Let the running mean and scatter follow a batch."""
-        self.variance.lerp_((rows - self.centre).square().mean(0), MEMORY)
-        self.centre.lerp_(rows.mean(0), MEMORY)
+    def update_scale(self, inputs: Tensor) -> None:
+        """Update the running mean and variance of the inputs with a batch (n, inputs)."""
+        self.variance.lerp_((inputs - self.centre).square().mean(0), MOMENTUM)
+        self.centre.lerp_(inputs.mean(0), MOMENTUM)
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return labels (n, l) and the logarithms of their errors (n, l)."""
-        scaled = (rows - self.centre) / self.variance.clamp(min=1e-12).sqrt()
-        found = self.layers(scaled.clamp(-FAR, FAR))
-        mean, error = found.chunk(2, dim=1)
-        return mean, error.clamp(LEAST, MOST)
+        scaled = (inputs - self.centre) / self.variance.clamp(min=1e-12).sqrt()
+        mean, log_error = self.layers(scaled.clamp(-CLIP, CLIP)).chunk(2, dim=1)
+        return mean, log_error.clamp(MIN_LOG_ERROR, MAX_LOG_ERROR)
 
-    def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return labels (n, l) and errors (n, l) as calibrated on held-out rows; NaN where none were."""
-        mean, error = self(rows)
-        return mean, error.exp() * self.stretch
+    def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return labels (n, l) and calibrated errors (n, l), which are NaN without held-out rows."""
+        mean, log_error = self(inputs)
+        return mean, log_error.exp() * self.stretch
 
     @torch.no_grad()
-    def calibrate(self, mean: Tensor, error: Tensor, labels: Tensor) -> None:
-        """Stretch errors so that 68.3 % of the held-out labels (n, l) lie within one of them."""
-        pulls = (mean - labels).abs() / error.exp()
+    def calibrate(self, mean: Tensor, log_error: Tensor, labels: Tensor) -> None:
+        """Scale errors so that 68.3 % of the held-out labels (n, l) lie within one of them."""
+        pulls = (mean - labels).abs() / log_error.exp()
         self.stretch.copy_(torch.nanquantile(pulls, 0.6827, dim=0))
 
 
-def surprise(mean: Tensor, error: Tensor, labels: Tensor) -> Tensor:
-    """Return minus the Gaussian log-likelihood (n, l) of labels, 0 where they are unknown (NaN).
+def negative_log_likelihood(mean: Tensor, log_error: Tensor, labels: Tensor) -> Tensor:
+    """Return the Gaussian negative log-likelihood (n, l) of labels, 0 where they are unknown (NaN).
 
-    ``error`` is the logarithm; the constant is left out.
+    The constant is left out.
     """
     known = torch.isfinite(labels)
-    # NaN leaves before it is computed with: even where it is masked later, its gradient would be NaN.
-    pull = (torch.nan_to_num(labels) - mean) / error.exp()
-    return known * (0.5 * pull.square() + error)
+    # NaN is replaced before computing: even where it is masked later, its gradient would be NaN.
+    pull = (torch.nan_to_num(labels) - mean) / log_error.exp()
+    return known * (0.5 * pull.square() + log_error)
+
+
+def mean_over_known(values: Tensor, known: Tensor) -> Tensor:
+    """Return the mean (k,) of each column of values (n, k) over the rows where it is known."""
+    return (values * known).sum(0) / known.sum(0).clamp(min=1)

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from draper.nn.module import Batch, Batches, Module
 
 OUTSIDE = 0.99
-"""Quantile of the held-out misfit beyond which a spectrum counts as unlike the training set."""
+"""Quantile of the held-out misfit above which a spectrum is flagged as unlike the training set."""
 
 PCA_ROWS = 4096
-"""Rows that principal components are computed from."""
+"""Number of rows that principal components are computed from."""
 
 
 class LinearNetwork(Module):
-    """Two players: the head reads labels from a detached latent, the autoencoder owns the latent."""
+    """Two players: the head predicts labels from detached latents, the autoencoder trains the latents."""
 
     def __init__(self, pixels: int, latent: int, labels: int, start: str) -> None:
         super().__init__()
@@ -37,22 +37,22 @@ class LinearNetwork(Module):
         return {"z": self.encoder(batch["flux"])}
 
     def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
-        """Return the head's error on labels that are given, or the weighted misfit of the reconstruction."""
+        """Return the head's error on known labels, or the weighted misfit of the reconstruction."""
         if player == "head":
             known = torch.isfinite(batch["labels"])
-            # NaN leaves before it is computed with: even where it is masked later, its gradient would be NaN.
+            # NaN is replaced before computing: even where it is masked later, its gradient would be NaN.
             error = known * (self.predicted(shared["z"]) - torch.nan_to_num(batch["labels"])).square()
             return {"total": (error.sum(1) / known.sum(1).clamp(min=1)).mean()}
         return {"total": self.misfit(batch["flux"], batch["ivar"], shared["z"]).mean()}
 
     def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
-        """Return the parameters that a player moves."""
+        """Return the parameters that a player trains."""
         if player == "head" and self.head is not None:
             return self.head.parameters()
         return [*self.encoder.parameters(), *self.decoder.parameters()]
 
     def predicted(self, z: Tensor) -> Tensor:
-        """Return scaled labels (n, l) from the latent (n, k)."""
+        """Return scaled labels (n, l) from latents (n, k)."""
         labels: Tensor = z[:, :0] if self.head is None else self.head(z)
         return labels
 
@@ -62,7 +62,7 @@ class LinearNetwork(Module):
         return (ivar * residual.square()).sum(1) / ivar.sum(1).clamp(min=1e-30)
 
     def prepare(self, train: Batches) -> None:
-        """Start from the principal components of the first rows, where asked for."""
+        """Start from the principal components of the first rows, if configured."""
         if self.start != "pca":
             return
         rows, count = [], 0
@@ -82,7 +82,7 @@ class LinearNetwork(Module):
         self.encoder.bias.copy_(-self.encoder.weight @ flux.mean(0))
 
     def finish(self, train: Batches, valid: Batches | None) -> None:
-        """Measure the scatter of the labels and the usual misfit on held-out rows."""
+        """Measure the errors of the labels and the limit of the misfit on held-out rows."""
         if valid is None:
             return
         squares, known, misfits = [], [], []
@@ -93,5 +93,5 @@ class LinearNetwork(Module):
             squares.append(torch.nansum(error, 0))
             misfits.append(self.misfit(batch["flux"], batch["ivar"], z))
         self.sigma.copy_((torch.stack(squares).sum(0) / torch.stack(known).sum(0)).sqrt())
-        found = torch.cat(misfits)
-        self.limit.copy_(found.kthvalue(max(1, math.ceil(OUTSIDE * len(found)))).values)
+        held_out = torch.cat(misfits)
+        self.limit.copy_(held_out.kthvalue(max(1, math.ceil(OUTSIDE * len(held_out)))).values)

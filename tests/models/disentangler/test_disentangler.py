@@ -12,7 +12,7 @@ from draper import Spectra, load
 from draper.configs.disentangler import DisentanglerConfig
 from draper.data.spectra import Subset
 from draper.errors import DraperError
-from draper.models.disentangler.model import HOPELESS, Disentangler
+from draper.models.disentangler.model import MAX_LABEL_ERROR, Disentangler
 from draper.testing import CHECKS
 from draper.testing.checks import same_state
 from draper.train import regress
@@ -530,7 +530,9 @@ def test_errors_of_labels_count_or_are_unknown() -> None:
     model = Disentangler(remove=("teff",), keep=("fe_h",), probe=False, **SMALL).fit(stars(60), train=QUICK)
     errors = model.arrays(part)["label_errors"]
     width = float(model.labels["teff"].high - model.labels["teff"].low)
-    np.testing.assert_allclose(errors[:, 0], [150.0 / width, HOPELESS, HOPELESS, HOPELESS], rtol=1e-6)
+    np.testing.assert_allclose(
+        errors[:, 0], [150.0 / width, MAX_LABEL_ERROR, MAX_LABEL_ERROR, MAX_LABEL_ERROR], rtol=1e-6
+    )
     assert (errors[:, 1] == 0).all(), "without a column of errors labels are exact"
 
 

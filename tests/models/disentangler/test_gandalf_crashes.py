@@ -43,7 +43,9 @@ def test_several_labels_have_an_opponent_each(engine: str) -> None:
     network = found.own_module
     assert isinstance(network, Adversarial)
     batch = batch_of(found, spectra)
-    losses = network._opponents(network.latents(batch), network.labels(batch)[:, network.opposed])
+    losses = network.discriminator_losses(
+        network.latents(batch), network.labels(batch)[:, network.target_labels]
+    )
     assert losses.shape == (3,)
     assert len(set(losses.tolist())) == 3
     if engine == "hsic":
@@ -62,11 +64,11 @@ def test_an_opponent_without_classes_reads_the_label_of_its_own_star() -> None:
     network, batch = found.own_module, batch_of(found, stars(60))
     assert isinstance(network, Adversarial)
     z = network.latents(batch)
-    labels = network.labels(batch)[:, network.opposed]
+    labels = network.labels(batch)[:, network.target_labels]
     mean, log_error = network.critic(z).unbind(-1)
     error = log_error.clamp(-7, 3)
     expected = (0.5 * ((labels.T - mean) / error.exp()).square() + error).mean(1)
-    torch.testing.assert_close(network._opponents(z, labels), expected)
+    torch.testing.assert_close(network.discriminator_losses(z, labels), expected)
 
 
 def test_a_bin_holds_the_stars_between_its_ends() -> None:
@@ -76,7 +78,7 @@ def test_a_bin_holds_the_stars_between_its_ends() -> None:
     teff = stars(200).table["teff"]
     edges = np.linspace(teff.min(), teff.max(), 5)
     expected = np.searchsorted(edges[1:-1], teff, side="right")
-    bins = network._bins(network.labels(batch)[:, network.opposed])[:, 0].numpy()
+    bins = network.bin_numbers(network.labels(batch)[:, network.target_labels])[:, 0].numpy()
     assert np.mean(bins == expected) > 0.99  # but for rounding at the edges
     assert set(bins) == {0, 1, 2, 3}
 
@@ -95,7 +97,7 @@ def test_an_outlier_leaves_bins_empty(engine: str) -> None:
     if engine == "bins":
         network = found.own_module
         assert isinstance(network, Adversarial)
-        classes = network._bins(network.labels(batch_of(found, wide))[:, network.opposed])
+        classes = network.bin_numbers(network.labels(batch_of(found, wide))[:, network.target_labels])
         assert sorted(set(classes[:, 1].tolist())) == [0, 5]
         assert len(set(classes[:, 0].tolist())) == 6
 
@@ -167,7 +169,7 @@ def test_one_strength_for_all_or_one_for_each() -> None:
     assert differs(fits[0], fits[2])
     network = fits[2].own_module
     assert isinstance(network, Adversarial)
-    torch.testing.assert_close(network.signed, torch.tensor([0.5, 0.5, -0.1]))
+    torch.testing.assert_close(network.signed_strength, torch.tensor([0.5, 0.5, -0.1]))
     removing = [
         gandalf(strength=strength, engine="bottleneck", **labels).fit(spectra, train=QUICK)
         for strength in ((500.0,), (500.0, 500.0), (500.0, 0.0))
@@ -181,7 +183,7 @@ def test_joint_opponent_pays_its_strength_once() -> None:
     network = found.fit(stars(60), train=QUICK).own_module
     batch = batch_of(found, stars(60))
     terms = network.loss(batch, network.shared(batch), "model", 1.0)
-    torch.testing.assert_close(terms["total"], terms["misfit"] - 0.2 * terms["opponents"])
+    torch.testing.assert_close(terms["total"], terms["misfit"] - 0.2 * terms["discriminators"])
 
 
 @pytest.mark.parametrize("ramp", [1, 0.5])
@@ -194,7 +196,7 @@ def test_strength_may_rise_over_the_run(ramp: float) -> None:
     shared = network.shared(batch)
     for progress, share in ((0.0, 0.0), (ramp / 2, 0.5), (ramp, 1.0), (1.0, 1.0)):
         terms = network.loss(batch, shared, "model", progress)
-        torch.testing.assert_close(terms["total"], terms["misfit"] - share * 0.5 * terms["opponents"])
+        torch.testing.assert_close(terms["total"], terms["misfit"] - share * 0.5 * terms["discriminators"])
     plain = at_once.own_module.loss(batch, at_once.own_module.shared(batch), "model", 0.0)
     torch.testing.assert_close(plain["total"], plain["misfit"] - 0.5 * plain["opponents"])
 

@@ -1,4 +1,4 @@
-"""Latents that are free of chosen labels and rich in others, and the same star with other labels."""
+"""The Disentangler: latents free of chosen labels and rich in others; the same star with other labels."""
 
 from __future__ import annotations
 
@@ -28,29 +28,28 @@ from draper.models.base import Model, Progress
 from draper.models.dataset import Data
 from draper.models.disentangler.leakage import leakage_of, probe_held_out
 from draper.models.disentangler.swap import swap_of
-from draper.nn.adversary import Adversarial, Opposition
+from draper.nn.adversary import Adversarial, Discriminators
 from draper.nn.bottleneck import Bottleneck
 from draper.nn.disentangle import Disentangling, Sizes
 from draper.nn.module import Batch
 from draper.results.estimates import Estimates
 
-USUAL = ("teff", "logg", "fe_h", "alpha_fe")
-"""Labels that are looked for where none are named."""
+DEFAULT_LABELS = ("teff", "logg", "fe_h", "alpha_fe")
+"""Labels that are used, as far as the table has them, if the options name none."""
 
 STRENGTH = {"bottleneck": 50.0, "bins": 0.01, "joint": 0.1, "continuous": 0.1, "hsic": 0.3, "none": 0.0}
-"""What opponents weigh beside the misfit, in units of the scatter of fluxes, unless told."""
+"""Default strength of each engine; the misfit beside it is in units of the variance of the fluxes."""
 
-
-HOPELESS = 1e3
-"""Error of a label, in units of its range, beyond which it makes no difference."""
+MAX_LABEL_ERROR = 1e3
+"""Largest error of a label, in units of its range; a label with this error has no weight."""
 
 
 class Disentangler(Model):
     """An autoencoder whose latents are free of some labels and rich in others (GANDALF and beyond).
 
-    ``remove`` and ``keep`` name the labels, ``engine`` how it is done: the default, a bottleneck behind what
-    labels explain, removes what opponents only hide. See the guide in the documentation for what was
-    measured.
+    ``remove`` and ``keep`` name the labels, ``engine`` the method: the default, a bottleneck that encodes
+    only what labels do not explain, removes what discriminators only hide. The guide in the documentation
+    shows the measurements.
 
     Examples
     --------
@@ -70,7 +69,7 @@ class Disentangler(Model):
 
     def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
         """Scale labels by their ranges, and spectra by their mean and scatter."""
-        names = self.config.named or tuple(name for name in USUAL if name in train.table)
+        names = self.config.named or tuple(name for name in DEFAULT_LABELS if name in train.table)
         return LabelSet.from_table(train.table, names), Pipeline([Standardize.fit(train.batches())])
 
     def build(self, grid: Grid, labels: LabelSet) -> Disentangling:
@@ -86,7 +85,7 @@ class Disentangler(Model):
             )  # fmt: skip
         number = len(remove) + len(keep)
         given = config.strength or (STRENGTH[config.engine],)
-        opposition = Opposition(
+        discriminators = Discriminators(
             config.engine,
             config.critic,
             config.bins,
@@ -99,14 +98,14 @@ class Disentangler(Model):
             keep,
             erase=config.erase,
             sees_labels=config.encoder_sees_labels,
-            opposition=opposition,
+            discriminators=discriminators,
         )
 
     def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return flux, weights, and labels with errors in units of their ranges.
 
-        A label is NaN where there is none. It is taken as exact if the table has no column ``<label>_err``,
-        and as known hardly at all where that column has no positive number.
+        A missing label is NaN. A label is taken as exact if the table has no column ``<label>_err``, and as
+        nearly unknown where that column has no positive number.
         """
         labels, errors = np.full((2, len(spectra), len(self.labels)), np.nan)
         for number, name in enumerate(self.labels.names):
@@ -115,7 +114,9 @@ class Disentangler(Model):
                     found[:, number] = spectra.table[column]
         scaled = self.labels.scale_error(labels, errors)
         named = np.array([f"{name}_err" in spectra.table for name in self.labels.names], dtype=bool)
-        scaled = np.where(scaled > 0, np.minimum(scaled, HOPELESS), np.where(named, HOPELESS, 0.0))
+        scaled = np.where(
+            scaled > 0, np.minimum(scaled, MAX_LABEL_ERROR), np.where(named, MAX_LABEL_ERROR, 0.0)
+        )
         return {
             "flux": spectra.flux,
             "ivar": spectra.ivar,
@@ -125,8 +126,8 @@ class Disentangler(Model):
 
     @property
     def noise(self) -> Mapping[str, int]:  # type: ignore[override]
-        """Random numbers that go with each row."""
-        return {"chance": self.network.chance}
+        """Standard normal numbers for each row."""
+        return {"noise": self.network.noise_size}
 
     @property
     def network(self) -> Disentangling:
@@ -141,9 +142,9 @@ class Disentangler(Model):
         out: str | Path | None = None,
         resume: bool = False,
     ) -> Self:
-        """Learn from spectra, as every model does, and measure what the latents still tell.
+        """Train the model, as every model is trained, and measure the leakage on the held-out spectra.
 
-        Spectra without labels help to learn the others' spectra; labels may be missing one by one (NaN).
+        Spectra without labels also train the autoencoder; single labels may be missing (NaN).
         """
         super().fit(data, valid, train, out, resume)
         if self.config.probe and self.config.named and "leakage" not in self.training:
@@ -162,9 +163,9 @@ class Disentangler(Model):
     ) -> NDArray[np.float32]:
         """Return the latents (n, latent).
 
-        Those of the engine bottleneck are drawn at random, since their means would tell what the draws do
-        not. The same spectrum has the same draw, in any company and order. Kept labels come first, as the
-        spectrum tells them, in units of their scatter.
+        Those of the engine bottleneck are samples, since their means carry more information than the samples.
+        The same spectrum has the same sample, whichever spectra are encoded with it. Kept labels come first,
+        as estimated from the spectrum, in units of their scatter.
         """
         self.options_of("encode", options, **changes)
         z: NDArray[np.float32]
@@ -172,7 +173,7 @@ class Disentangler(Model):
             spectra,
             lambda batch: (self.network.encode(batch),),
             (self.config.latent,),
-            chances(self),
+            latent_noise(self),
             progress,
         )
         return z
@@ -206,7 +207,7 @@ class Disentangler(Model):
         Returns
         -------
         Spectra
-            With the labels that the decoder was told as columns, and ``outside_box`` where they leave the
+            With the labels that the decoder used as columns, and ``outside_box`` where they are outside the
             ranges of the training set.
         """
         self.options_of("generate", options)
@@ -231,7 +232,7 @@ class Disentangler(Model):
             )  # fmt: skip
         if edited is not None and not np.isfinite(edited).all():
             raise DraperError("latents are not finite", hint="leave out spectra without a good pixel")
-        network, draw = self.network, chances(self)
+        network, draw = self.network, latent_noise(self)
 
         def more(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
             found = {**draw(part, rows), "wanted": scaled[rows]}
@@ -239,13 +240,15 @@ class Disentangler(Model):
 
         def make(batch: Batch) -> tuple[Tensor, ...]:
             z = batch["latents"] if edited is not None else network.encode(batch)
-            told = network.recalled(z, network.told(batch)) if edited is not None else network.told(batch)
-            told = torch.where(torch.isfinite(batch["wanted"]), network.standard(batch["wanted"]), told)
-            flux = self.pipeline.inverse(network.decode(z, told), batch["ivar"])[0]
-            return flux, network.plainly(told)
+            used = network.decoder_labels(batch)
+            if edited is not None:
+                used = network.with_kept_from(z, used)
+            used = torch.where(torch.isfinite(batch["wanted"]), network.standardise(batch["wanted"]), used)
+            flux = self.pipeline.inverse(network.decode(z, used), batch["ivar"])[0]
+            return flux, network.unstandardise(used)
 
-        flux, told = self.apply(spectra, make, (len(self.own_grid), len(self.labels)), more, progress)
-        values = self.labels.unscale(told)
+        flux, used = self.apply(spectra, make, (len(self.own_grid), len(self.labels)), more, progress)
+        values = self.labels.unscale(used)
         values = np.where(np.isfinite(wanted), wanted, values)
         table = {**spectra.table, **dict(zip(self.labels.names, values.T, strict=True))}
         return Spectra(
@@ -262,27 +265,27 @@ class Disentangler(Model):
         progress: Progress | None = None,
         **changes: Any,
     ) -> Estimates:
-        """Return the labels that the latents tell, with errors calibrated on held-out spectra.
+        """Return labels predicted from the latents, with errors calibrated on held-out spectra.
 
-        Removed labels come out as far as kept ones tell them, with errors that say so. ``outside`` marks
-        spectra that the model does not rebuild as well as 99 % of those that were held out.
+        Removed labels are predicted as well as kept ones determine them, and their errors are as large.
+        ``outside`` flags spectra with a larger misfit than 99 % of the held-out ones.
         """
         self.options_of("predict", options, **changes)
         if self.config.encoder_sees_labels:
             raise DraperError(
-                "this model's encoder is told the labels, so that it would repeat them",
+                "this model's encoder gets the labels as inputs, so that it would repeat them",
                 given="encoder_sees_labels=True", hint="train one whose encoder sees the spectra alone",
             )  # fmt: skip
         network = self.network
 
         def infer(batch: Batch) -> tuple[Tensor, ...]:
             z = network.encode(batch)
-            mean, error = network.head.read(z)
-            misfit = network.misfit(batch, network.decode(z, network.told(batch)))
-            return network.plainly(mean), error * network.spread, misfit[:, None]
+            mean, error = network.head.predict(z)
+            misfit = network.misfit(batch, network.decode(z, network.decoder_labels(batch)))
+            return network.unstandardise(mean), error * network.spread, misfit[:, None]
 
         sizes = (len(self.labels), len(self.labels), 1)
-        scaled, sigma, misfit = self.apply(spectra, infer, sizes, chances(self), progress)
+        scaled, sigma, misfit = self.apply(spectra, infer, sizes, latent_noise(self), progress)
         median = self.labels.unscale(scaled)
         return Estimates(
             self.labels, median, self.labels.unscale_error(scaled, sigma), spectra.ids,
@@ -291,15 +294,15 @@ class Disentangler(Model):
         )  # fmt: skip
 
     def leakage(self, train: Spectra, test: Spectra, *, truth: str = "", **options: Any) -> Leakage:
-        """Return what fresh probes read from the latents of stars.
+        """Return the leakage: how well fresh probes predict the labels from the latents.
 
         Parameters
         ----------
         train, test
-            Spectra that probes learn from, and that they are judged on; the model must not have seen
-            the latter.
+            Spectra that probes are trained on, and other spectra that they are tested on, which the model
+            must not have seen.
         truth
-            End of the names of the columns with true labels, such as ``_true`` in a simulated survey.
+            Suffix of the columns with true labels, such as ``_true`` in a simulated survey.
         options
             Those of :func:`draper.latents.leakage.measure_leakage`, such as ``probes`` and ``seeds``.
         """
@@ -316,20 +319,20 @@ class Disentangler(Model):
         seed: int = 0,
         **changes: Any,
     ) -> Swap:
-        """Return how far changed labels can be trusted: each is swapped and read back by a fit.
+        """Return the swap test: spectra get labels of other stars, and a fit measures the labels again.
 
         Parameters
         ----------
         stars
             Spectra that the model has not seen, with labels.
         others
-            Stars that give labels, such as the training set.
+            Donors of labels, such as the training set.
         emulator
             An emulator of such spectra, which reads labels by a fit.
         options, changes
             How the emulator fits labels, such as ``priors``.
         truth
-            End of the names of the columns with true labels.
+            Suffix of the columns with true labels, such as ``_true``.
         seed
             Of the choice of who gives.
         """
@@ -365,8 +368,8 @@ def values_for(spectra: Spectra, name: str, value: ArrayLike) -> NDArray[np.floa
         ) from None
 
 
-def chances(model: Disentangler) -> Any:
-    """Return what draws standard normal numbers (n, latent) from the model's seed and each spectrum."""
+def latent_noise(model: Disentangler) -> Any:
+    """Return a function that draws normal numbers (n, latent) from the model's seed and each spectrum."""
     seed = int(model.training.get("config", {}).get("seed", 0)).to_bytes(8, "little")
 
     def draw(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
@@ -377,6 +380,6 @@ def chances(model: Disentangler) -> Any:
             numbers[row] = np.random.Generator(np.random.Philox(key=key)).standard_normal(
                 numbers.shape[1], dtype=np.float32
             )
-        return {"chance": numbers}
+        return {"noise": numbers}
 
     return draw
