@@ -198,7 +198,7 @@ def test_strength_may_rise_over_the_run(ramp: float) -> None:
         terms = network.loss(batch, shared, "model", progress)
         torch.testing.assert_close(terms["total"], terms["misfit"] - share * 0.5 * terms["discriminators"])
     plain = at_once.own_module.loss(batch, at_once.own_module.shared(batch), "model", 0.0)
-    torch.testing.assert_close(plain["total"], plain["misfit"] - 0.5 * plain["opponents"])
+    torch.testing.assert_close(plain["total"], plain["misfit"] - 0.5 * plain["discriminators"])
 
 
 def test_opponents_are_no_part_of_a_run_without_strength() -> None:
