@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from draper.data.grid import Grid
 from draper.data.labels import Label, LabelSet
+from draper.infer.forward import ForwardModel, SpectrumFunction
 from draper.nn.module import Batch
 from draper.nn.spectral import Perceptron
 
@@ -44,6 +46,11 @@ def network(pixels: int = 900, *, bounded: bool = False, width: float = 2.5) -> 
             made.last.bias.add_(1.0)
     made.points = torch.rand(512, 3, generator=generator) - 0.5
     return made.requires_grad_(False).eval()
+
+
+def forward(function: SpectrumFunction, wavelength: np.ndarray) -> ForwardModel:
+    """Return a function with its pixels and the labels."""
+    return ForwardModel(function, Grid(wavelength), LABELS)
 
 
 def drawn(n: int, seed: int = 0, reach: float = 0.35) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from made import drawn, network, noise, wavelength
 
 from draper.infer.compressed import CompressedProblem, Compression, Guess
-from draper.infer.forward import Linear, prepared
+from draper.infer.instrument_model import PerceptronModel, instrument_model
 from draper.infer.pixels import Layout, PixelProblem
 
 SIGMA = 0.005
@@ -17,11 +17,11 @@ def compressed(n: int = 40) -> tuple[CompressedProblem, PixelProblem, torch.Tens
     made, lam = network(), torch.from_numpy(wavelength())
     x = drawn(n)
     flux = noise(made(x), SIGMA)
-    maker, pixels = prepared(made, lam, even=False, widths={})
-    assert isinstance(maker, Linear)
+    model, pixels = instrument_model(made, lam, even=False, widths={})
+    assert isinstance(model, PerceptronModel)
     ivar = torch.full_like(flux, SIGMA**-2)
-    compression = Compression(maker, ivar[0])
-    pixel = PixelProblem(maker, pixels, lam, flux, ivar, Layout(3, rv=False))
+    compression = Compression(model, ivar[0])
+    pixel = PixelProblem(model, pixels, lam, flux, ivar, Layout(3, rv=False))
     return CompressedProblem(compression, *compression(flux)), pixel, x
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made import LABELS, drawn, network, noise, wavelength
+from made import LABELS, drawn, forward, network, noise, wavelength
 
 from draper.configs.fit import FitConfig
 from draper.errors import DraperError
 from draper.infer.exposures import Exposure
 from draper.infer.fit import Fitter
-from draper.infer.fit_result import Fit
-from draper.infer.forward import prepared
+from draper.infer.fit_result import FitResult
+from draper.infer.instrument_model import instrument_model
 from draper.infer.least_squares import Normal
 from draper.infer.pixels import Continuum, Layout, PixelProblem
 from draper.infer.start import velocities
@@ -32,12 +32,12 @@ def exposure(flux: torch.Tensor, ivar: torch.Tensor | None = None, lam: np.ndarr
     return Exposure(lam, flux.float().numpy(), weight.float().numpy())
 
 
-def fit(data: Exposure | list[Exposure], **options: object) -> Fit:
-    fitter = Fitter(network(), LAM, LABELS, FitConfig(**options))
+def fit(data: Exposure | list[Exposure], **options: object) -> FitResult:
+    fitter = Fitter(forward(network(), LAM), FitConfig(**options))
     return fitter([data] if isinstance(data, Exposure) else data)
 
 
-def pulls(found: Fit, truth: np.ndarray) -> np.ndarray:
+def pulls(found: FitResult, truth: np.ndarray) -> np.ndarray:
     return (found.values[:, : truth.shape[1]] - truth) / np.sqrt(np.einsum("nii->ni", found.covariance))[
         :, : truth.shape[1]
     ]
@@ -127,10 +127,10 @@ def test_the_continuum_is_eliminated() -> None:
 def test_gradient_and_curvature_are_those_of_chi2() -> None:
     made, lam = network(), torch.from_numpy(LAM)
     truth = torch.cat([drawn(4), torch.tensor([[12.0], [-40.0], [7.0], [90.0]]), torch.full((4, 1), 20.0)], 1)
-    maker, pixels = prepared(made, lam, even=True, widths={})
+    model, pixels = instrument_model(made, lam, even=True, widths={})
     flux, ivar = moved(truth[:, :3], truth[:, 3], vsini=truth[:, 4].double())
     problem = PixelProblem(
-        maker, pixels, lam, noise(flux, SIGMA).float(), ivar.float(), Layout(3, rv=True, widths=("vsini",)),
+        model, pixels, lam, noise(flux, SIGMA).float(), ivar.float(), Layout(3, rv=True, widths=("vsini",)),
         step=10.0, continuum=Continuum([(float(lam[0]), float(lam[-1]))], 2),
     )  # fmt: skip
     x, rows = (truth + 0.02).double(), torch.arange(4)
@@ -268,7 +268,7 @@ def test_more_starts_find_no_worse_minimum() -> None:
 def test_bounded_networks_fit_too() -> None:
     made, x = network(bounded=True), drawn(40)
     data = exposure(noise(made(x), SIGMA))
-    found = Fitter(made, LAM, LABELS, FitConfig())([data])
+    found = Fitter(forward(made, LAM), FitConfig())([data])
     assert np.abs(pulls(found, physical(x)).std(axis=0) - 1).max() < 0.35
 
 
@@ -286,7 +286,7 @@ def test_rough_curvature_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     data = exposure(noise(network()(drawn(40)), SIGMA))
     results = []
     for helps in (False, True):
-        monkeypatch.setattr("draper.infer.joint.bfloat16_helps", lambda helps=helps: helps)
+        monkeypatch.setattr("draper.infer.exposures.bfloat16_helps", lambda helps=helps: helps)
         results.append(fit(data))
     sigma = np.sqrt(np.einsum("nii->ni", results[0].covariance))
     assert np.abs((results[0].values - results[1].values) / sigma).max() < 0.1
@@ -324,7 +324,7 @@ def test_the_unit_of_the_flux_does_not_matter() -> None:
     results = []
     for unit in (1.0, 1e4, 1e-15):
         data = exposure(flux.double() * unit, torch.full(flux.shape, SIGMA**-2).double() / unit**2)
-        results.append(Fitter(made, LAM, LABELS, FitConfig(continuum=2, jitter=0.002))([data]))
+        results.append(Fitter(forward(made, LAM), FitConfig(continuum=2, jitter=0.002))([data]))
     sigma = np.sqrt(np.einsum("nii->ni", results[0].covariance))
     for other in results[1:]:
         assert np.abs((other.values - results[0].values) / sigma).max() < 0.1

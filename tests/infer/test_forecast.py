@@ -185,15 +185,21 @@ def test_the_table_has_units(model: Emulator, tmp_path: Path) -> None:
 def test_errors_say_what_to_do(model: Emulator) -> None:
     sharp = emulator(network(), replace(GRID, resolving_power=12_000.0))
     for call, text in (
-        (lambda: model.information(STAR), "how large the noise"),
-        (lambda: model.information(STAR, snr=1, ivar=np.ones(900)), "how large the noise"),
-        (lambda: model.information(STAR, snr=-1), "is positive"),
+        (lambda: model.information(STAR), "noise follows from snr or"),
+        (
+            lambda: model.information(STAR, snr=1, ivar=np.ones(900)),
+            "the noise follows from snr or from ivar",
+        ),
+        (lambda: model.information(STAR, snr=-1), "must be positive"),
         (lambda: model.information(STAR, ivar=np.ones(7)), "one value for each pixel"),
         (lambda: model.information({"teff": 5000.0}, snr=9), "no column"),
         (lambda: model.information(STAR, snr=9, vsini="free"), "vsini is free"),
         (lambda: model.information({**STAR, "vsini": [1.0, 2.0]}, snr=9), "vsini differs"),
         (lambda: sharp.information(STAR, snr=9, resolving_power=50_000), "cannot be sharper"),
-        (lambda: model.information(STAR, snr=9, grid=Grid.linear(5000, 5100, 1, medium="air")), "nowhere"),
+        (
+            lambda: model.information(STAR, snr=9, grid=Grid.linear(5000, 5100, 1, medium="air")),
+            "do not overlap",
+        ),
     ):
         with pytest.raises(DraperError, match=text):
             call()

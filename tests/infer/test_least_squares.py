@@ -8,8 +8,8 @@ import torch
 from made import drawn, network, noise, wavelength
 from scipy.optimize import least_squares
 
-from draper.infer.forward import prepared
-from draper.infer.least_squares import Normal, Prior, Problem, inverted, minimise
+from draper.infer.instrument_model import instrument_model
+from draper.infer.least_squares import Normal, Prior, Problem, inverse_curvature, minimise
 from draper.infer.pixels import Layout, PixelProblem
 
 
@@ -44,7 +44,9 @@ def test_linear_problems_are_solved_exactly(quadratic: Quadratic) -> None:
     assert torch.allclose(found.x, exact, atol=1e-5)
     assert found.converged.all()
     assert torch.allclose(found.normal.chi2, (exact @ quadratic.a.T - quadratic.b).square().sum(1), atol=1e-8)
-    assert torch.allclose(found.covariance()[0], torch.linalg.inv(quadratic.a.T @ quadratic.a))
+    assert torch.allclose(
+        inverse_curvature(found.normal.curvature)[0], torch.linalg.inv(quadratic.a.T @ quadratic.a)
+    )
 
 
 def test_bounds_are_those_of_a_bounded_fit(quadratic: Quadratic) -> None:
@@ -93,7 +95,7 @@ def test_rows_that_have_converged_are_left_alone(quadratic: Quadratic) -> None:
 
 def test_singular_curvatures_have_no_inverse() -> None:
     matrices = torch.stack([torch.eye(2), torch.ones(2, 2)]).double()
-    inverse = inverted(matrices)
+    inverse = inverse_curvature(matrices)
     assert torch.allclose(inverse[0], torch.eye(2).double())
     assert inverse[1].isnan().all()
 
@@ -101,8 +103,8 @@ def test_singular_curvatures_have_no_inverse() -> None:
 def test_an_emulator_is_fitted_as_by_scipy() -> None:
     made, lam = network(), torch.from_numpy(wavelength())
     data = noise(made(drawn(5)), 0.01)
-    maker, _ = prepared(made, lam, even=False, widths={})
-    problem = PixelProblem(maker, lam, lam, data, torch.full_like(data, 1e4), Layout(3, rv=False))
+    model, _ = instrument_model(made, lam, even=False, widths={})
+    problem = PixelProblem(model, lam, lam, data, torch.full_like(data, 1e4), Layout(3, rv=False))
     half = torch.full((3,), 0.5).double()
     found = minimise(problem, torch.zeros(5, 3), -half, half, tolerance=1e-4)
     for row in range(5):
@@ -114,6 +116,7 @@ def test_an_emulator_is_fitted_as_by_scipy() -> None:
             return 100 * made.jacobian(torch.from_numpy(x)[None].float())[1][0].double().numpy()
 
         exact = least_squares(residual, np.zeros(3), jacobian, method="lm")
-        sigma = found.covariance()[row].diagonal().sqrt().numpy()
+        covariance = inverse_curvature(found.normal.curvature)[row]
+        sigma = covariance.diagonal().sqrt().numpy()
         assert np.abs((found.x[row].numpy() - exact.x) / sigma).max() < 0.03
-        assert np.allclose(np.linalg.inv(exact.jac.T @ exact.jac), found.covariance()[row], rtol=2e-3)
+        assert np.allclose(np.linalg.inv(exact.jac.T @ exact.jac), covariance, rtol=2e-3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made import LABELS, drawn, network, noise, wavelength
+from made import LABELS, drawn, forward, network, noise, wavelength
 
 from draper.configs.fit import FitConfig
 from draper.configs.train import TrainConfig
@@ -25,7 +25,7 @@ def mocks(sigma: float) -> Exposure:
 
 
 def fitter(**options: object) -> Fitter:
-    return Fitter(network(), LAM, LABELS, FitConfig(rv=0.0, **options))
+    return Fitter(forward(network(), LAM), FitConfig(rv=0.0, **options))
 
 
 @pytest.mark.parametrize(("side", "sign"), [("upper", 1), ("lower", -1)])

@@ -11,7 +11,7 @@ import torch
 
 from draper import Spectra, TrainConfig, load
 from draper.errors import DraperError
-from draper.infer.residuals import gap_of
+from draper.infer.residuals import excess_error
 from draper.models.emulator.model import Emulator
 from draper.testing import made_spectra
 
@@ -80,7 +80,7 @@ def test_units_of_the_flux_do_not_matter(model: Emulator, rv: float | str) -> No
 def test_pixels_that_few_spectra_show_are_like_the_others() -> None:
     squares, ivar = torch.full((9, 3), 0.01), torch.full((9, 3), 1e6)
     ivar[2:, 1] = 0
-    gap = gap_of(squares, ivar)
+    gap = excess_error(squares, ivar)
     assert gap[1] == gap[0] == gap[2] > 0.1
 
 

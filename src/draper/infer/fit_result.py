@@ -1,4 +1,4 @@
-"""What a fit found, in physical units, with errors and flags."""
+"""The result of a fit in physical units, with errors and flags."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from torch import Tensor
 
 from draper.data.labels import LabelSet
 from draper.infer.compressed import CompressedProblem
-from draper.infer.joint import JointProblem
-from draper.infer.least_squares import Solution, inverted
-from draper.nn.spectral import SpectralNetwork
+from draper.infer.exposures import JointProblem
+from draper.infer.forward import SpectrumFunction
+from draper.infer.least_squares import Solution, inverse_curvature
+from draper.nn.hull import outside
 
 FloatArray = NDArray[np.float64]
 
 BAD_FIT = 1.5
-"""Reduced chi2 from which on, beyond five times its expected scatter, a fit is bad."""
+"""A fit is bad if its reduced chi2 exceeds this by more than five times its expected scatter."""
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What a fit found for n stars, in physical units.
+class FitResult:
+    """The result of the fit of n stars, in physical units.
 
     Attributes
     ----------
     names : tuple of str
         Free labels; then velocities, ``rv`` or ``rv_1``, ``rv_2``, ...; then free widths.
     values, conditional : ndarray (n, m)
-        Best values, and their errors if all others were known.
+        Best values, and their errors if all other quantities were known.
     covariance : ndarray (n, m, m)
     labels : ndarray (n, l)
-        All labels of the network, those that were fixed among them.
+        All labels of the model, fixed ones included.
     columns : dict of str to ndarray (n,)
         ``chi2``, ``reduced_chi2``, ``jitter`` [unit of the flux] and ``iterations``.
     flags : dict of str to bool ndarray (n,)
     models, levels : list of ndarray (n, q)
-        For each exposure what was compared with the data, and the continuum in it; where they were wanted.
+        For each exposure the best-fitting spectra, and the continuum in them; empty unless asked for.
     """
 
     names: tuple[str, ...]
@@ -53,20 +54,21 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """A fit when its weights are settled.
+class SolvedFit:
+    """A problem with its final weights, and its solution.
 
     Attributes
     ----------
     problem
-        With these weights.
+        With the final weights of the pixels.
     solution
+        Its best parameters.
     several : Tensor (n,) bool
         Where another minimum is as good.
     jitter : Tensor (n,)
-        Error of the model beyond its own that is in the weights.
+        Further error that is in the weights.
     low, high : Tensor (m,)
-        Bounds; equal where a parameter is known.
+        Bounds; equal where a parameter is fixed.
     """
 
     problem: JointProblem
@@ -76,34 +78,41 @@ class Settled:
     low: Tensor
     high: Tensor
 
+    @property
+    def free(self) -> Tensor:
+        """Which parameters (m,) are not fixed."""
+        return self.low < self.high
 
-def outcome(
-    network: SpectralNetwork,
+
+def fit_result(
+    function: SpectrumFunction,
     labels: LabelSet,
     problem: JointProblem | CompressedProblem,
     solution: Solution,
     several: Tensor,
     jitter: Tensor,
     free: Tensor,
-) -> Fit:
-    """Return what a solution means.
+) -> FitResult:
+    """Return a solution in physical units, with covariance and flags.
 
     Parameters
     ----------
-    network, labels, problem
-        What was fitted.
+    function, labels, problem
+        The model and the problem that was solved.
     solution, several, jitter
-        What came out.
+        See :class:`SolvedFit`.
     free : Tensor (m,) bool
-        Which parameters were not known.
+        Which parameters were not fixed.
     """
     d = len(labels)
     names = [*labels.names, *problem.names]
     is_rv = torch.tensor([name.startswith("rv") and number >= d for number, name in enumerate(names)])
     chosen, is_rv, x = free.nonzero()[:, 0], is_rv[free], solution.x
-    span = torch.cat([slopes(labels, x[:, :d]), torch.ones(len(x), len(names) - d).double()], dim=1)[:, free]
+    span = torch.cat([physical_units(labels, x[:, :d]), torch.ones(len(x), len(names) - d).double()], dim=1)[
+        :, free
+    ]
     curvature = solution.normal.curvature[:, chosen][:, :, chosen]
-    covariance = inverted(curvature) * span[:, :, None] * span[:, None]
+    covariance = inverse_curvature(curvature) * span[:, :, None] * span[:, None]
     diagonal = curvature.diagonal(dim1=1, dim2=2)
     conditional = torch.where(diagonal > 0, diagonal, torch.nan).rsqrt() * span
     physical = labels.unscale((x[:, :d] + 0.5).numpy())
@@ -116,7 +125,7 @@ def outcome(
         "not_converged": ~solution.converged,
         "at_bound": (bound & ~is_rv).any(1),
         "rv_limit": (bound & is_rv).any(1),
-        "outside": network.outside_hull(x[:, :d].float()),
+        "outside": outside(x[:, :d].float(), function.facets),
         "bad_fit": reduced > BAD_FIT + 5 * (2 / freedom.clamp(min=1)).sqrt(),
         "several_minima": several,
     }
@@ -124,7 +133,7 @@ def outcome(
     for array in (values, physical):
         array[empty] = np.nan
     covariance[torch.from_numpy(empty)] = torch.nan
-    return Fit(
+    return FitResult(
         tuple(names[number] for number in chosen.tolist()),
         values,
         np.where(empty[:, None], np.nan, conditional.numpy()),
@@ -140,16 +149,16 @@ def outcome(
     )
 
 
-def with_models(fit: Fit, problem: JointProblem, solution: Solution) -> Fit:
-    """Return the same with the spectra that the labels stand for."""
-    found = [part.models(solution.x[:, place]) for part, place in problem.each]
+def add_model_spectra(result: FitResult, problem: JointProblem, solution: Solution) -> FitResult:
+    """Return the result with the best-fitting spectra of each exposure."""
+    spectra = [part.models(solution.x[:, place]) for part, place in problem.each]
     return replace(
-        fit, models=[model.numpy() for model, _ in found], levels=[level.numpy() for _, level in found]
+        result, models=[model.numpy() for model, _ in spectra], levels=[level.numpy() for _, level in spectra]
     )
 
 
-def slopes(labels: LabelSet, x: Tensor) -> Tensor:
-    """Return physical units per unit of scaled labels (n, d); for logarithms they differ between stars."""
+def physical_units(labels: LabelSet, x: Tensor) -> Tensor:
+    """Return the size of a unit of scaled labels (n, d) in physical units; it varies for logarithmic ones."""
     apart = 1e-4
     more, less = (labels.unscale((x + 0.5 + sign * apart).numpy()) for sign in (1, -1))
     return torch.from_numpy((more - less) / (2 * apart))

@@ -1,236 +1,205 @@
-"""A network's spectra on the pixels and at the resolution that a fit wants."""
+"""Functions from labels to spectra, as a label fit needs them: networks, or any differentiable function."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
-from typing import Protocol
+from typing import Protocol, Self
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
-from draper.instrument.broadening import EVEN, broaden, velocity_step
-from draper.instrument.resample import cubic
-from draper.nn.spectral import Perceptron, SpectralNetwork
+from draper.errors import DraperError
+from draper.nn.hull import facets
 
-BLOCK = 512
-"""Pixels of the derivatives that are computed together: they stay in the processor's cache."""
+
+class SpectrumFunction(Protocol):
+    """What a label fit needs of a function from labels to flux.
+
+    Labels x (n, d) are scaled: -0.5 is the low end of a label's range and 0.5 the high end. Every
+    :class:`draper.nn.spectral.SpectralNetwork` is such a function; an unbounded
+    :class:`draper.nn.spectral.Perceptron` is fitted by a faster way, with the same result. Any other function
+    of labels becomes one by :meth:`ForwardModel.from_function`.
+
+    Attributes
+    ----------
+    uncertainty : Tensor (p,)
+        Usual 1-sigma error of each pixel of the function itself; NaN where it is unknown.
+    modes : Tensor (r, p)
+        The part of that error that pixels have in common; r may be 0.
+    gap : Tensor (p,) or (0,)
+        Further 1-sigma error on real spectra, as :meth:`.LabelFit.learn_error` measures it.
+    points : Tensor (m, d)
+        Scaled labels at which the function is known to be good, where fits may start; m may be 0.
+    facets : Tensor (f, d + 1)
+        Half-planes around these points (:func:`draper.nn.hull.facets`): labels beyond any are flagged.
+    """
+
+    uncertainty: Tensor
+    modes: Tensor
+    gap: Tensor
+    points: Tensor
+    facets: Tensor
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Return flux (n, p)."""
+
+    def jacobian(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return flux (n, p) and its derivatives (n, p, d)."""
+
+    def error(self, x: Tensor, /) -> Tensor:
+        """Return the 1-sigma error (n, p) at labels: ``uncertainty``, times one factor for each row."""
+
+
+class DifferentiableFunction:
+    """A function of physical labels as a :class:`SpectrumFunction`; derivatives by automatic differentiation.
+
+    Parameters
+    ----------
+    function
+        From labels (n, d) in physical units, float32, to flux (n, p), row by row; made of operations that
+        ``torch.func.jvp`` and ``torch.func.vmap`` can differentiate.
+    labels
+        The labels, in the order of the columns.
+    uncertainty : Tensor (p,)
+        1-sigma error of each pixel.
+    modes : Tensor (r, p)
+        The part of it that pixels have in common.
+    points : Tensor (m, d)
+        Scaled labels at which the function is good.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        labels: LabelSet,
+        uncertainty: Tensor,
+        modes: Tensor,
+        points: Tensor,
+    ) -> None:
+        self.function, self.uncertainty, self.modes = function, uncertainty, modes
+        self.gap = torch.zeros(0)
+        self.points, self.facets = points, facets(points)
+        self.low, self.high = torch.from_numpy(labels.low), torch.from_numpy(labels.high)
+        self.is_logarithmic = torch.tensor([label.scale == "log10" for label in labels])
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Return flux (n, p) of scaled labels (n, d)."""
+        return self.function(self._physical(x))
+
+    def jacobian(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return flux (n, p) and its derivatives (n, p, d) by scaled labels."""
+
+        def derivative(direction: Tensor) -> Tensor:
+            columns: Tensor = torch.func.jvp(self, (x,), (direction.expand_as(x),))[1]
+            return columns
+
+        columns = torch.func.vmap(derivative, out_dims=-1)(torch.eye(x.shape[1], dtype=x.dtype))
+        return self(x), columns
+
+    def error(self, x: Tensor, /) -> Tensor:
+        """Return the 1-sigma error (n, p), the same at all labels."""
+        return self.uncertainty.expand(len(x), -1)
+
+    def _physical(self, x: Tensor) -> Tensor:
+        share = x.double() + 0.5
+        linear = self.low + share * (self.high - self.low)
+        ratio = torch.where(self.is_logarithmic, self.high / self.low, 1.0)
+        return torch.where(self.is_logarithmic, self.low * ratio.pow(share), linear).float()
 
 
 @dataclass(frozen=True)
 class ForwardModel:
-    """What a label fit needs: a network from scaled labels to flux, its pixels and its labels.
+    """A function from labels to flux, its pixels and its labels: all that a label fit needs.
 
     Attributes
     ----------
-    network : SpectralNetwork
-        From labels scaled to -0.5 to 0.5 to flux (n, p).
+    function : SpectrumFunction
+        From scaled labels (n, d) to flux (n, p).
     grid : Grid
-        The p pixels.
+        The p pixels, with the resolving power of the flux.
     labels : LabelSet
+        The d labels with the ranges within which they are fitted.
     """
 
-    network: SpectralNetwork
+    function: SpectrumFunction
     grid: Grid
     labels: LabelSet
 
-
-class Maker(Protocol):
-    """Makes spectra (n, p) of scaled labels (n, d)."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return flux (n, p)."""
-
-    def around(self, x: Tensor) -> Local:
-        """Return the spectra of labels (n, d), and how they change."""
-
-
-class Local(ABC):
-    """Spectra, and how they change with labels.
-
-    Attributes
-    ----------
-    flux : Tensor (n, p)
-    """
-
-    flux: Tensor
-
-    @abstractmethod
-    def columns(self, pixels: slice, kind: torch.dtype = torch.float32) -> Tensor:
-        """Return the derivatives (n, d, some p) of some pixels, in a precision."""
-
-    def pulled(self, weights: Tensor) -> Tensor:
-        """Return the product (n, d) of weights (n, p) and derivatives."""
-        parts = ((self.columns(some) @ weights[:, some, None])[:, :, 0] for some in blocks(weights.shape[1]))
-        return sum_of(parts)
-
-    def curvature(self, density: Tensor, others: Tensor, *, rough: bool = False) -> Tensor:
-        """Return the weighted products (n, d + e, d + e) of all derivatives, by labels first.
+    @classmethod
+    def from_function(
+        cls,
+        function: Callable[[Tensor], Tensor],
+        grid: Grid,
+        labels: LabelSet,
+        *,
+        error: ArrayLike | None = None,
+        modes: ArrayLike | None = None,
+        points: ArrayLike | None = None,
+    ) -> Self:
+        """Return the forward model of any differentiable function of physical labels.
 
         Parameters
         ----------
-        density : Tensor (n, p)
-            Weights.
-        others : Tensor (n, e, p)
-            Derivatives by what is no label.
-        rough
-            In bfloat16, whose errors average out over pixels; sums are of float32.
+        function
+            From labels (n, d) in physical units to flux (n, p), both float32 tensors. Rows must not depend on
+            each other, and ``torch.func`` must be able to differentiate it (``jvp`` under ``vmap``).
+        grid
+            The p pixels. With a resolving power, spectra of a lower one are fitted by broadening the flux.
+        labels
+            Names, units and ranges of the d labels. Fits stay within the ranges.
+        error
+            1-sigma error of the function itself, one value or (p,), in the unit of the flux; it is added in
+            quadrature to that of the data. Without it the function counts as exact.
+        modes
+            The part of ``error`` that pixels have in common: vectors (r, p) with amplitudes of variance 1.
+        points
+            Physical labels (m, d) at which the function is known to be good, such as those of its training
+            spectra: fits start from them, and results unlike all of them are flagged ``outside``. Fits start
+            from points all over the ranges unless given.
+
+        Examples
+        --------
+        >>> from draper.data.labels import Label
+        >>> grid = Grid.linear(5000, 5100, 0.5, medium="vacuum")
+        >>> line = torch.exp(-0.5 * torch.linspace(-20, 20, len(grid)).square())
+        >>> labels = LabelSet([Label("fe_h", low=-2.0, high=0.5)])
+        >>> model = ForwardModel.from_function(
+        ...     lambda values: 1 - 0.1 * 10 ** values * line, grid, labels, error=1e-3
+        ... )
+        >>> flux, derivatives = model.function.jacobian(torch.zeros(5, 1))
+        >>> tuple(flux.shape), tuple(derivatives.shape)
+        ((5, 201), (5, 201, 1))
         """
-        kind = torch.bfloat16 if rough else torch.float32
-        root, others = density.clamp(min=0).sqrt()[:, None].to(kind), others.to(kind)
-
-        def part(some: slice) -> Tensor:
-            rows = torch.cat([self.columns(some, kind), others[:, :, some]], dim=1) * root[:, :, some]
-            return (rows @ rows.transpose(1, 2)).float()
-
-        return sum_of(part(some) for some in blocks(density.shape[1]))
-
-
-def blocks(pixels: int) -> Iterator[slice]:
-    """Yield slices of at most ``BLOCK`` pixels."""
-    for start in range(0, pixels, BLOCK):
-        yield slice(start, min(start + BLOCK, pixels))
-
-
-def sum_of(parts: Iterable[Tensor]) -> Tensor:
-    """Return the sum of tensors, without keeping them."""
-    return reduce(torch.Tensor.add_, parts)
-
-
-class Linear:
-    """The hidden layers of a perceptron, with a last layer (p, h) of one's own.
-
-    What is done to all spectra alike, such as resampling, is done to the columns of the last layer once.
-    """
-
-    def __init__(self, network: Perceptron, weight: Tensor, bias: Tensor) -> None:
-        self.network, self.weight, self.bias = network, weight.contiguous(), bias
-        self.weights = {kind: self.weight.to(kind) for kind in (torch.float32, torch.bfloat16)}
-
-    def at(self, wavelength: Tensor, target: Tensor) -> Linear:
-        """Return the same on other pixels (q,)."""
-        if len(target) == len(wavelength) and torch.equal(target, wavelength):
-            return self
-        change = Change(wavelength, target, {})
-        return Linear(self.network, change(self.weight.T).T, change(self.bias[None])[0])
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return flux (n, p)."""
-        return torch.addmm(self.bias, self.network.hidden(x), self.weight.T)
-
-    def around(self, x: Tensor) -> Local:
-        """Return the spectra of labels (n, d), and how they change."""
-        return LinearLocal(self, x)
-
-
-class LinearLocal(Local):
-    """Derivatives that are computed block by block when they are wanted."""
-
-    def __init__(self, maker: Linear, x: Tensor) -> None:
-        self.weight, self.weights = maker.weight, maker.weights
-        hidden, moved = maker.network.hidden_jacobian(x)
-        self.moved = moved
-        self.rows = moved.transpose(1, 2).reshape(len(x) * moved.shape[2], moved.shape[1])
-        self.flux = torch.addmm(maker.bias, hidden, self.weight.T)
-
-    def columns(self, pixels: slice, kind: torch.dtype = torch.float32) -> Tensor:
-        """Return the derivatives (n, d, some p) of some pixels, in a precision."""
-        n, _, d = self.moved.shape
-        if self.rows.dtype != kind:
-            self.rows = self.rows.to(kind)
-        weight = self.weights[kind][pixels]
-        return (self.rows @ weight.T).reshape(n, d, len(weight))
-
-    def pulled(self, weights: Tensor) -> Tensor:
-        """Return the product (n, d) of weights (n, p) and derivatives."""
-        return ((weights @ self.weight)[:, None] @ self.moved)[:, 0]
-
-
-class Whole(Local):
-    """Derivatives (n, d, p) that are all there."""
-
-    def __init__(self, flux: Tensor, columns: Tensor) -> None:
-        self.flux, self.all = flux, columns
-
-    def columns(self, pixels: slice, kind: torch.dtype = torch.float32) -> Tensor:
-        """Return the derivatives (n, d, some p) of some pixels, in a precision."""
-        return self.all[:, :, pixels].to(kind)
-
-
-class Change:
-    """Resampling of spectra (n, p) to even pixels, and broadening by widths that all share; linear."""
-
-    def __init__(self, wavelength: Tensor, target: Tensor, widths: Mapping[str, Tensor]) -> None:
-        self.same = target is wavelength
-        middle = wavelength.mean()
-        self.source, self.target = (wavelength - middle).float(), (target - middle).float()
-        self.widths = dict(widths)
-        self.step = velocity_step(target) if widths else 0.0
-
-    def __call__(self, spectra: Tensor) -> Tensor:
-        """Return spectra (n, q)."""
-        if len(spectra) == 0:
-            return spectra.new_zeros(0, len(self.target))
-        moved = spectra if self.same else cubic(spectra, self.source, self.target)[0]
-        if not self.widths:
-            return moved
-        return broaden(
-            moved,
-            self.step,
-            vsini=self.widths.get("vsini"),
-            vmac=self.widths.get("vmac"),
-            resolving_power=self.widths.get("resolving_power"),
+        rows = _rows(points, "points", len(labels))
+        own_modes = _rows(modes, "modes", len(grid))
+        usual = np.full(len(grid), np.nan) if error is None else np.asarray(error, dtype=np.float64)
+        if usual.shape not in ((), (len(grid),)) or not (error is None or (usual >= 0).all()):
+            raise DraperError(
+                "error is one number, or one for each pixel, and not negative",
+                given=f"shape {usual.shape}",
+                expected=f"() or ({len(grid)},)",
+            )
+        return cls(
+            DifferentiableFunction(
+                function,
+                labels,
+                torch.from_numpy(np.broadcast_to(usual, len(grid)).astype(np.float32)),
+                torch.from_numpy(own_modes.astype(np.float32)),
+                torch.from_numpy((labels.scale(rows) - 0.5).astype(np.float32)),
+            ),
+            grid,
+            labels,
         )
 
 
-class Changed:
-    """Any network, with its spectra resampled and broadened each time."""
-
-    def __init__(self, network: SpectralNetwork, change: Change | None = None) -> None:
-        self.network, self.change = network, change
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return flux (n, p)."""
-        flux: Tensor = self.network(x)
-        return flux if self.change is None else self.change(flux)
-
-    def around(self, x: Tensor) -> Local:
-        """Return the spectra of labels (n, d), and how they change."""
-        flux, columns = self.network.jacobian(x)
-        columns = columns.transpose(1, 2)
-        if self.change is None:
-            return Whole(flux, columns)
-        n, d, p = columns.shape
-        changed = self.change(columns.reshape(n * d, p))
-        return Whole(self.change(flux), changed.reshape(n, d, len(self.change.target)))
-
-
-def prepared(
-    network: SpectralNetwork, wavelength: Tensor, *, even: bool, widths: Mapping[str, Tensor]
-) -> tuple[Maker, Tensor]:
-    """Return what makes a network's spectra broadened by known widths, and its pixels (p,).
-
-    Parameters
-    ----------
-    network, wavelength
-        The network and its pixels.
-    even
-        Whether the pixels must be even in ln(lambda).
-    widths
-        ``vsini``, ``vmac``, ``resolving_power`` that all spectra have.
-    """
-    target = wavelength
-    steps = torch.diff(torch.log(wavelength))
-    if (even or widths) and float(steps.max() - steps.min()) > EVEN * float(steps.mean()):
-        count = int(torch.log(wavelength[-1] / wavelength[0]) / steps.min()) + 1
-        ends = torch.log(wavelength[[0, -1]])
-        target = torch.exp(ends[0] + (ends[1] - ends[0]) * torch.arange(count).double() / (count - 1))
-    change = Change(wavelength, target, widths)
-    if isinstance(network, Perceptron) and not network.bounded:
-        weight, bias = network.kept_readout()
-        return Linear(network, change(weight.T).T, change(bias[None])[0]), target
-    return Changed(network, None if change.same and not widths else change), target
+def _rows(values: ArrayLike | None, name: str, length: int) -> NDArray[np.float64]:
+    """Return rows (k, length) of an argument; none (0, length) where it is not given."""
+    array = np.zeros((0, length)) if values is None else np.asarray(values, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != length:
+        raise DraperError(f"{name} has the wrong shape", given=array.shape, expected=f"(any, {length})")
+    return array

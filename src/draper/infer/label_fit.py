@@ -1,240 +1,191 @@
-"""The label fit: spectra in, block by block, and estimates out, for any network from labels to flux."""
+"""The label fit: labels of spectra, by any differentiable function from labels to flux."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from draper.configs.fit import FitConfig
-from draper.data.grid import Grid, merged
-from draper.data.labels import Label, LabelSet
-from draper.data.masks import read_masked, read_windows
+from draper.data.grid import Grid
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
 from draper.infer.exposures import Exposure
-from draper.infer.fit import Fitter
-from draper.infer.fit_result import Fit
+from draper.infer.fit_result import FitResult
+from draper.infer.forecast import equal_columns, forecast
 from draper.infer.forward import ForwardModel
 from draper.infer.limits import Side, limits
-from draper.infer.pixels import BOUNDS
-from draper.instrument.observed import is_coarser
-from draper.instrument.resample import FWHM
+from draper.infer.model_error import learn_error
+from draper.infer.prepare import free_quantities, prepare, row_blocks
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.results.estimates import Estimates
+from draper.results.information import Information
 
-ROWS = 1024
-"""Stars that are fitted together."""
-
-SAME = 0.01
-"""Relative difference of resolving powers that counts as none."""
-
-Note = Callable[[int, int], None]
-"""Called with how many stars are done, and how many there are."""
+Progress = Callable[[int, int], None]
+"""Called with the number of stars that are done, and the number of all."""
 
 
-def fitted(
-    model: ForwardModel,
-    spectra: Spectra | Sequence[Spectra],
-    config: FitConfig,
-    note: Note | None = None,
-    *,
-    models: bool = False,
-) -> tuple[Estimates, list[Spectra]]:
-    """Return labels, and for each exposure the spectra that go with them on the data's pixels, if wanted.
+@dataclass(frozen=True)
+class LabelFit:
+    """Fits labels to spectra by least squares, with a forward model.
 
-    Parameters
+    Every method takes options as one :class:`~draper.configs.fit.FitConfig`, as keywords, or both; the
+    keywords come first.
+
+    Attributes
     ----------
-    model
-        The network with its grid and labels.
-    spectra
-        One exposure of each star, or several with equal ids.
-    config
-        How to fit.
-    note
-        Progress.
-    models
-        Whether the spectra are wanted.
+    model : ForwardModel
+        A function from labels to flux, with its pixels and labels; :meth:`ForwardModel.from_function` makes
+        one of any differentiable function of physical labels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from draper.data.labels import Label, LabelSet
+    >>> grid = Grid.linear(5000, 5100, 0.5, medium="vacuum")
+    >>> lines = torch.exp(-0.5 * torch.linspace(-60, 60, len(grid)).remainder(10).sub(5).square())
+    >>> def flux(labels):
+    ...     return 1 - 0.3 * 10 ** labels[:, :1] * lines
+    >>> labels = LabelSet([Label("fe_h", low=-2.0, high=0.5)])
+    >>> fit = LabelFit(ForwardModel.from_function(flux, grid, labels))
+    >>> seen = Spectra(grid, flux(torch.tensor([[-0.4], [0.1]])).numpy(), np.full((2, len(grid)), 1e4))
+    >>> estimates = fit.predict(seen, rv=0.0)
+    >>> estimates["fe_h"].round(3)
+    array([-0.4,  0.1])
     """
-    exposures, fitter, config = ready(model, spectra, config)
-    total = len(exposures[0])
-    parts: list[Fit] = []
-    with matmul_mode(fastest_mode()):
-        for rows in blocks(total):
-            parts.append(fitter([exposure(one[rows]) for one in exposures], models=models))
-            if note is not None:
-                note(min(rows.stop, total), total)
-    return estimates(model, parts, exposures[0].ids, config), [
-        explained(one, parts, number) for number, one in enumerate(exposures) if models
-    ]
 
+    model: ForwardModel
 
-def limited(
-    model: ForwardModel,
-    spectra: Spectra | Sequence[Spectra],
-    names: Sequence[str],
-    level: float,
-    side: Side,
-    config: FitConfig,
-) -> dict[str, NDArray[np.float64]]:
-    """Return the limits (n,) of some labels or widths; see :func:`draper.infer.limits.limits`."""
-    exposures, fitter, _ = ready(model, spectra, config)
-    with matmul_mode(fastest_mode()):
-        parts = [
-            limits(fitter, [exposure(one[rows]) for one in exposures], names, level, side)
-            for rows in blocks(len(exposures[0]))
+    def predict(
+        self,
+        spectra: Spectra | Sequence[Spectra],
+        options: FitConfig | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Estimates:
+        """Return the labels of spectra, with covariance and flags.
+
+        Parameters
+        ----------
+        spectra
+            On any pixels that overlap the model's; or several exposures of the same stars, with equal ids,
+            which are fitted jointly.
+        options, changes
+            How to fit.
+        progress
+            Called with the number of stars that are done, and the number of all.
+        """
+        return self._fit(spectra, options, progress, changes, models=False)[0]
+
+    def explain(
+        self,
+        spectra: Spectra | Sequence[Spectra],
+        options: FitConfig | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> tuple[Estimates, list[Spectra]]:
+        """Return labels as :meth:`predict` does, and the best-fitting spectra of each exposure."""
+        return self._fit(spectra, options, progress, changes, models=True)
+
+    def upper_limits(
+        self,
+        spectra: Spectra | Sequence[Spectra],
+        names: Sequence[str],
+        level: float = 0.95,
+        options: FitConfig | None = None,
+        *,
+        side: Side = "upper",
+        **changes: Any,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return limits (n,) of labels or free widths by profile likelihood; see :func:`.limits.limits`."""
+        exposures, fitter, _ = prepare(self.model, spectra, (options or FitConfig()).replace(**changes))
+        with matmul_mode(fastest_mode()):
+            parts = [
+                limits(fitter, [Exposure.of(exposure[rows]) for exposure in exposures], names, level, side)
+                for rows in row_blocks(len(exposures[0]))
+            ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def information(
+        self,
+        labels: Mapping[str, ArrayLike],
+        options: FitConfig | None = None,
+        *,
+        snr: ArrayLike | None = None,
+        ivar: ArrayLike | None = None,
+        grid: Grid | None = None,
+        resolving_power: float | None = None,
+        **changes: Any,
+    ) -> Information:
+        """Return the smallest errors that :meth:`predict` could have: the Cramer-Rao bound at given labels.
+
+        Parameters
+        ----------
+        labels
+            Columns by name, of equal length or one value for all; ``rv``, ``vsini``, ``vmac`` of the stars
+            may be among them.
+        options, changes
+            How the spectra will be fitted.
+        snr, ivar
+            Signal-to-noise ratio per pixel at a continuum of 1, or inverse variances (q,) or (n, q).
+        grid, resolving_power
+            Pixels and lambda / FWHM of the spectrograph; the model's own unless given.
+        """
+        config = (options or FitConfig()).replace(**changes)
+        columns = equal_columns({**labels, **config.fixed} | ({} if snr is None else {"snr": snr}))
+        ratio = None if snr is None else columns["snr"]
+        return forecast(self.model, columns, ratio, ivar, grid, resolving_power, config)
+
+    def learn_error(self, spectra: Spectra, options: FitConfig | None = None, **changes: Any) -> int:
+        """Set the function's ``gap`` from the residuals of real spectra; returns how many were used."""
+        return learn_error(self.model, spectra, (options or FitConfig()).replace(**changes))
+
+    def _fit(
+        self,
+        spectra: Spectra | Sequence[Spectra],
+        options: FitConfig | None,
+        progress: Progress | None,
+        changes: Mapping[str, Any],
+        *,
+        models: bool,
+    ) -> tuple[Estimates, list[Spectra]]:
+        config = (options or FitConfig()).replace(**changes)
+        exposures, fitter, config = prepare(self.model, spectra, config)
+        total = len(exposures[0])
+        parts: list[FitResult] = []
+        with matmul_mode(fastest_mode()):
+            for rows in row_blocks(total):
+                parts.append(fitter([Exposure.of(exposure[rows]) for exposure in exposures], models=models))
+                if progress is not None:
+                    progress(min(rows.stop, total), total)
+        return self._estimates(parts, exposures[0].ids, config), [
+            best_fit(exposure, parts, number) for number, exposure in enumerate(exposures) if models
         ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def _estimates(self, parts: Sequence[FitResult], ids: NDArray[np.str_], config: FitConfig) -> Estimates:
+        """Return the results of all blocks of stars as one."""
+        names = parts[0].names
+        covariance = np.concatenate([part.covariance for part in parts])
+        conditional = np.concatenate([part.conditional for part in parts])
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+        columns |= {f"{name}_conditional_err": conditional[:, number] for number, name in enumerate(names)}
+        return Estimates(
+            free_quantities(self.model.labels, names, config),
+            np.concatenate([part.values for part in parts]),
+            np.sqrt(np.einsum("nii->ni", covariance)),
+            ids,
+            flags={name: np.concatenate([part.flags[name] for part in parts]) for name in parts[0].flags},
+            covariance=covariance,
+            columns=columns,
+        )
 
 
-def ready(
-    model: ForwardModel, spectra: Spectra | Sequence[Spectra], config: FitConfig
-) -> tuple[list[Spectra], Fitter, FitConfig]:
-    """Return exposures, what fits them, and the options after a look at them."""
-    exposures = [spectra] if isinstance(spectra, Spectra) else list(spectra)
-    config = matched(model, exposures, config)
-    grid = model.grid
-    return exposures, Fitter(model.network, grid.vacuum, model.labels, config, ranges(grid)), config
-
-
-def blocks(total: int) -> list[slice]:
-    """Return slices of stars that are fitted together, at least one."""
-    return [slice(start, start + ROWS) for start in range(0, max(total, 1), ROWS)]
-
-
-def matched(model: ForwardModel, exposures: Sequence[Spectra], config: FitConfig) -> FitConfig:
-    """Return the options after a look at the data, which must be about the same stars and the same light."""
-    if not exposures:
-        raise DraperError("there are no spectra to fit")
-    first, own = exposures[0], model.grid
-    config = with_masks(config, exposures)
-    powers = set()
-    for one in exposures:
-        if not one.grid.is_spectral:
-            raise DraperError("labels are fitted to spectra", given=repr(one.grid), expected="wavelengths")
-        if not np.array_equal(one.ids, first.ids):
-            raise DraperError(
-                "exposures that are fitted together are of the same stars",
-                given=f"{len(one)} ids from {one.ids[:1]}", expected=f"{len(first)} ids from {first.ids[:1]}",
-                hint="give them the same ids in the same order",
-            )  # fmt: skip
-        if one.grid.vacuum[0] > own.vacuum[-1] or one.grid.vacuum[-1] < own.vacuum[0]:
-            raise DraperError(
-                "the spectra are nowhere where the emulator is", given=repr(one.grid), expected=repr(own)
-            )
-        powers.add(power_of(one.grid))
-    if config.resolving_power == "free":
-        return config
-    return config.replace(resolving_power=kernel(own, first.grid, powers, config.resolving_power))
-
-
-def kernel(own: Grid, grid: Grid, powers: set[float | None], wanted: float | None) -> float | None:
-    """Return the resolving power of what is left to broaden the emulator's spectra by; none if nothing is.
-
-    Parameters
-    ----------
-    own, grid
-        Pixels of the emulator and of the data. Those that are much wider average over the spectrum: a box is
-        taken as the Gaussian of its variance.
-    powers
-        What the files say; all exposures must agree.
-    wanted
-        What the user says, which comes first.
-    """
-    known = sorted(power for power in powers if power is not None)
-    if wanted is None and known and (known[-1] > known[0] * (1 + SAME) or None in powers):
-        raise DraperError(
-            "exposures that are fitted together must have one resolving power", given=known,
-            hint="broaden the sharper ones, fit them one by one, or say which with resolving_power=",
-        )  # fmt: skip
-    power, sharpest = wanted or (known[0] if known else None), power_of(own)
-    if power is not None and sharpest is not None and power > sharpest * (1 + SAME):
-        raise DraperError(
-            "the spectra are sharper than what the emulator has learnt", given=f"R = {power:g}",
-            expected=f"at most {sharpest:g}", hint="broaden them, or train on spectra of a higher power",
-        )  # fmt: skip
-    left = 0.0
-    if power is not None and (sharpest is None or power < sharpest * (1 - SAME)):
-        left = power**-2 - (0.0 if sharpest is None else sharpest**-2)
-    if is_coarser(own, grid):
-        boxes = (float(np.median(one.step / one.vacuum)) for one in (grid, own))
-        wide, narrow = (FWHM**2 * box**2 / 12 for box in boxes)
-        left += wide - narrow
-    return left**-0.5 if left > 0 else None
-
-
-def with_masks(config: FitConfig, exposures: Sequence[Spectra]) -> FitConfig:
-    """Return the options with the ranges that files tell; masks of pixels are those of the first exposure."""
-    grid, medium, half_width = exposures[0].grid, config.mask_medium, config.half_width
-    windows = list(config.windows)
-    for path in config.windows_files:
-        windows += read_windows(path, medium=medium, half_width=half_width)
-    masked = list(config.masked)
-    for path in config.masked_files:
-        masked += read_masked(path, grid, medium=medium, half_width=half_width)
-    if config.windows_files:
-        ends = [one.grid.vacuum[[0, -1]] for one in exposures]
-        windows = [pair for pair in merged(windows) if any(pair[1] >= a and pair[0] <= b for a, b in ends)]
-        if not windows:
-            raise DraperError(
-                "no line of the files is in the spectra", given=", ".join(config.windows_files),
-                expected=repr(grid),
-            )  # fmt: skip
-    return config.replace(windows=tuple(windows), masked=tuple(masked), windows_files=(), masked_files=())
-
-
-def power_of(grid: Grid) -> float | None:
-    """Return the resolving power of a grid, its median where it changes."""
-    return None if grid.resolving_power is None else float(np.median(grid.resolving_power))
-
-
-def exposure(spectra: Spectra) -> Exposure:
-    """Return spectra as the fit takes them; pieces between gaps have a continuum each."""
-    return Exposure(spectra.grid.vacuum, spectra.flux, spectra.ivar, ranges(spectra.grid))
-
-
-def ranges(grid: Grid) -> tuple[tuple[float, float], ...]:
-    """Return the first and last pixel of each piece of a grid."""
-    pieces = (grid.vacuum[piece] for piece in grid.segments())
-    return tuple((float(piece[0]), float(piece[-1])) for piece in pieces)
-
-
-def estimates(
-    model: ForwardModel, parts: Sequence[Fit], ids: NDArray[np.str_], config: FitConfig
-) -> Estimates:
-    """Return the results of all blocks in one."""
-    names = parts[0].names
-    covariance = np.concatenate([part.covariance for part in parts])
-    conditional = np.concatenate([part.conditional for part in parts])
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-    columns |= {f"{name}_conditional_err": conditional[:, number] for number, name in enumerate(names)}
-    return Estimates(
-        described(model, names, config),
-        np.concatenate([part.values for part in parts]),
-        np.sqrt(np.einsum("nii->ni", covariance)),
-        ids,
-        flags={name: np.concatenate([part.flags[name] for part in parts]) for name in parts[0].flags},
-        covariance=covariance,
-        columns=columns,
-    )
-
-
-def described(model: ForwardModel, names: Sequence[str], config: FitConfig) -> LabelSet:
-    """Return what is free in a fit, with units and ranges."""
-    most = config.rv_limit
-    return LabelSet(
-        model.labels[name]
-        if name in model.labels.names
-        else Label(name, "km/s", -most, most)
-        if name.startswith("rv")
-        else Label(name, "" if name == "resolving_power" else "km/s", *BOUNDS[name])
-        for name in names
-    )
-
-
-def explained(spectra: Spectra, parts: Sequence[Fit], number: int) -> Spectra:
-    """Return the model spectra of an exposure, and weights that tell which pixels were used."""
+def best_fit(spectra: Spectra, parts: Sequence[FitResult], number: int) -> Spectra:
+    """Return the best-fitting spectra of an exposure; pixels that were not used have no weight."""
     return Spectra(
         spectra.grid,
         np.concatenate([part.models[number] for part in parts]),
@@ -242,5 +193,5 @@ def explained(spectra: Spectra, parts: Sequence[Fit], number: int) -> Spectra:
         spectra.table,
         spectra.quantity,
         spectra.unit,
-        meta={"source": "emulator's best fit"},
+        meta={"source": "best fit of a forward model"},
     )

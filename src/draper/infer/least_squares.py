@@ -1,7 +1,7 @@
 """Levenberg-Marquardt for thousands of small problems at once.
 
-A problem says how far its rows are from their data, and how that changes (:class:`Normal`); everything else,
-bounds, priors, damping, stopping, is here. Rows stop one by one; those that have are computed no more.
+A problem computes chi2 of its rows and its derivatives (:class:`Normal`); bounds, priors, damping and
+stopping are here. Rows stop one by one, and those that have stopped are computed no more.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DAMPING, EASED, RAISED, MOST = 1e-3, 0.1, 10.0, 1e7
-"""Damping at the start, its factors after a step that helps and one that does not, and where it ends."""
+DAMPING, EASED, RAISED, LARGEST = 1e-3, 0.1, 10.0, 1e7
+"""Damping at the start, its factors after a step that lowers chi2 and one that does not, and its largest."""
 
 ROUNDING = 1e-6
-"""Share of chi2 that is lost in its rounding; no step is asked to gain less."""
+"""Relative rounding error of chi2; no step needs to gain less."""
 
 NEAR = 10.0
-"""A step that promises less leads to where the curvature is much the same; it serves for one more."""
+"""After a step whose expected gain is smaller, the curvature is used once more: it has hardly changed."""
 
 STILL = 1e-4
-"""A last step that promises less leaves the curvature as it was."""
+"""After a last step whose expected gain is smaller, the curvature is not computed again."""
 
 APART, ALIKE = 5.0, 9.0
-"""A second minimum counts if it is so many sigma away, and its chi2 is higher by no more than this."""
+"""A second minimum counts if it is this many sigma away, and its chi2 higher by at most the second number."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Normal:
 
 
 class Problem(ABC):
-    """Rows of data with a model in common.
+    """Rows of data that are fitted with the same model.
 
     Attributes
     ----------
     rows
-        How many.
+        Number of rows.
     chunk
-        How many are computed together.
+        Number of rows that are computed together.
     rough
         Whether steps take a curvature that is computed faster and less precisely. Where a fit ends depends on
         the gradient alone, and the curvature there is computed in full.
@@ -74,14 +74,14 @@ class Problem(ABC):
         """Return the normal equations of some rows (k,) at parameters (k, m)."""
 
     def slope(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return chi2 (k,) and its gradient (k, m) alone, which a problem may have for less."""
+        """Return chi2 (k,) and its gradient (k, m) alone, which may be faster."""
         normal = self.normal(x, rows)
         return normal.chi2, normal.gradient
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Gaussian knowledge of parameters; a sigma of infinity is none.
+    """Gaussian priors of parameters; a sigma of infinity is no prior.
 
     Attributes
     ----------
@@ -106,17 +106,17 @@ class Prior:
 
 @dataclass(frozen=True)
 class Solution:
-    """Where the rows ended.
+    """The best parameters of all rows.
 
     Attributes
     ----------
     x : Tensor (n, m)
         Best parameters.
     normal : Normal
-        There, prior included.
+        chi2 and its derivatives there, prior included.
     converged : Tensor (n,) bool
     bound : Tensor (n, m) bool
-        Which parameters are held by a bound that chi2 would have them pass.
+        Which parameters are at a bound, beyond which chi2 would be lower.
     iterations : Tensor (n,)
     penalty : Tensor (n,)
         The prior's part of chi2.
@@ -129,40 +129,32 @@ class Solution:
     iterations: Tensor
     penalty: Tensor
 
-    def covariance(self) -> Tensor:
-        """Return the inverse curvature (n, m, m); rows and columns of bounded parameters count as free."""
-        return inverted(self.normal.curvature)
 
-
-def best_of(found: Sequence[Solution]) -> tuple[Solution, Tensor]:
+def best_solution(solutions: Sequence[Solution]) -> tuple[Solution, Tensor]:
     """Return the best solution of each row, and where (n,) another one is as good."""
-    best = torch.stack([one.normal.chi2 for one in found]).argmin(0)
+    best = torch.stack([solution.normal.chi2 for solution in solutions]).argmin(0)
     rows = torch.arange(len(best))
 
-    def picked(get: Callable[[Solution], Tensor]) -> Tensor:
-        return torch.stack([get(one) for one in found])[best, rows]
+    def pick(*tensors: Tensor) -> Tensor:
+        return torch.stack(tensors)[best, rows]
 
-    solution = Solution(
-        picked(lambda one: one.x),
-        Normal(
-            picked(lambda one: one.normal.chi2),
-            picked(lambda one: one.normal.gradient),
-            picked(lambda one: one.normal.curvature),
-        ),
-        picked(lambda one: one.converged),
-        picked(lambda one: one.bound),
-        picked(lambda one: one.iterations),
-        picked(lambda one: one.penalty),
+    chosen = Solution(
+        pick(*(s.x for s in solutions)),
+        Normal(*(pick(*parts) for parts in zip(*(_fields(s.normal) for s in solutions), strict=True))),
+        pick(*(s.converged for s in solutions)),
+        pick(*(s.bound for s in solutions)),
+        pick(*(s.iterations for s in solutions)),
+        pick(*(s.penalty for s in solutions)),
     )
     several = torch.zeros(len(best), dtype=torch.bool)
-    for one in found:
-        off = one.x - solution.x
-        far = torch.einsum("ni,nij,nj->n", off, solution.normal.curvature, off) > APART**2
-        several |= far & one.converged & (one.normal.chi2 < solution.normal.chi2 + ALIKE)
-    return solution, several
+    for solution in solutions:
+        off = solution.x - chosen.x
+        far = _form(chosen.normal.curvature, off) > APART**2
+        several |= far & solution.converged & (solution.normal.chi2 < chosen.normal.chi2 + ALIKE)
+    return chosen, several
 
 
-def inverted(curvature: Tensor) -> Tensor:
+def inverse_curvature(curvature: Tensor) -> Tensor:
     """Return the inverse (n, m, m) of curvatures; NaN where one is singular."""
     scale = curvature.diagonal(dim1=1, dim2=2).clamp(min=1e-300).sqrt()
     unit = curvature / scale[:, :, None] / scale[:, None, :]
@@ -184,7 +176,7 @@ def minimise(
     exact: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> Solution:
-    """Lower chi2 of every row.
+    """Minimise chi2 of every row.
 
     Parameters
     ----------
@@ -195,15 +187,15 @@ def minimise(
     low, high : Tensor (m,) or (n, m)
         Bounds. A parameter whose bounds are equal is fixed.
     prior
-        Knowledge beside the data.
+        Priors of the parameters.
     tolerance
-        A row has converged when the next step would lower chi2 by less; that step is taken, on trust.
+        A row has converged when the next step would lower chi2 by less; that step is taken unchecked.
     iterations
-        Most steps that are tried.
+        Maximum number of steps.
     exact
-        Whether the curvature at the end is wanted, in full precision.
+        Whether the curvature at the end is computed in full precision.
     on_step
-        Called with the number of rows that go on, after each step.
+        Called with the number of rows that have not converged, after each step.
 
     Examples
     --------
@@ -213,15 +205,15 @@ def minimise(
     ...         r = x - torch.tensor([[3.0, -1.0]], dtype=torch.float64)
     ...         return Normal(r.square().sum(1), r, torch.eye(2, dtype=torch.float64).expand(len(x), 2, 2))
     >>> end = torch.tensor([2.0, 2.0], dtype=torch.float64)
-    >>> found = minimise(Line(), torch.zeros(1, 2, dtype=torch.float64), -end, end)
-    >>> found.x.round(decimals=3), found.bound
+    >>> solution = minimise(Line(), torch.zeros(1, 2, dtype=torch.float64), -end, end)
+    >>> solution.x.round(decimals=3), solution.bound
     (tensor([[ 2., -1.]], dtype=torch.float64), tensor([[ True, False]]))
     """
     n, m = start.shape
     low, high = (end.double().expand(n, m) for end in (low, high))
     x = start.double().clamp(low, high)
     every = torch.arange(n)
-    here = _evaluated(problem, prior, x, every, problem.rough)
+    here = _evaluate(problem, prior, x, every, problem.rough)
     # Where (n,) the curvature is that at x.
     fresh = torch.ones(n, dtype=torch.bool)
     damping = torch.full((n,), DAMPING, dtype=torch.float64)
@@ -235,7 +227,7 @@ def minimise(
         floor, roof = low[active], high[active]
         held = _held(at, normal.gradient, floor, roof)
         step = _step(normal, damping[active], held)
-        # What stands at a bound and would pass it, pushed by the others, is held, too.
+        # A parameter at a bound that the step of the others would push beyond it is held, too.
         out = (at + step < floor) | (at + step > roof)
         held = held | (out & ((at == floor) | (at == roof)))
         again = out.any(1).nonzero()[:, 0]
@@ -244,35 +236,35 @@ def minimise(
         trial = (at + step).clamp(floor, roof)
         cut = (trial != at + step).any(1)
         step = trial - at
-        promised = -(2 * (step * normal.gradient).sum(1) + _form(normal.curvature, step))
-        small = (promised < (ROUNDING * normal.chi2).clamp(min=tolerance)) & ~cut
+        gain = -(2 * (step * normal.gradient).sum(1) + _form(normal.curvature, step))
+        small = (gain < (ROUNDING * normal.chi2).clamp(min=tolerance)) & ~cut
         count[active] += 1
         done = active[small]
         converged[done] = True
         x[done] = trial[small]
-        fresh[done] &= promised[small] < STILL
-        chi2 = here.chi2[done] - promised[small].clamp(min=0)
+        fresh[done] &= gain[small] < STILL
+        chi2 = here.chi2[done] - gain[small].clamp(min=0)
         gradient = here.gradient[done] + (here.curvature[done] @ step[small][:, :, None])[:, :, 0]
         here.chi2[done], here.gradient[done] = chi2, gradient
-        active, trial, promised = active[~small], trial[~small], promised[~small]
+        active, trial, gain = active[~small], trial[~small], gain[~small]
         if len(active):
-            kept = fresh[active] & (promised < NEAR)
-            there = _ahead(problem, prior, trial, active, here, kept)
+            reused = fresh[active] & (gain < NEAR)
+            there = _evaluate_trial(problem, prior, trial, active, here, reused)
             better = there.chi2 <= here.chi2[active]
-            won = active[better]
-            x[won], fresh[won] = trial[better], ~kept[better]
-            _put(here, won, there[better])
-            damping[won] *= EASED
+            moved = active[better]
+            x[moved], fresh[moved] = trial[better], ~reused[better]
+            _put(here, moved, there[better])
+            damping[moved] *= EASED
             damping[active[~better]] *= RAISED
-            active = active[damping[active] < MOST]
+            active = active[damping[active] < LARGEST]
         if on_step is not None:
             on_step(len(active))
-    # A last step is taken on trust, and may follow a rough curvature: here it is wanted as it is.
+    # The last step was not checked, and may follow a rough curvature: now all is computed exactly.
     rest = every if problem.rough else (~fresh).nonzero()[:, 0]
     if exact and len(rest):
-        there = _evaluated(problem, prior, x[rest], rest, False)
+        there = _evaluate(problem, prior, x[rest], rest, False)
         _put(here, rest, there)
-        # What is left of a rough step is made good where it leaves the curvature as it is.
+        # The error of a rough step is corrected where that leaves the curvature as it is.
         held = _held(x[rest], there.gradient, low[rest], high[rest])
         step = _step(there, torch.zeros(len(rest), dtype=torch.float64), held)
         ahead = x[rest] + step
@@ -288,33 +280,33 @@ def _fields(normal: Normal) -> tuple[Tensor, Tensor, Tensor]:
 
 def _put(normal: Normal, rows: Tensor, new: Normal) -> None:
     """Replace some rows."""
-    for kept, field in zip(_fields(normal), _fields(new), strict=True):
-        kept[rows] = field.double()
+    for old, field in zip(_fields(normal), _fields(new), strict=True):
+        old[rows] = field.double()
 
 
-def _evaluated(problem: Problem, prior: Prior | None, x: Tensor, rows: Tensor, rough: bool) -> Normal:
+def _evaluate(problem: Problem, prior: Prior | None, x: Tensor, rows: Tensor, rough: bool) -> Normal:
     """Return the normal equations of some rows (k,) at parameters (k, m)."""
     k, m = x.shape
-    made = Normal(*(torch.empty(k, *shape, dtype=torch.float64) for shape in ((), (m,), (m, m))))
+    normal = Normal(*(torch.empty(k, *shape, dtype=torch.float64) for shape in ((), (m,), (m, m))))
     for some in torch.split(torch.arange(k), problem.chunk):
         if len(some):
-            _put(made, some, problem.normal(x[some], rows[some], rough=rough))
+            _put(normal, some, problem.normal(x[some], rows[some], rough=rough))
     if prior is not None:
-        made.chi2.add_(prior.chi2(x, rows))
-        made.gradient.add_(prior.gradient(x, rows))
-        made.curvature.add_(torch.diag_embed(prior.weight(rows)))
-    return made
+        normal.chi2.add_(prior.chi2(x, rows))
+        normal.gradient.add_(prior.gradient(x, rows))
+        normal.curvature.add_(torch.diag_embed(prior.weight(rows)))
+    return normal
 
 
-def _ahead(
-    problem: Problem, prior: Prior | None, x: Tensor, rows: Tensor, here: Normal, kept: Tensor
+def _evaluate_trial(
+    problem: Problem, prior: Prior | None, x: Tensor, rows: Tensor, here: Normal, reused: Tensor
 ) -> Normal:
-    """Return the normal equations of some rows (k,) at x (k, m), some (k,) with the curvature from here."""
+    """Return the normal equations of some rows (k,) at x (k, m); ``reused`` ones keep the curvature."""
     there = here[rows]
-    new = (~kept).nonzero()[:, 0]
+    new = (~reused).nonzero()[:, 0]
     if len(new):
-        _put(there, new, _evaluated(problem, prior, x[new], rows[new], problem.rough))
-    for some in torch.split(kept.nonzero()[:, 0], problem.chunk):
+        _put(there, new, _evaluate(problem, prior, x[new], rows[new], problem.rough))
+    for some in torch.split(reused.nonzero()[:, 0], problem.chunk):
         if len(some):
             chi2, gradient = problem.slope(x[some], rows[some])
             there.chi2[some], there.gradient[some] = chi2.double(), gradient.double()
@@ -325,7 +317,7 @@ def _ahead(
 
 
 def _held(x: Tensor, gradient: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return which parameters (n, m) a bound keeps from going downhill."""
+    """Return which parameters (n, m) are fixed, or at a bound that chi2 would push them beyond."""
     return ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0)) | (low == high)
 
 

@@ -1,4 +1,4 @@
-"""An emulator's error on real stars."""
+"""The error of a model on real stars, measured from the residuals of their fits."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ import torch
 from draper.configs.fit import FitConfig
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
+from draper.infer.exposures import Exposure
 from draper.infer.forward import ForwardModel
-from draper.infer.label_fit import blocks, exposure, ready
-from draper.infer.residuals import gap_of, residuals
+from draper.infer.prepare import prepare, row_blocks
+from draper.infer.residuals import excess_error, residuals
 from draper.nn.precision import fastest_mode, matmul_mode
 
 ENOUGH = 10
-"""Spectra from which an error is learnt at least."""
+"""Least number of spectra that an error is learnt from."""
 
 ROUNDS = 3
-"""Of fits: the first ones bend labels to what the model lacks."""
+"""Rounds of fits: in the first ones, labels absorb part of the model's error."""
 
 
 def learn_error(model: ForwardModel, spectra: Spectra, config: FitConfig) -> int:
-    """Set the ``gap`` of a network from the residuals of real spectra; returns how many were used."""
+    """Set the ``gap`` of a function from the residuals of real spectra; returns how many were used."""
     good = spectra[(spectra.ivar > 0).any(axis=1)]
     if len(good) < ENOUGH:
         raise DraperError(
-            "an error is learnt from more spectra", given=f"{len(good)} with good pixels",
-            expected=f"at least {ENOUGH}", hint="jitter='fit' needs only one",
-        )  # fmt: skip
-    exposures, fitter, _ = ready(model, good, config.replace(jitter="none", model_error=False))
+            "too few spectra to learn an error from",
+            given=f"{len(good)} with good pixels",
+            expected=f"at least {ENOUGH}",
+            hint="jitter='fit' needs only one",
+        )
+    _, fitter, _ = prepare(model, good, config.replace(jitter="none", model_error=False))
     with matmul_mode(fastest_mode()):
         for _ in range(ROUNDS):
-            parts = [
-                residuals(fitter, [exposure(one[rows]) for one in exposures]) for rows in blocks(len(good))
-            ]
-            fitter.gap = gap_of(*(torch.cat(part) for part in zip(*parts, strict=True)))
-    model.network.gap = fitter.gap
+            parts = [residuals(fitter, [Exposure.of(good[rows])]) for rows in row_blocks(len(good))]
+            fitter.gap = excess_error(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    model.function.gap = fitter.gap
     return len(good)

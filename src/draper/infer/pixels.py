@@ -1,7 +1,7 @@
-"""How far spectra are from what an emulator makes of labels, velocity, widths and continuum.
+"""chi2 of spectra against a model of labels, velocity, widths and continuum, pixel by pixel.
 
 The gradient of chi2 is exact, so where a fit ends does not depend on the curvature. The curvature is that on
-the emulator's own pixels, with the weights of the data brought there: spectra are smooth on the scale of the
+the model's own pixels, with the weights of the data brought there: spectra are smooth on the scale of the
 interpolation, and the errors that follow from it are tested (pulls).
 """
 
@@ -14,25 +14,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from draper.infer.eliminated import Best, Seen, solved
-from draper.infer.forward import Local, Maker, Whole
+from draper.infer.instrument_model import InstrumentModel, Linearised, LinearisedArrays
 from draper.infer.least_squares import Normal, Problem
 from draper.instrument.broadening import EVEN, broaden
 from draper.instrument.doppler import SPEED_OF_LIGHT, doppler_factor
 from draper.instrument.resample import cubic
 
-Back = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From numbers (n, q) on the pixels of the data to the gradients by flux (n, p) and velocity (n,)."""
+Transpose = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Maps values (n, q) on the pixels of the data to their gradients by flux (n, p) and velocity (n,)."""
 
 WIDTHS = ("vsini", "vmac", "resolving_power")
+"""Names of the widths that a fit may have as parameters."""
+
 BOUNDS = {"vsini": (0.0, 300.0), "vmac": (0.0, 60.0), "resolving_power": (500.0, 300_000.0)}
+"""Ranges of free widths: km/s, km/s and lambda / FWHM."""
+
 TYPICAL = {"vsini": 10.0, "vmac": 5.0, "resolving_power": 20_000.0}
-"""Where free widths start ..."""
+"""Values at which fits of free widths start."""
+
 WIDE = {"vsini": 30.0, "vmac": 10.0, "resolving_power": 20_000.0}
-"""... and how far they are taken to reach at the ends of the emulator's range."""
+"""Values of free widths by which the margin at the ends of the model's range is set."""
 
 DIFFERENCE = 1e-2
-"""Relative step of the derivative by a width, and its least absolute one."""
+"""Relative step of the derivative by a width, and its least absolute step."""
+
+RIDGE = 1e-9
+"""Added to the normal equations of the continuum, relative to their size."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +85,18 @@ class Continuum:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which parameters a fit has: scaled labels first, then velocity, then widths.
+    """The parameters of a fit: scaled labels first, then velocity, then widths.
 
     Attributes
     ----------
     labels
-        How many labels.
+        Number of labels.
     rv
         Whether there is a velocity [km/s].
     widths
-        Which of ``WIDTHS`` are parameters.
+        The ``WIDTHS`` that are parameters.
     fixed : mapping of str to Tensor ()
-        Widths that are known.
+        Fixed widths.
     """
 
     labels: int
@@ -109,29 +116,77 @@ class Layout:
         return x[:, : self.labels], rv, {**self.fixed, **widths}
 
 
+@dataclass(frozen=True)
+class ProfiledFlux:
+    """Model spectra with the best coefficients of continuum and error modes, in which they are linear.
+
+    Attributes
+    ----------
+    total, level : Tensor (n, q)
+        The flux that is compared with the data, and the continuum in it.
+    coefficients : Tensor (n, k, 1)
+        Of the continuum first, then amplitudes of the modes, which are of order 1.
+    count
+        How many are of the continuum.
+    """
+
+    total: Tensor
+    level: Tensor
+    coefficients: Tensor
+    count: int
+
+    @property
+    def penalty(self) -> Tensor:
+        """The chi2 (n,) of the amplitudes of the modes."""
+        return self.coefficients[:, self.count :, 0].double().square().sum(1)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """chi2 and its gradient at some parameters, and what the curvature is computed from.
+
+    Attributes
+    ----------
+    local, best
+        Spectra on the model's pixels with their derivatives, and the flux that is compared with the data.
+    rv : Tensor (n,)
+    by_rv, by_width : Tensor (n, 0 or 1, p), (n, e, p)
+        Derivatives.
+    chi2, gradient : Tensor (n,), (n, m)
+    """
+
+    local: Linearised
+    rv: Tensor
+    by_rv: Tensor
+    by_width: Tensor
+    best: ProfiledFlux
+    chi2: Tensor
+    gradient: Tensor
+
+
 class PixelProblem(Problem):
-    """Spectra, each pixel with its own weight.
+    """chi2 of spectra whose pixels have weights of their own.
 
     Parameters
     ----------
-    maker
-        Makes the flux.
+    flux_of
+        The forward model: flux of scaled labels.
     wavelength : Tensor (p,) float64
-        Its pixels; even in ln(lambda) where something is broadened.
+        The pixels of that flux; even in ln(lambda) where something is broadened.
     observed : Tensor (q,) float64
         Pixels of the data.
     flux, ivar : Tensor (n, q)
-        The data; pixels beyond the maker's range must have no weight.
+        The data; pixels beyond the model's range must have no weight.
     layout
         The parameters.
     continuum
-        Polynomials whose coefficients are eliminated: they take their best values for each model.
+        Polynomials that multiply the model; their coefficients are profiled: they take their best values.
     step
-        Width of the network's pixels [km/s], where something is broadened.
+        Width of the model's pixels [km/s], where something is broadened.
     rv : Tensor (n,), optional
-        Velocities that are known.
+        Fixed velocities.
     modes : Tensor (r, p), optional
-        Errors that the network's pixels have in common; their amplitudes are eliminated, too.
+        Errors that the model's pixels have in common; their amplitudes are profiled, too.
     spread : Tensor (n,), optional
         Standard deviations of these amplitudes; 1 unless given.
     """
@@ -140,7 +195,7 @@ class PixelProblem(Problem):
 
     def __init__(
         self,
-        maker: Maker,
+        flux_of: InstrumentModel,
         wavelength: Tensor,
         observed: Tensor,
         flux: Tensor,
@@ -155,7 +210,7 @@ class PixelProblem(Problem):
     ) -> None:
         self.modes = torch.zeros(0, len(wavelength)) if modes is None else modes
         self.spread = torch.ones(len(flux)) if spread is None else spread
-        self.maker, self.layout, self.continuum, self.step = maker, layout, continuum, step
+        self.flux_of, self.layout, self.continuum, self.step = flux_of, layout, continuum, step
         self.rows = len(flux)
         self.rv = rv
         self.observed, self.flux, self.ivar = observed, flux, ivar
@@ -175,77 +230,77 @@ class PixelProblem(Problem):
     def normal(self, x: Tensor, rows: Tensor, *, rough: bool = False) -> Normal:
         """Return the normal equations of some rows (k,) at parameters (k, m)."""
         with torch.no_grad():
-            seen = self._seen(x, rows)
-            best, flux, m = seen.best, seen.local.flux, seen.gradient.shape[1]
-            others = [seen.by_rv, seen.by_width, *self._nuisances(flux, seen.rv, rows, best)]
-            density = self._brought(self.ivar[rows] * best.level.square(), seen.rv, rows)
-            curvature = seen.local.curvature(density, torch.cat(others, dim=1), rough=rough).double()
-            cross, own = curvature[:, :m, m:], best.firm(curvature[:, m:, m:])
+            at = self._evaluate(x, rows)
+            best, flux, m = at.best, at.local.flux, at.gradient.shape[1]
+            others = [at.by_rv, at.by_width, *self._nuisances(flux, at.rv, rows, best)]
+            density = self._weights_on_model_pixels(self.ivar[rows] * best.level.square(), at.rv, rows)
+            curvature = at.local.curvature(density, torch.cat(others, dim=1), rough=rough).double()
+            cross, own = curvature[:, :m, m:], regularise(curvature[:, m:, m:], best.count)
             curvature = curvature[:, :m, :m]
             if own.shape[1]:
                 curvature = curvature - cross @ torch.linalg.solve(own, cross.transpose(1, 2))
-        return Normal(seen.chi2, seen.gradient, curvature)
+        return Normal(at.chi2, at.gradient, curvature)
 
     def slope(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return chi2 (k,) and its gradient (k, m) alone."""
         with torch.no_grad():
-            seen = self._seen(x, rows)
-        return seen.chi2, seen.gradient
+            at = self._evaluate(x, rows)
+        return at.chi2, at.gradient
 
-    def _seen(self, x: Tensor, rows: Tensor) -> Seen:
-        """Return how far some rows (k,) are from the models of parameters (k, m)."""
+    def _evaluate(self, x: Tensor, rows: Tensor) -> Evaluation:
+        """Return chi2 and its gradient for some rows (k,) at parameters (k, m)."""
         labels, rv, widths = self.layout.split(x)
-        local, by_width = self._broad(self.maker.around(labels.float()), widths)
-        model, back = self._moved(local.flux, rv, rows)
-        best = self._eliminated(model, rv, rows)
+        local, by_width = self._broaden_linearised(self.flux_of.linearise(labels.float()), widths)
+        model, transpose = self._shift(local.flux, rv, rows)
+        best = self._profile(model, rv, rows)
         residual = best.total - self.flux[rows]
-        pulled = self.ivar[rows] * residual
-        from_flux, from_rv = back(pulled * best.level)
-        by_rv = self._by_velocity(local.flux)
+        weighted = self.ivar[rows] * residual
+        from_flux, from_rv = transpose(weighted * best.level)
+        by_rv = self._velocity_derivative(local.flux)
         gradient = torch.cat(
             [
-                local.pulled(from_flux),
+                local.project(from_flux),
                 from_rv[:, None][:, : by_rv.shape[1]],
                 (by_width @ from_flux[:, :, None])[:, :, 0],
             ],
             dim=1,
         )
-        chi2 = (pulled * residual).double().sum(1) + best.penalty
-        return Seen(local, rv, by_rv, by_width, best, chi2, gradient)
+        chi2 = (weighted * residual).double().sum(1) + best.penalty
+        return Evaluation(local, rv, by_rv, by_width, best, chi2, gradient)
 
-    def _nuisances(self, flux: Tensor, rv: Tensor, rows: Tensor, best: Best) -> list[Tensor]:
-        """Return derivatives (n, e, p) by what is eliminated, over the continuum, on the maker's pixels."""
+    def _nuisances(self, flux: Tensor, rv: Tensor, rows: Tensor, best: ProfiledFlux) -> list[Tensor]:
+        """Return derivatives (n, e, p) by profiled coefficients over the continuum, on the model's pixels."""
         modes = self.modes * self.spread[rows, None, None]
         if self.continuum is None:
             return [modes]
-        there = self.continuum.basis(self.wavelength * self._factor(rv, rows))
+        there = self.continuum.basis(self.wavelength * self._doppler(rv, rows))
         level = (there @ best.coefficients[:, : there.shape[2]])[:, :, 0]
         share = torch.where(level.abs() > 0, flux / level, 0.0)
         return [share[:, None] * there.transpose(1, 2), modes]
 
-    def _left(self, place: Tensor, factor: Tensor) -> Tensor:
-        """Return the maker's pixel (n, q) at or before each place; ``factor`` (n, 1) has moved it there."""
+    def _left_pixel(self, place: Tensor, factor: Tensor) -> Tensor:
+        """Return the model's pixel (n, q) at or before each place; ``factor`` (n, 1) has moved it there."""
         if self.even:
             return (self.steps - torch.log(factor) / self.even).long()
         return torch.searchsorted(self.wavelength, place.contiguous(), right=True) - 1
 
-    def _factor(self, rv: Tensor, rows: Tensor) -> Tensor:
+    def _doppler(self, rv: Tensor, rows: Tensor) -> Tensor:
         """Return observed over emitted wavelength (n, 1)."""
         return doppler_factor(rv if self.rv is None else self.rv[rows])[:, None]
 
-    def _brought(self, weight: Tensor, rv: Tensor, rows: Tensor) -> Tensor:
-        """Return weights (n, q) of the data on the maker's pixels (n, p); their sum stays as it is."""
-        place = (self.observed / self._factor(rv, rows)).contiguous()
+    def _weights_on_model_pixels(self, weight: Tensor, rv: Tensor, rows: Tensor) -> Tensor:
+        """Return weights (n, q) of the data on the model's pixels (n, p); their sum stays as it is."""
+        place = (self.observed / self._doppler(rv, rows)).contiguous()
         last = len(self.wavelength) - 2
-        left = self._left(place, self._factor(rv, rows)).clamp(0, last)
+        left = self._left_pixel(place, self._doppler(rv, rows)).clamp(0, last)
         width = self.wavelength[left + 1] - self.wavelength[left]
         share = ((place - self.wavelength[left]) / width).clamp(0, 1).float()
         made = torch.zeros(len(weight), len(self.wavelength))
         made.scatter_add_(1, left, weight * (1 - share))
         return made.scatter_add_(1, left + 1, weight * share)
 
-    def _eliminated(self, model: Tensor, rv: Tensor, rows: Tensor) -> Best:
-        """Return the best of what models can be with continuum and modes, whose coefficients are linear."""
+    def _profile(self, model: Tensor, rv: Tensor, rows: Tensor) -> ProfiledFlux:
+        """Return models (n, q) with the best coefficients of continuum and modes."""
         data, weight = self.flux[rows], self.ivar[rows]
         level, columns, count = torch.ones(()), [], 0
         if self.continuum is not None:
@@ -253,53 +308,53 @@ class PixelProblem(Problem):
             count = basis.shape[1]
             columns.append(model[:, :, None] * basis)
             # Modes are multiplied by the continuum: by that without them, so that all stays linear.
-            level = (basis @ solved(columns[0], weight, data, count))[:, :, 0]
+            level = (basis @ solve_linear(columns[0], weight, data, count))[:, :, 0]
         if len(self.modes):
-            place = (self.observed / self._factor(rv, rows)).contiguous()
+            place = (self.observed / self._doppler(rv, rows)).contiguous()
             right = torch.searchsorted(self.wavelength, place).clamp(1, len(self.wavelength) - 1)
             middle = (self.wavelength[right] + self.wavelength[right - 1]) / 2
             near = right - (middle > place).long()
             columns.append(self.modes.T[near] * (self.spread[rows, None] * level)[..., None])
         if not columns:
-            return Best(model, level, torch.zeros(len(model), 0, 1), 0)
+            return ProfiledFlux(model, level, torch.zeros(len(model), 0, 1), 0)
         design = torch.cat(columns, dim=2)
         target = data - model if self.continuum is None else data
-        coefficients = solved(design, weight, target, count)
+        coefficients = solve_linear(design, weight, target, count)
         total = (design @ coefficients)[:, :, 0]
         if self.continuum is None:
-            return Best(total + model, level, coefficients, count)
-        return Best(total, (basis @ coefficients[:, :count])[:, :, 0], coefficients, count)
+            return ProfiledFlux(total + model, level, coefficients, count)
+        return ProfiledFlux(total, (basis @ coefficients[:, :count])[:, :, 0], coefficients, count)
 
     def model(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the fit compares with the data (k, q), and the continuum in it."""
+        """Return the flux that is compared with the data (k, q), and the continuum in it."""
         labels, rv, widths = self.layout.split(x)
         with torch.no_grad():
-            flux = self._broadened(self.maker(labels.float())[:, None], widths)[:, 0]
-            model, _ = self._moved(flux, rv, rows)
-            best = self._eliminated(model, rv, rows)
+            flux = self._broaden(self.flux_of(labels.float())[:, None], widths)[:, 0]
+            model, _ = self._shift(flux, rv, rows)
+            best = self._profile(model, rv, rows)
             return best.total, best.level.expand_as(model)
 
     def slopes(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return spectra (k, q) with a continuum of 1 as the data see them, and derivatives (k, m, q)."""
         labels, rv, widths = self.layout.split(x)
         with torch.no_grad():
-            local, by_width = self._broad(self.maker.around(labels.float()), widths)
-            made = [local.flux[:, None], local.columns(slice(None)), self._by_velocity(local.flux), by_width]
-            columns = torch.cat(made, dim=1)
+            local, by_width = self._broaden_linearised(self.flux_of.linearise(labels.float()), widths)
+            by_rv = self._velocity_derivative(local.flux)
+            columns = torch.cat([local.flux[:, None], local.columns(slice(None)), by_rv, by_width], dim=1)
             k, m, p = columns.shape
-            moved, _ = self._moved(
+            moved, _ = self._shift(
                 columns.reshape(k * m, p), rv.repeat_interleave(m), rows.repeat_interleave(m)
             )
             moved = moved.reshape(k, m, -1)
         return moved[:, 0], moved[:, 1:]
 
     def models(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same for all rows (n, q)."""
+        """Return :meth:`model` for all rows (n, q)."""
         parts = [self.model(x[rows], rows) for rows in torch.split(torch.arange(self.rows), self.chunk)]
         empty = self.flux[:0]
         return torch.cat([empty, *(a for a, _ in parts)]), torch.cat([empty, *(b for _, b in parts)])
 
-    def _broadened(self, spectra: Tensor, widths: Mapping[str, Tensor]) -> Tensor:
+    def _broaden(self, spectra: Tensor, widths: Mapping[str, Tensor]) -> Tensor:
         """Return spectra (n, k, p), those of each row broadened alike."""
         if not widths:
             return spectra
@@ -307,30 +362,32 @@ class PixelProblem(Problem):
         each: dict[str, Any] = {name: width.expand(n).repeat_interleave(k) for name, width in widths.items()}
         return broaden(spectra.reshape(n * k, p), self.step, **each).reshape(n, k, p)
 
-    def _broad(self, local: Local, widths: Mapping[str, Tensor]) -> tuple[Local, Tensor]:
+    def _broaden_linearised(
+        self, local: Linearised, widths: Mapping[str, Tensor]
+    ) -> tuple[Linearised, Tensor]:
         """Return spectra and derivatives after broadening, and the derivatives (n, e, p) by free widths."""
         if not widths:
             return local, local.flux[:, None][:, :0]
         bare = local.flux[:, None]
-        made = self._broadened(torch.cat([bare, local.columns(slice(None))], dim=1), widths)
+        made = self._broaden(torch.cat([bare, local.columns(slice(None))], dim=1), widths)
         by_width = [bare[:, :0]]
         for name in self.layout.widths:
             apart = (DIFFERENCE * widths[name]).clamp(min=DIFFERENCE)
-            more = self._broadened(bare, {**widths, name: widths[name] + apart})
-            less = self._broadened(bare, {**widths, name: (widths[name] - apart).clamp(min=0)})
+            more = self._broaden(bare, {**widths, name: widths[name] + apart})
+            less = self._broaden(bare, {**widths, name: (widths[name] - apart).clamp(min=0)})
             span = apart + torch.minimum(apart, widths[name])
             by_width.append((more - less) / span[:, None, None])
-        return Whole(made[:, 0], made[:, 1:]), torch.cat(by_width, dim=1)
+        return LinearisedArrays(made[:, 0], made[:, 1:]), torch.cat(by_width, dim=1)
 
-    def _by_velocity(self, flux: Tensor) -> Tensor:
-        """Return the derivative (n, 1, p) by velocity; none (n, 0, p) where that is known."""
+    def _velocity_derivative(self, flux: Tensor) -> Tensor:
+        """Return the derivative (n, 1, p) by velocity; none (n, 0, p) where that is fixed."""
         if not self.layout.rv:
             return flux[:, None][:, :0]
         made = torch.zeros_like(flux)
         made[:, 1:-1] = (flux[:, 2:] - flux[:, :-2]) * self.by_velocity
         return made[:, None]
 
-    def _moved(self, flux: Tensor, rv: Tensor, rows: Tensor) -> tuple[Tensor, Back]:
+    def _shift(self, flux: Tensor, rv: Tensor, rows: Tensor) -> tuple[Tensor, Transpose]:
         """Return spectra on the pixels of the data, and the transpose of that."""
         if self.rv is not None:
             rv = self.rv[rows]
@@ -338,13 +395,34 @@ class PixelProblem(Problem):
             return flux, lambda given: (given, given[:, 0])
         flux, rv = flux.detach().requires_grad_(), rv.detach().requires_grad_()
         factor = doppler_factor(rv.detach())[:, None]
-        left = self._left(self.observed / factor, factor)
+        left = self._left_pixel(self.observed / factor, factor)
         with torch.enable_grad():
             at = (self.observed / doppler_factor(rv)[:, None] - self.middle).float()
             model, _ = cubic(flux, self.place, at, left)
 
-        def back(given: Tensor) -> tuple[Tensor, Tensor]:
+        def transpose(given: Tensor) -> tuple[Tensor, Tensor]:
             by_flux, by_rv = torch.autograd.grad(model, (flux, rv), given, retain_graph=True)
             return by_flux, by_rv
 
-        return model.detach(), back
+        return model.detach(), transpose
+
+
+def regularise(own: Tensor, count: int) -> Tensor:
+    """Return normal matrices (n, k, k) with what is known beforehand of their coefficients.
+
+    The first ``count`` are free; the others have a prior of unit variance.
+    """
+    more = torch.ones(own.shape[:2], dtype=own.dtype)
+    if count:
+        # A little, so that windows without data do not make the matrix singular.
+        size = own.diagonal(dim1=1, dim2=2)[:, :count].mean(1, keepdim=True).clamp(min=1e-30)
+        more[:, :count] = RIDGE * size
+    return own + torch.diag_embed(more)
+
+
+def solve_linear(design: Tensor, weight: Tensor, target: Tensor, count: int) -> Tensor:
+    """Return coefficients (n, k, 1) of a design (n, q, k), all but ``count`` of them of order 1."""
+    weighted = (weight[:, :, None] * design).transpose(1, 2)
+    own = regularise((weighted @ design).double(), count)
+    coefficients: Tensor = torch.linalg.solve(own, (weighted @ target[:, :, None]).double())
+    return coefficients.float()

@@ -1,4 +1,4 @@
-"""Where fits start: velocity by cross-correlation, labels from a coarse grid that all spectra share."""
+"""The start of fits: velocity by cross-correlation, labels from a coarse grid that all spectra share."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from draper.infer.forward import sum_of
+from draper.infer.instrument_model import add_up
 from draper.instrument.doppler import SPEED_OF_LIGHT, doppler_factor
 
 TEMPLATES = 12
-"""Spectra that are correlated with the data."""
+"""Model spectra that are correlated with the data."""
 
 GAP = 3.0
-"""Pixels so many times as far apart as usual have a gap between them."""
+"""Ratio of a step to the median step from which on it counts as a gap."""
 
 FINEST = 0.5
-"""km/s; steps of velocities are no smaller, the fit itself finds the rest."""
+"""Smallest step of velocities [km/s]; the fit itself refines them."""
 
 
 def velocities(
     templates: Tensor, wavelength: Tensor, observed: Tensor, flux: Tensor, ivar: Tensor, limit: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the velocity [km/s] at which a template is most like each spectrum.
+    """Return the velocity [km/s] at which a template fits each spectrum best.
 
-    What is compared is how much better a template is than no lines at all, so that velocities that move
-    pixels off its range gain nothing by it.
+    Templates are compared by how much lower chi2 is than without lines, so that velocities that move pixels
+    off their range gain nothing by it.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def velocities(
     flux, ivar : Tensor (n, q)
         Normalised data at ``observed`` (q,).
     limit
-        Largest velocity.
+        Largest absolute velocity [km/s].
 
     Returns
     -------
@@ -49,34 +49,34 @@ def velocities(
     step = max(
         math.log(float(wavelength[-1] / wavelength[0])) / (len(wavelength) - 1), FINEST / SPEED_OF_LIGHT
     )
-    most = math.ceil(limit / SPEED_OF_LIGHT / step)
+    steps = math.ceil(limit / SPEED_OF_LIGHT / step)
     inner = torch.exp(torch.arange(low, high, step, dtype=torch.float64))
-    outer = torch.exp(low + step * torch.arange(-most, len(inner) + most, dtype=torch.float64))
+    outer = torch.exp(low + step * torch.arange(-steps, len(inner) + steps, dtype=torch.float64))
     where, covered = nearest_pixel(wavelength, inner)
     lines = (templates[:, where] - 1) * covered
     where, covered = nearest_pixel(observed, outer)
     weight = ivar[:, where] * covered
-    seen = (flux[:, where] - 1) * weight
+    observed_lines = (flux[:, where] - 1) * weight
     length = 1 << math.ceil(math.log2(len(outer) + len(inner)))
     # chi2 of no lines minus that of lines t: 2 sum w (y - 1) t - sum w t^2.
-    data, weights = torch.fft.rfft(seen, n=length), torch.fft.rfft(weight, n=length)
+    data, weights = torch.fft.rfft(observed_lines, n=length), torch.fft.rfft(weight, n=length)
     best = torch.full((len(flux),), -torch.inf)
     at = torch.zeros(len(flux), dtype=torch.int64)
     around = torch.zeros(len(flux), 3)
     for line in lines:
         product = 2 * data * torch.fft.rfft(line, n=length).conj()
         product -= weights * torch.fft.rfft(line.square(), n=length).conj()
-        gain = torch.fft.irfft(product, n=length)[:, : 2 * most + 1]
+        gain = torch.fft.irfft(product, n=length)[:, : 2 * steps + 1]
         value, place = gain.max(dim=1)
-        won = value > best
-        best, at = torch.where(won, value, best), torch.where(won, place, at)
-        sides = (place[:, None] + torch.arange(-1, 2)).clamp(0, 2 * most)
-        around = torch.where(won[:, None], gain.gather(1, sides), around)
+        better = value > best
+        best, at = torch.where(better, value, best), torch.where(better, place, at)
+        sides = (place[:, None] + torch.arange(-1, 2)).clamp(0, 2 * steps)
+        around = torch.where(better[:, None], gain.gather(1, sides), around)
     bend = around[:, 0] - 2 * around[:, 1] + around[:, 2]
     off = torch.where(bend < 0, 0.5 * (around[:, 0] - around[:, 2]) / bend.clamp(max=-1e-30), 0.0).clamp(
         -1, 1
     )
-    shift = step * (at - most + off).double()
+    shift = step * (at - steps + off).double()
     # ln of the Doppler factor is the rapidity.
     return SPEED_OF_LIGHT * torch.tanh(shift), best
 
@@ -84,39 +84,39 @@ def velocities(
 def at_rest(
     wavelength: Tensor, observed: Tensor, flux: Tensor, ivar: Tensor, rv: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return spectra and weights (n, p) after velocities (n,) are taken out, straight between pixels."""
+    """Return spectra and weights (n, p) at rest, by linear interpolation."""
     wanted = wavelength * doppler_factor(rv.double())[:, None]
     right = torch.searchsorted(observed, wanted).clamp(1, len(observed) - 1)
     left = right - 1
     width = observed[right] - observed[left]
     share = ((wanted - observed[left]) / width).float()
     near = (share > -0.5) & (share < 1.5) & (width < GAP * torch.diff(observed).median())
-    # The error of a mean would be smaller: here it is the fit's weight that is brought along.
+    # The mean of two pixels has a smaller error, but its weight in the fit is to stay that of a pixel.
     weight = torch.minimum(ivar.gather(1, left), ivar.gather(1, right)) * near
     share = share.clamp(0, 1)
     return (1 - share) * flux.gather(1, left) + share * flux.gather(1, right), weight
 
 
-def nearest(made: Tensor, seen: Sequence[tuple[Tensor, Tensor]], many: int) -> Tensor:
-    """Return which candidates (k, p) have the lowest chi2, best first: (n, many).
+def nearest(candidates: Tensor, exposures: Sequence[tuple[Tensor, Tensor]], count: int) -> Tensor:
+    """Return the numbers (n, count) of the candidates with the lowest chi2, best first.
 
     Parameters
     ----------
-    made
-        Candidates.
-    seen : pairs of Tensor (n, p)
+    candidates : Tensor (k, p)
+        Model spectra.
+    exposures : pairs of Tensor (n, p)
         Flux and weights of each exposure on the pixels of the candidates.
-    many
+    count
         How many are wanted.
     """
-    flux = sum_of(flux * ivar for flux, ivar in seen)
-    ivar = sum_of(ivar for _, ivar in seen)
-    chi2 = ivar @ made.square().T - 2 * (flux @ made.T)
-    return chi2.topk(min(many, len(made)), dim=1, largest=False).indices
+    flux = add_up(flux * ivar for flux, ivar in exposures)
+    ivar = add_up(ivar for _, ivar in exposures)
+    chi2 = ivar @ candidates.square().T - 2 * (flux @ candidates.T)
+    return chi2.topk(min(count, len(candidates)), dim=1, largest=False).indices
 
 
 def nearest_pixel(pixels: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the pixel nearest to each wavelength, and whether there is one within its reach."""
+    """Return the nearest pixel of each wavelength, and whether the wavelength lies in it."""
     right = torch.searchsorted(pixels, wanted.contiguous()).clamp(1, len(pixels) - 1)
     left = right - 1
     where = torch.where(wanted - pixels[left] < pixels[right] - wanted, left, right)

@@ -16,9 +16,7 @@ from draper.errors import DraperError
 from draper.instrument.broadening import broaden, velocity_step
 from draper.instrument.doppler import doppler_factor
 from draper.instrument.resample import cubic
-
-SAME = 1e-3
-"""Relative difference of resolving powers that counts as none."""
+from draper.instrument.resolution import is_lower, require_reachable, resolving_power_of
 
 
 @dataclass(frozen=True)
@@ -78,15 +76,16 @@ def observed(
     """
     given = dict(widths.given)
     grid = source if target is None else target
-    if target is not None and target.resolving_power is not None:
-        given.setdefault("resolving_power", np.full(len(flux), np.median(target.resolving_power)))
+    own = None if target is None else resolving_power_of(target)
+    if own is not None:
+        given.setdefault("resolving_power", np.full(len(flux), own))
     power = given.get("resolving_power")
     if power is not None and len(power):
         # Pixels alone do not change the power: it is what was asked for, where all asked for the same.
         grid = replace(grid, resolving_power=float(power[0]) if np.ptp(power) == 0 else None)
-    elif source.resolving_power is not None and grid is not source:
-        grid = replace(grid, resolving_power=float(np.median(source.resolving_power)))
-    given = _beyond(source, given)
+    elif grid is not source and source.resolving_power is not None:
+        grid = replace(grid, resolving_power=resolving_power_of(source))
+    given = _missing_changes(source, given)
     if not given and (target is None or target.matches(source)):
         return flux, error, torch.ones_like(flux, dtype=torch.bool), grid
     rv = torch.tensor(given.pop("rv", np.zeros(1)), device=flux.device)
@@ -125,26 +124,22 @@ def is_coarser(source: Grid, target: Grid) -> bool:
 def are_pixels_alone(source: Grid, widths: Widths, target: Grid) -> bool:
     """Return whether spectra on a target differ from those of the source in nothing but where pixels are."""
     given = dict(widths.given)
-    if target.resolving_power is not None:
-        given.setdefault("resolving_power", np.full(1, np.median(target.resolving_power)))
-    return not (target.matches(source) or _beyond(source, given))
+    own = resolving_power_of(target)
+    if own is not None:
+        given.setdefault("resolving_power", np.full(1, own))
+    return not (target.matches(source) or _missing_changes(source, given))
 
 
-def _beyond(source: Grid, given: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    """Return what is to be done, with the resolving power that widens the source's to the one asked for."""
-    done = {name: values for name, values in given.items() if np.any(values != 0)}
-    power = done.get("resolving_power")
-    if power is None or source.resolving_power is None:
-        return done
-    own = float(np.median(source.resolving_power))
-    if np.any(power > own * (1 + SAME)):
-        raise DraperError(
-            "spectra cannot be sharper than what the model has learnt", given=f"R = {power.max():g}",
-            expected=f"at most {own:g}", hint="train on spectra of a higher resolving power",
-        )  # fmt: skip
-    left = 1 / power**2 - 1 / own**2
-    if np.all(left * power**2 < 2 * SAME):
-        del done["resolving_power"]
+def _missing_changes(source: Grid, given: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Return changes that are not zero; the resolving power is that of the Gaussian to broaden by."""
+    changes = {name: values for name, values in given.items() if np.any(values != 0)}
+    power, own = changes.get("resolving_power"), resolving_power_of(source)
+    if power is None or own is None:
+        return changes
+    require_reachable(float(power.max()), own)
+    if not np.any(is_lower(power, own)):
+        del changes["resolving_power"]
     else:
-        done["resolving_power"] = 1 / np.sqrt(np.maximum(left, 1e-6 / own**2))
-    return done
+        left = 1 / power**2 - 1 / own**2
+        changes["resolving_power"] = 1 / np.sqrt(np.maximum(left, 1e-6 / own**2))
+    return changes

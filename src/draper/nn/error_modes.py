@@ -10,13 +10,16 @@ from draper.nn.module import Batches
 from draper.nn.spectral import SpectralNetwork
 
 MOST = 20
-"""Modes that are kept at most."""
+"""Largest number of modes."""
 
 ROWS = 2048
-"""Held-out spectra that they are found in."""
+"""Held-out spectra that the modes are measured on."""
 
 FOR_EACH = 4
-"""Spectra that each mode takes at least."""
+"""Least number of spectra for each mode."""
+
+LEAST = 0.2
+"""Least share of a pixel's error that is independent of the other pixels."""
 
 ABOVE = 1.5
 """How many times the largest variance that noise alone would show a mode must have."""
@@ -50,3 +53,9 @@ def modes(network: SpectralNetwork, valid: Batches) -> Tensor:
     kept[most:] = False
     made: Tensor = (direction[kept] * size[kept, None] / n**0.5).to(residuals.dtype)
     return made
+
+
+def independent_error(uncertainty: Tensor, modes: Tensor) -> Tensor:
+    """Return the 1-sigma error (p,) of each pixel without the part that modes (r, p) describe."""
+    own = uncertainty.square() - modes.square().sum(0)
+    return torch.maximum(own, (LEAST * uncertainty).square()).sqrt()

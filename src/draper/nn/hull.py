@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 SLACK = 1e-5
-"""How far beyond a facet counts as inside still; coordinates are of order one, in float32."""
+"""How far beyond a facet a point still counts as inside; coordinates are of order one, in float32."""
+
+ROWS = 64
+"""Points that are compared with the half-planes at once."""
 
 
 def facets(points: Tensor) -> Tensor:
@@ -37,4 +40,7 @@ def facets(points: Tensor) -> Tensor:
 
 def outside(x: Tensor, planes: Tensor) -> Tensor:
     """Return which points (n, d) lie beyond any of the half-planes (f, d + 1)."""
-    return (x @ planes[:, :-1].T + planes[:, -1] > SLACK).any(1)
+    # Few points at a time stay in the processor's cache, with their distances from all half-planes.
+    return torch.cat(
+        [(rows @ planes[:, :-1].T + planes[:, -1] > SLACK).any(1) for rows in torch.split(x, ROWS)]
+    )

@@ -11,11 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from draper.configs.emulator import Activation
-from draper.nn.hull import outside
 from draper.nn.module import Module
-
-LEAST = 0.2
-"""Share of a pixel's error that it has for itself at least."""
 
 SLOPE = 0.01
 """Of the leaky ReLU below 0."""
@@ -86,16 +82,6 @@ class SpectralNetwork(Module):
     def error(self, x: Tensor) -> Tensor:
         """Return the 1-sigma error (n, p) of the flux."""
         return self.uncertainty.expand(len(x), -1)
-
-    def scatter(self) -> Tensor:
-        """Return the 1-sigma error (p,) that a pixel has for itself."""
-        own = self.uncertainty.square() - self.modes.square().sum(0)
-        return torch.maximum(own, (LEAST * self.uncertainty).square()).sqrt()
-
-    def outside_hull(self, x: Tensor) -> Tensor:
-        """Return which x (n, d) are unlike all training spectra in some pair of labels."""
-        # Few points at a time stay in the processor's cache, with their distances from all half-planes.
-        return torch.cat([outside(some, self.facets) for some in torch.split(x, 64)])
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Make room for arrays whose length the training data have decided."""
@@ -222,7 +208,7 @@ class Perceptron(SpectralNetwork):
         """Return the last hidden layer (n, h) and its derivatives (n, h, d), these maybe less precise."""
         return through(self.layers, self.activation, x, kind)
 
-    def hidden_pulled(self, x: Tensor, weights: Tensor) -> Tensor:
+    def hidden_gradient(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return the product (n, d) of weights (n, h) and the derivatives of the last hidden layer."""
         x = x.detach().requires_grad_()
         with torch.enable_grad():

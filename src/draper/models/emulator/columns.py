@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from draper.data.labels import UNITS, LabelSet
 from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
+from draper.infer.forecast import equal_columns
 from draper.simulate.population import microturbulence
 
 NO_INPUT = {"rv"}
@@ -20,16 +21,7 @@ NO_INPUT = {"rv"}
 def completed(wanted: LabelSet, labels: Mapping[str, ArrayLike] | Spectra) -> dict[str, NDArray[Any]]:
     """Return columns of equal length, with ``vmic`` from a relation where it is wanted and missing."""
     labels = labels.table if isinstance(labels, Spectra) else labels
-    columns = {name: np.atleast_1d(np.asarray(values)) for name, values in labels.items()}
-    length = max((len(column) for column in columns.values()), default=0)
-    length = 0 if any(len(column) == 0 for column in columns.values()) else length
-    for name, column in columns.items():
-        if column.ndim != 1 or len(column) not in (1, length):
-            raise DraperError(
-                f"label '{name}' does not have one value for each spectrum",
-                given=f"shape {column.shape}", expected=f"({length},), or one value for all",
-            )  # fmt: skip
-    columns = {name: np.broadcast_to(column, (length,)) for name, column in columns.items()}
+    columns = equal_columns(labels)
     if "vmic" in wanted.names and "vmic" not in columns and {"teff", "logg"} <= set(columns):
         vmic = microturbulence(columns["teff"].astype(float), columns["logg"].astype(float))
         columns["vmic"] = np.clip(vmic, wanted["vmic"].low, wanted["vmic"].high)

@@ -21,17 +21,16 @@ from draper.data.labels import LabelSet
 from draper.data.resample import resample
 from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
-from draper.infer.forecast import informed
 from draper.infer.forward import ForwardModel
-from draper.infer.label_fit import fitted, limited
+from draper.infer.label_fit import LabelFit
 from draper.infer.limits import Side
-from draper.infer.model_error import learn_error
 from draper.instrument.observed import Widths, are_pixels_alone, is_coarser, observed
 from draper.instrument.pipeline import Pipeline
 from draper.models.base import INFERENCE_ROWS, Model, Progress
 from draper.models.emulator.columns import completed, stellar_labels
 from draper.models.emulator.distil import distilled
 from draper.models.emulator.networks import form_of, network_of
+from draper.nn.hull import outside
 from draper.nn.query import QueryNetwork
 from draper.nn.spectral import SpectralNetwork
 from draper.results.estimates import Estimates
@@ -176,9 +175,9 @@ class Emulator(Model):
         return cast(SpectralNetwork, self.own_module)
 
     @property
-    def forward_model(self) -> ForwardModel:
-        """What a label fit needs of this model."""
-        return ForwardModel(self.network, self.own_grid, self.labels)
+    def label_fit(self) -> LabelFit:
+        """The fit of this model's labels."""
+        return LabelFit(ForwardModel(self.network, self.own_grid, self.labels))
 
     @property
     def device(self) -> torch.device:
@@ -255,7 +254,7 @@ class Emulator(Model):
                 # Without held-out spectra the errors are unknown, and all pixels count the same.
                 ivar = torch.where(torch.isfinite(error), error.square().reciprocal(), 1.0)
                 ivar = torch.where(reached, ivar, 0.0)
-                beyond = self.network.outside_hull(at).cpu().numpy()
+                beyond = outside(at, self.network.facets).cpu().numpy()
             part = Spectra(
                 target,
                 flux.cpu().numpy(),
@@ -311,7 +310,7 @@ class Emulator(Model):
         >>> model.predict(made_spectra(3, seed=5), rv=0.0).labels.names
         ('teff', 'logg', 'fe_h')
         """
-        return fitted(self.forward_model, spectra, self.fit_options(options, changes), progress)[0]
+        return self.label_fit.predict(spectra, self.fit_options(options, changes), progress=progress)
 
     def fit_options(self, options: Config | None, changes: Mapping[str, Any]) -> FitConfig:
         """Return how to fit: options, with some changed."""
@@ -333,7 +332,7 @@ class Emulator(Model):
         ``level``: 2.706 for 95 %. NaN where the whole box is allowed.
         """
         config = self.fit_options(options, changes)
-        return limited(self.forward_model, spectra, names, level, side, config)
+        return self.label_fit.upper_limits(spectra, names, level, config, side=side)
 
     def explain(
         self,
@@ -348,7 +347,7 @@ class Emulator(Model):
         Their column ``rv`` is the velocity that was found, or that was known [km/s].
         """
         config = self.fit_options(options, changes)
-        estimates, models = fitted(self.forward_model, spectra, config, progress, models=True)
+        estimates, models = self.label_fit.explain(spectra, config, progress=progress)
         rv = np.full(len(spectra), config.rv) if config.rv != "free" else estimates["rv"]
         return estimates, models[0].with_columns(rv=rv)
 
@@ -360,7 +359,7 @@ class Emulator(Model):
         ``model_error=False``. ``options`` and ``changes`` are those of :meth:`predict`.
         """
         config = self.fit_options(options, changes)
-        self.training["error_learnt_from"] = learn_error(self.forward_model, spectra, config)
+        self.training["error_learnt_from"] = self.label_fit.learn_error(spectra, config)
         return self
 
     reconstructs_from: ClassVar[str] = "their true labels"
@@ -418,9 +417,10 @@ class Emulator(Model):
             Pixels and lambda / FWHM of the spectrograph; the model's own unless given.
         """
         config = self.fit_options(options, changes)
-        given = {**labels, **config.fixed} | ({} if snr is None else {"snr": snr})
-        table = completed(self.labels, given)
-        return informed(self.forward_model, table, snr, ivar, grid, resolving_power, config)
+        table = completed(self.labels, {**labels, **config.fixed})
+        return self.label_fit.information(
+            table, config, snr=snr, ivar=ivar, grid=grid, resolving_power=resolving_power
+        )
 
     def citation(self) -> str:
         """Return BibTeX of what a user of this model should cite."""

@@ -1,0 +1,210 @@
+"""The forward model at the instrument: flux and derivatives on the pixels and at the resolution of a fit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from draper.infer.forward import SpectrumFunction
+from draper.instrument.broadening import EVEN, broaden, velocity_step
+from draper.instrument.resample import cubic
+from draper.nn.spectral import Perceptron
+
+BLOCK = 512
+"""Pixels whose derivatives are computed together: they stay in the processor's cache."""
+
+
+class InstrumentModel(Protocol):
+    """Flux (n, p) of scaled labels (n, d), on the pixels of a fit."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return flux (n, p)."""
+
+    def linearise(self, x: Tensor) -> Linearised:
+        """Return flux at labels (n, d), with its derivatives."""
+
+
+class Linearised(ABC):
+    """Flux at some labels, and its derivatives by them.
+
+    Attributes
+    ----------
+    flux : Tensor (n, p)
+    """
+
+    flux: Tensor
+
+    @abstractmethod
+    def columns(self, pixels: slice, kind: torch.dtype = torch.float32) -> Tensor:
+        """Return the derivatives (n, d, q) in a slice of q pixels, as numbers of some precision."""
+
+    def project(self, weights: Tensor) -> Tensor:
+        """Return the product (n, d) of weights (n, p) and derivatives."""
+        return add_up(
+            (self.columns(pixels) @ weights[:, pixels, None])[:, :, 0] for pixels in blocks(weights.shape[1])
+        )
+
+    def curvature(self, density: Tensor, others: Tensor, *, rough: bool = False) -> Tensor:
+        """Return the weighted products (n, d + e, d + e) of all derivatives, those by labels first.
+
+        Parameters
+        ----------
+        density : Tensor (n, p)
+            Weights.
+        others : Tensor (n, e, p)
+            Derivatives by parameters other than labels.
+        rough
+            Compute in bfloat16, whose errors average out over pixels; sums are float32.
+        """
+        kind = torch.bfloat16 if rough else torch.float32
+        root, others = density.clamp(min=0).sqrt()[:, None].to(kind), others.to(kind)
+
+        def part(pixels: slice) -> Tensor:
+            rows = torch.cat([self.columns(pixels, kind), others[:, :, pixels]], dim=1) * root[:, :, pixels]
+            return (rows @ rows.transpose(1, 2)).float()
+
+        return add_up(part(pixels) for pixels in blocks(density.shape[1]))
+
+
+def blocks(pixels: int) -> Iterator[slice]:
+    """Yield slices of at most ``BLOCK`` pixels."""
+    for start in range(0, pixels, BLOCK):
+        yield slice(start, min(start + BLOCK, pixels))
+
+
+def add_up(parts: Iterable[Tensor]) -> Tensor:
+    """Return the sum of tensors, holding one at a time; the first one is overwritten."""
+    return reduce(torch.Tensor.add_, parts)
+
+
+class PerceptronModel:
+    """A perceptron whose last layer is resampled and broadened once, instead of every spectrum.
+
+    Flux is linear in the last hidden layer, and so are resampling and broadening by widths that all spectra
+    share: they act on the columns of the last layer (p, h).
+    """
+
+    def __init__(self, network: Perceptron, weight: Tensor, bias: Tensor) -> None:
+        self.network, self.weight, self.bias = network, weight.contiguous(), bias
+        self.weights = {kind: self.weight.to(kind) for kind in (torch.float32, torch.bfloat16)}
+
+    def at(self, wavelength: Tensor, target: Tensor) -> PerceptronModel:
+        """Return the same model on other pixels (q,)."""
+        if len(target) == len(wavelength) and torch.equal(target, wavelength):
+            return self
+        change = ResampleAndBroaden(wavelength, target, {})
+        return PerceptronModel(self.network, change(self.weight.T).T, change(self.bias[None])[0])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return flux (n, p)."""
+        return torch.addmm(self.bias, self.network.hidden(x), self.weight.T)
+
+    def linearise(self, x: Tensor) -> Linearised:
+        """Return flux at labels (n, d), with its derivatives."""
+        return LinearisedPerceptron(self, x)
+
+
+class LinearisedPerceptron(Linearised):
+    """Derivatives that are computed block by block, when they are asked for."""
+
+    def __init__(self, model: PerceptronModel, x: Tensor) -> None:
+        self.weight, self.weights = model.weight, model.weights
+        hidden, moved = model.network.hidden_jacobian(x)
+        self.moved = moved
+        self.rows = moved.transpose(1, 2).reshape(len(x) * moved.shape[2], moved.shape[1])
+        self.flux = torch.addmm(model.bias, hidden, self.weight.T)
+
+    def columns(self, pixels: slice, kind: torch.dtype = torch.float32) -> Tensor:
+        """Return the derivatives (n, d, q) in a slice of q pixels, as numbers of some precision."""
+        n, _, d = self.moved.shape
+        if self.rows.dtype != kind:
+            self.rows = self.rows.to(kind)
+        weight = self.weights[kind][pixels]
+        return (self.rows @ weight.T).reshape(n, d, len(weight))
+
+    def project(self, weights: Tensor) -> Tensor:
+        """Return the product (n, d) of weights (n, p) and derivatives."""
+        return ((weights @ self.weight)[:, None] @ self.moved)[:, 0]
+
+
+class LinearisedArrays(Linearised):
+    """Derivatives that are held as one array (n, d, p)."""
+
+    def __init__(self, flux: Tensor, derivatives: Tensor) -> None:
+        self.flux, self.derivatives = flux, derivatives
+
+    def columns(self, pixels: slice, kind: torch.dtype = torch.float32) -> Tensor:
+        """Return the derivatives (n, d, q) in a slice of q pixels, as numbers of some precision."""
+        return self.derivatives[:, :, pixels].to(kind)
+
+
+class ResampleAndBroaden:
+    """A linear map of spectra (n, p): cubic resampling, then broadening by widths that all spectra share."""
+
+    def __init__(self, wavelength: Tensor, target: Tensor, widths: Mapping[str, Tensor]) -> None:
+        self.same = target is wavelength
+        middle = wavelength.mean()
+        self.source, self.target = (wavelength - middle).float(), (target - middle).float()
+        self.widths: dict[str, Any] = dict(widths)
+        self.step = velocity_step(target) if widths else 0.0
+
+    def __call__(self, spectra: Tensor) -> Tensor:
+        """Return spectra (n, q)."""
+        if len(spectra) == 0:
+            return spectra.new_zeros(0, len(self.target))
+        moved = spectra if self.same else cubic(spectra, self.source, self.target)[0]
+        return broaden(moved, self.step, **self.widths) if self.widths else moved
+
+
+class ResampledModel:
+    """Any function of labels; its spectra are resampled and broadened each time."""
+
+    def __init__(self, function: SpectrumFunction, change: ResampleAndBroaden | None = None) -> None:
+        self.function, self.change = function, change
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return flux (n, p)."""
+        flux = self.function(x)
+        return flux if self.change is None else self.change(flux)
+
+    def linearise(self, x: Tensor) -> Linearised:
+        """Return flux at labels (n, d), with its derivatives."""
+        flux, derivatives = self.function.jacobian(x)
+        derivatives = derivatives.transpose(1, 2)
+        if self.change is None:
+            return LinearisedArrays(flux, derivatives)
+        n, d, p = derivatives.shape
+        changed = self.change(derivatives.reshape(n * d, p))
+        return LinearisedArrays(self.change(flux), changed.reshape(n, d, len(self.change.target)))
+
+
+def instrument_model(
+    function: SpectrumFunction, wavelength: Tensor, *, even: bool, widths: Mapping[str, Tensor]
+) -> tuple[InstrumentModel, Tensor]:
+    """Return the model of spectra that are broadened by fixed widths, and its pixels (p,).
+
+    Parameters
+    ----------
+    function, wavelength
+        From scaled labels to flux, and the pixels (p,) of that flux.
+    even
+        Whether the pixels must be even in ln(lambda).
+    widths
+        ``vsini``, ``vmac``, ``resolving_power`` that all spectra have.
+    """
+    target = wavelength
+    steps = torch.diff(torch.log(wavelength))
+    if (even or widths) and float(steps.max() - steps.min()) > EVEN * float(steps.mean()):
+        count = int(torch.log(wavelength[-1] / wavelength[0]) / steps.min()) + 1
+        ends = torch.log(wavelength[[0, -1]])
+        target = torch.exp(ends[0] + (ends[1] - ends[0]) * torch.arange(count).double() / (count - 1))
+    change = ResampleAndBroaden(wavelength, target, widths)
+    if isinstance(function, Perceptron) and not function.bounded:
+        weight, bias = function.kept_readout()
+        return PerceptronModel(function, change(weight.T).T, change(bias[None])[0]), target
+    return ResampledModel(function, None if change.same and not widths else change), target
