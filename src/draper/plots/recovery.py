@@ -71,9 +71,10 @@ def plot_recovery(
     names = [name for name in estimates.labels.names if name in truth] if names is None else list(names)
     if not names:
         raise DraperError(
-            "there is no label whose true value is known", given=", ".join(truth) or "no columns",
+            "there is no label whose true value is known",
+            given=", ".join(truth) or "no columns",
             expected=", ".join(estimates.labels.names),
-        )  # fmt: skip
+        )
     columns = min(columns, len(names))
     rows = -(-len(names) // columns)
     if figure is None:
