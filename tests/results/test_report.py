@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from draper import Spectra, TrainConfig, load
+from draper import Estimates, Label, LabelSet, Spectra, TrainConfig, load
 from draper.errors import DraperError
 from draper.models.emulator.model import Emulator
 from draper.models.evaluate import relation
@@ -65,6 +65,33 @@ def test_flagged_stars_are_told_apart(linear: LinearAutoencoder) -> None:
     assert report.flags["outside"] > 0.2
     assert report.unflagged_labels["teff"]["number"] == 60 - report.flagged.sum()
     assert report.unflagged_labels["teff"]["scatter"] < report.labels["teff"]["scatter"]
+
+
+def test_posteriors_are_judged_by_their_own_intervals() -> None:
+    """A lognormal posterior: its own intervals hold what they say, those of its sigma do not."""
+    rng = np.random.default_rng(0)
+    n = 400
+    centre = rng.normal(0, 1, n)
+    truth = np.exp(centre + rng.normal(0, 1, n))
+    samples = np.exp(centre[:, None, None] + rng.normal(0, 1, (n, 800, 1)))
+    grid = made_spectra(1).grid
+    spectra = Spectra(grid, np.ones((n, len(grid))), table={"vsini": truth})
+    labels = LabelSet([Label("vsini", low=0, high=100)])
+    flags = np.where(np.arange(n)[:, None] < n // 4, "limit", "measured")
+    drawn = Estimates.from_samples(labels, samples, spectra.ids, label_flags=flags)
+    levels = [0.05, 0.16, 0.25, 0.5, 0.75, 0.84, 0.95]
+    values = np.quantile(samples, levels, axis=1).swapaxes(0, 1)
+    quantiles = Estimates.from_quantiles(labels, levels, values, spectra.ids)
+    for estimates in (drawn, quantiles):
+        figures = Report("made", spectra, estimates).labels["vsini"]
+        found = [figures[f"coverage_{level}"] for level in (50, 68, 90)]
+        np.testing.assert_allclose(found, (0.5, 0.68, 0.9), atol=0.05)
+    gaussian = Report("made", spectra, Estimates(labels, drawn.median, drawn.sigma, spectra.ids))
+    assert gaussian.labels["vsini"]["coverage_50"] > 0.6
+    report = Report("made", spectra, drawn)
+    assert report.flags["vsini limit"] == 0.25
+    assert report.unflagged_labels["vsini"]["number"] == n - n // 4
+    assert "vsini limit" in report._repr_html_()
 
 
 class Tags(HTMLParser):

@@ -1,4 +1,4 @@
-"""Labels that a model has found against the true ones."""
+"""Estimated labels against true ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from draper.results.estimates import Estimates
 from draper.results.metrics import recovery
 
 PLATE = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.5}
-"""What text on points stands on."""
+"""The background of text that is drawn over points."""
 
 NAMES = {"teff": "Teff", "logg": "log g", "rv": "RV", "vmic": "vmic", "vsini": "v sin i", "vmac": "vmac"}
 
@@ -51,22 +51,22 @@ def plot_recovery(
     columns: int = 3,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw found against true values, the differences below, a pair of panels for each label.
+    """Draw estimated against true values and the differences below: a pair of panels for each label.
 
     Parameters
     ----------
     estimates
-        What a model found for n spectra.
+        Of n spectra.
     truth
         Columns (n,) of true values.
     names
-        Which labels; all that both have unless given.
+        Which labels; by default all that both have.
     colour
         The column that the points are coloured by, such as ``fe_h``.
     columns
         How many pairs of panels stand side by side.
     figure
-        Where to draw; a new figure unless given.
+        Where to draw; a new figure by default.
     """
     names = [name for name in estimates.labels.names if name in truth] if names is None else list(names)
     if not names:
@@ -84,7 +84,7 @@ def plot_recovery(
     panels = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": [2.4, 1] * rows})
     flagged = np.any([*estimates.flags.values()], axis=0)
     values = None if colour is None else np.asarray(truth[colour], dtype=np.float64)
-    drawn = None
+    points = None
     for number in range(rows * columns):
         row, column = divmod(number, columns)
         upper, lower = panels[2 * row, column], panels[2 * row + 1, column]
@@ -94,35 +94,41 @@ def plot_recovery(
             continue
         label = estimates.labels[names[number]]
         position = estimates.labels.names.index(label.name)
-        found = drawn_pair(
-            upper, lower, label, np.asarray(truth[label.name], dtype=np.float64),
-            estimates.median[:, position], estimates.sigma[:, position], flagged, values,
-        )  # fmt: skip
-        drawn = drawn or found
-    if colour is not None and drawn is not None:
-        bar = figure.colorbar(drawn, ax=figure.axes, aspect=25 * rows, shrink=0.8, pad=0.02)
+        pair = draw_pair(
+            upper,
+            lower,
+            label,
+            np.asarray(truth[label.name], dtype=np.float64),
+            estimates.median[:, position],
+            estimates.sigma[:, position],
+            flagged,
+            values,
+        )
+        points = points or pair
+    if colour is not None and points is not None:
+        bar = figure.colorbar(points, ax=figure.axes, aspect=25 * rows, shrink=0.8, pad=0.02)
         bar.set_label(label_name(colour))
     return figure
 
 
-def drawn_pair(
+def draw_pair(
     upper: Axes,
     lower: Axes,
     label: Label,
     truth: NDArray[np.float64],
-    found: NDArray[np.float64],
+    estimate: NDArray[np.float64],
     sigma: NDArray[np.float64],
     flagged: NDArray[np.bool_],
     values: NDArray[np.float64] | None,
 ) -> Any:
-    """Draw the two panels of one label, and return what a colour bar describes."""
-    known = np.isfinite(truth) & np.isfinite(found)
-    figures = recovery(found, truth, sigma)
+    """Draw the two panels of one label, and return the points, to which a colour bar belongs."""
+    known = np.isfinite(truth) & np.isfinite(estimate)
+    figures = recovery(estimate, truth, sigma)
     upper.set_title(with_unit(label))
     upper.tick_params(labelbottom=False)
     lower.set_xlabel(f"true {label_name(label.name)}")
-    upper.set_ylabel("found")
-    lower.set_ylabel("found - true")
+    upper.set_ylabel("estimate")
+    lower.set_ylabel("estimate - true")
     upper.sharex(lower)
     if not known.any():
         upper.text(0.5, 0.5, "no star has a true value", transform=upper.transAxes, ha="center")
@@ -130,10 +136,10 @@ def drawn_pair(
     size = float(np.clip(600 / np.sqrt(known.sum()) / 6, 2, 16))
     span = np.ptp(truth[known]) or 1.0
     low, high = truth[known].min() - 0.06 * span, truth[known].max() + 0.06 * span
-    error = found - truth
+    error = estimate - truth
     reach = float(max(np.quantile(np.abs(error[known]), 0.98) * 1.3, 1e-9 * span))
     beyond = known & (np.abs(error) > reach)
-    shown = None
+    points = None
     for mask, marker, edge, text in (
         (known & ~flagged, "o", None, None),
         (known & flagged, "^", RED, f"flagged ({(known & flagged).sum()})"),
@@ -149,8 +155,8 @@ def drawn_pair(
             spread = values[np.isfinite(values)]
             style |= {"c": values[mask], "cmap": "viridis"}
             style |= {"vmin": spread.min(), "vmax": spread.max()} if len(spread) else {}
-        drawn = upper.scatter(truth[mask], found[mask], label=text, rasterized=True, **style)
-        shown = shown or drawn
+        drawn = upper.scatter(truth[mask], estimate[mask], label=text, rasterized=True, **style)
+        points = points or drawn
         lower.scatter(truth[mask], np.clip(error[mask], -reach, reach), rasterized=True, **style)
     upper.plot([low, high], [low, high], color=BLACK, linewidth=0.8)
     lower.axhline(0, color=BLACK, linewidth=0.8)
@@ -160,8 +166,8 @@ def drawn_pair(
     upper.set_xlim(low, high)
     margin = 0.04 * span
     upper.set_ylim(
-        min(low, max(found[known].min() - margin, low - span / 2)),
-        max(high, min(found[known].max() + margin, high + span / 2)),
+        min(low, max(estimate[known].min() - margin, low - span / 2)),
+        max(high, min(estimate[known].max() + margin, high + span / 2)),
     )
     lower.set_ylim(-reach * 1.05, reach * 1.05)
     lines = [f"bias {rounded(figures['bias'])}", f"scatter {rounded(figures['scatter'], signed=False)}"]
@@ -171,7 +177,7 @@ def drawn_pair(
     upper.text(0.03, 0.97, "\n".join(lines), transform=upper.transAxes, va="top", fontsize=8, bbox=PLATE)
     if (known & flagged).any():
         upper.legend(loc="lower right", handletextpad=0.1, borderpad=0.1)
-    return shown
+    return points
 
 
 def rounded(value: float, *, signed: bool = True) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,23 @@ def robust_scatter(values: ArrayLike) -> float:
     return float(TO_SIGMA * np.median(np.abs(array - np.median(array)))) if array.size else np.nan
 
 
-def recovery(estimate: ArrayLike, truth: ArrayLike, sigma: ArrayLike | None = None) -> dict[str, float]:
+def coverage_name(probability: float) -> str:
+    """Return what the coverage of a central interval is called.
+
+    Examples
+    --------
+    >>> coverage_name(0.68)
+    'coverage_68'
+    """
+    return f"coverage_{100 * probability:.0f}"
+
+
+def recovery(
+    estimate: ArrayLike,
+    truth: ArrayLike,
+    sigma: ArrayLike | None = None,
+    intervals: Mapping[float, tuple[ArrayLike, ArrayLike]] | None = None,
+) -> dict[str, float]:
     """Return how well one label is recovered; rows without truth or estimate do not count.
 
     Parameters
@@ -43,13 +60,16 @@ def recovery(estimate: ArrayLike, truth: ArrayLike, sigma: ArrayLike | None = No
         Values of the label.
     sigma : array (n,), optional
         Quoted 1-sigma errors. Where there are none, pull and coverage are NaN.
+    intervals : mapping of probability to (low, high), optional
+        Ends (n,) of the central intervals of posteriors that are not Gaussian, for each of ``LEVELS``; by
+        default they are those of ``sigma``.
 
     Returns
     -------
     dict
         ``number`` of rows that count; ``bias`` and ``scatter`` (mean and standard deviation of the error,
         estimate - truth), ``robust_bias`` and ``robust_scatter`` (by medians), ``rms``; ``baseline``, the
-        rms of the best that one value for all can do; ``pull_mean`` and ``pull_std`` of the error over sigma,
+        rms of the best constant estimate; ``pull_mean`` and ``pull_std`` of the error over sigma,
         0 and 1 where quoted errors are honest; ``coverage_50``, ``_68`` and ``_90``, the fractions of truths
         in central intervals.
 
@@ -58,16 +78,16 @@ def recovery(estimate: ArrayLike, truth: ArrayLike, sigma: ArrayLike | None = No
     >>> recovery([1.1, 2.1, 2.9], [1, 2, 3], [0.1, 0.1, 0.1])["coverage_90"]
     1.0
     """
-    found_at, true_at = np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    quoted = np.full(true_at.shape, np.nan) if sigma is None else np.asarray(sigma, dtype=np.float64)
-    counts = np.isfinite(found_at) & np.isfinite(true_at)
-    error, values, quoted = (found_at - true_at)[counts], true_at[counts], quoted[counts]
+    estimated, true = np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    quoted = np.full(true.shape, np.nan) if sigma is None else np.asarray(sigma, dtype=np.float64)
+    counts = np.isfinite(estimated) & np.isfinite(true)
+    error, values, quoted = (estimated - true)[counts], true[counts], quoted[counts]
     names = ("bias", "scatter", "robust_bias", "robust_scatter", "rms", "baseline", "pull_mean", "pull_std")
-    found = {"number": float(len(error)), **dict.fromkeys(names, np.nan)}
-    found |= {f"coverage_{level:.0%}".removesuffix("%"): np.nan for level in LEVELS}
+    figures = {"number": float(len(error)), **dict.fromkeys(names, np.nan)}
+    figures |= {coverage_name(level): np.nan for level in LEVELS}
     if len(error) == 0:
-        return found
-    found |= {
+        return figures
+    figures |= {
         "bias": float(error.mean()),
         "scatter": float(error.std()),
         "robust_bias": float(np.median(error)),
@@ -75,14 +95,18 @@ def recovery(estimate: ArrayLike, truth: ArrayLike, sigma: ArrayLike | None = No
         "rms": float(np.sqrt(np.mean(error**2))),
         "baseline": float(values.std()),
     }
-    known = np.isfinite(quoted) & (quoted > 0)
-    if known.any():
-        pull = error[known] / quoted[known]
-        found |= {"pull_mean": float(pull.mean()), "pull_std": float(pull.std())}
+    has_sigma = np.isfinite(quoted) & (quoted > 0)
+    if has_sigma.any():
+        pull = error[has_sigma] / quoted[has_sigma]
+        figures |= {"pull_mean": float(pull.mean()), "pull_std": float(pull.std())}
         for level in LEVELS:
-            inside = np.abs(pull) <= ndtri(0.5 + level / 2)
-            found[f"coverage_{level:.0%}".removesuffix("%")] = float(inside.mean())
-    return found
+            figures[coverage_name(level)] = float((np.abs(pull) <= ndtri(0.5 + level / 2)).mean())
+    for level, (low, high) in (intervals or {}).items():
+        lower, upper = (np.asarray(end, dtype=np.float64)[counts] for end in (low, high))
+        has_ends = np.isfinite(lower) & np.isfinite(upper)
+        inside = ((lower <= values) & (values <= upper))[has_ends]
+        figures[coverage_name(level)] = float(inside.mean()) if len(inside) else np.nan
+    return figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +149,7 @@ class Residuals:
     def figures(self) -> dict[str, float]:
         """Return the figures of merit."""
         values = self.spectrum_rms[np.isfinite(self.spectrum_rms)]
-        found = {
+        figures = {
             "number": float(len(values)),
             "rms": float(np.sqrt(np.mean(values**2))) if len(values) else np.nan,
             "median_rms": float(np.median(values)) if len(values) else np.nan,
@@ -135,12 +159,12 @@ class Residuals:
             "worst_pixel_rms": float(np.nanmax(self.rms)) if np.isfinite(self.rms).any() else np.nan,
         }
         if self.reduced_chi2 is not None and np.isfinite(self.reduced_chi2).any():
-            found["median_reduced_chi2"] = float(np.nanmedian(self.reduced_chi2))
-        return found
+            figures["median_reduced_chi2"] = float(np.nanmedian(self.reduced_chi2))
+        return figures
 
 
 def residuals(observed: Spectra, made: Spectra) -> Residuals:
-    """Compare spectra with those that a model made of them, block by block.
+    """Compare observed spectra with those that a model made, block by block.
 
     Parameters
     ----------
@@ -166,8 +190,8 @@ def residuals(observed: Spectra, made: Spectra) -> Residuals:
         error = np.where(good, made.flux[rows], 0) - flux
         counts = good.sum(axis=1)
         some = counts > 0
-        weighted[rows] = np.divide((error**2 * observed.ivar[rows]).sum(axis=1), counts, where=some,
-                                   out=np.full(len(some), np.nan))  # fmt: skip
+        chi2 = (error**2 * observed.ivar[rows]).sum(axis=1)
+        weighted[rows] = np.divide(chi2, counts, where=some, out=np.full(len(some), np.nan))
         if is_relative:
             level = _levels(flux, good)[:, None]
             flux, error = flux / level, error / level
@@ -192,5 +216,5 @@ def _levels(flux: FloatArray, good: NDArray[np.bool_]) -> FloatArray:
     """Return the median of the absolute good pixels of each spectrum (n,); 1 where there is none."""
     values = np.where(good, np.abs(flux), np.nan)
     values[~good.any(axis=1)] = 1.0
-    found: FloatArray = np.nanmedian(values, axis=1)
-    return np.where(found > 0, found, 1.0)
+    medians: FloatArray = np.nanmedian(values, axis=1)
+    return np.where(medians > 0, medians, 1.0)

@@ -28,23 +28,34 @@ figcaption, .small { color: #555; font-size: .85rem; }
 """
 
 COLUMNS = {
-    "number": "stars", "bias": "bias", "scatter": "scatter", "robust_scatter": "robust scatter",
-    "baseline": "rms of the mean", "pull_mean": "mean pull",
-    "pull_std": "pull scatter", "coverage_50": "in 50 %", "coverage_68": "in 68 %", "coverage_90": "in 90 %",
-}  # fmt: skip
+    "number": "stars",
+    "bias": "bias",
+    "scatter": "scatter",
+    "robust_scatter": "robust scatter",
+    "baseline": "rms of the mean",
+    "pull_mean": "mean pull",
+    "pull_std": "pull scatter",
+    "coverage_50": "in 50 %",
+    "coverage_68": "in 68 %",
+    "coverage_90": "in 90 %",
+}
 """Figures of merit of a label, and the heads of their columns."""
 
-LABELS = """Bias and scatter are mean and standard deviation of found minus true; the robust scatter is by
-medians. "rms of the mean" is what saying the mean of these true labels for every star would give: a model
-must be far below it. The pull is the error over the quoted error: 0 and 1 where quoted errors are honest. The
-last columns are the fractions of true values in central intervals of the quoted errors."""
+LABELS = """Bias and scatter are mean and standard deviation of estimate minus truth; the robust scatter is by
+medians. "rms of the mean" is the error of giving every star the mean of these true labels: a useful model is
+far below it. The pull is the error over the quoted error: mean 0 and scatter 1 where quoted errors are
+honest. The last columns are the fractions of true values inside the central intervals that were quoted."""
 
 SPECTRA = {
-    "number": "spectra", "rms": "rms over all pixels", "median_rms": "median rms of a spectrum",
-    "rms_99": "99 % of spectra are below", "worst_rms": "worst spectrum",
-    "median_pixel_rms": "median rms of a pixel", "worst_pixel_rms": "worst pixel",
+    "number": "spectra",
+    "rms": "rms over all pixels",
+    "median_rms": "median rms of a spectrum",
+    "rms_99": "99 % of spectra are below",
+    "worst_rms": "worst spectrum",
+    "median_pixel_rms": "median rms of a pixel",
+    "worst_pixel_rms": "worst pixel",
     "median_reduced_chi2": "median chi2 per pixel",
-}  # fmt: skip
+}
 """Figures of merit of spectra, and what they are."""
 
 
@@ -63,7 +74,7 @@ def page(content: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     Parameters
     ----------
     content
-        What ``Report.to_json`` says.
+        The figures of merit and facts: the result of ``Report.to_json``.
     pictures
         The plots.
     """
@@ -95,20 +106,18 @@ def fragment(content: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
         parts += ["<h2>Flags</h2>", table(rows)]
     parts += [figure(drawn.pop(name)) for name in list(drawn) if name.startswith("labels")]
     if content["spectra"]:
-        found = content["spectra"]
-        rows = [(name, number(found.get(key))) for key, name in SPECTRA.items() if key in found]
-        parts += [f"<h2>Spectra</h2><p>Made from {escape(found['made_from'])}.</p>", table(rows)]
+        spectra = content["spectra"]
+        rows = [(name, number(spectra[key])) for key, name in SPECTRA.items() if key in spectra]
+        parts += [f"<h2>Spectra</h2><p>Made from {escape(spectra['made_from'])}.</p>", table(rows)]
     parts += [figure(picture) for picture in drawn.values()]
     return "\n".join(parts)
 
 
 def label_table(labels: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the figures of merit of all labels."""
-    shown = [key for key in COLUMNS if any(one.get(key) is not None for one in labels.values())]
-    rows = [
-        (name, *(percent(one[key]) if key.startswith("coverage") else number(one[key]) for key in shown))
-        for name, one in labels.items()
-    ]
+    shown = [key for key in COLUMNS if any(figures.get(key) is not None for figures in labels.values())]
+    formats = {key: percent if key.startswith("coverage") else number for key in shown}
+    rows = [(name, *(formats[key](values[key]) for key in shown)) for name, values in labels.items()]
     return table(rows, head=("label", *(COLUMNS[key] for key in shown)))
 
 

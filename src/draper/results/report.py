@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from draper import atomic
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
-from draper.results.estimates import Estimates
-from draper.results.metrics import Residuals, recovery, residuals
+from draper.results.estimates import LABEL_FLAGS, Estimates
+from draper.results.metrics import LEVELS, Residuals, recovery, residuals
 from draper.results.page import Picture, fragment, page
 
 if TYPE_CHECKING:
@@ -39,15 +39,15 @@ class Report:
     model : str
         The model's name.
     spectra : Spectra
-        What the model was judged on, with true labels as columns; n rows.
+        The n spectra on which the model was evaluated, with true labels as columns.
     estimates : Estimates, optional
-        The labels that it found.
+        The labels that the model predicted.
     made : Spectra, optional
-        The spectra that it made, on the same pixels.
+        The spectra that the model made, on the same pixels.
     how : str
         What the made spectra were made from.
     facts : mapping
-        What was judged on what, as JSON values.
+        Which model was evaluated on which data, as JSON values.
     notes : tuple of str
         What a reader must know before believing the numbers.
     """
@@ -64,13 +64,16 @@ class Report:
 
     @cached_property
     def labels(self) -> dict[str, dict[str, float]]:
-        """For each label with known truth what :func:`draper.results.metrics.recovery` says."""
-        return self._recovered(np.ones(len(self.spectra), dtype=bool))
+        """Figures of merit of each label with known truth, by :func:`draper.results.metrics.recovery`."""
+        return self._recovery(np.ones((len(self.spectra), 1), dtype=bool))
 
     @cached_property
     def unflagged_labels(self) -> dict[str, dict[str, float]]:
-        """The same of spectra without a flag."""
-        return self._recovered(~self.flagged)
+        """The same for spectra without a flag, and for labels that were measured (no limits, no priors)."""
+        rows = ~self.flagged[:, None]
+        if self.estimates is not None and self.estimates.label_flags is not None:
+            rows = rows & (self.estimates.label_flags == "measured")
+        return self._recovery(rows)
 
     @cached_property
     def flagged(self) -> NDArray[np.bool_]:
@@ -83,30 +86,47 @@ class Report:
 
     @property
     def flags(self) -> dict[str, float]:
-        """The fraction of spectra that carry each flag."""
-        if self.estimates is None or len(self.spectra) == 0:
+        """The fraction of spectra that carry each flag, also those of single labels (``teff limit``)."""
+        estimates = self.estimates
+        if estimates is None or len(self.spectra) == 0:
             return {}
-        return {name: float(values.mean()) for name, values in self.estimates.flags.items()}
+        fractions = {name: float(values.mean()) for name, values in estimates.flags.items()}
+        if estimates.label_flags is not None:
+            for name, values in zip(estimates.labels.names, estimates.label_flags.T, strict=True):
+                raised = {flag: float((values == flag).mean()) for flag in LABEL_FLAGS if flag != "measured"}
+                fractions |= {f"{name} {flag}": fraction for flag, fraction in raised.items() if fraction}
+        return fractions
 
     @cached_property
     def residuals(self) -> Residuals | None:
         """How far the made spectra are from the observed ones."""
         return None if self.made is None else residuals(self.spectra, self.made)
 
-    def _recovered(self, rows: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
-        found, table = self.estimates, self.spectra.table
-        if found is None:
+    def _recovery(self, rows: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
+        """Return the figures of merit of each label over some rows (n, 1) or (n, labels)."""
+        estimates, table = self.estimates, self.spectra.table
+        if estimates is None:
             return {}
-        return {
-            name: recovery(found.median[rows, number], table[name][rows], found.sigma[rows, number])
-            for number, name in enumerate(found.labels.names)
-            if name in table and table[name].dtype.kind in "fiu"
-        }
+        chosen = np.broadcast_to(rows, estimates.median.shape)
+        # The intervals of a Gaussian are those of its sigma.
+        levels = () if estimates.kind == "Gaussian" else LEVELS
+        ends = {level: estimates.interval(level) for level in levels}
+        figures = {}
+        for number, name in enumerate(estimates.labels.names):
+            if name in table and table[name].dtype.kind in "fiu":
+                at = chosen[:, number], number
+                figures[name] = recovery(
+                    estimates.median[at],
+                    table[name][at[0]],
+                    estimates.sigma[at],
+                    {level: (low[at], high[at]) for level, (low, high) in ends.items()},
+                )
+        return figures
 
     def to_json(self) -> dict[str, Any]:
-        """Return every figure as plain JSON values; what is not known is None."""
+        """Return every figure of merit as plain JSON values; what is not known is None."""
         spectra = {} if self.residuals is None else {"made_from": self.how, **self.residuals.figures()}
-        found: dict[str, Any] = _known(
+        content: dict[str, Any] = _as_json(
             {
                 "model": self.model,
                 "facts": dict(self.facts),
@@ -118,7 +138,7 @@ class Report:
                 "spectra": spectra,
             }
         )
-        return found
+        return content
 
     # ------------------------------------------------------------------ plots
 
@@ -130,11 +150,11 @@ class Report:
     def _label_figures(self) -> Iterator[tuple[str, str, Figure]]:
         from draper.plots.recovery import plot_recovery
 
-        if self.estimates is None or not any(one["number"] for one in self.labels.values()):
+        names = [name for name, figures in self.labels.items() if figures["number"]]
+        if self.estimates is None or not names:
             return
-        names = [name for name, one in self.labels.items() if one["number"]]
         table = self.spectra.table
-        text = "Labels found against true labels; the grey band is the typical quoted error."
+        text = "Estimated against true labels; the grey band is the typical quoted error."
         yield "labels", text, plot_recovery(self.estimates, table, names, columns=2)
         if "fe_h" in table and np.isfinite(table["fe_h"]).any():
             figure = plot_recovery(self.estimates, table, names, colour="fe_h", columns=2)
@@ -145,19 +165,19 @@ class Report:
         from draper.plots.pixels import PAIRS, plot_over_labels, plot_pixel_errors, plot_spectrum_errors
         from draper.plots.style import new_figure
 
-        found = self.residuals
-        if found is None or self.made is None or len(found.worst) == 0:
+        errors = self.residuals
+        if errors is None or self.made is None or len(errors.worst) == 0:
             return
-        yield "pixels", "Errors of the spectra pixel by pixel.", plot_pixel_errors(found)
+        yield "pixels", "Errors of the spectra pixel by pixel.", plot_pixel_errors(errors)
         figure = new_figure()
-        plot_spectrum_errors(found, figure.axes[0])
+        plot_spectrum_errors(errors, figure.axes[0])
         yield "spectra", "Errors of the spectra star by star.", figure
         if any(set(pair) <= set(self.spectra.table) for pair in PAIRS):
-            figure = plot_over_labels(found.spectrum_rms, self.spectra.table)
-            yield "spectra-over-labels", "Where in the planes of the labels they are.", figure
-        middle = int(found.worst[len(found.worst) // 2])
+            figure = plot_over_labels(errors.spectrum_rms, self.spectra.table)
+            yield "spectra-over-labels", "Errors of the spectra in the planes of the labels.", figure
+        middle = int(errors.worst[len(errors.worst) // 2])
         rows = {"typical": middle} | {
-            f"worst-{rank + 1}": int(row) for rank, row in enumerate(found.worst[:WORST])
+            f"worst-{rank + 1}": int(row) for rank, row in enumerate(errors.worst[:WORST])
         }
         for name, row in rows.items():
             figure = plot_overlay(self.spectra[row], self.made[row], title=self.title_of(row))
@@ -208,7 +228,7 @@ class Report:
         return fragment(self.to_json(), self.pictures)
 
     def __repr__(self) -> str:
-        parts = [f"{name} {one['bias']:+.3g} +- {one['scatter']:.3g}" for name, one in self.labels.items()]
+        parts = [f"{name} {f['bias']:+.3g} +- {f['scatter']:.3g}" for name, f in self.labels.items()]
         if self.residuals is not None:
             parts.append(f"spectra rms {self.residuals.figures()['rms']:.3g}")
         return (
@@ -217,7 +237,7 @@ class Report:
 
 
 def writable(path: str | Path) -> Path:
-    """Refuse a path that no report can be written to."""
+    """Refuse a path to which no report can be written."""
     path = Path(path)
     if path.suffix not in ("", ".html", ".json") or (path.is_dir() and path.suffix):
         raise DraperError(
@@ -246,12 +266,12 @@ def _png(figure: Figure) -> bytes:
     return packed.getvalue()
 
 
-def _known(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """Return JSON values; numbers that JSON lacks (NaN) become None."""
     if isinstance(value, Mapping):
-        return {str(key): _known(inner) for key, inner in value.items()}
+        return {str(key): _as_json(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_known(inner) for inner in value]
+        return [_as_json(inner) for inner in value]
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     return value
