@@ -86,9 +86,10 @@ def write_partitions(
         raise DraperError("a partition holds at least one spectrum", given=f"rows={rows}")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DraperError(
-            "partitions are written to a new folder", given=f"{folder}, which is not empty",
-            hint="name another one, or remove it first",
-        )  # fmt: skip
+            "partitions are written to a new folder",
+            given=f"{folder}, which is not empty",
+            hint="name another folder, or remove this one first",
+        )
     if not folder.parent.is_dir():
         raise DraperError("the folder does not exist", given=folder.parent, hint="create it first")
     arrow()

@@ -230,9 +230,11 @@ class Estimates:
             mine, theirs = first._described(), part._described()
             if mine != theirs:
                 raise DraperError(
-                    f"set {number} cannot be joined to set 0", given=theirs, expected=mine,
+                    f"set {number} cannot be joined to set 0",
+                    given=theirs,
+                    expected=mine,
                     hint="join estimates of one model, made with the same options",
-                )  # fmt: skip
+                )
         joined: dict[str, Any] = {
             name: np.concatenate([getattr(part, name) for part in parts]) for name in first._row_arrays()
         }
@@ -356,9 +358,10 @@ class Estimates:
         arrays = read_arrays(path)
         if MARK not in arrays or int(arrays[MARK]) > VERSION:
             raise DraperError(
-                "these are no estimates, or of a newer draper", given=path,
+                "the file holds no estimates, or was written by a newer draper",
+                given=path,
                 hint="Estimates.save writes them; tables (.csv, .fits, ...) hold no samples",
-            )  # fmt: skip
+            )
         parts: dict[str, Any] = {name: arrays[name] for name in ("ids", *AXES) if name in arrays}
         for name in ("flags", "columns"):
             held = {key: values for key, values in arrays.items() if key.startswith(f"{name}/")}
