@@ -1,4 +1,4 @@
-"""``draper map``: latents in two dimensions, for any model that encodes."""
+"""``draper map``: a t-SNE map of latents, for any model that encodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from draper.cli.model import gathered, opened
 from draper.cli.output import say, say_json
-from draper.cli.parameters import Hints, Json, Output
+from draper.cli.parameters import Hints, Json, Number, Output
 from draper.configs.read import ReadConfig
 
 
@@ -19,44 +19,44 @@ def map_(
     *data: Path,
     out: Output,
     labels: tuple[str, ...] = (),
-    spectra_too: Annotated[bool, Parameter(name="--spectra")] = True,
-    number: Annotated[int, Parameter(name=["--number", "-n"])] = 3000,
+    with_spectra: Annotated[bool, Parameter(name="--spectra")] = True,
+    number: Number = 3000,
     perplexity: float = 30.0,
     seed: int = 0,
-    old: Annotated[Path | None, Parameter(name="--into")] = None,
+    into: Path | None = None,
     hints: Hints = ReadConfig(),  # noqa: B008
     json: Json = False,
 ) -> None:
-    """Draw latents, and the spectra beside them, in two dimensions (t-SNE), coloured by labels.
+    """Draw a t-SNE map of latents, and one of the spectra beside it, coloured by labels.
 
-    The map of the latents is kept beside the figure (.npz), so that others can be drawn into it (--into).
+    The map of the latents is kept beside the figure (.npz); --into places the latents of other spectra in it.
 
     Example: draper map model/ test.h5 -o map.png --labels teff fe_h
 
     Parameters
     ----------
     artifact
-        The folder of the model.
+        Folder of the model, or builtin:NAME.
     data
         Files of spectra.
     out
-        The figure: .png, .pdf or .svg.
+        Figure to write (.png, .pdf or .svg).
     labels
         Columns to colour by; the model's labels unless given.
-    spectra_too
-        Whether spectra are drawn, too; --spectra=false leaves them out.
+    with_spectra
+        Whether a map of the spectra is drawn, too; --spectra=false leaves it out.
     number
-        Spectra to draw at most, the same for the same seed.
+        Maximum number of spectra in the map, chosen at random.
     perplexity
-        How many neighbours a point looks at.
+        Effective number of neighbours of each point.
     seed
-        Of the choice and of the map.
-    old
-        A map that this command has kept: the latents are placed into it.
+        Random seed of the choice of spectra and of the map.
+    into
+        Map of an earlier run (.npz) in which the latents are placed; a new map is made unless given.
     hints
-        What the files do not say themselves, and what becomes of their rows.
+        How files of spectra are read, where they do not say it themselves.
     json
-        Print JSON.
+        Print the result as JSON.
     """
     import numpy as np
 
@@ -76,24 +76,24 @@ def map_(
     columns = {name: label_columns(spectra.table, [name])[:, 0] for name in names}
     latents = model.encode(spectra)
     drawn: dict[str, Any] = {}
-    if spectra_too:
+    if with_spectra:
         flux = np.where(spectra.ivar > 0, spectra.flux, np.nan)
         flux = flux[:, np.isfinite(flux).any(axis=0)]
         flux = np.where(np.isfinite(flux), flux, np.nanmean(flux, axis=0))
         drawn["spectra"] = embed(flux, perplexity=perplexity, seed=seed).coordinates
     kept = out.with_suffix(".npz")
-    if old is None:
-        found = embed(latents, perplexity=perplexity, seed=seed)
-        found.save(kept)
-        drawn["latents"] = found.coordinates
+    if into is None:
+        new = embed(latents, perplexity=perplexity, seed=seed)
+        new.save(kept)
+        drawn["latents"] = new.coordinates
     else:
-        drawn["latents"] = Map.load(old).place(latents)
+        drawn["latents"] = Map.load(into).place(latents)
     save(plot_maps(drawn, columns), out)
-    told = {
+    fractions = {
         title: {name: neighbours_tell(places, values) for name, values in columns.items()}
         for title, places in drawn.items()
     }
     if json:
-        say_json({"path": out, "map": old or kept, "spectra": len(spectra), "neighbours_tell": told})
+        say_json({"path": out, "map": into or kept, "spectra": len(spectra), "neighbours_tell": fractions})
         return
-    say(escape(f"{len(spectra):,} spectra drawn in {out}" + ("" if old else f"; the map is kept in {kept}")))
+    say(escape(f"{len(spectra):,} spectra drawn in {out}" + ("" if into else f"; the map is kept in {kept}")))

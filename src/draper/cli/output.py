@@ -14,8 +14,8 @@ from rich.table import Table
 def say(*what: RenderableType) -> None:
     """Print for people; wide tables are not cut when the output is no terminal."""
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    for one in what:
-        console.print(one)
+    for part in what:
+        console.print(part)
 
 
 def say_json(value: Any) -> None:
