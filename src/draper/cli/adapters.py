@@ -1,4 +1,4 @@
-"""``draper simulate run``: spectra that a real code computes."""
+"""``draper simulate run``: spectra computed by a real code."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from draper.simulate.adapters.adapter import Adapter
 
 ADAPTERS = {"taurex": "TaurexPlanets", "pysme": "PysmeStars", "turbospectrum": "TurbospectrumStars"}
-"""The class of each module in ``simulate.adapters``."""
+"""Codes, which are the modules of ``simulate.adapters``, and the class in each."""
 
 KINDS = {Path: "a path", bool: "yes or no", int: "a whole number", float: "a number", str: "a name"}
+"""Types of settings, and their description in error messages."""
 
 WORDS = {"true": True, "yes": True, "false": False, "no": False}
+"""Values of yes-or-no settings."""
 
 
 def run(
@@ -39,23 +41,23 @@ def run(
 
     Example: draper simulate run taurex --labels planets.csv -o planets.h5 -s opacities=xsec
 
-    Run the same again after an interruption, and it goes on where it stopped. Rows that fail are skipped and
-    listed in OUT.failures.csv.
+    After an interruption, run the same command again to continue. Rows that fail are skipped and listed in
+    OUT.failures.csv.
 
     Parameters
     ----------
     code
-        Which code; `pip install 'draper[CODE]'` installs it.
+        The code; `pip install 'draper[CODE]'` installs it.
     labels
-        A table of labels (CSV, ECSV, FITS, VOTable), a row for each spectrum.
+        Table of labels (CSV, ECSV, FITS, VOTable), one row for each spectrum.
     out
-        The file to write (.h5).
+        File to write (.h5).
     setting
-        Settings of the code as NAME=VALUE; several values of one setting are separated by commas.
+        Settings of the code as NAME=VALUE; separate several values of one setting by commas.
     workers
-        Processes; as many as there are cores unless given.
+        Number of processes, 1 or more; by default the number of cores.
     json
-        Print JSON.
+        Print the result as JSON.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -63,7 +65,7 @@ def run(
     from draper.data.join import read_table
     from draper.simulate.adapters.run import Row, compute
 
-    adapter = made(code, setting)
+    adapter = adapter_with(code, setting)
     console = Console(file=sys.stderr)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("computing", total=None)
@@ -93,8 +95,8 @@ def run(
         say(f"{len(outcome.failures):,} failed: see {out}.failures.csv")
 
 
-def made(code: str, settings: tuple[str, ...]) -> Adapter:
-    """Return the adapter to a code, with settings NAME=VALUE."""
+def adapter_with(code: str, settings: tuple[str, ...]) -> Adapter:
+    """Return the adapter to a code with settings NAME=VALUE."""
     from importlib import import_module
 
     kind: type[Adapter] = getattr(import_module(f"draper.simulate.adapters.{code}"), ADAPTERS[code])
@@ -105,7 +107,7 @@ def made(code: str, settings: tuple[str, ...]) -> Adapter:
         name, _, text = setting.partition("=")
         if name not in every or not text:
             raise DraperError(
-                f"{code} has no such setting",
+                f"this is not a setting of {code}",
                 given=setting,
                 expected=f"NAME=VALUE, of {', '.join(every)}",
                 hint=did_you_mean(name, every),
@@ -114,7 +116,7 @@ def made(code: str, settings: tuple[str, ...]) -> Adapter:
             given[name] = _value(hints[name], text)
         except (ValueError, KeyError):
             raise DraperError(
-                f"'{name}' cannot have this value", given=text, expected=_words(name, hints[name])
+                f"the value of '{name}' is not valid", given=text, expected=_words(name, hints[name])
             ) from None
     missing = [name for name, field in every.items() if field.default is MISSING and name not in given]
     if missing:
@@ -125,7 +127,7 @@ def made(code: str, settings: tuple[str, ...]) -> Adapter:
 
 
 def _kinds(hint: Any) -> list[Any]:
-    """Return the types of a setting that a command line can give."""
+    """Return the types of a setting that can be given on a command line."""
     offered = get_args(hint) or (hint,)
     return [kind for kind in (Path, bool, int, float, str) if kind in offered]
 
@@ -141,7 +143,7 @@ def _value(hint: Any, text: str) -> Any:
 
 
 def _words(name: str, hint: Any) -> str:
-    """Return what a setting is, for people.
+    """Return a readable description of the values of a setting.
 
     Examples
     --------

@@ -32,24 +32,25 @@ ATOMIC_MASS = 1.66054e-27
 MOLECULAR_MASSES = (18.015, 44.0095, 16.0425, 28.0101)
 HYDROGEN_MASS, HELIUM_MASS = 2.01588, 4.002602
 HELIUM_COLLISIONS = 0.3
-"""How strongly H2-He absorbs for one H2-H2."""
+"""Absorption by a pair H2-He relative to a pair H2-H2."""
 
 NODES = 32
-"""Pressures at which rays pass, 0.8 scale heights apart: 0.2 ppm rms from the integral (see the tests)."""
+"""Number of rays, 0.8 scale heights apart: 0.2 ppm rms from the integral (see the tests)."""
 
 PRESSURE = 1e4
-"""The pressure [Pa] in which those of the opacities are counted."""
+"""Unit of pressure [Pa] in the formulas of the opacities."""
 
 TEMPERATURE = 1500.0
-"""The temperature [K] about which opacities are expanded."""
+"""Temperature [K] about which opacities are expanded."""
 
 COLUMN_UNIT = 1e28
 PAIR_UNIT = 1e53
 DENSITY_UNIT = 1e26
+"""Units of columns [1/m2], of columns of pairs [1/m5] and of densities [1/m3]."""
 
 
 class Opacities(NamedTuple):
-    """What a bin absorbs; polynomials in 1500 K / T - 1, natural logarithms, gases in the order of ``GASES``.
+    """Opacities of bins: natural logarithms, polynomials in 1500 K / T - 1, gases in the order of ``GASES``.
 
     Attributes
     ----------
@@ -121,9 +122,9 @@ def chords(
 
     Columns are the integral of the density along the ray, to second order in scale height / radius.
 
-    In the spectra that the opacities come from, gases weigh on the atmosphere without displacing H2 and He:
-    the residuals show it (2 ppm instead of 9). That is done here, too, unless the weight is to be exact; it
-    matters at abundances above a percent.
+    In the spectra to which the opacities were fitted, gases add to the mean molecular weight without
+    displacing H2 and He: the residuals show it (2 ppm instead of 9). The same is done here unless
+    ``exact_weight`` is true; the difference matters at abundances above one percent.
     """
     mass, temperature, radius = (labels[:, k, None] for k in range(3))
     abundance = 10.0 ** labels[:, 3:]
@@ -149,12 +150,12 @@ def chords(
 
 
 def _curved(flat: Tensor) -> Tensor:
-    """Return how much the curvature of the layers lengthens a ray; ``flat`` is scale height / radius."""
+    """Return the factor by which curvature lengthens a ray; ``flat`` is scale height / radius."""
     return 1 + flat * (9 / 8 + flat * (345 / 128))
 
 
 def _end_weights(like: Tensor) -> Tensor:
-    """Return the weights (L,) of a sum over equal steps, Gregory's at the bottom, where it is cut."""
+    """Return the weights (L,) of a sum over equal steps, with Gregory's end correction at the bottom."""
     weights = torch.ones_like(like[0])
     ends = weights.new_tensor([251 / 720, 299 / 240, 211 / 240, 739 / 720])
     return torch.cat([ends, weights[4:-1], weights[-1:] / 2])
@@ -169,7 +170,7 @@ def rayleigh(wavelength: Tensor, hydrogen: Tensor, helium: Tensor) -> Tensor:
 
 
 def pressure_terms(log_pressure: Tensor, onset: Tensor, decay: Tensor, rise: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the factors (b, 4, L, p) that pressure puts on opacity and on saturation.
+    """Return the factors (b, 4, L, p) by which pressure changes opacity and saturation.
 
     ln pressures are (1 or b, L) [Pa], the coefficients (4, p) or (b, 4, p), see :class:`Opacities`.
     """
@@ -188,18 +189,18 @@ def disc_depth(
     saturation: Tensor,
     terms: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Return transit depths (b, p): the area of all that is opaque, each ring by its opacity.
+    """Return transit depths (b, p): the disc and the rings above it, each weighted by its absorption.
 
     Parameters
     ----------
     rays
-        Where the light passes.
+        Rays through the atmospheres.
     scattering, collisions
         Opacities (b, p) per molecule and per pair.
     strength, saturation
         Opacity and curvature (b, 4, p) of the gases at low pressure.
     terms
-        The factors of :func:`pressure_terms`.
+        Result of :func:`pressure_terms`.
     """
     column = rays.column[:, :, None]
     depth = column * scattering[:, None] + rays.pairs[:, :, None] * collisions[:, None]
@@ -230,17 +231,17 @@ def transit_depth(
         Mass [MJ], temperature [K], radius at 10 bar [RJ], log10 of the abundances of ``GASES``. The geometry
         is computed in their precision, the rest in that of the opacities.
     opacities
-        Of the bins.
+        Opacities of the bins.
     star_radius
-        In solar radii.
+        Radius of the star [solar radii].
     cloud_top, haze
         Pressure (b,) of a grey, opaque deck [log10 bar], and enhancement (b,) of Rayleigh scattering [log10].
     nodes
-        How many rays.
+        Number of rays.
     exact_weight
         See :func:`chords`.
     terms
-        :func:`pressure_terms` where they are known, which is possible without clouds.
+        Result of :func:`pressure_terms`, if computed before, which requires that there are no clouds.
     """
     dtype = opacities.strength.dtype
     log_pressure = log_pressures(cloud_top, nodes, labels.dtype)

@@ -1,4 +1,4 @@
-"""Spectra interpolated between computed ones: what the emulators that draper ships have in common."""
+"""Interpolation between computed spectra, shared by the emulators that draper ships."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from draper.nn.radial import RadialNetwork
 from draper.simulate.base import BLOCK, Columns, padded
 
 PACKED = ("rvs-simulator", "sed-emulator")
-"""What can be interpolated."""
+"""The packed networks."""
 
 NETWORK = "network."
 """Prefix of the network's tensors in the packed file."""
 
 HOTTEST = ((1.4, 4900.0), (3.0, 5600.0))
-"""Stars with logg below the first number are in the grids up to the teff that follows: no hot giants."""
+"""Pairs (logg, teff): below this logg the grids end at this teff, since they have no hot giants."""
 
 
 def hottest(logg: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
-    """Return the highest teff (n,) that the grids reach at logg (n,); ``otherwise`` where all are covered.
+    """Return the highest teff (n,) of the grids at logg (n,); ``otherwise`` where nothing is missing.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def hottest(logg: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
 
 
 def evenly(prior: LabelSet, random: np.random.Generator) -> Columns:
-    """Draw a block of labels evenly from what the grids cover, which is less than their box."""
+    """Draw a block of labels uniformly from the region that the grids cover, which is less than their box."""
     unit = random.uniform(size=(BLOCK, len(prior)))
     table = dict(zip(prior.names, prior.unscale(unit).T, strict=True))
     coolest, highest = prior["teff"].low, hottest(table["logg"], prior["teff"].high)
@@ -62,7 +62,7 @@ def inputs_of(labels: Tensor, prior: LabelSet) -> Tensor:
     """
     is_teff = torch.tensor([name == "teff" for name in prior.names], device=labels.device)
     low, high = (torch.as_tensor(end, device=labels.device) for end in (prior.low, prior.high))
-    # The inner choice keeps 1 / 0 out: an abundance of exactly 0 would have a gradient of NaN.
+    # The inner choice avoids 1 / 0: an abundance of exactly 0 would have a gradient of NaN.
     values, low, high = (
         torch.where(is_teff, 1 / torch.where(is_teff, x, 1.0), x) for x in (labels, low, high)
     )
@@ -70,14 +70,14 @@ def inputs_of(labels: Tensor, prior: LabelSet) -> Tensor:
 
 
 class Interpolator:
-    """A packed network from labels to spectra as principal components; ``scripts/train_*.py`` make them.
+    """A packed network from labels to principal components of spectra, trained by ``scripts/train_*.py``.
 
     Parameters
     ----------
     name
         ``rvs-simulator`` or ``sed-emulator``.
     dtype
-        Precision of the values; coefficients, where large numbers cancel, are always computed in float64.
+        Precision of the values; coefficients are always computed in float64, since large numbers cancel.
 
     Attributes
     ----------
@@ -86,11 +86,11 @@ class Interpolator:
     grid : Grid
         Pixels.
     mean, basis : Tensor (p,), (k, p)
-        What the coefficients multiply and add to.
+        Mean spectrum and principal components; values are ``mean + coefficients @ basis``.
     uncertainty : ndarray (p,) float32
         Rms error over held-out spectra, in the unit of the values.
     meta : dict
-        How it was trained and tested.
+        Facts about training and test.
 
     Examples
     --------
@@ -128,18 +128,18 @@ class Interpolator:
         return coefficients.to(self.dtype)
 
     def values(self, labels: Tensor) -> Tensor:
-        """Return what was interpolated (n, p) for labels (n, l) in physical units; differentiable."""
+        """Return interpolated values (n, p) for labels (n, l) in physical units; differentiable."""
         return self.mean + self.coefficients(labels) @ self.basis
 
     def computed(
         self, function: Callable[[Tensor], Tensor], labels: NDArray[np.float64]
     ) -> NDArray[np.float32]:
-        """Return a function of at most ``BLOCK`` rows of labels (n, l), as float32."""
+        """Return the value of a function at up to ``BLOCK`` rows of labels (n, l), as float32."""
         with torch.inference_mode():
-            made: NDArray[np.float32] = (
+            values: NDArray[np.float32] = (
                 function(torch.from_numpy(padded(labels)))[: len(labels)].float().numpy()
             )
-        return made
+        return values
 
 
 def _unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

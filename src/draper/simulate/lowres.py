@@ -1,4 +1,4 @@
-"""Stars as Gaia's photometers see them: XP spectra, photometry and parallax behind dust."""
+"""Stars as Gaia's photometers observe them: reddened XP spectra, with photometry and parallax."""
 
 from __future__ import annotations
 
@@ -34,31 +34,29 @@ from draper.simulate.seds import Seds
 FloatArray = NDArray[np.float64]
 Values = TypeVar("Values", Tensor, FloatArray)
 
-CONTINUED = (11300.0, 56000.0)
-"""Beyond the grid every spectrum is that of a black body, in steps of 20 A up to the first of these, coarser
-ones up to the second [Angstrom]."""
+BLACK_BODY_ENDS = (11300.0, 56000.0)
+"""Ends [Angstrom] of the black bodies that continue the spectra beyond the grid: in steps of 20 A up to the
+first, in coarser ones up to the second."""
 
 MEAN_EXTINCTION = 0.3
-"""Mean of the exponential distribution of A_V."""
+"""Mean of the exponential distribution of A_V [mag]."""
 
-TRANSITS, TRANSITS_SCATTER, FEWEST = 40.0, 12.0, 8.0
-"""How often a star was seen."""
+TRANSITS, TRANSITS_SCATTER, MIN_TRANSITS = 40.0, 12.0, 8.0
+"""Mean, scatter and minimum of the number of transits of a star."""
 
-COLOURS = np.linspace(0.2, 3.4, 9)
-"""BP - RP of the stars whose correlations of errors stand for those of all ..."""
-MAGNITUDES = np.arange(8.0, 19.0)
-"""... and their G."""
+COLOURS, MAGNITUDES = np.linspace(0.2, 3.4, 9), np.arange(8.0, 19.0)
+"""BP - RP and G of the template stars, whose error correlations serve for all stars near them."""
 
 SUN = {"gm": 1.32712440018e20, "radius": 6.957e8}
-"""m3/s2, m: the nominal ones (IAU 2015). Planets have those of the spectra that they were made from."""
+"""Nominal solar values (IAU 2015) [m3/s2, m]; planets use the values of the spectra they were fitted to."""
 PARSEC = 3.0856775814913673e16
-"""m."""
+"""Length of a parsec [m]."""
 SECOND_RADIATION = 1.438776877e8
-"""hc/k [Angstrom K]."""
+"""Second radiation constant hc/k [Angstrom K]."""
 
 JOINING = 3
-"""Last pixels whose mean sets the level of the black body: one alone, of 20 A, may be darkened by a line, and
-more would lean on a slope that is not the black body's."""
+"""Number of last pixels whose mean sets the level of the black body: a single one, of 20 A, may lie in a
+line, and more would be affected by a slope that differs from that of the black body."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Preset:
     Attributes
     ----------
     form
-        The coefficients, or 343 samples made of them.
+        Coefficients, or 343 pixels sampled from them.
     magnitudes
         Brightest and faintest G of drawn stars; magnitudes are uniform in between.
     """
@@ -78,11 +76,11 @@ class Preset:
 
 
 PRESETS = {"gaia-xp": Preset("coefficients"), "gaia-xp-sampled": Preset("sampled")}
-"""Gaia DR3 publishes XP spectra up to G = 17.65."""
+"""The presets by name; Gaia DR3 publishes XP spectra up to G = 17.65."""
 
 
 def radius(logg: Values, mass: Values) -> Values:
-    """Return the radius [m] of stars of a surface gravity [dex(cm/s2)] and a mass [solar].
+    """Return the radius [m] of stars from surface gravity [dex(cm/s2)] and mass [solar].
 
     Examples
     --------
@@ -102,15 +100,16 @@ class LowResolution(Simulator):
     Parameters
     ----------
     preset
-        One of :data:`PRESETS`, or a preset of your own.
+        One of :data:`PRESETS`, or your own preset.
     population
-        ``galaxy`` draws stars of the discs and the halo, ``box`` labels evenly from what the grid covers.
+        ``galaxy`` draws stars of the discs and the halo, ``box`` draws labels uniformly from the region that
+        the grid covers.
     snr
-        Range (low, high) of signal-to-noise ratios of the first coefficient of RP, log-uniform, in place of
-        what magnitude and transits give; infinite for no noise at all: then all weights are 1 and the errors
-        of photometry and parallax 0.
+        Range (low, high) of signal-to-noise ratios of the first RP coefficient, log-uniform; by default they
+        follow from magnitude and transits. Infinite means no noise: all weights are 1, and the errors of
+        photometry and parallax are 0.
     r_v
-        Of the extinction curve (Gordon et al. 2023).
+        R_V of the extinction curve (Gordon et al. 2023).
 
     Examples
     --------
@@ -140,7 +139,9 @@ class LowResolution(Simulator):
             raise DraperError("unknown population", given=population, expected="galaxy or box")
         low, high = G23.Rv_range
         if not low <= r_v <= high:
-            raise DraperError("the extinction curve has no such R_V", given=r_v, expected=f"{low} to {high}")
+            raise DraperError(
+                "R_V is outside the range of the extinction curve", given=r_v, expected=f"{low} to {high}"
+            )
         self.preset, self.population, self.snr = preset, population, require_ratios(snr)
         self.noiseless = self.snr is not None and not np.isfinite(self.snr[1])
         self.xp, self.seds = GaiaXP(), Seds(torch.float64)
@@ -155,8 +156,8 @@ class LowResolution(Simulator):
             ]
         )
         own = self.seds.grid.vacuum
-        red = np.arange(own[-1] + 20, CONTINUED[0], 20)
-        self.wavelength = np.concatenate([own, red, np.geomspace(red[-1] + 40, CONTINUED[1], 60)])
+        red = np.arange(own[-1] + 20, BLACK_BODY_ENDS[0], 20)
+        self.wavelength = np.concatenate([own, red, np.geomspace(red[-1] + 40, BLACK_BODY_ENDS[1], 60)])
         self.extinction = torch.from_numpy(np.asarray(G23(Rv=r_v)(self.wavelength * units.Angstrom)))
         self.project = self.xp.projection(self.wavelength)
         self._templates, self._roots = self._correlations()
@@ -168,7 +169,7 @@ class LowResolution(Simulator):
         else:
             drawn = in_box(self.seds.prior, BLOCK, generator(seed, LABELS, block))
             stars = {name: drawn[name] for name in ("component", "phase", *self.seds.prior.names)}
-        # A stream of their own: the box has used that of the labels.
+        # A separate stream: the box has used that of the labels.
         random = generator(seed, EXTRA, block)
         own = {
             "mass": random.uniform(self.prior["mass"].low, self.prior["mass"].high, size=BLOCK),
@@ -183,7 +184,7 @@ class LowResolution(Simulator):
         Parameters
         ----------
         labels : Tensor (n, 6)
-            Those of the prior but for the magnitude.
+            All labels of the prior except the magnitude.
         """
         labels = labels.double()
         star = dict(zip(self.prior.names[:-1], labels.T, strict=True))
@@ -203,8 +204,8 @@ class LowResolution(Simulator):
     def coefficients(self, labels: Tensor) -> Tensor:
         """Return noiseless coefficients (n, 110) for labels (n, 7); differentiable."""
         near = self.project(self.flux(labels[:, :-1]))
-        fainter = labels[:, -1] - self.xp.magnitude(near, "g")
-        return near * 10 ** (-0.4 * fainter)[:, None]
+        dimming = labels[:, -1] - self.xp.magnitude(near, "g")
+        return near * 10 ** (-0.4 * dimming)[:, None]
 
     def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
         """Return the observed spectra of at most ``BLOCK`` rows of labels (n, 7)."""
@@ -212,7 +213,7 @@ class LowResolution(Simulator):
         n, random = len(labels), generator(seed, NOISE, block)
         full = padded(labels)
         star = dict(zip(self.prior.names, full.T, strict=True))
-        transits = np.maximum(random.normal(TRANSITS, TRANSITS_SCATTER, size=BLOCK), FEWEST).round()
+        transits = np.maximum(random.normal(TRANSITS, TRANSITS_SCATTER, size=BLOCK), MIN_TRANSITS).round()
         normal = torch.from_numpy(random.normal(size=(BLOCK, len(self.xp.grid))))
         unit = random.uniform(size=BLOCK)
         with torch.inference_mode():
@@ -250,7 +251,7 @@ class LowResolution(Simulator):
         return replace(sampled, ivar=np.ones_like(sampled.flux)) if self.noiseless else sampled
 
     def _require_physical(self, labels: FloatArray, first: int) -> None:
-        """Refuse labels (n, 7), whose rows are counted from ``first``, that no star has."""
+        """Raise an error for unphysical labels (n, 7); the first row is number ``first`` of the table."""
         star = dict(zip(self.prior.names, labels.T, strict=True))
         for name, wrong, expected in (
             ("teff", star["teff"] <= 0, "above 0 K"),
@@ -259,7 +260,7 @@ class LowResolution(Simulator):
         ):
             for row in np.flatnonzero(wrong)[:1]:
                 raise DraperError(
-                    f"no star has such a label: {name} of row {first + row}",
+                    f"{name} of row {first + row} is unphysical",
                     given=f"{star[name][row]:g}",
                     expected=expected,
                     hint="correct this row of the table, or leave it out",
@@ -280,7 +281,7 @@ class LowResolution(Simulator):
         return (true + sigma * noise).float(), (sigma**-2).float()
 
     def _published(self, measured: Columns, farther: FloatArray, random: np.random.Generator) -> Columns:
-        """Return photometry and parallax with errors, and as they are."""
+        """Return measured photometry and parallax, their errors, and the true values as columns."""
         facts = {f"{name}_mag": (values, magnitude_error(name, values)) for name, values in measured.items()}
         parallax = 100 * 10 ** (-0.2 * farther)
         facts["parallax"] = (parallax, parallax_error(measured["g"]))
@@ -292,7 +293,7 @@ class LowResolution(Simulator):
         return table
 
     def _nearest(self, coefficients: Tensor) -> Tensor:
-        """Return which template (n,) is nearest in colour and magnitude."""
+        """Return the number (n,) of the template that is nearest in colour and magnitude."""
         colour = self.xp.magnitude(coefficients, "bp") - self.xp.magnitude(coefficients, "rp")
         at = [
             (values[:, None] - torch.from_numpy(nodes)).abs().argmin(dim=1)
@@ -303,23 +304,23 @@ class LowResolution(Simulator):
     def _correlations(self) -> tuple[NDArray[np.float32], Tensor]:
         """Return the correlations (t, 110, 110) of errors of template stars, and their Cholesky factors.
 
-        Stars of one colour and magnitude share them, so that a file of many stars stays small. Template stars
-        are dwarfs, and behind dust where none is red enough.
+        Stars of similar colour and magnitude share them, so that a file of many stars stays small. Template
+        stars are dwarfs, reddened where no dwarf is red enough.
         """
         teff = np.linspace(self.prior["teff"].low, self.prior["teff"].high, 60)
         bare = np.stack([teff, *np.broadcast_to([[4.5], [0.0], [0.0], [1.0], [0.0]], (5, 60))], axis=1)
         dusty = bare[:1].repeat(60, axis=0)
         dusty[:, -1] = np.linspace(0, 2 * self.prior["a_v"].high, 60)
         with torch.inference_mode():
-            made = self.project(self.flux(torch.from_numpy(np.concatenate([bare, dusty]))))
-            colour = self.xp.magnitude(made, "bp") - self.xp.magnitude(made, "rp")
-            chosen = made[(colour[None] - torch.from_numpy(COLOURS)[:, None]).abs().argmin(dim=1)]
-            fainter = torch.from_numpy(MAGNITUDES) - self.xp.magnitude(chosen, "g")[:, None]
-            stars = (chosen[:, None] * 10 ** (-0.4 * fainter)[:, :, None]).flatten(0, 1)
+            coefficients = self.project(self.flux(torch.from_numpy(np.concatenate([bare, dusty]))))
+            colour = self.xp.magnitude(coefficients, "bp") - self.xp.magnitude(coefficients, "rp")
+            chosen = coefficients[(colour[None] - torch.from_numpy(COLOURS)[:, None]).abs().argmin(dim=1)]
+            dimming = torch.from_numpy(MAGNITUDES) - self.xp.magnitude(chosen, "g")[:, None]
+            stars = (chosen[:, None] * 10 ** (-0.4 * dimming)[:, :, None]).flatten(0, 1)
             covariance = self.xp.covariance(stars, torch.full((len(stars),), TRANSITS, dtype=torch.float64))
             sigma = covariance.diagonal(dim1=1, dim2=2).sqrt()
             related = (covariance / sigma[:, :, None] / sigma[:, None, :]).float()
         templates = related.numpy()
-        # What nobody can change is not copied, so that all blocks share it, in memory and on disk.
+        # Read-only arrays are not copied, so that all blocks share them, in memory and on disk.
         templates.setflags(write=False)
         return templates, torch.linalg.cholesky(related.double())

@@ -1,6 +1,6 @@
-"""Magnitudes of stars in the infrared, and the errors of surveys.
+"""Infrared magnitudes of stars, and typical errors of photometry and parallaxes.
 
-The bands are boxes as wide as those of 2MASS and WISE, with their zero points: like theirs, not theirs.
+The bands are boxes with the widths and zero points of 2MASS and WISE: approximations of the real ones.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 LIGHT = 2.99792458e18
-"""Angstrom per second."""
+"""Speed of light [Angstrom per second]."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """A band that counts photons evenly between two wavelengths.
+    """A photon-counting band with constant transmission between two wavelengths.
 
     Attributes
     ----------
     low, high
-        Angstrom.
+        Limits [Angstrom].
     zero
         Flux density of magnitude 0 [Jy].
     """
@@ -40,7 +40,7 @@ class Band:
     def magnitude(self, wavelength: FloatArray, flux: FloatArray) -> FloatArray:
         """Return the Vega magnitude (n,) of spectra (n, m) [W/m2/nm] at wavelengths (m,) [Angstrom].
 
-        Between these the spectra are straight.
+        Spectra are interpolated linearly.
 
         Examples
         --------
@@ -58,7 +58,7 @@ class Band:
         np.add.at(share, left + 1, along * fine)
         mean = flux @ (share / fine.sum())
         pivot_squared = fine.sum() / (1 / fine).sum()
-        # 1 Jy = 1e-26 W/m2/Hz, and ten Angstrom are a nanometre.
+        # 1 Jy = 1e-26 W/m2/Hz, and ten Angstrom are one nanometre.
         zero = self.zero * 1e-26 * LIGHT / pivot_squared * 10
         return np.asarray(-2.5 * np.log10(mean / zero))
 
@@ -82,13 +82,13 @@ ERRORS = {
     "w1": (0.020, 16.1, 0.1, 0.40),
     "w2": (0.020, 15.2, 0.1, 0.40),
 }
-"""Error of bright stars [mag]; and a magnitude, the error there, and by how many dex a magnitude it grows.
+"""Error of bright stars [mag], a magnitude, the error there [mag], and its growth [dex per magnitude].
 
-Round numbers of ours, for stars without neighbours."""
+Rounded approximations for isolated stars."""
 
 
 def magnitude_error(band: str, magnitude: FloatArray) -> FloatArray:
-    """Return the usual error [mag] of stars of magnitudes (n,) in a band.
+    """Return the typical error [mag] of stars of magnitudes (n,) in a band.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def magnitude_error(band: str, magnitude: FloatArray) -> FloatArray:
 
 
 def parallax_error(magnitude: FloatArray) -> FloatArray:
-    """Return the usual error [mas] of parallaxes in Gaia DR3 for G magnitudes (n,).
+    """Return the typical error [mas] of parallaxes in Gaia DR3 for G magnitudes (n,).
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Transmission spectra of hot Jupiters, with opacities distilled from spectra that TauREx computed.
+"""Transmission spectra of hot Jupiters, with opacities fitted to spectra computed with TauREx.
 
-R = 100, 0.44-16 um, H2O, CO2, CH4 and CO in H2 and He, 1000-2000 K; the packed ``error`` says how well each
-bin agrees with spectra that were held out of the fit. Clouds and haze are added analytically.
+R = 100, 0.44-16 um, H2O, CO2, CH4 and CO in H2 and He, 1000-2000 K; the packed ``error`` is the rms of each
+bin over spectra that were held out of the fit. Clouds and haze are added analytically.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ LABELS = LabelSet(
         *(Label(f"log_{gas}", "dex", -8, -1) for gas in GASES),
     ]
 )
-"""Labels of the training spectra and their box. The radius is that at 10 bar; abundances are of volume."""
+"""Labels of the training spectra and their box: radius at 10 bar, abundances as volume mixing ratios."""
 
 CLOUD = Label("log_cloud_top", "dex(bar)", -5, 1)
-"""Pressure of a deck below which nothing passes; at 10 bar there is none."""
+"""Pressure at the top of an opaque deck; at 10 bar there is no cloud."""
 
 HAZE = Label("log_haze", "dex", 0, 4)
-"""How many times Rayleigh scattering is enhanced."""
+"""Factor by which Rayleigh scattering is enhanced."""
 
 ROWS = 16
-"""Planets computed together, so that all stays in the processor's cache."""
+"""Number of planets computed at once, so that all fit the processor's cache."""
 
 
 @cache
@@ -52,7 +52,7 @@ def packed() -> dict[str, NDArray[Any]]:
 
 
 def opacities(dtype: torch.dtype = torch.float32) -> Opacities:
-    """Return the opacities distilled from TauREx; ``scripts/fit_planets.py`` makes them.
+    """Return the opacities fitted to TauREx's spectra by ``scripts/fit_planets.py``.
 
     Examples
     --------
@@ -69,10 +69,10 @@ class Instrument(NamedTuple):
     Attributes
     ----------
     pieces : tuple of (low, high, number)
-        Ranges [um] with so many bins of equal ratio, none narrower than R = 100.
+        Ranges [um] and their number of bins, of equal ratio and none narrower than R = 100.
     error : float
-        Error of a bin [ppm], independent between bins. A round number for a hot Jupiter of a bright star, no
-        measurement; give ``error=`` to have another.
+        Error of a bin [ppm], independent between bins: a rounded value for a hot Jupiter of a bright star,
+        not a measurement; ``error=`` replaces it.
     """
 
     pieces: tuple[tuple[float, float, int], ...]
@@ -93,7 +93,7 @@ INSTRUMENTS = {
         ((0.5, 0.6, 1), (0.6, 0.8, 1), (0.8, 1.1, 1), (1.1, 1.95, 6), (1.95, 3.9, 34), (3.9, 7.8, 7)), 40.0
     ),
 }
-"""Presets, at the ranges of the instruments and resolving powers at or below those they are binned to."""
+"""Presets with the wavelength ranges of the instruments and typical binning."""
 
 
 @cache
@@ -112,24 +112,25 @@ def _grid(edges: NDArray[np.float64]) -> Grid:
 
 
 class Planets(Simulator):
-    """Transit depths of cloud-free hot Jupiters, or of cloudy and hazy ones.
+    """Transit depths of hot Jupiters, clear by default, optionally with clouds and haze.
 
     Parameters
     ----------
     instrument
-        One of ``INSTRUMENTS``; else all 362 bins of R = 100, 0.44-16 um.
+        One of ``INSTRUMENTS``; by default all 362 bins of R = 100, 0.44-16 um.
     error
-        Error bar of each bin [ppm], with noise drawn from it; that of the instrument unless given, 0 without.
+        1-sigma error of each bin [ppm], with noise drawn from it; by default the instrument's, or 0 without
+        an instrument.
     snr
         Range (low, high) of ratios of the median depth to the error of a bin, log-uniform, in place of
         ``error``; infinite for no noise.
     star_radius
-        In solar radii.
+        Radius of the star [solar radii].
     exact_weight
-        Whether gases displace H2 and He in the mean molecular weight. They do in nature and do not in the
-        spectra that the model was made from; it matters at abundances above a percent.
+        Whether gases displace H2 and He in the mean molecular weight, as in nature. They do not in the
+        spectra to which the model was fitted; the difference matters at abundances above one percent.
     clouds, haze
-        Whether ``log_cloud_top`` and ``log_haze`` are labels, too.
+        Whether ``log_cloud_top`` and ``log_haze`` are labels.
 
     Examples
     --------
@@ -159,7 +160,7 @@ class Planets(Simulator):
         self.instrument, self.star_radius, self.exact_weight = instrument, star_radius, exact_weight
         if error is not None and snr is not None:
             raise DraperError(
-                "error and snr say the same", given=f"{error} ppm, {snr}", hint="give one of them"
+                "error and snr exclude each other", given=f"{error} ppm, {snr}", hint="give one of them"
             )
         self.snr = require_ratios(snr)
         self.error = error if error is not None else 0.0 if preset is None else preset.error
@@ -167,9 +168,9 @@ class Planets(Simulator):
         self.opacities = opacities()
         native = _grid(native_edges())
         self.grid = native if preset is None else _grid(preset.edges)
-        # A wider bin is the mean over wavelength: the star is taken to be flat within it.
+        # A wider bin is the mean over wavelength: the spectrum of the star is assumed constant within it.
         self.binning = None if preset is None else averaging(native, self.grid)
-        # Errors of neighbouring bins of the model are alike, so they do not average out in a wider one.
+        # Errors of neighbouring bins of the model are correlated, so they do not average out in a wider bin.
         model = packed()["error"].astype(np.float64)
         model = model if self.binning is None else self.binning @ model
         self.model_error = 1e-6 * model
@@ -210,7 +211,7 @@ class Planets(Simulator):
 
     @torch.no_grad()
     def _depth(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return depths of at most ``ROWS`` planets; always so many are computed, so that chunks agree."""
+        """Return depths of at most ``ROWS`` planets; ``ROWS`` are always computed, so that chunks agree."""
         values = torch.from_numpy(padded(labels, ROWS))
         extra = dict(zip(self.prior.names[7:], values.T[7:], strict=True))
         cloud_top, haze = extra.get(CLOUD.name), extra.get(HAZE.name)
@@ -229,7 +230,7 @@ class Planets(Simulator):
 
 
 def require_atmosphere(labels: NDArray[np.float64]) -> None:
-    """Refuse labels (n, l) of planets that the model cannot compute."""
+    """Raise an error for labels (n, l) of planets that the model cannot compute."""
     with np.errstate(all="ignore"):
         rays = chords(torch.from_numpy(labels[:, :7]), log_pressures())
     bound = (rays.weight > 0).all(1).numpy() & np.isfinite(rays.column.numpy()).all(1)
@@ -241,5 +242,5 @@ def require_atmosphere(labels: NDArray[np.float64]) -> None:
                 f"{label.name}={value:g}" for label, value in zip(LABELS, labels[row], strict=False)
             ),
             expected="mass, temperature, radius > 0, abundances that sum to < 1, a bound atmosphere",
-            hint="leave it out or correct it; the model is trusted inside the box of its prior",
+            hint="correct it or leave it out; the model is valid inside the box of its prior",
         )

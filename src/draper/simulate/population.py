@@ -1,6 +1,6 @@
-"""Who the stars are: a population of dwarfs and giants of disc and halo, as a bright survey sees them.
+"""A population of dwarfs and giants of disc and halo, as a bright survey observes them.
 
-The relations are simple on purpose. They reproduce the shape of the Kiel diagram (main sequence, turn-off,
+The relations are deliberately simple. They reproduce the shape of the Kiel diagram (main sequence, turn-off,
 red-giant branch, red clump, each shifted by metallicity as isochrones are) and of the [Fe/H]-[alpha/Fe]
 diagram (the two disc sequences and the halo), not counts or ages.
 """
@@ -18,28 +18,28 @@ from draper.errors import DraperError
 Array = NDArray[np.float64]
 Columns = dict[str, Array]
 
-TRIES = 50
-"""How often stars outside the box are drawn anew."""
+MAX_DRAWS = 50
+"""Largest number of times that stars outside the box are drawn again."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A part of the Galaxy.
+    """A component of the Galaxy.
 
     Attributes
     ----------
     share
-        Fraction of the stars.
+        Fraction of the stars that belong to it.
     fe_h, fe_h_scatter
-        Mean and scatter of the metallicity.
+        Mean and scatter of the metallicity [dex].
     knee
-        Where [alpha/Fe] begins to fall.
+        [Fe/H] above which [alpha/Fe] falls.
     plateau
         [alpha/Fe] below the knee.
     slope
-        d[alpha/Fe] / d[Fe/H] above it.
+        d[alpha/Fe] / d[Fe/H] above the knee.
     scatter
-        Of [alpha/Fe] about the sequence.
+        Scatter of [alpha/Fe] about the sequence [dex].
     """
 
     share: float
@@ -60,10 +60,10 @@ GALAXY = {
     "thick disc": Component(0.16, -0.50, 0.25, -0.70, 0.30, -0.25, 0.025),
     "halo": Component(0.04, -1.40, 0.45, -1.80, 0.33, -0.15, 0.050),
 }
-"""The components and their sequences."""
+"""The components by name."""
 
 PHASES = {"main sequence": 0.48, "subgiant": 0.14, "giant branch": 0.27, "red clump": 0.11}
-"""Fractions of a magnitude-limited sample."""
+"""Evolutionary phases, and their fractions in a magnitude-limited sample."""
 
 
 def galactic(n: int, random: np.random.Generator) -> Columns:
@@ -72,9 +72,9 @@ def galactic(n: int, random: np.random.Generator) -> Columns:
     Parameters
     ----------
     n
-        How many.
+        Number of stars.
     random
-        Where the numbers come from.
+        Random number generator.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def galactic(n: int, random: np.random.Generator) -> Columns:
 
 
 def kiel(phase: NDArray[np.int64], metals: Array, random: np.random.Generator) -> tuple[Array, Array]:
-    """Return Teff and logg of stars in a phase (in the order of :data:`PHASES`), by overall metallicity."""
+    """Return Teff and logg of stars from their phase (number in :data:`PHASES`) and overall metallicity."""
     n = len(phase)
     unit, scatter = random.uniform(size=n), random.normal(size=(2, n))
     poor = np.clip(-metals, -0.5, 2.5)
@@ -144,7 +144,7 @@ def kiel(phase: NDArray[np.int64], metals: Array, random: np.random.Generator) -
 
 
 def microturbulence(teff: Array, logg: Array) -> Array:
-    """Return a usual microturbulence [km/s]: rising with Teff in dwarfs and with luminosity in giants.
+    """Return a typical microturbulence [km/s]: it rises with Teff in dwarfs and with luminosity in giants.
 
     Examples
     --------
@@ -157,21 +157,21 @@ def microturbulence(teff: Array, logg: Array) -> Array:
 
 
 def in_box(labels: LabelSet, n: int, random: np.random.Generator) -> Columns:
-    """Draw stars of the Galaxy whose labels all lie in the box of a simulator; the others are drawn anew.
+    """Draw stars of the Galaxy whose labels all lie in the box of a simulator; others are drawn again.
 
-    Labels of the box that the population does not know (an element, say) are an error.
+    Labels of the box that the population does not have (such as other elements) are an error.
     """
     kept: list[Columns] = []
-    found = 0
-    for _ in range(TRIES):
+    count = 0
+    for _ in range(MAX_DRAWS):
         drawn = galactic(2 * n, random)
         chosen = np.flatnonzero(labels.inside(labels.read(drawn)))
         kept.append({name: column[chosen] for name, column in drawn.items()})
-        found += len(chosen)
-        if found >= n:
+        count += len(chosen)
+        if count >= n:
             return {name: np.concatenate([part[name] for part in kept])[:n] for name in kept[0]}
     raise DraperError(
-        "hardly a star of the Galaxy lies in this box",
+        "almost no stars of the galactic population lie in this box",
         given=repr(labels),
-        hint="draw labels uniformly in the box instead",
+        hint="draw labels uniformly in the box: population='box' (--population box)",
     )

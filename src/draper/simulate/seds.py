@@ -16,23 +16,23 @@ class Seds(Simulator):
     """The built-in emulator of the ``sed-grid``: four labels to the flux that leaves a star's surface.
 
     ``scripts/train_sed_emulator.py`` makes its weights. It interpolates ln(flux), so no flux is negative.
-    What it makes carries the emulator's own error as ``ivar``: the rms, pixel by pixel and relative to the
-    flux, over spectra that it was not trained on. The column ``extrapolated`` marks stars unlike all of the
-    grid, which has no hot giants. Pixels are bins with known edges (``grid.edges``).
+    Its spectra carry the emulator's own error as ``ivar``: the rms in each pixel, relative to the flux, over
+    spectra that it was not trained on. The column ``extrapolated`` marks stars outside the region that the
+    grid covers, which has no hot giants. Pixels are bins with known edges (``grid.edges``).
 
     Parameters
     ----------
     dtype
-        Precision of the flux; its coefficients, where large numbers cancel, are always computed in float64.
+        Precision of the flux; coefficients are always computed in float64, since large numbers cancel.
 
     Attributes
     ----------
     uncertainty : ndarray (p,) float32
         Rms of the relative error over held-out spectra.
     unit : str
-        Of the flux.
+        Unit of the flux.
     meta : dict
-        How it was trained and tested.
+        Facts about training and test.
 
     Examples
     --------
@@ -50,12 +50,12 @@ class Seds(Simulator):
         self.unit: str = self.meta["unit"]
 
     def draw(self, n: int, seed: int, block: int) -> Columns:
-        """Draw labels evenly from what the grid covers, which is less than its box."""
+        """Draw labels uniformly from the region that the grid covers, which is less than its box."""
         table = evenly(self.prior, generator(seed, LABELS, block))
         return {name: values[:n] for name, values in table.items()}
 
     def extrapolates(self, labels: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which rows of labels (n, l) are unlike all stars of the grid, in the box or not."""
+        """Return which rows of labels (n, l) lie outside the region that the grid covers."""
         return beyond(self.prior, labels)
 
     def flux(self, labels: Tensor) -> Tensor:

@@ -13,32 +13,32 @@ from draper.simulate.base import BLOCK, LABELS, Columns, Simulator, generator
 from draper.simulate.interpolator import Interpolator, beyond, evenly
 
 ALPHA_MEAN, ALPHA_SCATTER = (-0.1, 0.45), (-0.25, 0.25)
-"""Range of the mean of the alpha elements, which the grid moves together, and of each of them about it."""
+"""Ranges [dex] of the mean of the alpha elements, which vary together in the grid, and of each about it."""
 
-MOST_APART = 0.5
-"""No two of these elements differ by more in the grid."""
+MAX_DIFFERENCE = 0.5
+"""Largest difference [dex] between two of these elements in the grid."""
 
 
 class Stars(Simulator):
     """The built-in emulator of the ``rvs-grid``: ten labels to normalised flux at intrinsic resolution.
 
-    ``scripts/train_rvs_simulator.py`` makes its weights. What it makes carries the emulator's own error as
-    ``ivar``: the rms, pixel by pixel, over spectra that it was not trained on. The column ``extrapolated``
-    marks stars unlike all of the grid, which has no hot giants.
+    ``scripts/train_rvs_simulator.py`` makes its weights. Its spectra carry the emulator's own error as
+    ``ivar``: the rms in each pixel over spectra that it was not trained on. The column ``extrapolated`` marks
+    stars outside the region that the grid covers, which has no hot giants.
 
     Parameters
     ----------
     dtype
-        Precision of the flux; its coefficients, where large numbers cancel, are always computed in float64.
+        Precision of the flux; coefficients are always computed in float64, since large numbers cancel.
 
     Attributes
     ----------
     mean, basis : Tensor (p,), (k, p)
-        What the coefficients multiply and add to.
+        Mean spectrum and principal components.
     uncertainty : ndarray (p,) float32
         Rms error over held-out spectra, normalised flux.
     meta : dict
-        How it was trained and tested.
+        Facts about training and test.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class Stars(Simulator):
         self.uncertainty, self.meta = self.interpolator.uncertainty, self.interpolator.meta
 
     def draw(self, n: int, seed: int, block: int) -> Columns:
-        """Draw labels evenly from what the grid covers, which is less than its box."""
+        """Draw labels uniformly from the region that the grid covers, which is less than its box."""
         random = generator(seed, LABELS, block)
         table = evenly(self.prior, random)
         mean = random.uniform(*ALPHA_MEAN, size=BLOCK)
@@ -62,10 +62,10 @@ class Stars(Simulator):
         return {name: values[:n] for name, values in table.items()}
 
     def extrapolates(self, labels: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which rows of labels (n, l) are unlike all stars of the grid, in the box or not."""
+        """Return which rows of labels (n, l) lie outside the region that the grid covers."""
         table = dict(zip(self.prior.names, labels.T, strict=True))
         elements = np.stack([table[name] for name in ALPHA])
-        return np.asarray(beyond(self.prior, labels) | (np.ptp(elements, axis=0) > MOST_APART))
+        return np.asarray(beyond(self.prior, labels) | (np.ptp(elements, axis=0) > MAX_DIFFERENCE))
 
     def flux(self, labels: Tensor) -> Tensor:
         """Return normalised flux (n, p) for labels (n, l) in physical units; differentiable."""

@@ -1,4 +1,4 @@
-"""Stars as a survey records them: resolution, velocity, sampling, noise, and errors of their labels."""
+"""Stars as a survey observes them: resolution, velocity, sampling, noise, and errors of labels."""
 
 from __future__ import annotations
 
@@ -31,36 +31,35 @@ from draper.simulate.population import in_box
 from draper.simulate.stars import Stars
 
 SAMPLES = 8
-"""Inner pixels in the width (FWHM) of the line-spread function; cubic interpolation errs by 1e-4 there."""
-
+"""Pixels of the internal grid per FWHM of the line-spread function; cubic interpolation then errs by 1e-4."""
 
 WAVES = 4
-"""Half waves over the window that an error of the continuum is made of."""
+"""Number of cosines, of 1 to this many half periods over the window, in an error of the continuum."""
 
 ROWS = 128
-"""Spectra that are computed together, always so many: few enough to stay in memory that is at hand."""
+"""Number of spectra that are always computed together: few enough that memory is reused."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What a survey does to a spectrum.
+    """The properties of a survey.
 
     Attributes
     ----------
     grid
-        Its pixels, with the resolving power.
+        Pixels, with the resolving power.
     magnitudes
         Brightest and faintest star; magnitudes are uniform in between.
     snr
-        Signal-to-noise ratio per ``snr_width`` Angstrom at the two; its logarithm is linear in between.
+        Signal-to-noise ratio per ``snr_width`` at these two magnitudes; its logarithm is linear in between.
     snr_width
-        Width that the ratio is for; of a survey's pixel unless given.
+        Width [Angstrom] to which the ratio refers; by default one pixel of the survey.
     rv_scatter
-        Left in spectra that were brought to rest [km/s].
+        1-sigma error of the velocity correction to rest [km/s].
     continuum_error
         Rms of a smooth multiplicative error.
     bad_pixels
-        Fraction of the pixels.
+        Fraction of bad pixels.
     label_errors
         1-sigma errors of the labels that the survey publishes.
     """
@@ -97,25 +96,26 @@ PRESETS = {
         (np.inf, np.inf),
     ),
 }
-"""Gaia's spectrograph at its own 2,401 pixels and at 800; and one without noise or errors."""
+"""Gaia's spectrograph with its own 2,401 pixels and with 800; and a survey without noise or errors."""
 
 
 class Survey(Simulator):
-    """Simulated stars, observed.
+    """Simulated stars as a survey observes them.
 
     Parameters
     ----------
     preset
-        One of :data:`PRESETS`, or a preset of your own.
+        One of :data:`PRESETS`, or your own preset.
     population
-        ``galaxy`` draws stars of the discs and the halo, ``box`` labels evenly from what the grid covers.
+        ``galaxy`` draws stars of the discs and the halo, ``box`` draws labels uniformly from the region that
+        the grid covers.
     snr
         Range (low, high) of signal-to-noise ratios per pixel, log-uniform, in place of the preset's.
     vsini, vmac
-        Rotation and macroturbulence [km/s] of all stars, as far as the resolution has not hidden them.
+        Rotation and macroturbulence [km/s] of all stars, applied after the resolution of the survey.
 
-    The table holds the labels as published, with their errors (``teff``, ``teff_err``) where the preset has
-    some, and as they are (``teff_true``).
+    If the preset has label errors, the table holds the published labels with their errors (``teff``,
+    ``teff_err``) and the true ones (``teff_true``).
 
     Examples
     --------
@@ -152,14 +152,16 @@ class Survey(Simulator):
         spread = line_spread(source, inner, preset.grid.resolving_power)
         covered = np.asarray(spread.sum(axis=1))[:, 0] > 0.5
         if not covered.any():
-            raise DraperError("the survey sees nothing of the stars", given=preset.grid, expected=source)
+            raise DraperError(
+                "the survey does not overlap the simulated spectra", given=preset.grid, expected=source
+            )
         inner, spread = inner[covered], spread[covered]
-        # Convolving the basis once is convolving every spectrum; what is left for each is its velocity.
+        # Convolving the basis once convolves every spectrum; only the velocity differs from star to star.
         dtype = self.stars.mean.dtype
         self.mean = torch.from_numpy(spread @ self.stars.mean.double().numpy()).to(dtype)
         self.basis = torch.from_numpy((spread @ self.stars.basis.double().numpy().T).T.copy()).to(dtype)
         self.inner = torch.tensor(inner.vacuum)
-        # The inner pixels are even in ln(lambda), so that nothing has to be searched for.
+        # The inner pixels are equally spaced in ln(lambda), so that no search is needed.
         self.step = torch.log(self.inner[1] / self.inner[0])
         self.places = torch.log(torch.tensor(preset.grid.vacuum) / self.inner[0]) / self.step
 
@@ -217,7 +219,7 @@ class Survey(Simulator):
         )
 
     def _snr(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the ratio per pixel (n,) for places between the brightest and the faintest star."""
+        """Return the ratio per pixel (n,) for positions in [0, 1] from the brightest to the faintest star."""
         bright, faint = self.preset.snr if self.snr is None else self.snr[::-1]
         if not np.isfinite([bright, faint]).all():
             return np.full(len(unit), np.inf)
@@ -227,7 +229,7 @@ class Survey(Simulator):
         return np.asarray(ratio * np.sqrt(np.median(self.grid.step) / self.preset.snr_width))
 
     def _published(self, labels: NDArray[np.float64], errors: NDArray[np.float64]) -> Columns:
-        """Return the labels with errors, and as they are, as columns."""
+        """Return published labels, their errors, and true labels as columns."""
         true = dict(zip(self.prior.names, labels.T, strict=True))
         true["alpha_fe"] = np.mean([true[name] for name in ALPHA], axis=0)
         table: Columns = {}
@@ -239,10 +241,10 @@ class Survey(Simulator):
 
 
 def even_cubic(flux: Tensor, at: Tensor) -> Tensor:
-    """Return rows (n, p) at places (n, q) counted in pixels, by cubics through four neighbouring pixels.
+    """Interpolate rows (n, p) at positions (n, q) in pixels, by cubics through four neighbouring pixels.
 
-    These are :func:`draper.instrument.resample.cubic` on even pixels, which need neither search nor division.
-    Places beyond the last pixel but one take its value.
+    This is :func:`draper.instrument.resample.cubic` for equally spaced pixels, without search or division.
+    Positions beyond the last pixel but one take its value.
     """
     before, here, after, last = flux[:, :-3], flux[:, 1:-2], flux[:, 2:-1], flux[:, 3:]
     chord, first = after - here, (after - before) / 2

@@ -23,7 +23,7 @@ def call(*tokens: object) -> None:
 def test_run(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "labels.csv").write_text("id,Teff,fe_h\na,10,0.5\nb,1,0\nc,12,0\n")
     out = tmp_path / "made.h5"
-    monkeypatch.setattr(adapters, "made", lambda code, settings: Made(float(settings[0][6:])))
+    monkeypatch.setattr(adapters, "adapter_with", lambda code, settings: Made(float(settings[0][6:])))
     tokens = (
         "run",
         "pysme",
@@ -49,7 +49,7 @@ def test_run(tmp_path: Path, monkeypatch, capsys) -> None:
 def test_settings(tmp_path: Path) -> None:
     for name in ("a", "b", "grid"):
         (tmp_path / name).write_text("x")
-    adapter = adapters.made(
+    adapter = adapters.adapter_with(
         "turbospectrum",
         (
             "window=8450,8712",
@@ -69,15 +69,15 @@ def test_settings(tmp_path: Path) -> None:
     ("code", "settings", "message"),
     [
         ("pysme", ("windows=1,2",), "did you mean 'window'"),
-        ("pysme", ("window",), "pysme has no such setting"),
-        ("pysme", ("window=a,b",), "'window' cannot have this value[\\s\\S]*window=A,B, each a number"),
-        ("pysme", ("window=8450",), "'window' cannot have this value"),
+        ("pysme", ("window",), "this is not a setting of pysme"),
+        ("pysme", ("window=a,b",), "the value of 'window' is not valid[\\s\\S]*window=A,B, each a number"),
+        ("pysme", ("window=8450",), "the value of 'window' is not valid"),
         ("pysme", ("window=5000,5010",), "pysme needs more settings"),
-        ("turbospectrum", ("hydrogen=perhaps",), "'hydrogen' cannot have this value[\\s\\S]*yes or no"),
-        ("taurex", ("edges=1",), "taurex has no such setting"),
-        ("taurex", ("opacities=nowhere",), "opacities is no folder"),
+        ("turbospectrum", ("hydrogen=perhaps",), "the value of 'hydrogen' is not valid[\\s\\S]*yes or no"),
+        ("taurex", ("edges=1",), "this is not a setting of taurex"),
+        ("taurex", ("opacities=nowhere",), "opacities is not a folder"),
     ],
 )
 def test_wrong_settings(code: str, settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(DraperError, match=message):
-        adapters.made(code, settings)
+        adapters.adapter_with(code, settings)

@@ -63,7 +63,7 @@ def test_reads_and_interpolates_a_folder(folder: Path) -> None:
 
 def test_gaps_and_edges_are_errors(folder: Path) -> None:
     grid = load(folder)
-    with pytest.raises(DraperError, match="the grid of atmospheres has a gap"):
+    with pytest.raises(DraperError, match="a model is missing in the grid"):
         grid.at(4900, 1.1, -0.5)
     with pytest.raises(DraperError, match="logg is outside the grid of atmospheres"):
         grid.at(4900, 0.9, 0.0)
@@ -91,7 +91,7 @@ def test_what_is_no_grid(tmp_path: Path) -> None:
     with pytest.raises(DraperError, match="there are no model atmospheres"):
         load(tmp_path / "text")
     np.savez(tmp_path / "other.npz", teff=[1.0])
-    with pytest.raises(DraperError, match="this is no grid of atmospheres"):
+    with pytest.raises(DraperError, match="this is not a grid of atmospheres"):
         load(tmp_path / "other.npz")
 
 

@@ -89,7 +89,7 @@ def test_bin_means_are_exact_for_straight_lines() -> None:
 
 
 def test_errors(tmp_path: Path) -> None:
-    with pytest.raises(DraperError, match="opacities is no folder"):
+    with pytest.raises(DraperError, match="opacities is not a folder"):
         TaurexPlanets(tmp_path / "nowhere")
     with pytest.raises(DraperError, match="opacities are missing"):
         TaurexPlanets({"h2o": grey(1.0)})
@@ -171,5 +171,5 @@ def test_a_folder_of_files_is_the_same_as_arrays(tmp_path: Path) -> None:
     assert from_files.spectra.quantity == "transit depth"
     assert from_files.spectra.flux[0, 0] > from_files.spectra.flux[1, 0]  # hotter is larger
     (tmp_path / "co.h5").unlink()
-    with pytest.raises(DraperError, match="TauREx finds no opacity"):
+    with pytest.raises(DraperError, match="TauREx finds no opacities"):
         compute(TaurexPlanets(tmp_path), labels, workers=1)

@@ -1,4 +1,4 @@
-"""What an adapter to a real code is: settings that can be pickled, and one spectrum for one set of labels."""
+"""The base class of adapters to real codes: picklable settings, and one spectrum for one set of labels."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Adapter(ABC):
     Attributes
     ----------
     package, module, extra : str
-        Name of the distribution of the code, what is imported, and the extra of draper that installs it.
+        Distribution of the code, its Python module, and the extra of draper that installs it.
     needed, optional : tuple of str
-        Labels that a table must have, and those that are used where it has them.
+        Labels that a table must have, and further ones that are used if it has them.
     quantity, unit : str
-        Of the spectra.
+        Quantity and unit of the spectra.
     harmless : tuple of str
         Settings that do not change the spectra.
     """
@@ -53,10 +53,10 @@ class Adapter(ABC):
 
     @abstractmethod
     def spectrum(self, labels: dict[str, float]) -> NDArray[np.float64]:
-        """Return the spectrum (p,) for one set of labels; what it raises is noted, and the row skipped."""
+        """Return the spectrum (p,) for one set of labels; if it raises an error, the row is skipped."""
 
     def require(self) -> None:
-        """Raise an error that says what to install unless the code is there."""
+        """Raise an error with installation instructions unless the code is installed."""
         if find_spec(self.module) is None:
             raise DraperError(
                 f"{self.package} is not installed",
@@ -73,21 +73,21 @@ class Adapter(ABC):
             return self.package
 
     def settings(self) -> dict[str, Any]:
-        """Return what the spectra depend on besides the labels, as JSON values.
+        """Return all settings on which the spectra depend, as JSON values.
 
-        Files are told apart by size and time of change, arrays by a hash of their values.
+        Files are distinguished by size and modification time, arrays by a hash of their values.
         """
         names = [field.name for field in fields(self) if field.name not in self.harmless]
         return {name: described(getattr(self, name)) for name in names}
 
     @property
     def identity(self) -> str:
-        """Settings and version of the code in words that differ where the spectra may."""
+        """Settings and version of the code as text, which differs if the spectra may differ."""
         return json.dumps([type(self).__name__, self.version, self.settings()], sort_keys=True)
 
 
 def described(value: Any) -> Any:
-    """Return a setting as JSON values that differ where its content does."""
+    """Return a setting as JSON values that change with its content."""
     if isinstance(value, Path):
         return {"path": value.name, "files": [list(_stamp(value, file)) for file in _files(value)]}
     if isinstance(value, np.ndarray):
@@ -100,7 +100,7 @@ def described(value: Any) -> Any:
 
 
 def _files(path: Path) -> Iterable[Path]:
-    return sorted(found for found in path.rglob("*") if found.is_file()) if path.is_dir() else [path]
+    return sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
 
 
 def _stamp(root: Path, file: Path) -> tuple[str, int, int]:

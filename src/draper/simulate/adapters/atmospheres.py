@@ -1,4 +1,4 @@
-"""Grids of ATLAS9 model atmospheres, interpolated: what synthesis codes need for a star between the nodes."""
+"""Interpolation in grids of ATLAS9 model atmospheres, for synthesis codes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from draper.errors import DraperError
 FloatArray = NDArray[np.float64]
 
 COLUMNS = ("mass column", "temperature", "pressure", "electrons", "opacity")
-"""Of a model, from the top down [g/cm2, K, dyn/cm2, 1/cm3, cm2/g]: RHOX, T, P, XNE and ABROSS of ATLAS9."""
+"""Columns of a model, from the top down: RHOX, T, P, XNE and ABROSS of ATLAS9 [g/cm2, K, dyn/cm2, 1/cm3,
+cm2/g]."""
 
 LOGARITHMIC = [0, 2, 3, 4]
-"""Columns whose logarithm is interpolated."""
+"""Numbers of the columns whose logarithm is interpolated."""
 
 HEAD = re.compile(r"^\s*TEFF\s+([\d.]+)\s+GRAVITY\s+([-\d.]+)", re.MULTILINE)
 SCALE = re.compile(r"ABUNDANCE SCALE\s+([\d.]+)")
 REST = " 0.000E+00 2.000E+05"
-"""Further columns of a row, which synthesis does not read: radiative acceleration and turbulence."""
+"""Further columns of a row that synthesis codes ignore: radiative acceleration and turbulence."""
 
 DECK = re.compile(r"READ DECK6\s+(\d+)[^\n]*\n")
 
@@ -48,7 +49,7 @@ class Atmospheres:
     models: NDArray[np.float32]
 
     def at(self, teff: float, logg: float, fe_h: float) -> FloatArray:
-        """Return the model (d, 5) between the nodes: linear at each depth, and in logarithms but for T."""
+        """Return the model (d, 5) interpolated linearly at each depth, in logarithms except for T."""
         places = [
             _place(axis, value, name)
             for axis, value, name in (
@@ -68,10 +69,10 @@ class Atmospheres:
             model = self.models[a, t, g].astype(np.float64)
             if not np.isfinite(model).all():
                 raise DraperError(
-                    "the grid of atmospheres has a gap",
+                    "a model is missing in the grid of atmospheres",
                     given=f"teff={teff:g}, logg={logg:g}, fe_h={fe_h:g}",
                     expected=f"a model of {self.teff[t]:g}, {self.logg[g]:g}, {self.fe_h[a]:g}",
-                    hint="leave the star out, or take a larger grid",
+                    hint="leave the star out, or use a larger grid",
                 )
             model[:, LOGARITHMIC] = np.log(model[:, LOGARITHMIC])
             total += weight * model
@@ -80,10 +81,12 @@ class Atmospheres:
 
 
 def _place(axis: FloatArray, value: float, name: str) -> tuple[int, float]:
-    """Return the node below a value, and how far the value is on the way to the next one."""
+    """Return the node below a value, and the fraction of the way to the next node."""
     if not axis[0] <= value <= axis[-1]:
         raise DraperError(
-            f"{name} is outside the grid of atmospheres", given=value, expected=f"{axis[0]:g} to {axis[-1]:g}"
+            f"{name} is outside the grid of atmospheres",
+            given=value,
+            expected=f"{axis[0]:g} to {axis[-1]:g}",
         )
     if len(axis) == 1:
         return 0, 0.0
@@ -104,44 +107,44 @@ def load(path: Path) -> Atmospheres:
             missing = {"mh", "teff", "logg", "model"} - set(arrays)
             if missing:
                 raise DraperError(
-                    "this is no grid of atmospheres",
+                    "this is not a grid of atmospheres",
                     given=path,
                     expected=f"arrays {', '.join(sorted(missing))}",
                 )
             fe_h, teff, logg = (np.asarray(arrays[name], np.float64) for name in ("mh", "teff", "logg"))
             return Atmospheres(fe_h, teff, logg, np.asarray(arrays["model"], np.float32))
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    found: dict[tuple[float, float, float], FloatArray] = {}
+    models_by_node: dict[tuple[float, float, float], FloatArray] = {}
     for file in files:
-        found.update(parse(file.read_text(encoding="latin-1")))
-    if not found:
+        models_by_node.update(parse(file.read_text(encoding="latin-1")))
+    if not models_by_node:
         raise DraperError(
             "there are no model atmospheres",
             given=path,
             expected="ATLAS9 models as text (READ DECK6)",
             hint="name the file or folder of a grid, such as ap00k2odfnew.dat",
         )
-    depths = {len(model) for model in found.values()}
+    depths = {len(model) for model in models_by_node.values()}
     if len(depths) > 1:
         raise DraperError(
-            "models differ in the number of depths", given=sorted(depths), hint="take models of one grid"
+            "models differ in the number of depths", given=sorted(depths), hint="use models of one grid"
         )
-    fe_h, teff, logg = (np.unique([key[axis] for key in found]) for axis in range(3))
+    fe_h, teff, logg = (np.unique([key[axis] for key in models_by_node]) for axis in range(3))
     models = np.full((len(fe_h), len(teff), len(logg), depths.pop(), len(COLUMNS)), np.nan, np.float32)
-    for (a, t, g), model in found.items():
+    for (a, t, g), model in models_by_node.items():
         models[np.searchsorted(fe_h, a), np.searchsorted(teff, t), np.searchsorted(logg, g)] = model
     return Atmospheres(fe_h, teff, logg, models)
 
 
 def pack(grid: Atmospheres, path: Path) -> Path:
-    """Write a grid to one file, which is read in no time."""
+    """Write a grid to one ``.npz`` file, which loads much faster than text."""
     np.savez_compressed(path, mh=grid.fe_h, teff=grid.teff, logg=grid.logg, model=grid.models)
     return path
 
 
 def parse(text: str) -> dict[tuple[float, float, float], FloatArray]:
     """Return the models (d, 5) in a text by (fe_h, teff, logg)."""
-    found: dict[tuple[float, float, float], FloatArray] = {}
+    models_by_node: dict[tuple[float, float, float], FloatArray] = {}
     heads = list(HEAD.finditer(text))
     for head, (start, end) in zip(
         heads, pairwise([*(head.start() for head in heads), len(text)]), strict=True
@@ -154,10 +157,10 @@ def parse(text: str) -> dict[tuple[float, float, float], FloatArray]:
         try:
             model = np.array(rows, dtype=np.float64)
         except ValueError:
-            continue  # a table that was cut off
+            continue  # the table is incomplete
         if model.shape == (int(deck[1]), len(COLUMNS)):
-            found[round(float(np.log10(float(scale[1]))), 2), float(head[1]), float(head[2])] = model
-    return found
+            models_by_node[round(float(np.log10(float(scale[1]))), 2), float(head[1]), float(head[2])] = model
+    return models_by_node
 
 
 def as_text(model: FloatArray, teff: float, logg: float) -> str:

@@ -1,4 +1,4 @@
-"""Rows on all cores: a crash costs the row that caused it, a signal at most the rows under way."""
+"""Computing rows on all cores: a crash loses the row that caused it, a signal at most the running rows."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from draper.simulate.adapters.worker import begin, begin_process, compute_row
 Task = tuple[int, dict[str, float], Path]
 """Number of a row, its labels, and the file for its spectrum."""
 
-LOOKED = 0.5
-"""Seconds between looks at whether a signal has come."""
+POLL_INTERVAL = 0.5
+"""Time [s] between checks for a signal."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""Set to 1 while processes are started: each has its core."""
+"""Variables set to 1 while processes are started, since each of them has one core."""
 
 
-def settled(
+def completed(
     adapter: Adapter, pixels: int, tasks: list[Task], workers: int | None, stopped: Callable[[], bool]
 ) -> Iterator[tuple[int, str]]:
-    """Yield (number of the row, why it failed or "") as rows are settled, until all are or it is stopped."""
+    """Yield (row number, error message or "") for each finished row, until all are done or ``stopped()``."""
     if not tasks:
         return
     if workers == 1:
@@ -45,12 +45,12 @@ def settled(
         yield from _pooled(adapter, pixels, waiting, workers, stopped, suspects)
         if not suspects or stopped():
             return
-        # A process has died, and it is not known on which row: each of them gets a process of its own.
+        # A process has died, but on which row is unknown: each candidate gets its own process.
         for task in suspects:
             alone: list[Task] = []
             yield from _pooled(adapter, pixels, iter([task]), 1, stopped, alone)
             if alone and not stopped():
-                yield task[0], "the process that computed it died (a crash of the code, or out of memory)"
+                yield task[0], "the process died (a crash of the code, or out of memory)"
 
 
 def _pooled(
@@ -61,9 +61,9 @@ def _pooled(
     stopped: Callable[[], bool],
     lost: list[Task],
 ) -> Iterator[tuple[int, str]]:
-    """Yield rows as a pool of processes settles them; when a process dies, ``lost`` gets those under way."""
+    """Yield rows that a pool of processes finishes; if a process dies, running rows are added to ``lost``."""
     spawn = multiprocessing.get_context("spawn")
-    # No more rows than processes are under way, so that a signal or a crash concerns few.
+    # No more rows than processes are running, so that a signal or a crash affects few.
     running: dict[Future[str], Task] = {}
     others = set(multiprocessing.active_children())
     with (
@@ -74,14 +74,14 @@ def _pooled(
             pool.submit(os.getpid).result()
         except BrokenProcessPool:
             raise DraperError(
-                "the processes that compute cannot start",
-                hint='guard a script by `if __name__ == "__main__":`, or compute in one process (workers=1)',
+                "the worker processes cannot start",
+                hint='protect a script with `if __name__ == "__main__":`, or use one process (workers=1)',
             ) from None
         try:
             for _ in range(workers):
                 _start_next(pool, tasks, running, lost)
             while running:
-                finished, _ = wait(running, timeout=LOOKED, return_when=FIRST_COMPLETED)
+                finished, _ = wait(running, timeout=POLL_INTERVAL, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield running[future][0], future.result()
                     del running[future]
@@ -89,8 +89,8 @@ def _pooled(
                         _start_next(pool, tasks, running, lost)
         except BrokenProcessPool:
             lost.extend(running.values())
-            # The pool forgets a process that was being started when another died, and then waits for its end
-            # for ever.
+            # The pool loses track of a process that was being started when another died, and would wait for
+            # it forever.
             for child in set(multiprocessing.active_children()) - others:
                 child.kill()
 
@@ -107,7 +107,7 @@ def _start_next(
 
 
 def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not everywhere; it knows what a queue has granted
+    if hasattr(os, "sched_getaffinity"):  # not on all systems; it respects the limits of a batch queue
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 

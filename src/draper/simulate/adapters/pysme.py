@@ -19,7 +19,7 @@ BOLTZMANN, HYDROGEN_MASS = 1.380649e-16, 1.6735575e-24
 STANDARD_WAVELENGTH = 5000.0
 
 TABLE_MARK = "wlcent"
-"""A column that a line list as CSV has, and a file of VALD has not."""
+"""A column of CSV line lists that VALD files do not have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class PysmeStars(SyntheticStars):
     Attributes
     ----------
     own_atmospheres
-        PySME's grid, which it downloads when it is first used; taken where ``atmospheres`` is not given.
+        PySME's grid, used if ``atmospheres`` is not given; PySME downloads it on first use.
     """
 
     package: ClassVar[str] = "pysme-astro"
@@ -60,15 +60,15 @@ class PysmeStars(SyntheticStars):
             star.abund.set_xm(element, value)
         star.linelist = _line_list(self.lines)
         star.wave = self.grid().air
-        # Else lines are left out that were weak in the star before, and spectra depend on the order of rows.
+        # Otherwise lines that were weak in the previous star are left out, and the order of rows matters.
         star.line_select_recompute = "always"
         star.vrad_flag = star.cscale_flag = "none"
         if self.atmospheres is None:
             star.atmo.source, star.atmo.method, star.atmo.geom = self.own_atmospheres, "grid", "PP"
         else:
             star.atmo = _atmosphere(load(self.atmospheres).at(teff, logg, fe_h), star)
-        made = _synthesizer().synthesize_spectrum(star)
-        return np.asarray(made.synth[0], dtype=np.float64)
+        result = _synthesizer().synthesize_spectrum(star)
+        return np.asarray(result.synth[0], dtype=np.float64)
 
 
 @lru_cache(maxsize=1)
@@ -87,7 +87,7 @@ def _line_list(files: tuple[Path, ...]) -> Any:
     lists = [_one_list(file) for file in files]
     if len(lists) == 1:
         return lists[0]
-    together = pandas.concat([one._lines for one in lists], ignore_index=True)
+    together = pandas.concat([line_list._lines for line_list in lists], ignore_index=True)
     return LineList(together.sort_values("wlcent", ignore_index=True), lineformat="short", medium="air")
 
 
@@ -110,11 +110,11 @@ def _atmosphere(model: NDArray[np.float64], star: Any) -> Any:
 
     mass_column, temperature, pressure, electrons, _ = model.T
     per_hydrogen = np.nan_to_num(star.abund.get_pattern(type="n/nH", raw=True))
-    masses = 2.0 * np.arange(1, len(per_hydrogen) + 1)  # near enough for metals, a percent of the mass
+    masses = 2.0 * np.arange(1, len(per_hydrogen) + 1)  # sufficient for metals, one percent of the mass
     masses[:2] = 1.008, 4.0026
     weight = (per_hydrogen * masses).sum() / per_hydrogen.sum()
     atoms = pressure / (BOLTZMANN * temperature) - electrons
-    found = Atmosphere(
+    atmosphere = Atmosphere(
         teff=star.teff,
         logg=star.logg,
         vturb=star.vmic,
@@ -130,5 +130,5 @@ def _atmosphere(model: NDArray[np.float64], star: Any) -> Any:
         rho=atoms * weight * HYDROGEN_MASS,
         source="draper",
     )
-    found.abund = star.abund
-    return found
+    atmosphere.abund = star.abund
+    return atmosphere

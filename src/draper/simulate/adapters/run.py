@@ -1,7 +1,7 @@
-"""Computing a table of labels with an adapter: on all cores, row by row, and onwards from where it stopped.
+"""Computing the spectra of a table of labels with an adapter: on all cores, row by row, resumable.
 
-Every finished spectrum is a small file in the folder ``OUT.rows``, under the number of its row and a hash of
-its labels, the settings and the version of the code. What was computed with others is therefore never taken.
+Every finished spectrum is a small file in the folder ``OUT.rows``, named by the number of its row and a hash
+of its labels, the settings and the version of the code. Spectra of other settings are therefore never reused.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from draper.data.labels import canonical, columns
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, Interrupted
 from draper.simulate.adapters.adapter import Adapter
-from draper.simulate.adapters.pool import Task, settled
+from draper.simulate.adapters.pool import Task, completed
 from draper.train.signals import stop_request
 
 Columns = dict[str, NDArray[Any]]
 
 
 class InterruptedRun(Interrupted):
-    """A signal came while rows were computed; those that were finished are on disk."""
+    """A signal stopped the computation; finished rows are on disk."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one row.
+    """The result of one row.
 
     Attributes
     ----------
     number
-        Of the row, from 0.
+        Number of the row, from 0.
     done, rows
-        How many rows are settled by now, and in all.
+        Number of rows finished so far, and in total.
     state
         ``kept`` from an earlier run, ``computed`` or ``failed``.
     reason
-        Why it failed.
+        Reason of the failure.
     """
 
     number: int
@@ -58,16 +58,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has made.
+    """The result of a run.
 
     Attributes
     ----------
     spectra
-        In the order of the table, without the rows that failed; mapped from the file where there is one.
+        Spectra in the order of the table, without failed rows; mapped from the file if there is one.
     failures
-        The rows that failed.
+        Rows that failed.
     kept, computed
-        How many spectra were there already, and how many were computed.
+        Number of spectra kept from an earlier run, and number of computed ones.
     """
 
     spectra: Spectra
@@ -90,31 +90,36 @@ def compute(
     adapter
         The code and its settings.
     labels
-        Columns of equal length; those that are no labels are passed on to the table of the spectra.
+        Columns of equal length; those that are not labels are copied to the table of the spectra.
     out
         The native file to write. Beside it lie ``OUT.rows`` while the run is not complete, and
-        ``OUT.failures.csv`` where rows failed. Without it all is computed in memory, and lost if interrupted.
+        ``OUT.failures.csv`` if rows failed. Without it everything is computed in memory, and lost if
+        interrupted.
     workers
-        Processes; as many as there are cores unless given. With 1 this process computes, and a code that
-        crashes takes it along. A script that does not say 1 must be guarded by
-        ``if __name__ == "__main__":``, since each process imports it.
+        Number of processes; by default the number of cores. With 1 this process computes, and a crash of the
+        code ends it. With more, protect a script with ``if __name__ == "__main__":``, since each process
+        imports it.
     note
-        Called with every row that is settled.
+        Function that is called with every finished row.
 
     Raises
     ------
     InterruptedRun
-        A signal came. The rows that were finished are kept; the same call goes on from there.
+        If a signal arrives. Finished rows are kept; the same call continues from there.
     """
     if workers is not None and workers < 1:
-        raise DraperError("there must be at least one process", given=f"workers={workers}")
+        raise DraperError(
+            "the number of processes must be at least 1", given=f"workers={workers}", expected="1 or more"
+        )
     path = None if out is None else _writable(Path(out))
     adapter.require()
     table = _table(labels)
     names = [*adapter.needed, *(name for name in adapter.optional if name in table)]
     values = columns(table, names)
     if len(values) == 0:
-        raise DraperError("there is nothing to compute", given="a table without rows")
+        raise DraperError(
+            "there is nothing to compute", given="a table without rows", expected="at least 1 row"
+        )
     if path is not None:
         return _compute(
             adapter, table, names, values, path, path.with_name(f"{path.name}.rows"), workers, note
@@ -140,15 +145,17 @@ def _compute(
         given = dict(zip(names, row, strict=True))
         key = hashlib.sha256(f"{identity} {given}".encode()).hexdigest()[:16]
         tasks.append((number, given, folder / f"{number:08d}-{key}.npy"))
-    left = [task for task in tasks if not task[2].exists()]
+    remaining = [task for task in tasks if not task[2].exists()]
     reasons: dict[int, str] = {}
-    left_numbers = {number for number, _, _ in left}
-    for done, (number, _, _) in enumerate((task for task in tasks if task[0] not in left_numbers), start=1):
+    remaining_numbers = {number for number, _, _ in remaining}
+    for done, (number, _, _) in enumerate(
+        (task for task in tasks if task[0] not in remaining_numbers), start=1
+    ):
         if note is not None:
             note(Row(number, done, total, "kept"))
-    kept = done = total - len(left)
+    kept = done = total - len(remaining)
     with stop_request() as request:
-        for number, reason in settled(adapter, len(grid), left, workers, lambda: request.number != 0):
+        for number, reason in completed(adapter, len(grid), remaining, workers, lambda: request.number != 0):
             done += 1
             if reason:
                 reasons[number] = reason
@@ -163,7 +170,7 @@ def _compute(
         raise DraperError(
             f"none of the {total} rows could be computed",
             given=failures[0].reason,
-            hint="correct the settings or the labels, and run it again",
+            hint="correct the settings or the labels, and run again",
         )
     good = [task for task in tasks if task[0] not in reasons]
     meta = {"source": adapter.version, "adapter": type(adapter).__name__, "settings": adapter.settings()}
@@ -172,8 +179,8 @@ def _compute(
         for rows in blocks_of(np.broadcast_to(np.float32(0), (len(good), len(grid)))):
             numbers = [number for number, _, _ in good[rows]]
             flux = np.stack([np.load(file, allow_pickle=False) for _, _, file in good[rows]])
-            held = {name: column[numbers] for name, column in table.items()}
-            yield Spectra(grid, flux, table=held, quantity=adapter.quantity, unit=adapter.unit, meta=meta)
+            columns = {name: column[numbers] for name, column in table.items()}
+            yield Spectra(grid, flux, table=columns, quantity=adapter.quantity, unit=adapter.unit, meta=meta)
 
     if path is None:
         spectra = Spectra.concat(list(batches()))
@@ -190,8 +197,10 @@ def _table(labels: Mapping[str, ArrayLike]) -> Columns:
     """Return the columns under draper's names, all of one length."""
     table: Columns = {}
     for name, values in labels.items():
-        known = canonical(name)
-        table[name.lower() if known in table else known] = as_column(np.atleast_1d(np.asarray(values)))
+        name_here = canonical(name)
+        table[name.lower() if name_here in table else name_here] = as_column(
+            np.atleast_1d(np.asarray(values))
+        )
     table.setdefault("id", _row_names(table))
     if len({len(column) for column in table.values()}) > 1:
         raise DraperError(
@@ -208,26 +217,26 @@ def _row_names(table: Columns) -> NDArray[Any]:
 
 
 def _writable(path: Path) -> Path:
-    """Refuse early what would be refused after hours."""
+    """Return the path; raise errors about it now rather than after hours of computing."""
     if path.suffix.lower() not in NATIVE:
         raise DraperError(
-            "computed spectra are written to the native file",
+            "computed spectra can only be written to a native file",
             given=path.name,
             expected=" or ".join(NATIVE),
-            hint="draper convert makes other formats of it",
+            hint="use `draper convert` afterwards for other formats",
         )
     if not path.parent.is_dir():
         raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
     return path
 
 
-def _interrupted(signal_number: int, made: int, total: int, folder: Path | None) -> InterruptedRun:
+def _interrupted(signal_number: int, finished: int, total: int, folder: Path | None) -> InterruptedRun:
     if folder is None:
-        return InterruptedRun(signal_number, f"interrupted after {made} of {total} spectra")
+        return InterruptedRun(signal_number, f"interrupted after {finished} of {total} spectra")
     return InterruptedRun(
         signal_number,
-        f"interrupted: {made} of {total} spectra are finished and kept in {folder}",
-        hint="run the same again to go on from there",
+        f"interrupted: {finished} of {total} spectra are finished and kept in {folder}",
+        hint="run the same command again to continue",
     )
 
 
@@ -243,7 +252,7 @@ def _list_failures(path: Path, failures: Iterable[Row], tasks: list[Task]) -> No
 
 
 def _clear(folder: Path) -> None:
-    """Remove the rows, those of other settings too, and the folder if nothing else lies in it."""
+    """Remove all rows, including those of other settings, and the folder if it is then empty."""
     for file in [*folder.glob("*.npy"), *folder.glob(".*.part*")]:
         file.unlink()
     if not any(folder.iterdir()):

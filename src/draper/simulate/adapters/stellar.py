@@ -1,4 +1,4 @@
-"""What adapters to synthesis codes share: the labels of a star, its abundances, and the window."""
+"""The base class of adapters to synthesis codes: labels of a star, abundances, and the window."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ELEMENTS = (
     "Lu", "Hf", "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po",
     "At", "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U",
 )  # fmt: skip
-"""By atomic number, from 1."""
+"""Symbols of the elements by atomic number, from 1."""
 
 RAISED_BY_ALPHA = ("O", "Ne", "Mg", "Si", "S", "Ar", "Ca", "Ti")
 """Elements that ``alpha_fe`` raises unless they have a column of their own."""
@@ -41,9 +41,9 @@ class SyntheticStars(Adapter):
     atmospheres
         A grid of ATLAS9 models: a file or a folder, see ``adapters.atmospheres``.
     step
-        Between pixels [Angstrom].
+        Distance between pixels [Angstrom].
     vmic
-        Microturbulence [km/s] of stars whose table has no such column.
+        Microturbulence [km/s], if the table has no such column.
     """
 
     needed: ClassVar[tuple[str, ...]] = ("teff", "logg", "fe_h")
@@ -61,12 +61,14 @@ class SyntheticStars(Adapter):
 
     def __post_init__(self) -> None:
         if len(self.window) != 2:
-            raise DraperError("the window is two wavelengths", given=self.window)
+            raise DraperError(
+                "the window must be two wavelengths", given=self.window, expected="(first, last) in Angstrom"
+            )
         for path in (*self.lines, *([self.atmospheres] if self.atmospheres else [])):
             if not path.exists():
                 raise DraperError("no such file", given=path, hint="check the name and the folder")
         if not self.lines:
-            raise DraperError("there is no line list", hint="name at least one (lines)")
+            raise DraperError("there is no line list", hint="give at least one file (lines=)")
         self.grid()
 
     def grid(self) -> Grid:
@@ -75,7 +77,7 @@ class SyntheticStars(Adapter):
 
 
 def enhancements(labels: dict[str, float]) -> dict[str, float]:
-    """Return [X/Fe] of the elements for which it is not 0.
+    """Return [X/Fe] of all elements whose value is not 0.
 
     Examples
     --------
@@ -83,8 +85,8 @@ def enhancements(labels: dict[str, float]) -> dict[str, float]:
     0.3
     """
     alpha = labels.get("alpha_fe", 0.0)
-    found = dict.fromkeys(RAISED_BY_ALPHA, alpha)
-    found |= {
+    values = dict.fromkeys(RAISED_BY_ALPHA, alpha)
+    values |= {
         element: labels[f"{element.lower()}_fe"] for element in ELEMENTS if f"{element.lower()}_fe" in labels
     }
-    return {element: value for element, value in found.items() if value}
+    return {element: value for element, value in values.items() if value}

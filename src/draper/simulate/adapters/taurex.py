@@ -1,4 +1,4 @@
-"""TauREx 3: transmission spectra of isothermal planets with the opacities that a user has."""
+"""TauREx 3: transmission spectra of isothermal planets with the user's own opacities."""
 
 from __future__ import annotations
 
@@ -29,27 +29,29 @@ from draper.simulate.planet_units import (
 FloatArray = NDArray[np.float64]
 
 MOLECULES = {gas: gas.upper() for gas in GASES}
-"""What TauREx calls the gases."""
+"""TauREx's names of the gases."""
 
 PAIRS = ("H2-H2", "H2-He")
+"""Pairs whose collision-induced absorption is computed."""
 
 SUN_TEMPERATURE = 5778.0
-"""Of the star [K]; a transit depth does not depend on it."""
+"""Temperature of the star [K]; a transit depth does not depend on it."""
 
 
 class CrossSections(NamedTuple):
-    """Opacity of a gas in memory; zero where pressure and temperature are both below the table.
+    """Opacity of a gas as arrays; zero where pressure and temperature are both below the table.
 
     Attributes
     ----------
     wavenumber : ndarray (w,)
-        Increasing [1/cm].
+        Wavenumbers, increasing [1/cm].
     temperature : ndarray (t,)
-        Increasing [K].
+        Temperatures, increasing [K].
     pressure : ndarray (q,)
-        Increasing [Pa].
+        Pressures, increasing [Pa].
     values : ndarray (q, t, w)
-        Positive [cm2 per molecule]; exponential in temperature and linear in log pressure in between.
+        Positive cross-sections [cm2 per molecule], interpolated exponentially in temperature and linearly in
+        log pressure.
     """
 
     wavenumber: FloatArray
@@ -69,20 +71,20 @@ class TaurexPlanets(Adapter):
     ----------
     opacities
         A folder of files that TauREx reads (``.h5``, ``.pickle``, ``.dat``), or arrays for each gas by name
-        (``h2o``). TauREx unpickles what it finds: take folders from people you trust.
+        (``h2o``). TauREx unpickles files: use only folders from people you trust.
     collisions
         A folder of files with collision-induced absorption of H2-H2 and H2-He (HITRAN ``.cia`` or ``.db``);
-        none is computed without.
+        by default this absorption is left out.
     instrument
-        One of ``planets.INSTRUMENTS``; else the bins of R = 100, 0.44-16 um.
+        One of ``planets.INSTRUMENTS``; by default bins of R = 100, 0.44-16 um.
     edges
-        Bins (p, 2) of your own [um], in place of the instrument's.
+        Your own bins (p, 2) [um], in place of the instrument's.
     star_radius
-        In solar radii.
+        Radius of the star [solar radii].
     layers
-        Of the atmosphere, between 10 bar and 1e-10 bar.
+        Number of layers of the atmosphere, between 10 bar and 1e-10 bar.
     rayleigh
-        Whether gases scatter.
+        Whether Rayleigh scattering is included.
     """
 
     package: ClassVar[str] = "taurex"
@@ -110,7 +112,7 @@ class TaurexPlanets(Adapter):
             folder = getattr(self, name)
             if isinstance(folder, Path) and not folder.is_dir():
                 raise DraperError(
-                    f"{name} is no folder", given=folder, expected="a folder of files that TauREx reads"
+                    f"{name} is not a folder", given=folder, expected="a folder of files that TauREx reads"
                 )
         if not isinstance(self.opacities, Path):
             missing = [gas for gas in GASES if gas not in self.opacities]
@@ -119,14 +121,14 @@ class TaurexPlanets(Adapter):
                     "opacities are missing",
                     given=", ".join(self.opacities),
                     expected=", ".join(GASES),
-                    hint="give each gas its cross-sections; for one that does not matter, very small ones",
+                    hint="give cross-sections for each gas; very small ones for a gas that does not matter",
                 )
         if self.edges is None:
-            # Here, once: processes that compute get the numbers and not the module, which needs torch.
+            # Done once here: worker processes receive the numbers and need not import torch.
             from draper.simulate.planets import INSTRUMENTS, Planets, native_edges
 
             if self.instrument is not None and self.instrument not in INSTRUMENTS:
-                Planets(self.instrument)  # it says which there are
+                Planets(self.instrument)  # raises an error that lists the instruments
             edges = native_edges() if self.instrument is None else INSTRUMENTS[self.instrument].edges
             object.__setattr__(self, "edges", edges)
 
@@ -153,7 +155,7 @@ class TaurexPlanets(Adapter):
 
 
 def bin_means(wavelength: FloatArray, values: FloatArray, edges: FloatArray) -> FloatArray:
-    """Return the means (p,) over bins (p, 2) of a curve through points (w,) at increasing wavelengths.
+    """Return the means (p,) over bins (p, 2) of a piecewise linear curve at increasing wavelengths (w,).
 
     Examples
     --------
@@ -165,7 +167,7 @@ def bin_means(wavelength: FloatArray, values: FloatArray, edges: FloatArray) -> 
             "the opacities do not cover the bins",
             given=f"{wavelength[0]:.4g}-{wavelength[-1]:.4g} um",
             expected=f"{edges.min():.4g}-{edges.max():.4g} um",
-            hint="choose another instrument, or edges of your own",
+            hint="choose another instrument, or give your own edges",
         )
     every = np.union1d(wavelength, edges)
     curve = np.interp(every, wavelength, values)
@@ -175,29 +177,29 @@ def bin_means(wavelength: FloatArray, values: FloatArray, edges: FloatArray) -> 
 
 
 def _parameters(labels: dict[str, float]) -> dict[str, float]:
-    """Return TauREx's parameters, in its units: it means the equatorial radius of Jupiter, we the mean."""
+    """Return TauREx's parameters in its units: its radius of Jupiter is the equatorial, ours the mean one."""
     from taurex.constants import MJUP, RJUP
 
-    found = {
+    parameters = {
         "planet_mass": labels["planet_mass"] * JUPITER_MASS / MJUP,
         "planet_radius": labels["planet_radius"] * JUPITER_RADIUS / RJUP,
         "T": labels["temperature"],
     }
-    found |= {molecule: 10.0 ** labels[f"log_{gas}"] for gas, molecule in MOLECULES.items()}
+    parameters |= {molecule: 10.0 ** labels[f"log_{gas}"] for gas, molecule in MOLECULES.items()}
     if "log_cloud_top" in labels:
-        found["clouds_pressure"] = 10.0 ** (labels["log_cloud_top"] + 5)
-    return found
+        parameters["clouds_pressure"] = 10.0 ** (labels["log_cloud_top"] + 5)
+    return parameters
 
 
 def _wanted(edges: FloatArray) -> FloatArray:
-    """Return wavenumbers that make TauREx compute the range of the bins (p, 2), and a little more."""
+    """Return wavenumbers for which TauREx computes slightly more than the range of the bins (p, 2)."""
     low, high = 1e4 / edges.max(), 1e4 / edges.min()
     return np.geomspace(low, high, max(len(edges), 50))
 
 
-@lru_cache(maxsize=1)  # TauREx keeps opacities for the whole process, so one adapter is at work at a time
+@lru_cache(maxsize=1)  # TauREx caches opacities for the whole process, so only one adapter is active
 def _model(adapter: TaurexPlanets, is_cloudy: bool) -> Any:
-    with redirect_stdout(StringIO()):  # it prints that numba is missing
+    with redirect_stdout(StringIO()):  # suppress its message about a missing numba
         from taurex.cache import CIACache, OpacityCache
         from taurex.chemistry import ConstantGas, TaurexChemistry
         from taurex.constants import RSOL
@@ -221,9 +223,11 @@ def _model(adapter: TaurexPlanets, is_cloudy: bool) -> Any:
         for gas, molecule in MOLECULES.items():
             cache.add_opacity(_in_memory(molecule, adapter.opacities[gas]))
     missing = set(MOLECULES.values()) - set(cache.find_list_of_molecules())
-    if missing:  # TauREx would take them for gases that do not absorb
+    if missing:  # TauREx would treat them as gases that do not absorb
         raise DraperError(
-            "TauREx finds no opacity", given=", ".join(sorted(missing)), hint="add the files to the folder"
+            "TauREx finds no opacities for some gases",
+            given=", ".join(sorted(missing)),
+            hint="add the files to the folder",
         )
     chemistry = TaurexChemistry(fill_gases=["H2", "He"], ratio=HELIUM_RATIO)
     for molecule in MOLECULES.values():
@@ -250,7 +254,7 @@ def _model(adapter: TaurexPlanets, is_cloudy: bool) -> Any:
 
 
 def _in_memory(molecule: str, table: CrossSections) -> Any:
-    """Return an opacity of TauREx."""
+    """Return an opacity object of TauREx with the values of a table."""
     from taurex.opacity import InterpolatingOpacity
 
     class InMemory(InterpolatingOpacity):  # type: ignore[misc]

