@@ -193,7 +193,7 @@ def test_signals_write_a_checkpoint(tmp_path, number: signal.Signals) -> None:
 def test_resume_refusals(tmp_path) -> None:
     with pytest.raises(DraperError, match="no checkpoint"):
         run(trainer(folder=tmp_path), resume=True)
-    with pytest.raises(DraperError, match="nothing to resume"):
+    with pytest.raises(DraperError, match="no folder to resume"):
         run(trainer(), resume=True)
     run(trainer(QUICK.replace(checkpoint_every=10), tmp_path))
     with pytest.raises(DraperError, match=r"batch_size=8.*\n.*batch_size=16"):

@@ -1,6 +1,6 @@
 """A checkpoint is one file: tensors as safetensors, everything else as JSON in its header.
 
-One file can be replaced in one step, so a run that is killed at any moment leaves a whole checkpoint.
+One file can be replaced atomically, so a run that is killed at any moment leaves a complete checkpoint.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Checkpoint:
         }
 
     def write(self, folder: Path) -> Path:
-        """Write the checkpoint into a folder, replacing the one before in one step."""
+        """Write the checkpoint into a folder, replacing the previous one atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / FILE
         # Clones, since a parameter may have two names.

@@ -1,4 +1,4 @@
-"""One process or several: what they must agree on, in one exchange for each step of a player."""
+"""One process or several: averages and sums over all of them, in one exchange for each step of a player."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-LAST_TURN = 0.2
-"""Seconds that threads of the group get before the process ends."""
+EXIT_DELAY = 0.2
+"""Time [s] given to threads of the group before and after the process leaves it."""
 
 
 @dataclass(frozen=True)
 class World:
-    """One process among the others that ``torchrun`` started, or alone."""
+    """The place of a process among those that ``torchrun`` started; rank 0 of 1 if it is alone."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
     def join(cls, device: torch.device) -> World:
-        """Join the group that the environment describes."""
+        """Join the process group described by the environment."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
@@ -61,21 +61,21 @@ class World:
         return values
 
     def same_(self, tensors: Sequence[Tensor]) -> None:
-        """Give every process the first one's values."""
+        """Copy the first process's values to all processes."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
 
     def wait(self) -> None:
-        """Wait until every process has come here."""
+        """Wait until every process has reached this point."""
         if self.size > 1:
             dist.barrier()
 
 
 def _leave() -> None:
-    # A slower process may still be reading what this one sent last. And a thread of gloo may still want the
-    # interpreter, to let go of a tensor; were it gone when the thread gets its turn, the process would abort.
-    time.sleep(LAST_TURN)
+    # A slower process may still be reading the last message of this one. A thread of gloo may also still need
+    # the interpreter to release a tensor; if the interpreter had ended by then, the process would abort.
+    time.sleep(EXIT_DELAY)
     if dist.is_initialized():
         dist.destroy_process_group()
-    time.sleep(LAST_TURN)
+    time.sleep(EXIT_DELAY)

@@ -1,4 +1,4 @@
-"""What a run tells while it goes."""
+"""The events that a run yields."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Event:
-    """One moment of a run.
+    """An event of a run.
 
     Attributes
     ----------
     kind
-        ``start``, ``log`` (means over the steps since the last one), ``checkpoint`` or ``end``.
+        ``start``, ``log`` (means over the steps since the last ``log``), ``checkpoint`` or ``end``.
     step, steps
-        Steps done, and in all.
+        Number of steps done, and total number of steps.
     epoch
         Passes over the training set so far.
     seconds
-        Since the run began, earlier parts of a resumed run included.
+        Time since the run began, including earlier parts of a resumed run.
     metrics
-        Named numbers: ``PLAYER/TERM`` or ``train/TERM`` with one player, ``valid/TERM``, ``rate``.
+        Numbers by name: ``PLAYER/TERM`` or ``train/TERM`` with one player, ``valid/TERM``, ``rate``.
     facts
-        Words about the run: device, threads, why it ended.
+        Text about the run by name: device, threads, reason of its end.
     path
         The file of a checkpoint.
     """

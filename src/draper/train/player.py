@@ -1,4 +1,4 @@
-"""A player of a module: its parameters, its optimiser and its average."""
+"""A player of a module with its parameters and optimiser, and the moving average of all weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from draper.train.distributed import World
 
 
 class Player:
-    """Takes the gradient of its own parameters alone, and moves them."""
+    """Updates its own parameters only, with their own optimiser."""
 
     def __init__(self, name: str, module: Module, config: TrainConfig) -> None:
         self.name = name
@@ -29,14 +29,14 @@ class Player:
     def step(
         self, total: Tensor, scalars: Tensor, factor: float, world: World, moving: Sequence[Tensor] = ()
     ) -> Tensor:
-        """Move down the gradient of ``total``; returns the scalars averaged over all processes.
+        """Do one optimiser step on ``total``; return the scalars averaged over all processes.
 
         ``moving`` are buffers that a loss changes; they are averaged too.
         """
-        found = torch.autograd.grad(total, self.parameters, allow_unused=True)
+        raw = torch.autograd.grad(total, self.parameters, allow_unused=True)
         gradients = [
             torch.zeros_like(parameter) if gradient is None and world.size > 1 else gradient
-            for parameter, gradient in zip(self.parameters, found, strict=True)
+            for parameter, gradient in zip(self.parameters, raw, strict=True)
         ]
         present = [gradient for gradient in gradients if gradient is not None]
         scalars = world.mean_([*present, *moving], scalars)
@@ -57,10 +57,10 @@ class Player:
     def tensors(self) -> dict[str, Tensor]:
         """Return the optimiser's state as named tensors, ``INDEX/NAME``."""
         state = self.optimizer.state_dict()["state"]
-        return {f"{index}/{name}": value for index, held in state.items() for name, value in held.items()}
+        return {f"{index}/{name}": value for index, values in state.items() for name, value in values.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what :meth:`tensors` returned."""
+        """Restore the optimiser's state that :meth:`tensors` returned."""
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             index, _, name = key.partition("/")
@@ -80,21 +80,21 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move towards the live weights; faster in the first steps, so that the start is forgotten."""
+        """Move towards the current weights, faster in the first steps to forget the initial ones."""
         decay = min(self.decay, (1 + step) / (10 + step))
         live = [parameter.detach() for parameter in self.live.values()]
         move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         move(list(self.held.values()), live, step)
 
     def instead_of(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return a state with the average of each parameter, under all the names that it has."""
-        held = {id(parameter): self.held[name] for name, parameter in self.live.items()}
+        """Return a state with the average in place of each parameter, under all its names."""
+        averages = {id(parameter): self.held[name] for name, parameter in self.live.items()}
         names = self.module.named_parameters(remove_duplicate=False)
-        return {**state, **{name: held[id(parameter)] for name, parameter in names}}
+        return {**state, **{name: averages[id(parameter)] for name, parameter in names}}
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange average and live weights."""
+        """Exchange the average and the current weights."""
         for name, parameter in self.live.items():
             kept = parameter.detach().clone()
             parameter.copy_(self.held[name])
@@ -102,12 +102,12 @@ class Average:
 
 
 def make_players(module: Module, config: TrainConfig) -> list[Player]:
-    """Return the players of a module in the order in which they move."""
+    """Return the players of a module in the order of their steps."""
     for option in ("rates", "repeats"):
         for name in getattr(config, option):
             if name not in module.players:
                 raise DraperError(
-                    f"{option} names '{name}', which is no player of this model",
+                    f"{option} names '{name}', which is not a player of this model",
                     given=name,
                     hint=did_you_mean(name, module.players),
                 )

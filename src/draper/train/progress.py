@@ -1,4 +1,4 @@
-"""Progress of a run: a live bar on a terminal, plain lines elsewhere."""
+"""Display of progress: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from draper.train.events import Event
 
 LINE_EVERY = 10.0
-"""Seconds between plain lines."""
+"""Minimum time [s] between plain lines."""
 
 
 def _numbers(event: Event, most: int = 4) -> str:
@@ -20,7 +20,7 @@ def _numbers(event: Event, most: int = 4) -> str:
 
 
 class Bar:
-    """A bar that stays where it is."""
+    """A progress bar."""
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
@@ -34,7 +34,7 @@ class Bar:
         self.task = self.progress.add_task("training", numbers="")
 
     def note(self, event: Event) -> None:
-        """Move the bar."""
+        """Update the bar."""
         if event.kind == "start":
             self.progress.start()
             facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
@@ -44,19 +44,19 @@ class Bar:
             self.progress.update(self.task, numbers=_numbers(event))
 
     def close(self) -> None:
-        """Leave the last state of the bar on the screen."""
+        """Stop updating; the bar stays on the screen."""
         self.progress.stop()
 
 
 class Lines:
-    """A line now and then, for logs."""
+    """Plain lines at intervals, for logs."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.last = 0.0
 
     def note(self, event: Event) -> None:
-        """Write a line if the last one is long enough ago."""
+        """Write a line if the last one was written at least ``LINE_EVERY`` ago."""
         due = time.monotonic() - self.last > LINE_EVERY or event.step == event.steps
         if event.kind in ("start", "end"):
             facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
@@ -69,11 +69,11 @@ class Lines:
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def close(self) -> None:
-        """Every line is written already."""
+        """Do nothing: all lines are written already."""
 
 
 def shown_progress(how: str) -> Bar | Lines | None:
-    """Return what shows progress on the error stream: ``auto``, ``bar``, ``lines`` or ``none``."""
+    """Return the progress display on standard error: ``auto``, ``bar``, ``lines`` or ``none``."""
     if how == "none":
         return None
     console = Console(file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The learning rate over a run."""
+"""The learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from draper.configs.train import TrainConfig
 
 
 def rate_factor(step: int, total: int, config: TrainConfig) -> float:
-    """Return the learning rate of a step, as a fraction of the largest.
+    """Return the learning rate of a step as a fraction of the maximum.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How a run computes: device, threads, matrix-product mode; chosen by trial, kept in the checkpoint."""
+"""Numerical settings of a run (device, threads, matrix-product mode), chosen by timing and checkpointed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from draper.nn.module import Batch, Module
 from draper.nn.precision import Mode, fastest_mode, matmul_mode
 
 TRIALS = 3
-"""Timed steps for each number of threads."""
+"""Number of timed steps for each number of threads."""
 
-WORTH = 1.15
-"""How much faster more threads must be to be worth them."""
+MIN_SPEEDUP = 1.15
+"""Minimum speed-up for which more threads are used."""
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device that ``name`` or the machine decides."""
+    """Return the device called ``name``, or with ``auto`` the best one of the machine."""
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
-        # Each process of a run takes a GPU of its own.
+        # Each process of a run uses its own GPU.
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if name == "auto":
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -37,13 +37,13 @@ def pick_device(name: str) -> torch.device:
         raise DraperError("unknown device", given=name, expected="auto, cpu, cuda, cuda:N or mps") from None
     missing = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     if missing or (device.type == "mps" and not torch.backends.mps.is_available()):
-        raise DraperError("this machine has no such device", given=name, hint="use device='auto' or 'cpu'")
+        raise DraperError("this machine lacks the device", given=name, hint="use device='auto' or 'cpu'")
     return device
 
 
 @dataclass(frozen=True)
 class Session:
-    """The choices that the last digits of a result depend on."""
+    """Settings on which the last digits of a result depend."""
 
     device: str
     threads: int
@@ -52,19 +52,19 @@ class Session:
 
     @classmethod
     def choose(cls, config: TrainConfig, module: Module, batch: Batch, device: torch.device) -> Self:
-        """Choose what the config leaves open, by short trials on a copy of the module."""
+        """Choose the settings that the config leaves open, by timing a copy of the module."""
         matmul = fastest_mode(device.type) if config.matmul == "auto" else config.matmul
         alone = cls(device.type, 1, matmul, config.precision)
         threads = config.threads or (_fastest_threads(alone, module, batch) if device.type == "cpu" else 1)
         return cls(device.type, threads, matmul, config.precision)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the choices as JSON values."""
+        """Return the settings as JSON values."""
         return asdict(self)
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Compute in this way inside the block; the process's own settings are restored afterwards."""
+        """Apply the settings inside the block; the previous ones are restored afterwards."""
         threads = torch.get_num_threads()
         if threads != self.threads:
             torch.set_num_threads(self.threads)
@@ -87,7 +87,7 @@ def _fastest_threads(alone: Session, module: Module, batch: Batch) -> int:
     threads = 2
     while threads <= cores:
         seconds = _seconds(Session(alone.device, threads, alone.matmul, alone.precision), module, batch)
-        if seconds * WORTH < best_seconds:
+        if seconds * MIN_SPEEDUP < best_seconds:
             best, best_seconds = threads, seconds
         threads *= 2
     return best

@@ -1,4 +1,4 @@
-"""Ctrl-C and a queue's time limit: noted, and acted on between two steps."""
+"""Handling of Ctrl-C and of a batch queue's time limit: signals are noted, and handled between two steps."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
+"""Signals that ask a run to stop."""
 
 
 class StopRequest:
-    """Whether a signal has come, and which."""
+    """Number of the signal that has arrived; 0 if none has."""
 
     def __init__(self) -> None:
         self.number = 0
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal; the second Ctrl-C breaks off at once."""
+        """Note a signal; a second Ctrl-C interrupts at once."""
         if self.number == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
@@ -26,7 +27,7 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Catch signals inside the block, and restore the process's own handlers afterwards."""
+    """Catch signals inside the block; the previous handlers are restored afterwards."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -1,4 +1,4 @@
-"""Where the events of a run go: a table on disk, TensorBoard, the terminal."""
+"""Trackers of a run: a table on disk, TensorBoard, the terminal."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Row = dict[str, float]
 
 
 class Tracker(Protocol):
-    """Anything that wants to hear of a run."""
+    """A consumer of the events of a run."""
 
     def note(self, event: Event) -> None:
-        """Take an event."""
+        """Process an event."""
 
     def close(self) -> None:
-        """Be told that there are no more."""
+        """Finish: no event follows."""
 
 
 class History:
-    """The numbers of a run as rows; kept in ``history.csv`` where there is a folder."""
+    """The metrics of a run as rows, also written to ``history.csv`` if a path is given."""
 
     def __init__(self, path: Path | None, rows: Sequence[Row] = ()) -> None:
         self.path = path
@@ -63,11 +63,11 @@ class History:
         atomic.write(self.path, text.getvalue())
 
     def close(self) -> None:
-        """Every row is on disk already."""
+        """Do nothing: all rows are on disk already."""
 
 
 def read_history(path: Path, up_to: float = math.inf) -> list[Row]:
-    """Return the rows of a ``history.csv`` up to a step; none where there is no file."""
+    """Return the rows of a ``history.csv`` up to a step; an empty list if there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="") as handle:
@@ -95,16 +95,16 @@ class TensorBoard:
             self.writer.add_scalar(name, value, event.step)
 
     def close(self) -> None:
-        """Flush what is buffered."""
+        """Flush the buffer."""
         self.writer.close()
 
 
 def trackers(config: TrainConfig, folder: Path | None, history: History) -> Sequence[Tracker]:
-    """Return the trackers that a config asks for."""
+    """Return the trackers that a config requests."""
     wanted: list[Tracker] = [history]
     if config.tensorboard:
         if folder is None:
-            raise DraperError("TensorBoard needs a folder", hint="name the artifact with out= (-o)")
+            raise DraperError("TensorBoard needs a folder", hint="give the artifact's folder: out= (-o)")
         wanted.append(TensorBoard(folder / "tensorboard"))
     progress = shown_progress(config.progress)
     return wanted if progress is None else [*wanted, progress]

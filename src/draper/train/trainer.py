@@ -1,4 +1,4 @@
-"""The one loop that trains every model."""
+"""The training loop of all models."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from draper.train.session import Session
 from draper.train.signals import StopRequest, stop_request
 
 STEP = 2
-"""The trainer's stream of random numbers; see draper.train.feed for the others."""
+"""Number of the trainer's stream of random numbers; see draper.train.feed for the others."""
 
 EARLY = 20
-"""Steps whose largest losses are the measure of an explosion."""
+"""Number of first steps whose largest losses define the scale of an explosion."""
 
-UNREAD = 32
-"""Losses that an accelerator may be ahead of their being looked at."""
+MAX_UNREAD = 32
+"""Largest number of losses left on an accelerator before they are read, which waits for it."""
 
 FREE = ("progress", "checkpoint_every", "tensorboard", "threads", "device", "data", "matmul")
-"""Options that may differ between a run and its resumption."""
+"""Options that may change when a run is resumed."""
 
 
 class Trainer:
@@ -41,14 +41,16 @@ class Trainer:
 
     Parameters
     ----------
-    module, train, valid
-        What is trained, on what, and what it is measured on.
+    module
+        The module to train.
+    train, valid
+        Feeds of the training set and of the validation set.
     config
-        How.
+        Options of the training.
     folder
-        Where checkpoints go; none are written without.
+        Folder of the checkpoints; None writes none.
     world
-        The processes that share the work.
+        The processes that share the work; by default this one alone.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Trainer:
             raise DraperError(
                 "early stopping needs held-out rows",
                 given=f"patience={config.patience}, and none are held out",
-                hint="hold some out with valid= (--valid), or leave out patience",
+                hint="hold rows out with valid= (--valid), or leave out patience",
             )
         self.module, self.train, self.valid, self.config = module, train, valid, config
         self.device, self.folder, self.world = device, folder, world or World()
@@ -87,11 +89,11 @@ class Trainer:
     # -------------------------------------------------------------- the run
 
     def events(self, resume: bool = False) -> Generator[Event]:
-        """Run to the end, yielding what happens.
+        """Run to the end, yielding events.
 
-        With ``resume``, go on from the checkpoint in the folder. The run ends early when it is interrupted
+        With ``resume``, continue from the checkpoint in the folder. The run ends early if it is interrupted
         by a signal, diverges, or stops improving. At the end the module has the weights of the best
-        validation or the moving average, where asked for; the last event holds their held-out losses.
+        validation or the moving average, if requested; the last event holds their held-out losses.
         """
         if resume:
             self._restore()
@@ -101,7 +103,7 @@ class Trainer:
             self.session = Session.choose(self.config, self.module, batch, self.device)
         self.world.same_([*self.module.parameters(), *self.module.buffers()])
         log_every = self.config.log_every or max(1, self.steps // 200)
-        # An epoch, but for small sets no more often than a log line.
+        # Every epoch, but for small sets not more often than a log line.
         validate_every = self.config.validate_every or max(log_every, self.train.rows // self.train.size)
         checkpoint_every = self.config.checkpoint_every
         began = time.perf_counter() - self._seconds
@@ -120,7 +122,7 @@ class Trainer:
                 if stopped and self.step < self.steps:
                     raise self._interrupted(request)
         if self.folder is not None and self.step % checkpoint_every:
-            # What comes after the last step may fail or be killed too.
+            # The work after the last step may also fail or be killed.
             yield self._event("checkpoint", path=self._write())
         self._settle_weights()
         metrics = {} if self.valid is None else self.validate()
@@ -131,13 +133,13 @@ class Trainer:
         return (self.step // every + 1) * every
 
     def _stretch(self, until: int, loader: Prefetch, request: StopRequest) -> bool:
-        """Go on to a step, in one session; returns whether all processes were asked to stop before it."""
+        """Run until a step in one session; return whether all processes were asked to stop before it."""
         assert self.session is not None
         self.module.train()
         with torch.random.fork_rng(devices=self._rng_devices), self.session.active():
             while self.step < until:
                 stopped = self._advance(loader.next(), request)
-                if self.device.type == "cpu" or len(self._pending) >= UNREAD or stopped:
+                if self.device.type == "cpu" or len(self._pending) >= MAX_UNREAD or stopped:
                     self._read()
                 if stopped:
                     return True
@@ -145,7 +147,7 @@ class Trainer:
         return False
 
     def _advance(self, batch: Batch, request: StopRequest) -> bool:
-        """Do one step of every player; returns whether the run was asked to stop."""
+        """Do one step of every player; return whether the run was asked to stop."""
         _seed(seed_of(self.config.seed, STEP, self.step, self.world.rank), self.device)
         progress = self.step / self.steps
         factor = rate_factor(self.step, self.steps, self.config)
@@ -158,7 +160,7 @@ class Trainer:
                 terms = self.module.loss(batch, self._seen(shared, player), player.name, progress)
                 values = [term.detach().reshape(()).float() for term in terms.values()]
                 if not alone:
-                    # The processes must stop at the same step, so the request travels with the losses.
+                    # All processes must stop at the same step, so the request is sent with the losses.
                     values.append(torch.full_like(values[0], float(request.number > 0)))
                 means = player.step(terms["total"], torch.stack(values), factor, self.world, self._moving)
                 if not alone:
@@ -171,15 +173,15 @@ class Trainer:
         return stopped
 
     def _seen(self, shared: dict[str, Tensor], player: Player) -> dict[str, Tensor]:
-        """Return what a player sees of the shared part: its graph belongs to the last one."""
+        """Return the shared tensors for a player: detached except for the last one, which owns the graph."""
         if player is self.players[-1]:
             return shared
         return {name: tensor.detach() for name, tensor in shared.items()}
 
     def _read(self) -> None:
-        """Add the losses of the last steps to their means, and stop at the first that is not sane.
+        """Add the losses of the last steps to their sums; raise an error if one is not finite or explodes.
 
-        On an accelerator this waits for it, so it is done only now and then.
+        This waits for an accelerator, so there it is done only at intervals.
         """
         pending, self._pending = self._pending, []
         for step, player, terms, values in pending:
@@ -194,11 +196,11 @@ class Trainer:
                     raise self._diverged(
                         step,
                         f"the term '{term}' of player '{player.name}' is {value:.3g}, "
-                        f"{self._scale[name]:.3g} at most in the beginning",
+                        f"its largest value in the first {EARLY} steps was {self._scale[name]:.3g}",
                     )
                 self._sums[name] = self._sums.get(name, 0.0) + value / player.repeats
 
-    # ----------------------------------------------------------- what it tells
+    # ---------------------------------------------------- events and validation
 
     def _event(self, kind: Any, **details: Any) -> Event:
         epoch = self.step * self.train.size / self.train.rows
@@ -215,16 +217,16 @@ class Trainer:
         return self._event("log", metrics=metrics)
 
     def validate(self) -> dict[str, float]:
-        """Return the mean of every term over the validation set, with the averaged weights where kept.
+        """Return the mean of every term over the validation set, with the averaged weights if there are any.
 
-        Gradients can be taken inside a loss (a critic's penalty on its own), but are not kept.
+        Gradients are available inside a loss (for a critic's penalty), but are not kept.
         """
         assert self.valid is not None
         assert self.session is not None
         if self.average is not None:
             self.average.swap()
         self.module.eval()
-        sums: dict[str, float] = {}
+        totals: dict[str, float] = {}
         rows, progress = 0, self.step / self.steps
         with torch.random.fork_rng(devices=self._rng_devices), self.session.active():
             _seed(seed_of(self.config.seed, STEP), self.device)
@@ -237,23 +239,23 @@ class Trainer:
                     group = "valid" if player is self.players[-1] else f"valid/{player.name}"
                     for term, value in terms.items():
                         name = f"{group}/{term}"
-                        sums[name] = sums.get(name, 0.0) + float(value.detach()) * count
+                        totals[name] = totals.get(name, 0.0) + float(value.detach()) * count
         if self.average is not None:
             self.average.swap()
-        totals = self.world.sum(torch.tensor([*sums.values(), float(rows)], dtype=torch.float64)).tolist()
-        means = {name: total / totals[-1] for name, total in zip(sums, totals, strict=False)}
+        reduced = self.world.sum(torch.tensor([*totals.values(), float(rows)], dtype=torch.float64)).tolist()
+        means = {name: total / reduced[-1] for name, total in zip(totals, reduced, strict=False)}
         for name, mean in means.items():
             if not math.isfinite(mean):
                 raise self._diverged(self.step, f"the held-out loss '{name}' is {mean}")
         return means
 
     def _judge(self, measured: dict[str, float]) -> None:
-        """Remember the best weights, and how long they have been the best."""
+        """Store the best weights, and count the validations since."""
         if self.config.patience is None:
             return
         if self.config.metric not in measured:
             raise DraperError(
-                "early stopping watches a metric that there is not",
+                "the metric of early stopping does not exist",
                 given=self.config.metric,
                 hint=did_you_mean(self.config.metric, measured),
             )
@@ -283,21 +285,27 @@ class Trainer:
         return [self.device] if self.device.type == "cuda" else []
 
     def _require_finite(self) -> None:
-        """Stop before weights that an infinite gradient has spoilt are written."""
+        """Raise an error before weights that are not finite are written."""
         for player in self.players:
             if not all(bool(torch.isfinite(parameter).all()) for parameter in player.parameters):
                 raise self._diverged(self.step, f"the weights of player '{player.name}' are not finite")
 
     def _diverged(self, step: int, what: str) -> DivergedError:
-        held = self.folder is not None and (self.folder / FILE).is_file()
-        kept = f"the checkpoint in {self.folder} is from before" if held else "no checkpoint was kept"
+        has_checkpoint = self.folder is not None and (self.folder / FILE).is_file()
+        kept = (
+            f"the checkpoint in {self.folder} is from before the divergence"
+            if has_checkpoint
+            else "no checkpoint was written"
+        )
         return DivergedError(
             f"training diverged at step {step}: {what}",
             hint=f"lower the learning rate, or clip the gradient (clip=1.0); {kept}",
         )
 
     def _interrupted(self, request: StopRequest) -> InterruptedTraining:
-        hint = "resume with resume=True (--resume)" if self.folder else "give out= (-o) to be able to resume"
+        hint = (
+            "continue with resume=True (--resume)" if self.folder else "give out= (-o) to be able to resume"
+        )
         return InterruptedTraining(
             request.number or 15, f"training was interrupted at step {self.step}", hint=hint
         )
@@ -305,7 +313,7 @@ class Trainer:
     # --------------------------------------------------------------- the state
 
     def _result(self) -> dict[str, Tensor]:
-        """Return what would be the model now: averaged parameters where kept, and live buffers."""
+        """Return the current weights of the model: averaged parameters if there are any, and buffers."""
         state = {name: tensor.detach() for name, tensor in self.module.state_dict().items()}
         return state if self.average is None else self.average.instead_of(state)
 
@@ -322,7 +330,11 @@ class Trainer:
         if self.average is not None:
             groups["average"] = self.average.held
         groups |= {f"optimizer/{player.name}": player.tensors() for player in self.players}
-        tensors = {f"{group}/{name}": value for group, held in groups.items() for name, value in held.items()}
+        tensors = {
+            f"{group}/{name}": value
+            for group, group_tensors in groups.items()
+            for name, value in group_tensors.items()
+        }
         state = {
             "step": self.step,
             "seconds": self._seconds,
@@ -342,7 +354,7 @@ class Trainer:
     def _restore(self) -> None:
         if self.folder is None:
             raise DraperError(
-                "there is nothing to resume from", hint="name the artifact folder with out= (-o)"
+                "there is no folder to resume from", hint="give the artifact's folder: out= (-o)"
             )
         checkpoint = Checkpoint.read(self.folder)
         state = checkpoint.state
@@ -364,7 +376,7 @@ class Trainer:
 
 
 def changed_options(before: dict[str, Any], config: TrainConfig) -> None:
-    """Refuse to go on with a run whose options were others, where they matter to the result."""
+    """Raise an error if options of a run that affect its result have changed."""
     now = config.to_json()
     changed = [name for name in now if name not in FREE and now[name] != before.get(name)]
     if changed:
@@ -372,15 +384,15 @@ def changed_options(before: dict[str, Any], config: TrainConfig) -> None:
             "the run was started with other options",
             given=", ".join(f"{name}={now[name]!r}" for name in changed),
             expected=", ".join(f"{name}={before.get(name)!r}" for name in changed),
-            hint="resume with the same options, or train anew into another folder",
+            hint="resume with the same options, or start a new run in another folder",
         )
 
 
 def _seed(seed: int, device: torch.device) -> None:
-    """Seed the generators that a step may draw from.
+    """Seed the random generators that a step may use.
 
-    ``torch.manual_seed`` would seed those of every device, and where CUDA sleeps queue the call with a
-    traceback: a third of a millisecond and some memory for each step.
+    ``torch.manual_seed`` would seed those of every device, and queue the call with a traceback if CUDA is not
+    initialised: a third of a millisecond and some memory for each step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
