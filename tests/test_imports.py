@@ -117,6 +117,10 @@ LIGHT = {
         "from draper.models.disentangler.gandalf import OPTION_FILE as f; f.translate({'data': {}})",
         HEAVY,
     ),
+    "draper sweep linear --help": (
+        "from draper.cli import main; main(['sweep', 'linear', '--help'])",
+        (*HEAVY, "optuna"),
+    ),
     "draper convert --help": ("from draper.cli import main; main(['convert', '--help'])", HEAVY),
     "draper predict --help": ("from draper.cli import main; main(['predict', '--help'])", HEAVY),
     **{

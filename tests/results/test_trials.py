@@ -1,34 +1,46 @@
-"""The front of a search and its knee, by hand and by trying all pairs."""
+"""The Pareto front of a search and its knee, by hand and by trying all pairs."""
 
 import json
 
 import numpy as np
 import pytest
 
-from draper.results.trials import Judged, Tried, Tuning, front, knee
+from draper.results.trials import Figures, SearchResult, Trial, knee, pareto_front
 
 
-def tried(number: int, reconstruction: float, leak: float, kept: float = 1.0, **more) -> Tried:
-    judged = Judged(reconstruction, {"teff": leak, "logg": leak / 2}, {"teff": leak}, {"fe_h": kept})
-    return Tried(number, {"latent": number + 2}, 1.5, judged, **more)
+def trial(number: int, *values: float, shortfall: float = 0.0, test: Figures | None = None) -> Trial:
+    return Trial(number, {"latent": number + 2}, 1.5, figures(*values, shortfall=shortfall), test)
 
 
-def search(*trials: Tried, least_kept: float | None = None) -> Tuning:
-    return Tuning("disentangler", "chi2 per pixel", trials, least_kept)
+def figures(*values: float, shortfall: float = 0.0) -> Figures:
+    return Figures(dict(zip(("loss", "leak"), values, strict=False)), {"error_teff": 9.0}, shortfall)
 
 
-def test_the_front_is_what_no_other_beats() -> None:
-    points = np.random.default_rng(0).integers(0, 12, (60, 2)).astype(float)
-    found = front(points)
+def search(*trials: Trial, objectives: int = 2, constraint: str = "") -> SearchResult:
+    names = {"loss": "held-out loss", "leak": "largest leak"}
+    return SearchResult("some", dict(list(names.items())[:objectives]), trials, constraint)
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_no_trial_dominates_one_of_the_front(objectives: int) -> None:
+    points = np.random.default_rng(0).integers(0, 12, (60, objectives)).astype(float)
+    front = pareto_front(points)
     for row, point in enumerate(points):
-        beats = ((points <= point).all(1) & (points < point).any(1)).any()
-        if row in found:
-            assert not beats
+        is_dominated = ((points <= point).all(1) & (points < point).any(1)).any()
+        if row in front:
+            assert not is_dominated
         else:
-            assert beats or (points[found] == point).all(1).any()
-    assert (np.diff(points[found, 0]) > 0).all()
-    assert (np.diff(points[found, 1]) < 0).all()
-    assert front(np.empty((0, 2))).tolist() == []
+            assert is_dominated or (points[front] == point).all(1).any()
+    assert (np.diff(points[front, 0]) >= 0).all()
+    assert len(np.unique(points[front], axis=0)) == len(front)
+    assert pareto_front(np.empty((0, objectives))).tolist() == []
+
+
+def test_one_objective_has_one_best_trial() -> None:
+    assert pareto_front([[3.0], [1.0], [2.0], [1.0]]).tolist() == [1]
+    result = search(trial(0, 3.0), trial(1, 1.0), trial(2, 1.0), objectives=1)
+    assert [one.number for one in result.front] == [1]
+    assert result.chosen is result.trials[1]
 
 
 def test_the_knee_is_nearest_to_the_best_of_both() -> None:
@@ -43,33 +55,23 @@ def test_the_knee_is_nearest_to_the_best_of_both() -> None:
 
 
 def test_a_search_chooses_the_knee_of_its_front() -> None:
-    found = search(tried(0, 1.0, 0.9), tried(1, 3.0, 0.0), tried(2, 1.2, 0.1), tried(3, 3.0, 0.5))
-    assert [one.number for one in found.front] == [0, 2, 1]
-    assert found.chosen is found.front[1]
-    assert found.keeps_enough
+    result = search(trial(0, 1.0, 0.9), trial(1, 3.0, 0.0), trial(2, 1.2, 0.1), trial(3, 3.0, 0.5))
+    assert [one.number for one in result.front] == [0, 2, 1]
+    assert result.chosen is result.front[1]
+    assert len(result.admissible) == 4
 
 
-def test_less_than_the_floor_is_chance() -> None:
-    assert tried(0, 1.0, -0.2).valid.leak == 0
-    assert tried(0, 1.0, 0.3).valid.leak == 0.3
-    assert np.isnan(Judged(1.0, {"teff": 0.1}, {}, {}).least_kept)
-
-
-def test_trials_that_keep_too_little_do_not_count() -> None:
-    trials = tried(0, 1.0, 0.0, kept=0.4), tried(1, 2.0, 0.3, kept=0.95), tried(2, 3.0, 0.4, kept=0.99)
-    assert [one.number for one in search(*trials).front] == [0]
-    strict = search(*trials, least_kept=0.9)
-    assert [one.number for one in strict.front] == [1]
-    assert strict.keeps_enough
-    hopeless = search(*trials, least_kept=0.999)
-    assert not hopeless.keeps_enough
+def test_trials_that_miss_the_constraint_are_not_among_the_best() -> None:
+    trials = trial(0, 1.0, 0.0, shortfall=0.5), trial(1, 2.0, 0.3, shortfall=-0.05), trial(2, 3.0, 0.4)
+    assert [one.number for one in search(*trials, constraint="enough").front] == [1]
+    hopeless = search(trials[0], trial(1, 2.0, 0.3, shortfall=1.0))
+    assert not hopeless.admissible
     assert [one.number for one in hopeless.front] == [0]
 
 
 def test_trials_that_diverged_stand_in_the_table_alone() -> None:
-    diverged = Tried(0, {"latent": 2}, 0.5, None)
-    found = search(diverged, tried(1, 1.0, 0.2, test=Judged(1.1, {"teff": 0.3}, {}, {"fe_h": 0.9})))
-    table = found.table()
+    diverged = Trial(0, {"latent": 2}, 0.5, None)
+    table = search(diverged, trial(1, 1.0, 0.2, test=figures(1.1, 0.3))).table()
     assert table["diverged"].tolist() == [True, False]
     assert table["best"].tolist() == table["chosen"].tolist() == [False, True]
     np.testing.assert_array_equal(table["leak"], [np.nan, 0.2])
@@ -81,9 +83,9 @@ def test_trials_that_diverged_stand_in_the_table_alone() -> None:
 
 
 def test_a_search_is_plain_json() -> None:
-    found = search(Tried(0, {"latent": 2}, 0.5, None), tried(1, 1.0, 0.2))
-    said = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert said["chosen"] == 1
-    assert [one["best"] for one in said["trials"]] == [False, True]
-    assert said["trials"][1]["valid"]["leaks"] == pytest.approx({"teff": 0.2, "logg": 0.1})
+    result = search(Trial(0, {"latent": 2}, 0.5, None), trial(1, 1.0, 0.2))
+    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert document["chosen"] == 1
+    assert [one["best"] for one in document["trials"]] == [False, True]
+    assert document["trials"][1]["valid"]["objectives"] == {"loss": 1.0, "leak": 0.2}
     assert search().to_json()["chosen"] is None

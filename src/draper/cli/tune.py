@@ -1,10 +1,10 @@
-"""``draper tune MODEL``: search the options of a model that removes labels."""
+"""``draper tune MODEL``: search the options of any model."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,25 +14,30 @@ from rich.table import Table
 
 from draper.cli.model import gathered
 from draper.cli.output import say, say_json
+from draper.cli.parameters import Hints, Output
 from draper.config import ModelConfig
 from draper.configs.read import ReadConfig
 from draper.configs.train import TrainConfig
-from draper.configs.tune import Probe, TuneConfig, parsed
+from draper.configs.tune import TuneConfig, parse_ranges
 from draper.errors import DivergedError
 from draper.registry import config_class, targets
 
 if TYPE_CHECKING:
-    from draper.results.trials import Tuning
+    from draper.results.trials import Figures, SearchResult, Trial
 
-USUAL = TuneConfig()
+DEFAULT = TuneConfig()
+
+SHOWN = 5
+"""Trials that the table shows if there is one objective."""
 
 
 def make_app() -> App:
-    """Return the command with a subcommand for each model that removes labels."""
-    app = App(name="tune", help="Search options for faithful spectra and few traces of removed labels.")
+    """Return the command with a subcommand for each model."""
+    app = App(
+        name="tune", help="Search good options of a model: small losses on spectra that it has not seen."
+    )
     for name in targets():
-        if "remove" in config_class(name).model_fields:
-            app.command(_command(name, config_class(name)), name=name)
+        app.command(_command(name, config_class(name)), name=name)
     return app
 
 
@@ -41,100 +46,101 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
         *data: Path,
         out: Path,
         options: Any,
+        objectives: Any,
         train: Any,
         hints: Any,
         search: tuple[str, ...] = (),
-        trials: int = USUAL.trials,
-        valid: float = USUAL.valid,
-        test: float = USUAL.test,
-        probes: tuple[Probe, ...] = USUAL.probes,
-        least_kept: float | None = USUAL.least_kept,
-        truth: str = USUAL.truth,
-        seed: int = USUAL.seed,
+        trials: int = DEFAULT.trials,
+        valid: float = DEFAULT.valid,
+        test: float = DEFAULT.test,
+        seed: int = DEFAULT.seed,
         resume: bool = False,
         plot: Path | None = None,
         json: bool = False,
     ) -> None:
-        told = TuneConfig(
-            search=parsed(search, options), trials=trials, valid=valid, test=test, probes=probes,
-            least_kept=least_kept, truth=truth, seed=seed,
-        )  # fmt: skip
+        ranges = parse_ranges(search, options)
+        plan = TuneConfig(search=ranges, trials=trials, valid=valid, test=test, seed=seed)
         if plot is not None:
             from draper.plots.style import drawable
 
             drawable(plot)
-        from draper.models.search.run import BEST, model_folder, tune
+        from draper.models.search.tune import BEST, model_folder, tune
 
-        spectra = gathered(data, hints, f"draper tune {name} DATA... -o FOLDER --remove teff --keep fe_h")
-        found = tune(
-            name, spectra, out, told, options, train, resume=resume,
+        result = tune(
+            name,
+            gathered(data, hints, f"draper tune {name} DATA... -o FOLDER"),
+            out,
+            plan,
+            options,
+            train,
+            objectives=objectives,
+            resume=resume,
             note=lambda state: _progress(state, trials),
-        )  # fmt: skip
-        if found.chosen is None:
+        )
+        if result.chosen is None:
             raise DivergedError(
-                "the training of every trial diverged", given=f"{len(found.trials)} trials",
+                "the training of every trial diverged",
+                given=f"{len(result.trials)} trials",
                 hint="search a lower learning rate in another folder: --search learning_rate=1e-4,1e-3",
-            )  # fmt: skip
+            )
         if plot is not None:
-            from draper.plots.pareto import plot_pareto
+            from draper.plots.pareto import plot_search
             from draper.plots.style import save
 
-            save(plot_pareto(found), plot)
+            save(plot_search(result), plot)
         if json:
-            say_json({"path": out, "best": out / BEST, **found.to_json()})
+            say_json({"path": out, "best": out / BEST, **result.to_json()})
             return
-        say(_table(found))
-        if not found.keeps_enough:
-            say(f"no trial keeps {least_kept:g} of the labels to keep")
-        taken = found.chosen.number
-        say(escape(f"take trial {taken}: its model is {model_folder(out, taken)}; its options train others:"))
+        say(_table(result), "", _best(result.chosen), "")
+        if not result.admissible:
+            say(f"no trial keeps {result.constraint}")
+        best = result.chosen.number
+        say(escape(f"best: trial {best}, with the model {model_folder(out, best)}"))
+        say("train with its options:")
         say(escape(f"draper train {name} DATA... -o FOLDER --config {out / BEST}"))
         if plot is not None:
-            say(escape(f"drawn in {plot}"))
+            say(escape(f"plot: {plot}"))
 
-    tune_model.__doc__ = f"""Search options of the {name}: faithful spectra, and few traces of removed labels.
+    own = ", ".join(config().search_ranges())
+    tune_model.__doc__ = f"""Search good options of the {name}, compared on spectra that no training has seen.
 
-    Example: draper tune {name} stars.h5 -o search/ --remove teff --keep fe_h --search latent=8,32 rate
+    Example: draper tune {name} stars.h5 -o search/ --trials 20 --plot search.png
 
     Parameters
     ----------
     data
-        Files of spectra, with the labels that are to be removed and kept as columns.
+        Files of spectra, with the labels that the model needs as columns.
     out
         Folder of the search, new or empty: all trials, the best models, and best.toml, the options to take.
     search
-        What is searched: NAME=LOW,HIGH, or NAME for the usual range. What suits the engine unless given; what
-        is set by its own option is not searched.
+        Options to search: NAME=LOW,HIGH, or NAME for the model's own range. By default {own}, but for those
+        that are set by their own flags.
     trials
-        Trainings in all.
+        Number of trainings in all.
     valid
-        Which fraction of the objects judges the trials.
+        Fraction of the objects on which trials are compared (0 to 0.5).
     test
-        Which fraction of the objects the search never sees; it judges the best models once, at the end.
-    probes
-        What tries to read labels from latents: ridge, boosting, mlp.
-    least_kept
-        Part of each kept label, as spectra tell it, that latents must tell for a trial to count.
-    truth
-        End of the names of the columns with true labels: _true in a simulated survey.
+        Fraction of the objects that the search never sees (0 to 0.5); the best models are evaluated on it.
     seed
-        Of the parts of the data, of the choice of trials, and of their training unless that has its own.
+        Seed of the division of the data, of the proposals, and of the training unless that has its own.
     resume
-        Go on with the search in the folder, after an interruption or with more trials.
+        Continue the search in the folder, after an interruption or with more trials.
     plot
-        Draw reconstruction against leak of all trials, as .png, .pdf or .svg.
+        Draw the Pareto front, or the objective of all trials, as .png, .pdf or .svg.
     json
         Print JSON.
     """
     tune_model.__annotations__ |= {
-        "out": Annotated[Path, Parameter(name=["--out", "-o"])],
+        "out": Output,
         "options": Annotated[config, Parameter(name="*")],
+        "objectives": Annotated[config.objective_options, Parameter(name="*")],
         "train": TrainConfig,
-        "hints": Annotated[ReadConfig, Parameter(name="read")],
+        "hints": Hints,
     }
     tune_model.__kwdefaults__ = {
         **(tune_model.__kwdefaults__ or {}),
         "options": config(),
+        "objectives": config.objective_options(),
         "train": TrainConfig(),
         "hints": ReadConfig(),
     }
@@ -144,33 +150,47 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
 app = make_app()
 
 
-def _progress(state: Tuning, trials: int) -> None:
-    """Say on the error stream what a trial has come to."""
+def _progress(state: SearchResult, trials: int) -> None:
+    """Say on the error stream how a trial ended."""
     last = state.trials[-1]
-    told = "diverged"
-    if last.valid is not None:
-        told = f"reconstruction {last.valid.reconstruction:.4g}, leak {last.valid.leak:.3f}"
-        told += f", kept {last.valid.least_kept:.3f}" if last.valid.kept else ""
-    best = ", ".join(str(one.number) for one in state.front)
-    sys.stderr.write(f"trial {last.number + 1}/{trials}  {told}  {last.seconds:.0f} s  best {best or '-'}\n")
+    columns = {} if last.valid is None else last.valid.columns()
+    figures = ", ".join(f"{name} {columns[name]:.4g}" for name in state.shown if name in columns)
+    best = ", ".join(str(trial.number) for trial in state.front) or "-"
+    line = f"trial {last.number + 1}/{trials}  {figures or 'diverged'}  {last.seconds:.0f} s  best {best}\n"
+    sys.stderr.write(line)
 
 
-def _table(found: Tuning) -> Table:
-    """Return the trials that no other beats."""
-    title = f"beaten by none (reconstruction: {found.measure})"
+def _table(result: SearchResult) -> Table:
+    """Return the Pareto front; with one objective, the best trials."""
+    title, trials = "Pareto front", result.front
+    if len(result.objectives) == 1:
+        candidates = result.admissible or result.finished
+        order = result.points(candidates)[:, 0].argsort(kind="stable")
+        title, trials = "best trials", tuple(candidates[row] for row in order[:SHOWN])
+    title += f" ({', '.join(result.objectives.values())})"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    settings = found.trials[0].settings
-    shown = ("reconstruction", "leak", "kept", "test_reconstruction", "test_leak", "test_kept")
-    for name in ("trial", *settings, *(name.replace("_", " ") for name in shown)):
-        table.add_column(name)
-    for one in found.front:
-        figures = [
-            value
-            for judged in (one.valid, one.test)
-            if judged is not None
-            for value in (judged.reconstruction, judged.leak, judged.least_kept)
-        ]
-        numbers = (f"{value:.4g}" if isfinite(value) else "-" for value in figures)
-        mark = " *" if one is found.chosen else ""
-        table.add_row(f"{one.number}{mark}", *(f"{one.settings[name]:g}" for name in settings), *numbers)
+    settings = result.trials[0].settings
+    shown = [*result.shown, *(f"test {name}" for name in result.shown)]
+    for head in ("trial", *settings, *shown):
+        table.add_column(head)
+    for trial in trials:
+        mark = " *" if trial is result.chosen else ""
+        values = (f"{trial.settings[name]:g}" for name in settings)
+        figures = (_text(part, name) for part in (trial.valid, trial.test) for name in result.shown)
+        table.add_row(f"{trial.number}{mark}", *values, *figures)
     return table
+
+
+def _best(trial: Trial) -> Table:
+    """Return all figures of the best trial."""
+    table = Table(title=f"trial {trial.number}", title_justify="left", box=None, pad_edge=False)
+    for head in ("", "validation part", "test part"):
+        table.add_column(head)
+    for name in {} if trial.valid is None else trial.valid.columns():
+        table.add_row(name, _text(trial.valid, name), _text(trial.test, name))
+    return table
+
+
+def _text(figures: Figures | None, name: str) -> str:
+    value = nan if figures is None else figures.columns().get(name, nan)
+    return f"{value:.4g}" if isfinite(value) else "-"

@@ -6,12 +6,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from draper.config import ModelConfig
+from draper.config import Config, ModelConfig
 from draper.errors import DraperError
 
 Size = Annotated[int, Field(ge=1)]
 Sizes = tuple[Size, ...]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+Probe = Literal["ridge", "boosting", "mlp"]
 
 Engine = Literal["bottleneck", "bins", "joint", "continuous", "hsic", "none"]
 
@@ -37,6 +39,18 @@ SEARCHED: dict[Engine, dict[str, tuple[float, float]]] = {
 """Options of each engine that ``draper tune`` searches by default, with their ranges."""
 
 
+class LeakageObjectivesConfig(Config):
+    """How a search or a sweep measures what the latents reveal of the labels."""
+
+    probes: Annotated[tuple[Probe, ...], Field(min_length=1)] = ("ridge", "mlp")
+    """Regressors that predict the labels from the latents: ridge, boosting, mlp."""
+    least_kept: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Smallest R2 of each kept label from the latents, as a fraction of that from the spectra (0 to 1), for a
+    trial to be among the best; no limit by default."""
+    truth: str = ""
+    """Suffix of the columns with true labels, such as _true in a simulated survey; none by default."""
+
+
 class DisentanglerConfig(ModelConfig):
     """An autoencoder whose latents are free of some labels and rich in others."""
 
@@ -50,6 +64,8 @@ class DisentanglerConfig(ModelConfig):
         "learning_rate": 1e-3,
         "clip": 10.0,
     }
+    objectives: ClassVar[str] = "draper.models.disentangler.objectives:ReconstructionAndLeakage"
+    objective_options: ClassVar[type[Config]] = LeakageObjectivesConfig
     example: ClassVar[dict[str, Any]] = {
         "keep": ("teff", "logg", "fe_h"),
         "latent": 6,

@@ -1,37 +1,22 @@
-"""Options of a search for the options of a model: what is searched, where, and how it is judged."""
+"""Options of a search for good options of a model: what is searched, and in which ranges."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Self, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Self, get_args, get_origin
 
 from pydantic import Field, model_validator
 
 from draper.config import Config, ModelConfig
+from draper.configs.settings import alternatives, annotation, is_several, plain_name, with_settings
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError, did_you_mean
 
 Part = Annotated[float, Field(gt=0, lt=0.5)]
-Probe = Literal["ridge", "boosting", "mlp"]
 
 TRAINING = ("epochs", "steps", "batch_size", "learning_rate", "warmup", "final_rate", "weight_decay", "clip")
 """Options of the trainer that can be searched; the others do not change what is learnt, or are a seed."""
-
-RANGES = {"latent": (8, 64), "learning_rate": (3e-4, 3e-3), "epochs": (10, 40)}
-"""What is searched, and between which values, unless told. Their middles are what suits most data."""
-
-ADVERSARIAL: dict[str, tuple[float, float]] = {"strength": (1e-4, 1), "ramp": (0, 1)}
-
-ENGINES: dict[str, dict[str, tuple[float, float]]] = {
-    "bottleneck": {"strength": (5, 500), "rate": (4, 36)},
-    "bins": ADVERSARIAL,
-    "joint": ADVERSARIAL,
-    "continuous": ADVERSARIAL,
-    "hsic": {"strength": (0.03, 3), "ramp": (0, 1)},
-}
-"""The same for single engines of removal."""
 
 DIGITS = 3
 """Significant digits of the values that are tried."""
@@ -41,25 +26,19 @@ class TuneConfig(Config):
     """How options are searched."""
 
     trials: Annotated[int, Field(ge=1)] = 20
-    """Trainings in all."""
+    """Number of trainings in all."""
     search: dict[str, tuple[float, float]] = {}
-    """Between which values options are searched; without any, what suits the engine and is not set."""
+    """Ranges of the options that are searched; by default the model's own, of those that are not set."""
     valid: Part = 0.2
-    """Which fraction of the objects judges the trials."""
+    """Fraction of the objects on which trials are compared."""
     test: Part = 0.2
-    """Which fraction of the objects the search never sees; it judges the best models once, at the end."""
-    probes: Annotated[tuple[Probe, ...], Field(min_length=1)] = ("ridge", "mlp")
-    """What tries to read labels from latents."""
-    least_kept: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Part of each kept label, as spectra tell it, that latents must tell for a trial to count."""
-    truth: str = ""
-    """End of the names of the columns with true labels: _true in a simulated survey."""
+    """Fraction of the objects that the search never sees; the best models are evaluated on it at the end."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the parts of the data, of the choice of trials, and of their training unless that has its own."""
+    """Seed of the division of the data, of the proposals, and of the training unless that has its own."""
 
 
 class Range(Config):
-    """Where the value of an option is searched.
+    """The range in which an option is searched.
 
     Examples
     --------
@@ -76,34 +55,37 @@ class Range(Config):
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
+        given = f"{self.low:g},{self.high:g}"
         if not -math.inf < self.low < self.high < math.inf:
             raise DraperError(
-                "a range goes from a smaller to a larger number", given=f"{self.low:g},{self.high:g}",
-                expected="LOW,HIGH", hint="set an option that has one value, instead of searching it",
-            )  # fmt: skip
+                "a range goes from a smaller to a larger number",
+                given=given,
+                expected="LOW,HIGH",
+                hint="set an option that has one value, instead of searching it",
+            )
         if self.whole and not (self.low.is_integer() and self.high.is_integer()):
-            raise DraperError("the option is a whole number", given=f"{self.low:g},{self.high:g}")
+            raise DraperError("the option is a whole number", given=given)
         return self
 
     @property
     def log(self) -> bool:
-        """Whether ratios count: sizes, rates and weights differ by factors, unless 0 is among them."""
+        """Whether the range is searched in its logarithm: sizes, rates and weights differ by factors."""
         return self.low > 0
 
     @property
     def middle(self) -> float:
-        """The value that is tried first."""
+        """The value of the first trial."""
         return self.rounded(math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2)
 
     def rounded(self, value: float) -> float:
-        """Return a value as it is tried."""
+        """Return a value with the digits that are tried."""
         if self.whole:
             return round(value)
         return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
 
 class Kind(NamedTuple):
-    """What values a searchable option has; of several numbers it takes one for all."""
+    """What values a searchable option takes; one that takes several gets the same number for all."""
 
     whole: bool
     several: bool
@@ -115,108 +97,93 @@ def searchable(config: type[ModelConfig]) -> dict[str, Kind]:
     Examples
     --------
     >>> from draper.registry import config_class
-    >>> found = searchable(config_class("disentangler"))
-    >>> found["latent"], found["strength"], "engine" in found
+    >>> kinds = searchable(config_class("disentangler"))
+    >>> kinds["latent"], kinds["strength"], "engine" in kinds
     (Kind(whole=True, several=False), Kind(whole=False, several=True), False)
     """
-    fields = {name: TrainConfig.model_fields[name] for name in TRAINING} | dict(config.model_fields)
-    kinds = {name: _kind(field.annotation) for name, field in fields.items()}
+    kinds = {name: _kind(annotation(name, config)) for name in (*TRAINING, *config.model_fields)}
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
-def _kind(annotation: Any, several: bool = False) -> Kind | None:
-    if annotation in (int, float):
-        return Kind(annotation is int, several)
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin is Annotated or origin in (Union, UnionType):
-        return _kind(inner[0], several)
-    return _kind(inner[0], several=True) if origin is tuple and not several else None
+def _kind(option: Any) -> Kind | None:
+    several = is_several(option)
+    first = alternatives(option)[0]
+    if get_origin(first) is tuple:
+        first = alternatives(get_args(first)[0])[0]
+    return Kind(first is int, several) if first in (int, float) else None
 
 
-def parsed(tokens: Iterable[str], options: ModelConfig) -> dict[str, tuple[float, float]]:
-    """Return the ranges of a command line: NAME=LOW,HIGH, or NAME for the usual range.
+def parse_ranges(tokens: Iterable[str], options: ModelConfig) -> dict[str, tuple[float, float]]:
+    """Return the ranges of a command line: NAME=LOW,HIGH, or NAME for the model's own range.
 
     Examples
     --------
     >>> from draper.registry import config_class
-    >>> parsed(["latent=4,16", "rate"], config_class("disentangler")())
+    >>> parse_ranges(["latent=4,16", "rate"], config_class("disentangler")())
     {'latent': (4.0, 16.0), 'rate': (4, 36)}
     """
+    own = options.search_ranges()
     found: dict[str, tuple[float, float]] = {}
     for token in tokens:
-        name, is_told, values = token.partition("=")
-        name = name.strip().replace("-", "_")
+        name, has_range, values = token.partition("=")
+        name = plain_name(name, type(options))
         _require(name, options)
-        usual = usual_ranges(options)
         if name in found:
             raise DraperError("an option is searched once", given=token)
-        if not is_told and name not in usual:
+        if not has_range and name not in own:
             raise DraperError(
-                "this option has no usual range", given=token, expected=f"{name}=LOW,HIGH",
-                hint=f"usual ranges have {', '.join(usual)}",
-            )  # fmt: skip
+                "this option has no default range",
+                given=token,
+                expected=f"{name}=LOW,HIGH",
+                hint=f"options with a default range: {', '.join(own)}",
+            )
         try:
-            low, high = (float(value) for value in values.split(",")) if is_told else usual[name]
+            low, high = (float(value) for value in values.split(",")) if has_range else own[name]
         except ValueError:
             raise DraperError("a range is two numbers", given=token, expected=f"{name}=LOW,HIGH") from None
         found[name] = (low, high)
     return found
 
 
-def usual_ranges(options: ModelConfig) -> dict[str, tuple[float, float]]:
-    """Return what is searched unless told, whether it is set or not."""
-    usual = {**RANGES, **ENGINES.get(getattr(options, "engine", ""), {})}
-    return {name: usual[name] for name in usual if name in searchable(type(options))}
-
-
-def ranges(
+def search_space(
     options: ModelConfig, train: TrainConfig, search: Mapping[str, tuple[float, float]]
 ) -> dict[str, Range]:
-    """Return what is searched, by name; refuse what cannot be.
+    """Return the range of each option that is searched; refuse options that cannot be.
 
     Parameters
     ----------
     options, train
-        What is set is not searched.
+        Options that are set here are not searched.
     search
-        Ranges; without any, the usual ones of what is not set.
+        Ranges; if empty, the model's own of the options that are not set.
     """
     kinds = searchable(type(options))
     is_set = options.model_fields_set | train.model_fields_set
     if train.steps is not None:
         is_set |= {"epochs"}  # they would be ignored
     if not search:
-        search = {name: ends for name, ends in usual_ranges(options).items() if name not in is_set}
-    found: dict[str, Range] = {}
+        search = {name: ends for name, ends in options.search_ranges().items() if name not in is_set}
+    space: dict[str, Range] = {}
     for name, (low, high) in search.items():
         _require(name, options)
         if name in is_set:
             raise DraperError(
                 "an option is set or searched", given=f"{name}, both", hint="leave out one of them"
             )
-        found[name] = Range(low=low, high=high, whole=kinds[name].whole)
-    if not found:
-        raise DraperError("nothing is left to be searched", hint="set fewer options, or name ranges")
+        space[name] = Range(low=low, high=high, whole=kinds[name].whole)
+    if not space:
+        raise DraperError("no option is left to search", hint="set fewer options, or name ranges")
     for end in ("low", "high"):  # refuse now what would end a search half-way
-        settled(options, train, {name: one.rounded(getattr(one, end)) for name, one in found.items()})
-    return found
-
-
-def settled(
-    options: ModelConfig, train: TrainConfig, settings: Mapping[str, float]
-) -> tuple[ModelConfig, TrainConfig]:
-    """Return options with the values of a trial."""
-    kinds, own = searchable(type(options)), type(options).model_fields
-    of_model = {name: value for name, value in settings.items() if name in own}
-    of_trainer = {name: value for name, value in settings.items() if name not in own}
-    found = {name: (value,) if kinds[name].several else value for name, value in of_model.items()}
-    return options.replace(**found), train.replace(**of_trainer)
+        with_settings(options, train, {name: one.rounded(getattr(one, end)) for name, one in space.items()})
+    return space
 
 
 def _require(name: str, options: ModelConfig) -> None:
     known = searchable(type(options))
     if name not in known:
         raise DraperError(
-            f"'{name}' cannot be searched", given=name, expected="an option that is a number",
+            f"'{name}' cannot be searched",
+            given=name,
+            expected="an option that is a number",
             hint=did_you_mean(name, known),
-        )  # fmt: skip
+        )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from draper.configs.disentangler import Probe as Probe
 from draper.errors import DraperError, did_you_mean
 
 FloatArray = NDArray[np.float64]
-
-Probe = Literal["ridge", "boosting", "mlp"]
 
 PROBES: tuple[Probe, ...] = get_args(Probe)
 """Linear, trees, and the 200-100 perceptron."""

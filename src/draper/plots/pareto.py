@@ -1,58 +1,131 @@
-"""What a search has found: reconstruction against leak."""
+"""The trials of a search: one objective against another, or against an option."""
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from draper.errors import DraperError
+from draper.errors import DraperError, did_you_mean
 from draper.plots.style import BLUE, RED, axes_or_new, styled
-from draper.results.trials import Tuning
+from draper.results.trials import FloatArray, SearchResult
 
 FAINT = "#AAAAAA"
-"""Colour of trials that others beat."""
+"""Colour of trials that are not among the best."""
 
 WIDE = 5.0
-"""Ratio of reconstructions beyond which their axis is logarithmic."""
+"""Ratio of the values on an axis beyond which it is logarithmic."""
+
+
+def plot_search(result: SearchResult, ax: Axes | None = None) -> Axes:
+    """Draw a search: the Pareto front of several objectives, or the values of one.
+
+    One objective is drawn against the option, if one is searched, and against the number of the trial if
+    several are.
+    """
+    if len(result.objectives) > 1:
+        return plot_pareto(result, ax)
+    options = list(result.trials[0].settings) if result.trials else []
+    return plot_objective(result, options[0] if len(options) == 1 else None, ax)
 
 
 @styled
-def plot_pareto(tuning: Tuning, ax: Axes | None = None) -> Axes:
-    """Draw every trial, the front of those that no other beats in both, and its knee.
+def plot_pareto(result: SearchResult, ax: Axes | None = None) -> Axes:
+    """Draw every trial, the Pareto front, and its knee; of more than two objectives the first two.
 
-    Dots are figures on the validation part, which the search has looked at; hollow ones those on the test
+    Filled dots are figures on the validation part, which the search has used; hollow ones those on the test
     part. Numbers are those of the trials.
 
     Parameters
     ----------
-    tuning
-        From :func:`draper.models.search.run.tune`.
+    result
+        From :func:`draper.models.search.tune.tune`.
     ax
-        Where to draw; new axes unless given.
+        Where to draw; new axes by default.
     """
-    if tuning.chosen is None:
-        raise DraperError("no trial of the search has ended", given=f"{len(tuning.trials)} trials")
+    _require_finished(result)
     ax = axes_or_new(ax)
-    best = {one.number for one in tuning.front}
-    others = tuning.points([one for one in tuning.trials if one.number not in best])
-    ax.plot(*others.T, "o", color=FAINT, markersize=4, alpha=0.6, label="beaten by others")
-    front, test = tuning.points(tuning.front), tuning.points(tuning.front, "test")
+    best = {trial.number for trial in result.front}
+    others = result.points([trial for trial in result.trials if trial.number not in best])[:, :2]
+    ax.plot(*others.T, "o", color=FAINT, markersize=4, alpha=0.6, label="dominated")
+    front, test = result.points(result.front)[:, :2], result.points(result.front, "test")[:, :2]
     ax.step(*front.T, where="post", color=BLUE, alpha=0.6, zorder=3)
-    ax.plot(*front.T, "o", color=BLUE, markersize=5, zorder=4, label="beaten by none")
+    ax.plot(*front.T, "o", color=BLUE, markersize=5, zorder=4, label="Pareto front")
     for (x, y), (x_test, y_test) in zip(front, test, strict=True):
         ax.plot([x, x_test], [y, y_test], color=BLUE, linewidth=0.5, alpha=0.6)
-    ax.plot(*test.T, "o", color=BLUE, markerfacecolor="white", markersize=5, zorder=4, label="test part")
-    for one, (x, y) in zip(tuning.front, front, strict=True):
-        ax.annotate(
-            str(one.number), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8, color=BLUE
-        )
-    (chosen,) = tuning.points([tuning.chosen])
-    ax.plot(*chosen[:, None], "o", color=RED, markerfacecolor="none", markersize=12, label="chosen", zorder=5)
-    values = tuning.points(tuning.trials)[:, 0]
-    known = values[values == values]
-    if known.min() > 0 and known.max() > WIDE * known.min():
+    _draw_test(ax, test[:, 0], test[:, 1])
+    for trial, (x, y) in zip(result.front, front, strict=True):
+        _name(ax, trial.number, x, y)
+    _draw_chosen(ax, *result.points([trial for trial in result.trials if trial is result.chosen])[0, :2])
+    if _is_wide(result.points(result.trials)[:, 0]):
         ax.set_xscale("log")
-    ax.set_xlabel(f"error of the reconstruction ({tuning.measure})")
-    ax.set_ylabel("largest leak of a removed label")
-    ax.set_ylim(bottom=min(-0.02, ax.get_ylim()[0]))
+    x_label, y_label = list(result.objectives.values())[:2]
+    ax.set_xlabel(x_label)
+    ax.set_ylabel(y_label)
     ax.legend()
     return ax
+
+
+@styled
+def plot_objective(result: SearchResult, option: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the first objective of every trial, against an option or the number of the trial.
+
+    Against the number, a line shows the best value so far. Filled dots are figures on the validation part;
+    the hollow one is the best trial on the test part.
+
+    Parameters
+    ----------
+    result
+        From :func:`draper.models.search.tune.tune`.
+    option
+        Name of a searched option; by default the number of the trial.
+    ax
+        Where to draw; new axes by default.
+    """
+    _require_finished(result)
+    ax = axes_or_new(ax)
+    known = result.trials[0].settings
+    if option is not None and option not in known:
+        raise DraperError(f"the search has not varied '{option}'", hint=did_you_mean(option, known))
+    x = np.array([t.number if option is None else t.settings[option] for t in result.trials], dtype=float)
+    y, test = (result.points(result.trials, part)[:, 0] for part in ("valid", "test"))
+    ax.plot(x, y, "o", color=BLUE, markersize=5, label="validation part")
+    if option is None:
+        ax.step(x, np.fmin.accumulate(y), where="post", color=BLUE, alpha=0.6, label="best so far")
+    _draw_test(ax, x, test)
+    row = next(row for row, trial in enumerate(result.trials) if trial is result.chosen)
+    _draw_chosen(ax, x[row], y[row])
+    _name(ax, result.trials[row].number, x[row], y[row])
+    if option is not None and _is_wide(x):
+        ax.set_xscale("log")
+    if _is_wide(y):
+        ax.set_yscale("log")
+    if option is None:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel(option or "trial")
+    ax.set_ylabel(next(iter(result.objectives.values())))
+    ax.legend()
+    return ax
+
+
+def _require_finished(result: SearchResult) -> None:
+    if result.chosen is None:
+        raise DraperError("no trial of the search has finished", given=f"{len(result.trials)} trials")
+
+
+def _draw_test(ax: Axes, x: FloatArray, y: FloatArray) -> None:
+    ax.plot(x, y, "o", color=BLUE, markerfacecolor="white", markersize=5, zorder=4, label="test part")
+
+
+def _draw_chosen(ax: Axes, x: float, y: float) -> None:
+    ax.plot([x], [y], "o", color=RED, markerfacecolor="none", markersize=12, label="chosen", zorder=5)
+
+
+def _name(ax: Axes, number: int, x: float, y: float) -> None:
+    ax.annotate(str(number), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8, color=BLUE)
+
+
+def _is_wide(values: FloatArray) -> bool:
+    """Return whether positive values differ by so much that their axis should be logarithmic."""
+    known = values[np.isfinite(values)]
+    return bool(known.min() > 0 and known.max() > WIDE * known.min())

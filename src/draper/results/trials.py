@@ -1,9 +1,9 @@
-"""What a search has tried: two figures for each trial, the front of the best, and the one to take."""
+"""Trials of a search for options: their figures, the Pareto front of the best, and the one to take."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,177 +14,183 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Figures:
     """How good a model is on spectra that it has not seen.
 
     Attributes
     ----------
-    reconstruction
-        How far the reconstructions are from the spectra; see :attr:`Tuning.measure`.
-    leaks, conditional
-        Of each removed label: between 0, what kept labels tell of it, and 1, what spectra tell, the part that
-        latents tell, and latents and kept labels together.
-    kept
-        Of each kept label: how much of what spectra tell of it latents tell.
+    objectives
+        What models are compared by; the smaller, the better.
+    others
+        What is reported beside the objectives, such as the errors of labels.
+    shortfall
+        By how much a constraint is missed: at most 0 where it is met, or where there is none.
     """
 
-    reconstruction: float
-    leaks: Mapping[str, float]
-    conditional: Mapping[str, float]
-    kept: Mapping[str, float]
-
-    @property
-    def leak(self) -> float:
-        """The largest leak, of latents alone or beside kept labels; 0 at least: less is chance."""
-        return max(0.0, *self.leaks.values(), *self.conditional.values())
-
-    @property
-    def least_kept(self) -> float:
-        """The smallest ratio of the kept labels; NaN if none is kept."""
-        return min(self.kept.values(), default=np.nan)
+    objectives: Mapping[str, float]
+    others: Mapping[str, float] = field(default_factory=dict)
+    shortfall: float = 0.0
 
     def columns(self) -> dict[str, float]:
-        """Return all figures by name."""
-        return {
-            "reconstruction": self.reconstruction,
-            "leak": self.leak,
-            **{f"leak_{name}": value for name, value in self.leaks.items()},
-            **{f"conditional_{name}": value for name, value in self.conditional.items()},
-            **{f"kept_{name}": value for name, value in self.kept.items()},
-        }
+        """Return all figures by name, the objectives first."""
+        return {**self.objectives, **self.others}
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One trial.
+class Trial:
+    """One training with options that a search has proposed.
 
     Attributes
     ----------
     number
         From 0.
     settings
-        The values that were tried, by option.
+        Values of the searched options.
     seconds
-        It took.
+        Duration of training and evaluation.
     valid
         Figures on the validation part; None where the training diverged.
     test
-        Figures on the test part, which only the best are judged by.
+        Figures on the test part; only the best trials have them.
     """
 
     number: int
     settings: Mapping[str, float]
     seconds: float
-    valid: Judged | None
-    test: Judged | None = None
+    valid: Figures | None
+    test: Figures | None = None
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """A search.
+class SearchResult:
+    """The trials of a search.
 
     Attributes
     ----------
     model
         Name of the model.
-    measure
-        What the reconstruction is judged by.
+    objectives
+        What each objective is, by its name; all are minimised.
     trials
         In their order.
-    least_kept
-        Ratio of the kept labels below which a trial does not count; None for no such limit.
+    constraint
+        What a trial must fulfil to be among the best, in words; empty if anything will do.
+    beside
+        Names of other figures that tables show beside the objectives.
     """
 
     model: str
-    measure: str
-    trials: tuple[Tried, ...]
-    least_kept: float | None = None
+    objectives: Mapping[str, str]
+    trials: tuple[Trial, ...]
+    constraint: str = ""
+    beside: tuple[str, ...] = ()
 
     @property
-    def keeps_enough(self) -> bool:
-        """Whether any trial keeps as much as was asked for; the front is that of all trials if none does."""
-        return bool(self._counting[0])
+    def shown(self) -> tuple[str, ...]:
+        """Names of the figures that tables show, the objectives first."""
+        return (*self.objectives, *self.beside)
 
     @property
-    def _counting(self) -> tuple[list[Tried], list[Tried]]:
-        """Trials that keep enough, and all that ended."""
-        ended = [one for one in self.trials if one.valid is not None]
-        if self.least_kept is None:
-            return ended, ended
-        return [one for one in ended if one.valid and one.valid.least_kept >= self.least_kept], ended
+    def finished(self) -> tuple[Trial, ...]:
+        """Trials whose training did not diverge."""
+        return tuple(trial for trial in self.trials if trial.valid is not None)
+
+    @property
+    def admissible(self) -> tuple[Trial, ...]:
+        """Finished trials that meet the constraint."""
+        return tuple(trial for trial in self.finished if trial.valid and trial.valid.shortfall <= 0)
 
     @cached_property
-    def front(self) -> tuple[Tried, ...]:
-        """Trials that no other beats in both reconstruction and leak, from the best reconstruction on."""
-        enough, ended = self._counting
-        trials = enough or ended
-        return tuple(trials[row] for row in front(self.points(trials)))
+    def front(self) -> tuple[Trial, ...]:
+        """The Pareto front: trials with no other that is at least as good in every objective.
+
+        It is sorted by the first objective. With one objective it is the best trial alone. If no trial meets
+        the constraint, it is the front of all finished trials.
+        """
+        trials = self.admissible or self.finished
+        return tuple(trials[row] for row in pareto_front(self.points(trials)))
 
     @property
-    def chosen(self) -> Tried | None:
-        """The knee of the front, by the validation part; None if no trial has ended."""
+    def chosen(self) -> Trial | None:
+        """The knee of the front on the validation part; None if no trial has finished."""
         return self.front[knee(self.points(self.front))] if self.front else None
 
-    @staticmethod
-    def points(trials: Sequence[Tried], part: str = "valid") -> FloatArray:
-        """Return reconstruction and leak (n, 2) of trials, NaN where they were not judged."""
-        judged = [getattr(one, part) for one in trials]
-        found = [(np.nan, np.nan) if one is None else (one.reconstruction, one.leak) for one in judged]
-        return np.array(found, dtype=np.float64).reshape(-1, 2)
+    def points(self, trials: Sequence[Trial], part: str = "valid") -> FloatArray:
+        """Return the objectives (n, k) of trials, NaN where they were not evaluated on the part."""
+        points = np.full((len(trials), len(self.objectives)), np.nan)
+        for row, trial in enumerate(trials):
+            figures: Figures | None = getattr(trial, part)
+            if figures is not None:
+                points[row] = [figures.objectives[name] for name in self.objectives]
+        return points
 
     def table(self) -> dict[str, NDArray[Any]]:
-        """Return one row for each trial: its settings and figures, those of the test part as ``test_...``."""
+        """Return one row a trial: its settings and figures, those on the test part as ``test_...``."""
         rows = []
-        best = {one.number for one in self.front}
+        best = {trial.number for trial in self.front}
         chosen = self.chosen
-        for one in self.trials:
-            row: dict[str, Any] = {"trial": one.number, **one.settings, "seconds": one.seconds}
-            row |= {} if one.valid is None else one.valid.columns()
-            row |= {"best": one.number in best, "chosen": one is chosen, "diverged": one.valid is None}
-            row |= {} if one.test is None else {f"test_{k}": v for k, v in one.test.columns().items()}
+        for trial in self.trials:
+            row: dict[str, Any] = {"trial": trial.number, **trial.settings, "seconds": trial.seconds}
+            row |= {} if trial.valid is None else trial.valid.columns()
+            row |= {
+                "best": trial.number in best,
+                "chosen": trial is chosen,
+                "diverged": trial.valid is None,
+            }
+            row |= {} if trial.test is None else {f"test_{k}": v for k, v in trial.test.columns().items()}
             rows.append(row)
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        names.sort(key=lambda name: name.startswith("test_"))
-        return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+        columns = columns_of(rows)
+        return dict(sorted(columns.items(), key=lambda column: column[0].startswith("test_")))
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        best = {one.number for one in self.front}
+        best = {trial.number for trial in self.front}
         return {
             "model": self.model,
-            "measure": self.measure,
-            "least_kept": self.least_kept,
+            "objectives": dict(self.objectives),
+            "constraint": self.constraint,
             "chosen": None if self.chosen is None else self.chosen.number,
-            "trials": [{**asdict(one), "best": one.number in best} for one in self.trials],
+            "trials": [{**asdict(trial), "best": trial.number in best} for trial in self.trials],
         }
 
 
-def front(points: ArrayLike) -> NDArray[np.int64]:
-    """Return the rows that no other beats in both columns, by the first column; of equal ones the first.
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Return rows as columns by name, NaN where a row lacks a value."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+
+
+def pareto_front(points: ArrayLike) -> NDArray[np.int64]:
+    """Return the rows of the Pareto front, sorted by the first column; of equal rows the first.
 
     Parameters
     ----------
-    points : array (n, 2)
-        What is to be small.
+    points : array (n, k)
+        Objectives that are minimised.
 
     Examples
     --------
-    >>> front([[1, 3], [2, 2], [3, 2.5], [3, 1], [1, 3]])
+    >>> pareto_front([[1, 3], [2, 2], [3, 2.5], [3, 1], [1, 3]])
     array([0, 1, 3])
+    >>> pareto_front([[2.0], [1.0], [1.0]])
+    array([1])
     """
-    values = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-    order = np.lexsort((values[:, 1], values[:, 0]))
-    least = np.minimum.accumulate(values[order, 1])
-    return order[np.concatenate([[True], values[order[1:], 1] < least[:-1]])] if len(order) else order
+    values = np.asarray(points, dtype=np.float64)
+    front: list[int] = []
+    # A row can only be dominated by one that sorts before it.
+    for row in np.lexsort(values.T[::-1]) if len(values) else ():
+        if not (values[front] <= values[row]).all(axis=1).any():
+            front.append(int(row))
+    return np.array(front, dtype=np.int64)
 
 
 def knee(points: ArrayLike) -> int:
-    """Return which point of a front is nearest to the best of both, each in units of its range.
+    """Return the point of a front that is nearest to the best of all objectives, in units of their ranges.
 
     Parameters
     ----------
-    points : array (n, 2)
-        A front.
+    points : array (n, k)
+        A Pareto front.
 
     Examples
     --------

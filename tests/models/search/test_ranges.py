@@ -2,10 +2,12 @@
 
 import pytest
 
-from draper.configs.disentangler import DisentanglerConfig
+from draper.configs.disentangler import SEARCHED, DisentanglerConfig, LeakageObjectivesConfig
 from draper.configs.emulator import EmulatorConfig
+from draper.configs.linear import LinearConfig
+from draper.configs.settings import with_settings
 from draper.configs.train import TrainConfig
-from draper.configs.tune import ENGINES, RANGES, Range, TuneConfig, parsed, ranges, searchable, settled
+from draper.configs.tune import Range, TuneConfig, parse_ranges, search_space, searchable
 from draper.errors import DraperError
 
 OPTIONS = DisentanglerConfig(remove=["teff"], keep=["fe_h"])
@@ -21,22 +23,28 @@ def test_numbers_can_be_searched_and_choices_cannot() -> None:
     assert "components" in searchable(EmulatorConfig)
 
 
-def test_usual_ranges_are_those_of_the_engine() -> None:
-    for engine, own in ENGINES.items():
+def test_default_ranges_are_those_of_the_engine() -> None:
+    for engine, own in SEARCHED.items():
         options = DisentanglerConfig(remove=["teff"], engine=engine)
-        assert set(ranges(options, TrainConfig(), {})) == {*RANGES, *own}
-    plain = ranges(DisentanglerConfig(remove=["teff"], engine="none"), TrainConfig(), {})
-    assert set(plain) == set(RANGES)
+        assert set(search_space(options, TrainConfig(), {})) == {"latent", "learning_rate", "epochs", *own}
+
+
+@pytest.mark.parametrize("config", [LinearConfig, EmulatorConfig, DisentanglerConfig])
+def test_default_ranges_of_every_model_can_be_searched(config: type) -> None:
+    space = search_space(config(), TrainConfig(), {})
+    assert set(space) == set(config().search_ranges())
+    for one in space.values():
+        assert one.low < one.middle < one.high
 
 
 def test_what_is_set_is_not_searched() -> None:
     options = OPTIONS.replace(latent=9, strength=[3.0])
-    assert set(ranges(options, TrainConfig(epochs=3), {})) == {"rate", "learning_rate"}
-    assert "epochs" not in ranges(OPTIONS, TrainConfig(steps=9), {})
+    assert set(search_space(options, TrainConfig(epochs=3), {})) == {"rate", "learning_rate"}
+    assert "epochs" not in search_space(OPTIONS, TrainConfig(steps=9), {})
     with pytest.raises(DraperError, match="set or searched"):
-        ranges(options, TrainConfig(), {"latent": (2, 4)})
-    with pytest.raises(DraperError, match="nothing is left"):
-        ranges(options.replace(rate=3.0), TrainConfig(epochs=3, learning_rate=1e-3), {})
+        search_space(options, TrainConfig(), {"latent": (2, 4)})
+    with pytest.raises(DraperError, match="no option is left"):
+        search_space(options.replace(rate=3.0), TrainConfig(epochs=3, learning_rate=1e-3), {})
 
 
 @pytest.mark.parametrize(
@@ -56,7 +64,7 @@ def test_what_is_set_is_not_searched() -> None:
 )
 def test_ranges_that_would_end_a_search_half_way_are_refused(search: dict, words: str) -> None:
     with pytest.raises(DraperError, match=words):
-        ranges(OPTIONS, TrainConfig(), search)
+        search_space(OPTIONS, TrainConfig(), search)
 
 
 @pytest.mark.parametrize(
@@ -67,22 +75,22 @@ def test_ranges_that_would_end_a_search_half_way_are_refused(search: dict, words
         (["latent=2,3,4"], "LOW,HIGH"),
         (["latent=a,b"], "LOW,HIGH"),
         (["latent="], "LOW,HIGH"),
-        (["bins"], "no usual range"),
-        (["ramp"], "no usual range"),
+        (["bins"], "no default range"),
+        (["ramp"], "no default range"),
         (["latent", "latent=2,4"], "once"),
     ],
     ids=str,
 )
 def test_words_that_name_no_range(tokens: list[str], words: str) -> None:
     with pytest.raises(DraperError, match=words):
-        parsed(tokens, OPTIONS)
+        parse_ranges(tokens, OPTIONS)
 
 
 def test_ranges_of_a_command_line() -> None:
-    found = parsed(["learning-rate=1e-4,1e-2", "strength"], OPTIONS)
+    found = parse_ranges(["learning-rate=1e-4,1e-2", "strength"], OPTIONS)
     assert found == {"learning_rate": (1e-4, 1e-2), "strength": (5.0, 500.0)}
-    assert parsed(["ramp"], OPTIONS.replace(engine="bins")) == {"ramp": (0.0, 1.0)}
-    assert parsed([], OPTIONS) == {}
+    assert parse_ranges(["ramp"], OPTIONS.replace(engine="bins")) == {"ramp": (0.0, 1.0)}
+    assert parse_ranges([], OPTIONS) == {}
 
 
 def test_values_are_rounded_within_their_range() -> None:
@@ -100,9 +108,11 @@ def test_values_are_rounded_within_their_range() -> None:
 
 
 def test_values_reach_the_model_and_the_trainer() -> None:
-    own, train = settled(OPTIONS, TrainConfig(clip=1.0), {"latent": 7, "strength": 3.0, "epochs": 4.0})
+    own, train = with_settings(OPTIONS, TrainConfig(clip=1.0), {"latent": 7, "strength": 3.0, "epochs": 4.0})
     assert own == OPTIONS.replace(latent=7, strength=(3.0,))
     assert train == TrainConfig(clip=1.0, epochs=4.0)
+    own, _ = with_settings(EmulatorConfig(), TrainConfig(), {"hidden": 30})
+    assert own.hidden == (30, 30, 30), "one width is that of as many layers as the model has"
 
 
 @pytest.mark.parametrize(
@@ -110,9 +120,6 @@ def test_values_reach_the_model_and_the_trainer() -> None:
     [
         ({"valid": 0.5}, "less than 0.5"),
         ({"test": 0.0}, "greater than 0"),
-        ({"probes": ()}, "at least 1 item"),
-        ({"probes": ("ridg",)}, "'ridge'"),
-        ({"least_kept": 0}, "greater than 0"),
         ({"trials": 0}, "greater than or equal to 1"),
     ],
     ids=str,
@@ -120,3 +127,17 @@ def test_values_reach_the_model_and_the_trainer() -> None:
 def test_options_of_a_search_are_checked(options: dict, words: str) -> None:
     with pytest.raises(DraperError, match=words):
         TuneConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"probes": ()}, "at least 1 item"),
+        ({"probes": ("ridg",)}, "'ridge'"),
+        ({"least_kept": 0}, "greater than 0"),
+    ],
+    ids=str,
+)
+def test_options_of_objectives_are_checked(options: dict, words: str) -> None:
+    with pytest.raises(DraperError, match=words):
+        LeakageObjectivesConfig(**options)

@@ -1,85 +1,145 @@
-"""The figures that trials of a search are compared by."""
+"""The two objectives of a search for options of a disentangler: reconstruction and leakage."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
+from typing import ClassVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from draper.config import ModelConfig
-from draper.configs.tune import TuneConfig
-from draper.data.spectra import Spectra, has_errors
-from draper.errors import DivergedError, DraperError
+from draper.configs.disentangler import DisentanglerConfig, LeakageObjectivesConfig
+from draper.data.spectra import Spectra
+from draper.errors import DraperError
 from draper.latents.baselines import Baselines, measure_baselines
 from draper.models.base import Model
-from draper.models.disentangler.leakage import filled
-from draper.results.metrics import residuals
-from draper.results.trials import Judged
+from draper.models.disentangler.leakage import FEWEST, filled
+from draper.models.disentangler.model import Disentangler
+from draper.models.search.objectives import (
+    Objectives,
+    label_errors,
+    reconstruction_error,
+    reconstruction_unit,
+)
+from draper.results.trials import Figures
 
 PROBED = 0.6
-"""Part of the stars that probes learn from; they are judged on the others."""
+"""Fraction of the stars on which probes are trained; they are evaluated on the others."""
 
 
-class Judge:
-    """Figures of models on spectra that none of them has seen.
+class ReconstructionAndLeakage(Objectives):
+    """The error of reconstructions, and the largest leak of a removed label, which probes measure.
 
-    Parameters
-    ----------
-    spectra
-        With all labels of the options.
-    options
-        Of the models: which labels are removed and kept.
-    search
-        How to judge.
+    The leak is that of the latents alone or beside kept labels, whichever is larger, and 0 at least: less is
+    chance. The constraint ``least_kept`` is on the smallest ratio of a kept label.
     """
 
-    def __init__(self, spectra: Spectra, options: ModelConfig, search: TuneConfig) -> None:
-        self.spectra, self.search = spectra, search
-        self.removed, self.kept = (tuple(getattr(options, name)) for name in ("remove", "keep"))
-        self.learnt, self.held_out = spectra.split(PROBED, seed=search.seed)
-        self._baselines: Baselines | None = None
+    names: ClassVar[tuple[str, ...]] = ("reconstruction", "leak")
+    beside: ClassVar[tuple[str, ...]] = ("kept",)
+    fewest: ClassVar[int] = FEWEST
+    config: DisentanglerConfig
+    options: LeakageObjectivesConfig
 
-    @cached_property
-    def measure(self) -> str:
-        """What the reconstruction is judged by."""
-        return "chi2 per pixel" if has_errors(self.spectra) else "rms of flux"
+    def __init__(self, config: DisentanglerConfig, options: LeakageObjectivesConfig, seed: int) -> None:
+        super().__init__(config, options, seed)
+        self._baselines: list[tuple[Spectra, Baselines]] = []
+        if not config.remove:
+            raise DraperError(
+                "no label to remove was named", hint="remove=['teff', 'logg'] (--remove teff logg)"
+            )
+        if options.least_kept is not None and not config.keep:
+            raise DraperError(
+                "no label to keep was named",
+                given=f"least_kept={options.least_kept:g}",
+                hint="keep=['fe_h'] (--keep fe_h)",
+            )
 
-    def __call__(self, model: Model) -> Judged:
-        """Return the figures of a model; those that cannot be measured are left out."""
-        made = model.reconstruct(self.spectra)
-        assert made is not None
-        found = residuals(self.spectra, made)
-        chi2 = found.reduced_chi2
-        error = found.figures()["rms"] if chi2 is None else float(np.nanmean(chi2))
-        if not math.isfinite(error):
-            raise DivergedError("the reconstructions are not finite")
-        if self._baselines is None:
-            self._baselines = self._measured(model)
-        report = model.leakage(  # type: ignore[attr-defined]
-            self.learnt, self.held_out, truth=self.search.truth, probes=self.search.probes,
-            seeds=(self.search.seed,), baselines=self._baselines,
-        )  # fmt: skip
-        leaks = _finite(report.leak)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All labels, and the true values of those that are removed and kept."""
+        true = (f"{name}{self.options.truth}" for name in (*self.config.remove, *self.config.keep))
+        return tuple(dict.fromkeys((*self.config.named, *true)))
+
+    @property
+    def constraint(self) -> str:
+        """How much of the kept labels the latents must predict."""
+        least = self.options.least_kept
+        return "" if least is None else f"{least:g} of the labels to keep"
+
+    def for_search(self, config: DisentanglerConfig) -> DisentanglerConfig:  # type: ignore[override]
+        """Return options with which training does not itself probe the part that trials are compared on."""
+        return config.replace(probe=False)
+
+    def describe(self, part: Spectra) -> dict[str, str]:
+        """Return the axes of reconstruction and leak."""
+        return {
+            "reconstruction": f"error of the reconstruction ({reconstruction_unit(part)})",
+            "leak": "largest leak of a removed label",
+        }
+
+    def evaluate(self, model: Model, part: Spectra) -> Figures:
+        """Return reconstruction and leak; figures that cannot be measured are left out."""
+        model = cast(Disentangler, model)
+        error = cast(float, reconstruction_error(model, part))
+        halves = part.split(PROBED, seed=self.seed)
+        report = model.leakage(
+            *halves,
+            truth=self.options.truth,
+            probes=self.options.probes,
+            seeds=(self.seed,),
+            baselines=self._baselines_of(model, part),
+        )
+        leaks, conditional = _finite(report.leak), _finite(report.conditional_leak)
         if not leaks:
             raise DraperError(
-                "spectra hardly tell more of the labels to remove than the kept ones do",
-                given=", ".join(self.removed), hint="other labels, or more spectra",
-            )  # fmt: skip
-        return Judged(error, leaks, _finite(report.conditional_leak), _finite(report.kept_ratio))
-
-    def _measured(self, model: Model) -> Baselines:
-        """Return floor and ceiling, which are the same for all models of the same training part."""
-        parts = (self.learnt, self.held_out)
-        names = (*self.removed, *self.kept)
-        learnt, judged = (
-            {name: part.columns([f"{name}{self.search.truth}"])[:, 0] for name in names} for part in parts
+                "the spectra predict the labels to remove hardly better than the kept labels do",
+                given=", ".join(self.config.remove),
+                hint="other labels, or more spectra",
+            )
+        kept = _finite(report.kept_ratio)
+        return Figures(
+            {"reconstruction": error, "leak": max(0.0, *leaks.values(), *conditional.values())},
+            {
+                **({"kept": min(kept.values())} if kept else {}),
+                **{f"leak_{name}": value for name, value in leaks.items()},
+                **{f"conditional_{name}": value for name, value in conditional.items()},
+                **{f"kept_{name}": value for name, value in kept.items()},
+                **label_errors(model, part, self.options.truth),
+            },
+            self._shortfall(kept),
         )
-        return measure_baselines(
-            learnt, judged, filled(model, self.learnt), filled(model, self.held_out),
-            removed=self.removed, kept=self.kept, probes=self.search.probes, seeds=(self.search.seed,),
-        )  # fmt: skip
+
+    def _shortfall(self, kept: Mapping[str, float]) -> float:
+        least = self.options.least_kept
+        if least is None:
+            return 0.0
+        return least - min(kept.values()) if kept else 1.0
+
+    def _baselines_of(self, model: Disentangler, part: Spectra) -> Baselines:
+        """Return floor and ceiling of a part, which are the same for all models of the same training part."""
+        for measured, baselines in self._baselines:
+            if measured is part:
+                return baselines
+        learnt, judged = part.split(PROBED, seed=self.seed)
+        removed, kept = self.config.remove, self.config.keep
+        baselines = measure_baselines(
+            self._labels(learnt),
+            self._labels(judged),
+            filled(model, learnt),
+            filled(model, judged),
+            removed=removed,
+            kept=kept,
+            probes=self.options.probes,
+            seeds=(self.seed,),
+        )
+        self._baselines.append((part, baselines))
+        return baselines
+
+    def _labels(self, part: Spectra) -> dict[str, NDArray[np.float64]]:
+        """Return the true labels (n,) by name."""
+        names = (*self.config.remove, *self.config.keep)
+        return {name: part.columns([f"{name}{self.options.truth}"])[:, 0] for name in names}
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float]:

@@ -1,0 +1,169 @@
+"""``draper sweep MODEL``: train with many options and seeds, and compare all runs in one table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.markup import escape
+from rich.table import Table
+
+from draper.cli.model import gathered
+from draper.cli.output import say, say_json
+from draper.cli.parameters import Hints, Output
+from draper.config import ModelConfig
+from draper.configs.read import ReadConfig
+from draper.configs.sweep import SweepConfig, parse_values
+from draper.configs.train import TrainConfig
+from draper.errors import DivergedError
+from draper.registry import config_class, targets
+
+if TYPE_CHECKING:
+    from draper.results.sweep import SweepResult
+
+DEFAULT = SweepConfig()
+
+
+def make_app() -> App:
+    """Return the command with a subcommand for each model."""
+    app = App(name="sweep", help="Train a model with many options and seeds, and compare all runs.")
+    for name in targets():
+        app.command(_command(name, config_class(name)), name=name)
+    return app
+
+
+def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
+    def sweep_model(
+        *data: Path,
+        out: Path,
+        options: Any,
+        objectives: Any,
+        train: Any,
+        hints: Any,
+        vary: tuple[str, ...] = (),
+        seeds: int = DEFAULT.seeds,
+        valid: float = DEFAULT.valid,
+        test: float = DEFAULT.test,
+        seed: int = DEFAULT.seed,
+        table: str = "sweep.csv",
+        resume: bool = False,
+        plot: Path | None = None,
+        figure: str | None = None,
+        json: bool = False,
+    ) -> None:
+        values = parse_values(vary, config)
+        plan = SweepConfig(vary=values, seeds=seeds, valid=valid, test=test, seed=seed)
+        if plot is not None:
+            from draper.plots.style import drawable
+
+            drawable(plot)
+        from draper.models.search.sweep import RUNS, sweep
+
+        result = sweep(
+            name,
+            gathered(data, hints, f"draper sweep {name} DATA... -o FOLDER --seeds 5"),
+            out,
+            plan,
+            options,
+            train,
+            objectives=objectives,
+            table=table,
+            resume=resume,
+            note=_progress,
+        )
+        if all(run.test is None for run in result.runs):
+            raise DivergedError(
+                "the training of every run diverged",
+                given=f"{len(result.runs)} runs",
+                hint="lower the learning rate (--train.learning-rate) in another folder",
+            )
+        if plot is not None:
+            from draper.plots.style import save
+            from draper.plots.sweep import plot_sweep
+
+            save(plot_sweep(result, figure), plot)
+        if json:
+            say_json({"path": out, "table": out / table, **result.to_json()})
+            return
+        say(_table(result))
+        say(escape(f"table: {out / table}; models: {out / RUNS}"))
+        if plot is not None:
+            say(escape(f"plot: {plot}"))
+
+    sweep_model.__doc__ = f"""Train the {name} with many options and seeds, and compare all runs in a table.
+
+    Example: draper sweep {name} stars.h5 -o sweep/ --vary train.learning-rate=1e-3,3e-3 --seeds 5
+
+    Parameters
+    ----------
+    data
+        Files of spectra, with the labels that the model needs as columns.
+    out
+        Folder of the sweep, new or empty: each model in runs/NAME, and the table.
+    vary
+        Options and their values: NAME=VALUE,VALUE,... All combinations are trained. Options of the trainer
+        are train.NAME; the parts of a tuple are joined by colons (300:300).
+    seeds
+        Number of trainings of each setting, with the seeds 0, 1, ... (from --train.seed on).
+    valid
+        Fraction of the objects that are held out while training (0 to 0.5).
+    test
+        Fraction of the objects on which all models are compared (0 to 0.5); no training sees them.
+    seed
+        Seed of the division of the data.
+    table
+        Name of the table in the folder; its suffix is the format.
+    resume
+        Continue the sweep in the folder, after an interruption or with more seeds or values; runs that are
+        done are not repeated.
+    plot
+        Draw a figure of all runs against the first varied option, as .png, .pdf or .svg.
+    figure
+        Name of the figure to draw, such as error_teff; the first objective by default.
+    json
+        Print JSON.
+    """
+    sweep_model.__annotations__ |= {
+        "out": Output,
+        "options": Annotated[config, Parameter(name="*")],
+        "objectives": Annotated[config.objective_options, Parameter(name="*")],
+        "train": TrainConfig,
+        "hints": Hints,
+    }
+    sweep_model.__kwdefaults__ = {
+        **(sweep_model.__kwdefaults__ or {}),
+        "options": config(),
+        "objectives": config.objective_options(),
+        "train": TrainConfig(),
+        "hints": ReadConfig(),
+    }
+    return sweep_model
+
+
+app = make_app()
+
+
+def _progress(state: SweepResult, total: int) -> None:
+    """Say on the error stream how a run ended."""
+    last = state.runs[-1]
+    columns = {} if last.test is None else last.test.columns()
+    figures = ", ".join(f"{name} {columns[name]:.4g}" for name in state.objectives if name in columns)
+    words = ", ".join(f"{name} = {value}" for name, value in (*last.settings.items(), ("seed", last.seed)))
+    sys.stderr.write(
+        f"run {len(state.runs)}/{total}  {words}  {figures or 'diverged'}  {last.seconds:.0f} s\n"
+    )
+
+
+def _table(result: SweepResult) -> Table:
+    """Return median and range over the seeds of each setting."""
+    title = "median (and range) over seeds, on the test part"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    rows = result.summary()
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "))
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    return table
