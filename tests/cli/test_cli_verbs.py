@@ -11,6 +11,8 @@ from draper import Spectra, TrainConfig, load, read
 from draper.cli import main
 from draper.data.io import write
 from draper.models.emulator.model import Emulator
+from draper.results.arrays import read_arrays
+from draper.results.estimates import Estimates
 from draper.testing import LinearAutoencoder, made_spectra
 
 TRAIN = TrainConfig(
@@ -64,6 +66,17 @@ def test_options_of_the_fit_reach_the_emulator(folder: Path, tmp_path: Path, cap
     np.testing.assert_allclose(Table.read(out)["logg"], expected["logg"], rtol=1e-4)
     assert run(folder, *command, "--fit.priors", '{"logg": [2.5, 0.001]}') == 0
     np.testing.assert_allclose(Table.read(out)["logg"], 2.5, atol=0.05)
+
+
+def test_predict_writes_the_posterior(folder: Path, tmp_path: Path, capsys) -> None:
+    out, posterior = tmp_path / "labels.csv", tmp_path / "posterior.h5"
+    command = ["predict", "@emulator", "@test.h5", "-o", str(out), "--fit.rv", "0"]
+    assert run(folder, *command, "--posterior", str(posterior)) == 0
+    assert str(posterior) in "".join(capsys.readouterr().out.split())
+    held = Estimates.load(posterior)
+    expected = load(folder / "emulator").predict(made_spectra(12, seed=9), rv=0.0)
+    np.testing.assert_allclose(held.covariance, expected.covariance, rtol=1e-3, atol=1e-9)
+    assert held.ids.tolist() == expected.ids.tolist()
 
 
 def test_plots_of_predictions(folder: Path, tmp_path: Path, capsys) -> None:
@@ -123,6 +136,8 @@ def test_encode(folder: Path, tmp_path: Path) -> None:
     with np.load(tmp_path / "z.npz") as arrays:
         np.testing.assert_allclose(arrays["latent"], expected, rtol=1e-5)
         assert arrays["id"].tolist() == made_spectra(12, seed=9).ids.tolist()
+    assert run(folder, "encode", "@linear", "@test.h5", "-o", str(tmp_path / "z.h5")) == 0
+    np.testing.assert_allclose(read_arrays(tmp_path / "z.h5")["latent"], expected, rtol=1e-5)
     assert run(folder, "encode", "@linear", "@test.h5", "-o", str(tmp_path / "z.csv"), "--json") == 0
     np.testing.assert_allclose(Table.read(tmp_path / "z.csv")["latent_4"], expected[:, 4], rtol=1e-5)
 
@@ -208,6 +223,11 @@ def test_generate_takes_one_value_for_each(folder: Path, tmp_path: Path) -> None
         (["predict", "@emulator", "@test.h5", "-o", "#t.csv", "--fit.fixed.tef", "5"], "teff"),
         (["predict", "@emulator", "@test.h5", "-o", "#t.csv", "--fit.windws", "5"], "--fit.windows"),
         (["predict", "@linear", "@test.h5", "-o", "#t.csv", "--plot", "#p.docx"], ".png"),
+        (["predict", "@linear", "@test.h5", "-o", "#t.csv", "--posterior", "#p.csv"], ".npz, .h5"),
+        (
+            ["predict", "@linear", "@test.h5", "-o", "#t.csv", "--posterior", "#no/p.h5"],
+            "folder does not exist",
+        ),
         (["encode", "@emulator", "@test.h5", "-o", "#z.npz"], "has no verb 'encode'"),
         (["encode", "@linear", "@test.h5", "-o", "#z.xyz"], ".npz"),
         (["generate", "@emulator", "@test.h5", "-o", "#o.h5"], "from labels, not from spectra"),

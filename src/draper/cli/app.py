@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
@@ -35,7 +35,12 @@ a checkpoint); 1 an error inside draper. Every command takes --json for machines
 """
 
 
-VERBS = {"predict": predict, "generate": generate, "encode": encode, "evaluate": evaluate}
+VERBS: dict[str, Callable[..., None]] = {
+    "predict": predict,
+    "generate": generate,
+    "encode": encode,
+    "evaluate": evaluate,
+}
 """Commands that take the options of the model that the command line names."""
 
 

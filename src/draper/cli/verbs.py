@@ -30,6 +30,7 @@ def predict(
     out: Output,
     options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
+    posterior: Path | None = None,
     plot: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -46,18 +47,24 @@ def predict(
     data
         Files of spectra.
     out
-        Table of labels to write (.csv, .ecsv or .fits).
+        Table of labels to write (.csv, .ecsv, .fits or .parquet).
     hints
         How files of spectra are read, where they do not say it themselves.
+    posterior
+        File to write, too, for what no table holds (.npz or .h5): covariances, and samples and quantiles
+        where the model has them. Estimates.load reads it.
     plot
         Figure of the first spectrum with the model's to write (.png, .pdf or .svg); NAME-2 and NAME-3 show
         the next two.
     json
         Print the result as JSON.
     """
+    from draper.results.arrays import storable
     from draper.results.table import writable
 
     writable(out)
+    if posterior is not None:
+        storable(posterior)
     model = opened(artifact, "predict")
     if plot is not None:
         from draper.plots.style import drawable
@@ -72,17 +79,20 @@ def predict(
     spectra = gathered(data, hints, f"draper predict {artifact} DATA... -o TABLE")
     with progress("predicting") as done:
         estimates: Estimates = model.predict(spectra, options, progress=done)
-    estimates.write(out)
+    written = [estimates.write(out)]
+    if posterior is not None:
+        written.append(estimates.save(posterior))
     drawn = [] if plot is None else overlays(model, estimates, spectra[:SHOWN], options, plot)
     flagged = {name: int(values.sum()) for name, values in estimates.flags.items()}
     if json:
         labels = list(estimates.labels.names)
-        say_json({"path": out, "spectra": len(estimates), "labels": labels, "flags": flagged, "plots": drawn})
+        files = {"path": out, "posterior": posterior, "plots": drawn}
+        say_json({**files, "spectra": len(estimates), "labels": labels, "flags": flagged})
         return
     raised = {f"flagged {name}": f"{count:,}" for name, count in flagged.items() if count}
     rows = {"spectra": f"{len(estimates):,}", "labels": ", ".join(estimates.labels.names), **raised}
     say(two_columns(rows))
-    say(escape(f"written to {', '.join(map(str, [out, *drawn]))}"))
+    say(escape(f"written to {', '.join(map(str, [*written, *drawn]))}"))
 
 
 def encode(
@@ -106,23 +116,22 @@ def encode(
     data
         Files of spectra.
     out
-        File to write: .npz (arrays id and latent), or a table (.csv, .ecsv or .fits).
+        File to write: arrays id and latent (.npz or .h5), or a table (.csv, .ecsv, .fits or .parquet).
     hints
         How files of spectra are read, where they do not say it themselves.
     json
         Print the result as JSON.
     """
-    import numpy as np
-
+    from draper.results.arrays import SUFFIXES, write_arrays
     from draper.results.table import writable, write_table
 
-    writable(out, also=(".npz",))
+    writable(out, also=SUFFIXES)
     model = opened(artifact, "encode")
     spectra = gathered(data, hints, f"draper encode {artifact} DATA... -o OUT")
     with progress("encoding") as done:
         latent = model.encode(spectra, options, progress=done)
-    if out.suffix == ".npz":
-        np.savez_compressed(out, id=spectra.ids, latent=latent)
+    if out.suffix in SUFFIXES:
+        write_arrays({"id": spectra.ids, "latent": latent}, out)
     else:
         columns = {f"latent_{number}": latent[:, number] for number in range(latent.shape[1])}
         write_table({"id": spectra.ids, **columns}, out, units={})

@@ -11,25 +11,31 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from draper.atomic import replacing
+from draper.atomic import replacing, require_place
 from draper.errors import DraperError
 
 SUFFIXES = (".npz", ".h5")
 
 
-def _suffix(path: Path) -> str:
+def storable(path: str | Path) -> Path:
+    """Refuse a path that no arrays can be written to."""
+    path = _known(Path(path))
+    require_place(path)
+    return path
+
+
+def _known(path: Path) -> Path:
     if path.suffix not in SUFFIXES:
         raise DraperError("arrays are kept as .npz or .h5", given=path.name, expected=", ".join(SUFFIXES))
-    return path.suffix
+    return path
 
 
 def write_arrays(arrays: Mapping[str, ArrayLike], path: str | Path) -> Path:
     """Write arrays of numbers, truth values and text under their names; a slash makes a group in HDF5."""
-    path = Path(path)
-    suffix = _suffix(path)
+    path = _known(Path(path))
     held: dict[str, NDArray[Any]] = {name: np.asarray(values) for name, values in arrays.items()}
     with replacing(path) as part:
-        if suffix == ".npz":
+        if path.suffix == ".npz":
             np.savez(part, **held)  # type: ignore[arg-type]
         else:
             _write_hdf5(held, part)
@@ -49,8 +55,8 @@ def _write_hdf5(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
 
 def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     """Return the arrays of a file by name, in the order in which they were written."""
-    path = Path(path)
-    return _read_npz(path) if _suffix(path) == ".npz" else _read_hdf5(path)
+    path = _known(Path(path))
+    return _read_npz(path) if path.suffix == ".npz" else _read_hdf5(path)
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
