@@ -1,4 +1,4 @@
-"""Distil the opacities of the planet model from spectra that TauREx computed, and say how well it did.
+"""Fit the opacities of the planet model to spectra computed with TauREx, and print the held-out errors.
 
 python scripts/fit_planets.py FOLDER [OUT]
 
@@ -24,10 +24,10 @@ from draper.simulate.planets import LABELS, ROWS
 
 SEED, HELD_OUT = 0, 0.2
 SCALE = 10.0
-"""Residual [ppm] that counts as one."""
+"""Unit of residuals [ppm]."""
 
 RIDGE = 1e-4
-"""Weight of the prior per spectrum: it only settles what the spectra leave open."""
+"""Weight of the prior per spectrum; it matters only for what the spectra do not constrain."""
 
 PARTS = {
     "collisions": (1, 3, math.log(1e-2), 5.0),
@@ -37,13 +37,13 @@ PARTS = {
     "decay": (4, 1, 0.0, 1.0),
     "rise": (4, 1, 0.0, 1.0),
 }
-"""Of each part: gases, coefficients in temperature, where the fit starts, width of the prior about it."""
+"""Parts of the model: number of gases, coefficients in temperature, start value, width of the prior."""
 
 STAGES = ((("decay", "rise"), 25), ((), 40))
-"""What is held at its start, and for how many steps; all at once from the start gets stuck."""
+"""Parts that stay at their start values, and number of steps; fitting all from the start gets stuck."""
 
 WORSE = 1.1
-"""A bin that is worse by this factor than its neighbour is fitted again."""
+"""A bin whose rms exceeds that of a neighbour by this factor is fitted again."""
 
 COUNTS = [count for gases, count, *_ in PARTS.values() for _ in range(gases)]
 OWNER = [owner for owner, count in enumerate(COUNTS) for _ in range(count)]
@@ -52,7 +52,7 @@ NAME = [name for name, (gases, count, *_) in PARTS.items() for _ in range(gases 
 
 
 class Fit:
-    """Normal equations of every bin for the spectra of one part of the set."""
+    """Normal equations of every bin for a set of spectra."""
 
     def __init__(self, labels: Tensor, depth: Tensor, wavelength: Tensor) -> None:
         self.depth = depth
@@ -90,7 +90,7 @@ class Fit:
             depth = self.model(rows, local)
             residuals.append((self.depth[rows] - depth.detach().double()) * 1e6)
             if matrix:
-                # Depth depends on values of its own spectrum and bin alone, so one gradient is the Jacobian.
+                # Depth depends only on values of its own spectrum and bin, so one gradient is the Jacobian.
                 (slope,) = torch.autograd.grad(depth.sum(), local)
                 jacobian = (slope[:, owner] * basis[:, :, None].float() * 1e6).permute(2, 0, 1)
                 normal += (jacobian.transpose(1, 2) @ jacobian).double()
@@ -99,7 +99,7 @@ class Fit:
 
 
 def levenberg_marquardt(fit: Fit, values: Tensor, start: Tensor, prior: Tensor, steps: int) -> Tensor:
-    """Return better values (p, k); ``prior`` (k,) is the inverse variance about ``start`` (k,)."""
+    """Return improved values (p, k); ``prior`` (k,) is the inverse variance about ``start`` (k,)."""
 
     def cost(residuals: Tensor, values: Tensor) -> Tensor:
         return (residuals / SCALE).square().sum(0) + (prior * (values - start).square()).sum(1)
@@ -128,7 +128,7 @@ def levenberg_marquardt(fit: Fit, values: Tensor, start: Tensor, prior: Tensor, 
 def repair(
     labels: Tensor, depth: Tensor, wavelength: Tensor, values: Tensor, start: Tensor, prior: Tensor
 ) -> Tensor:
-    """Fit bins that are worse than a neighbour once more, from the values (p, k) of that neighbour."""
+    """Fit bins that are worse than a neighbour again, starting at the values (p, k) of that neighbour."""
     for side in (-1, 1, -1, 1):
         residuals, *_ = Fit(labels, depth, wavelength).equations(values, matrix=False)
         rms = residuals.square().mean(0).sqrt()
@@ -143,14 +143,14 @@ def repair(
 
 
 def split(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows that are fitted and those held out."""
+    """Return the rows to fit and the rows held out."""
     order = np.random.default_rng(SEED).permutation(count)
     held = round(HELD_OUT * count)
     return np.sort(order[held:]), np.sort(order[:held])
 
 
 def report(residuals: Tensor, labels: Tensor, wavelength: Tensor) -> None:
-    """Print how far held-out spectra (n, p) lie from the model [ppm]: over all, per bin, per label."""
+    """Print the errors of the model over held-out spectra (n, p) [ppm]: overall, per bin, per label."""
     rms = residuals.square().mean().sqrt()
     quantiles = np.quantile(residuals.abs().numpy(), [0.5, 0.95])
     print(f"held out: rms {rms:.2f} ppm, median {quantiles[0]:.2f}, 95 % below {quantiles[1]:.2f}")

@@ -2,7 +2,7 @@
 
 python scripts/format_table.py FOLDER
 
-FOLDER holds the files named below. Hints are what a user must say because the file does not.
+FOLDER holds the files named below. Hints are the options that a user must give because the file lacks them.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ FILES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def row(path: Path, hints: dict[str, Any]) -> str:
     """Return one line of the table."""
-    said = " ".join(f"`{name}={value}`" for name, value in hints.items() if name != "format") or "-"
+    needed = " ".join(f"`{name}={value}`" for name, value in hints.items() if name != "format") or "-"
     options = {name: path.parent / value if name == "wavelengths" else value for name, value in hints.items()}
     try:
         spectra = draper.read(path, **options)
     except DraperError as error:
-        return f"| {path.name} | refused: {error.what.partition(': ')[2] or error.what} | | | | | {said} |"
+        return f"| {path.name} | refused: {error.what.partition(': ')[2] or error.what} | | | | | {needed} |"
     grid = spectra.grid
     extent = f"{grid.vacuum[0]:.3f}-{grid.vacuum[-1]:.3f}" if grid.is_spectral else "coefficients"
     good = np.asarray(spectra.ivar) > 0
@@ -97,7 +97,7 @@ def row(path: Path, hints: dict[str, Any]) -> str:
         extent,
         str(spectra.meta.get("medium", "-")),
         f"{(~good).sum()}",
-        said,
+        needed,
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -1,10 +1,10 @@
-"""Pack what draper.instrument.gaia_xp needs of Gaia's photometers, and fit how real coefficients behave.
+"""Pack the description of Gaia's photometers for draper.instrument.gaia_xp, and fit noise and decay curves.
 
 python scripts/pack_gaia_xp.py CONFIG STARS... [-o OUT]
 
 CONFIG is the folder ``config`` of an installed GaiaXPy (BSD-3-Clause; its licence is kept beside the file).
-STARS are tables of mean spectra as the archive gives them (continuous form). From these stars come two smooth
-curves for each photometer, and no more: how fast coefficients fall with order, and how errors depend on it.
+STARS are tables of mean spectra from the archive (continuous form). Only two smooth curves per photometer are
+derived from these stars: the decrease of the coefficients with order, and the dependence of errors on it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PASSBANDS = "XpFilter_GaiaDr3Vega_v375wiv142r.xml"
 START = (1.5, 0.01, 0.05)
 """Constant error of a sample [e-/s], share of the flux, share of the gradient."""
 LARGE = 0.05
-"""Share of the first coefficient above which single ones are told of."""
-TELLING = 45
-"""Orders whose errors tell about the noise; those above have other causes."""
+"""Fraction of the first coefficient above which errors of single coefficients are printed."""
+NOISE_ORDERS = 45
+"""Number of orders whose errors come from noise; errors of higher orders have other causes."""
 
 
 def numbers(cell: str) -> FloatArray:
@@ -42,7 +42,7 @@ def numbers(cell: str) -> FloatArray:
 
 
 def photometer(folder: Path, name: str) -> Photometer:
-    """Return a photometer as GaiaXPy describes it, without what comes from stars."""
+    """Return a photometer as GaiaXPy describes it, without the curves derived from stars."""
     csv.field_size_limit(sys.maxsize)
     with (folder / f"{MODELS[name]}_bases.csv").open() as handle:
         row = next(csv.DictReader(handle))
@@ -65,7 +65,7 @@ def photometer(folder: Path, name: str) -> Photometer:
 
 
 def passbands(folder: Path) -> tuple[FloatArray, FloatArray]:
-    """Return the zero points (3,) of G, BP and RP, and what coefficients add to their flux (3, 110)."""
+    """Return the zero points (3,) of G, BP and RP, and the weights (3, 110) of coefficients in their flux."""
     root = ET.parse(folder / "filters" / PASSBANDS).getroot()
 
     def array(tag: str) -> FloatArray:
@@ -114,11 +114,11 @@ def stars(paths: list[Path], part: Photometer, first: int) -> list[Star]:
 
 
 def decay(found: list[Star]) -> FloatArray:
-    """Return the rms over stars of each coefficient over the first, smoothed by a cubic in ln(order)."""
+    """Return the rms over stars of coefficient / first coefficient, smoothed by a cubic in ln(order)."""
     ratio = np.array([star.values[1:] / star.values[0] for star in found])
     order = np.log(np.arange(1, ratio.shape[1] + 1))
     smooth = np.polynomial.Polynomial.fit(order, 0.5 * np.log(np.mean(ratio**2, axis=0)), 3)
-    # The first one itself is left to the image: at ten times its own size it is hardly held.
+    # The first coefficient is constrained by the image: a prior of ten times its size hardly matters.
     return np.concatenate([[10.0], np.exp(smooth(order))])
 
 
@@ -138,7 +138,7 @@ def with_noise(part: Photometer, found: list[Star]) -> Photometer:
 
     def missed(logs: FloatArray) -> FloatArray:
         trial = replace(part, noise=np.exp(logs))
-        return np.concatenate([excess(counted, trial)[:, :TELLING].ravel(), logs - np.log(START)])
+        return np.concatenate([excess(counted, trial)[:, :NOISE_ORDERS].ravel(), logs - np.log(START)])
 
     fitted = least_squares(missed, np.log(START), loss="soft_l1")
     part = replace(part, noise=np.exp(fitted.x))
@@ -161,9 +161,9 @@ def related(part: Photometer, star: Star) -> tuple[float, float]:
 
 
 def left_out(part: Photometer, found: list[Star]) -> list[tuple[float, float]]:
-    """Return for each star |c - c'| / |c|, c' made of the spectrum that c stands for, without that star.
+    """Return two errors of coefficients c' computed from each star's spectrum, with that star left out.
 
-    And the largest relative difference of a single coefficient of at least 5 % of the first.
+    They are |c - c'| / |c|, and the largest relative error of a coefficient of at least 5 % of the first.
     """
     wavelength = np.arange(3200.0, 11300.0, 20.0)
     photons = part.photons(wavelength)

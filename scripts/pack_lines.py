@@ -1,12 +1,11 @@
-"""Make draper's table of line positions, by which spectra are annotated, from published line data.
+"""Make draper's table of spectral lines, for annotating spectra, from published line data.
 
 python scripts/pack_lines.py FOLDER [OUT]
 
 FOLDER holds selections of line lists (lines_rvs.csv, lines_apogee.csv, lines_4most_green.csv,
 lines_4most_red.csv, lines_xp.csv.gz: element, ion, wavelength in air, energy of the lower level in eV,
 log gf) and partition_functions.csv (Barklem & Collet 2016; solar abundances of Asplund et al. 2009).
-What is written are facts: species, vacuum wavelength, and how strong a line is in a cool star, by Saha and
-Boltzmann.
+The table holds species, vacuum wavelength, and strength in a cool star after Saha and Boltzmann.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from draper.data.units import air_to_vacuum
 
 TEMPERATURE = 5000.0
 ELECTRON_PRESSURE = 10.0
-"""K and dyn/cm2: the line-forming layers of a K or G star."""
+"""Conditions [K, dyn/cm2] in the line-forming layers of a K or G star."""
 
 IONS = {"1": "I", "2": "II"}
 
 HYDROGEN_WINGS = 2.0
-"""What is added to the strength of hydrogen, whose lines are widened by the Stark effect."""
+"""Addition [dex] to the strength of hydrogen lines, which are broadened by the Stark effect."""
 
 DETAILED = {
     "lines_rvs.csv": 200,
@@ -38,13 +37,13 @@ DETAILED = {
     "lines_4most_green.csv": 130,
     "lines_4most_red.csv": 110,
 }
-"""Selections for single windows, and how many of their strongest lines are kept."""
+"""Selections for single windows, and the number of strongest lines to keep."""
 
 OVERVIEW, IN_EACH, BIN = "lines_xp.csv.gz", 12, 100.0
-"""The selection for all of the optical, and how many lines are kept in each bin of so many Angstrom."""
+"""The selection for the whole optical range, the lines to keep per bin, and its width [Angstrom]."""
 
 BALMER = {"Hbeta": (4861.35, -0.02), "Hgamma": (4340.47, -0.447), "Hdelta": (4101.74, -0.753)}
-"""Air wavelengths [Angstrom] and log gf of what the selections lack (H-alpha is in one)."""
+"""Air wavelengths [Angstrom] and log gf of Balmer lines missing in the selections (H-alpha is in one)."""
 
 
 @dataclass(frozen=True)

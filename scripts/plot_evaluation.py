@@ -1,8 +1,8 @@
-"""Judge an emulator of the RVS grid by held-out spectra and draw the figure of docs/howto/evaluate.md.
+"""Evaluate an emulator of the RVS grid on held-out spectra and draw the figure of docs/howto/evaluate.md.
 
 python scripts/plot_evaluation.py [OUT]
 
-recovery.png is written into OUT (docs/images); the figures of merit are printed.
+recovery.png is written to OUT (docs/images); the figures of merit are printed.
 """
 
 from __future__ import annotations

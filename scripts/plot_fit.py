@@ -18,10 +18,10 @@ from draper.plots.overlay import found_in, plot_overlay
 from draper.plots.style import save
 
 KNOWN = {"vmic": (1.0, 0.2), **{f"{name}_fe": (0.0, 0.05) for name in ("mg", "si", "s", "ca", "ti", "ni")}}
-"""What is known of a star of the thin disc."""
+"""Prior of a star of the thin disc."""
 
 JITTER = 0.01
-"""Error of the model, in units of the continuum: about what the fit misses."""
+"""Error of the model, in units of the continuum: about the residuals of the fit."""
 
 LITERATURE = {"teff": (5669.0, 75.0), "logg": (4.47, 0.01), "fe_h": (-0.18, 0.10)}
 
@@ -34,7 +34,7 @@ def main(source: Path, out: Path) -> None:
         sigma = float(found.sigma[0, found.labels.names.index(name)])
         away = (found[name][0] - value) / (sigma**2 + error**2) ** 0.5
         print(f"{name} {found[name][0]:.2f} +- {sigma:.2f}, literature {value} +- {error}: {away:+.1f} sigma")
-    # Residuals are drawn in units of the errors that the fit took, those of the model included.
+    # Residuals are drawn in units of the errors used by the fit, which include those of the model.
     taken = replace(star, ivar=star.ivar / (1 + JITTER**2 * star.ivar))
     figure = plot_overlay(taken, model, title=found_in(found, 0), rv=float(found["rv"][0]))
     figure.set_dpi(90)

@@ -1,8 +1,8 @@
-"""Draw the figure of docs/howto/forecast.md: what the RVS range of a Sun at R = 11,500 and S/N 100 tells.
+"""Draw the figure of docs/howto/forecast.md: the information in the RVS range of a Sun at S/N 100.
 
 python scripts/plot_information.py [OUT]
 
-information.png is written into OUT (docs/images); bounds are printed.
+information.png is written to OUT (docs/images); bounds are printed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from draper.plots.gradients import plot_gradients
 from draper.plots.style import save
 
 COLOURS = 128
-"""Of the picture, which keeps it small."""
+"""Resolution of the picture, low to keep the file small."""
 
 SHOWN = ("teff", "logg", "fe_h", "ca_fe", "si_fe")
 

@@ -37,12 +37,12 @@ CALCIUM = (8500.35, 8544.44, 8664.52)
 """Vacuum wavelengths [Angstrom] of the triplet."""
 
 SIZE = 2000
-"""Stars of the population that are drawn."""
+"""Number of stars of the population."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The model that is nearest to a spectrum.
+    """The best-fitting model of a spectrum.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Fit:
     wavelength, observed, model : ndarray (p,)
         The good pixels: vacuum Angstrom, the spectrum over its continuum, and the model.
     rms : float
-        Of their difference.
+        Rms of their difference.
     """
 
     labels: dict[str, float]
@@ -62,9 +62,9 @@ class Fit:
 
 
 def fit(spectra: Spectra, *, vsini: float | None = None, vmac: float | None = None) -> Fit:
-    """Fit labels, velocity and a quadratic continuum to one spectrum, each pixel by its error.
+    """Fit labels, velocity and a quadratic continuum to one spectrum, with its errors as weights.
 
-    The alpha elements are one label; nickel follows iron and microturbulence the usual relation.
+    The alpha elements are one label; nickel follows iron, and microturbulence a typical relation.
     """
     survey = Survey(
         replace(PRESETS["ideal"], grid=spectra.grid), vsini=vsini, vmac=vmac, stars=Stars(torch.float64)
@@ -90,7 +90,7 @@ def fit(spectra: Spectra, *, vsini: float | None = None, vmac: float | None = No
         return np.stack([weight * (observed - continuum(flux) * flux) for flux in models(values)])
 
     def slopes(values: Array) -> Array:
-        """Return the derivatives (p, 5) by differences, with all models in one go."""
+        """Return the derivatives (p, 5) by differences, with all models in one batch."""
         steps = 1e-4 * np.diag(SCALE)
         ahead, behind = np.split(residuals(np.concatenate([values + steps, values - steps])), 2)
         return np.asarray((ahead - behind).T / (2e-4 * SCALE))
@@ -105,7 +105,7 @@ def fit(spectra: Spectra, *, vsini: float | None = None, vmac: float | None = No
 
 
 def draw_fit(best: Fit, name: str) -> Figure:
-    """Draw a spectrum, its model, and below what is left."""
+    """Draw a spectrum and its model, and below the residuals."""
     figure = new_figure(2, width=10, height=4.6)
     upper, lower = figure.axes
     upper.get_subplotspec().get_gridspec().set_height_ratios((3, 1))  # type: ignore[union-attr]
@@ -151,13 +151,13 @@ def draw_fit(best: Fit, name: str) -> Figure:
 
 
 def with_gaps(wavelength: Array, *values: Array) -> tuple[Array, ...]:
-    """Return values with NaN where pixels are missing, so that no line is drawn across."""
+    """Return values with NaN at missing pixels, so that no line is drawn across gaps."""
     gaps = 1 + np.flatnonzero(np.diff(wavelength) > 1.5 * np.median(np.diff(wavelength)))
     return np.insert(wavelength, gaps, wavelength[gaps - 1]), *(np.insert(v, gaps, np.nan) for v in values)
 
 
 def draw_population(size: int) -> Figure:
-    """Draw the Kiel diagram and the abundance plane of a population."""
+    """Draw the Kiel diagram and the [Fe/H]-[alpha/Fe] diagram of a population."""
     stars = galactic(size, np.random.default_rng(0))
     figure = new_figure(1, 2, width=10, height=4.4)
     kiel, plane = figure.axes

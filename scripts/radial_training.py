@@ -1,4 +1,4 @@
-"""What the scripts that train a radial network on principal components of spectra share."""
+"""Training of a radial network on principal components of spectra, shared by the training scripts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def summary(error: FloatArray) -> dict[str, float]:
 
 
 class Basis:
-    """Principal components (k, p) of values (n, p): as they are (``exact``), and rounded as they are kept."""
+    """Principal components (k, p) of values (n, p): exact, and rounded as stored."""
 
     def __init__(self, values: FloatArray, components: int) -> None:
         self.mean = values.mean(axis=0)
@@ -44,7 +44,7 @@ class Basis:
         self.components = self.exact.astype(np.float16)
 
     def coefficients(self, values: FloatArray) -> FloatArray:
-        """Return the coefficients (n, k) of values, by least squares as the components are rounded."""
+        """Return the coefficients (n, k) of values in the rounded components, by least squares."""
         rounded = self.components.astype(np.float64)
         return np.asarray(np.linalg.solve(rounded @ rounded.T, rounded @ (values - self.mean).T).T)
 
@@ -55,18 +55,18 @@ class Basis:
 
 @dataclass(frozen=True)
 class Learning:
-    """How the warp and the kernels are learnt.
+    """Options for learning the warp and the kernels.
 
     Attributes
     ----------
     start
-        Inverse length of each input at the start.
+        Initial inverse length scale of each input.
     hidden
         Number of tanh units in the warp.
     steps, rate
-        Number of steps, and the learning rate that falls over them.
+        Number of steps, and the initial learning rate, which falls over them.
     seed
-        Where random numbers begin.
+        Seed of the random numbers.
     """
 
     start: tuple[float, ...]
@@ -79,10 +79,10 @@ class Learning:
 def fitted(
     x: Tensor, targets: Tensor, measures: Callable[[Tensor], dict[str, Tensor]], how: Learning
 ) -> RadialNetwork:
-    """Return a network through points (m, d) with targets (m, k) that lowers the leave-one-out errors.
+    """Return a network through points (m, d) with targets (m, k), trained on leave-one-out errors.
 
-    ``measures`` turns errors (m, k) of the targets into named errors (m,), the mean of whose sum counts.
-    The network is rounded to float32, as it is kept.
+    ``measures`` turns errors (m, k) of the targets into named errors (m,); the mean sum is minimised.
+    The network is rounded to float32, as it is stored.
     """
     torch.manual_seed(how.seed)
     network = RadialNetwork(x.shape[1], how.hidden, *targets.shape).double()
@@ -108,7 +108,7 @@ def fitted(
 def pack(
     out: Path, grid: Grid, basis: Basis, pixels: FloatArray, network: RadialNetwork, meta: dict[str, Any]
 ) -> None:
-    """Write what :class:`draper.simulate.interpolator.Interpolator` reads; ``pixels`` (p,) is its error."""
+    """Write a file for :class:`draper.simulate.interpolator.Interpolator`; ``pixels`` (p,) is its error."""
     edges = {} if grid.edges is None else {"edges_air": torch.from_numpy(vacuum_to_air(grid.edges))}
     tensors = {
         "wavelength_air": torch.from_numpy(grid.air),

@@ -2,8 +2,8 @@
 
 python scripts/train_builtin_emulator.py [OUT]
 
-Fifteen per cent of the stars are kept aside and looked at once, at the end; a tenth of the others is held out
-while training, as always.
+Fifteen per cent of the stars are the test set, used once at the end; a tenth of the others is held out during
+training, as by default.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Train the network that draper.simulate.stars interpolates normalised RVS spectra with.
+"""Train the network of draper.simulate.stars, which interpolates normalised RVS spectra.
 
 python scripts/train_rvs_simulator.py FOLDER [OUT]
 
 FOLDER holds rvs_grid.npz (see pack_samples.py). The spectra are split into train, valid and test. The warp
-and the kernels are learnt on train, and the choices in this file were made on valid. Then all is learnt
-again on train and valid together, and test is looked at once.
+and the kernels are learnt on train, and the settings in this file were chosen on valid. Then everything is
+learnt again on train and valid together, and test is used once.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ PRIOR = LabelSet(
         Label("ni_fe", low=-0.2, high=0.2),
     ]
 )
-"""The box that the labels of the grid fill."""
+"""Ranges of the labels of the grid."""
 
 SPLIT, SEED = (0.7, 0.15), 0
 """Fractions of train and valid; the rest is test."""
 RESOLVING_POWER = 11500.0
 MARGIN = 10.0
-"""Angstrom at each end of the window that errors at the resolution of RVS are not measured in."""
+"""Margin [Angstrom] at each end of the window that is excluded from errors at the resolution of RVS."""
 
 COMPONENTS = 200
 HOW = Learning(
@@ -50,7 +50,7 @@ HOW = Learning(
 
 
 def smoothed(flux: FloatArray, wavelength: FloatArray) -> FloatArray:
-    """Return spectra (n, p) as RVS resolves them: a Gaussian in ln(lambda), ends left out."""
+    """Return spectra (n, p) convolved to the resolution of RVS, Gaussian in ln(lambda), without ends."""
     sigma = 1 / (RESOLVING_POWER * np.sqrt(8 * np.log(2)))
     log = np.log(wavelength)
     keep = np.flatnonzero((wavelength >= wavelength[0] + MARGIN) & (wavelength <= wavelength[-1] - MARGIN))
@@ -88,7 +88,7 @@ def main() -> None:
         resolved = torch.from_numpy(metric)
 
         def measures(error: Tensor) -> dict[str, Tensor]:
-            """Return the rms (n,) of errors (n, k) of the coefficients: native, and as RVS resolves it."""
+            """Return the rms (n,) of errors (n, k) of coefficients: native, and at the resolution of RVS."""
             return {
                 "native": (error.square().sum(1) / len(wavelength)).sqrt(),
                 "rvs": (error @ resolved).square().sum(1).sqrt(),

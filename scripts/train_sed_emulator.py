@@ -2,8 +2,8 @@
 
 python scripts/train_sed_emulator.py [OUT]
 
-The spectra are those of the built-in sample sed-grid. A fifth of them is the test, looked at once. The
-choices in this file were made on the rest: by five-fold cross-validation, and on the part called valid.
+The spectra are those of the built-in sample sed-grid. A fifth of them is the test set, used once. Settings in
+this file were chosen on the rest: by five-fold cross-validation, and on the part called valid.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PRIOR = LabelSet(
         Label("alpha_fe", low=-0.1, high=0.45),
     ]
 )
-"""The box that the labels of the grid fill."""
+"""Ranges of the labels of the grid."""
 
 SPLIT, SEED = (0.6, 0.2), 0
 """Fractions of train and valid; the rest is test."""
@@ -46,10 +46,10 @@ REGIONS = {
     "logg": (0.5, 1.5, 3, 4, 5),
     "fe_h": (-2.5, -1.5, -0.5, 0, 0.25, 0.5),
 }
-"""Where the test is looked at apart."""
+"""Subsets of the test set that are printed separately."""
 
 Model = Callable[[Tensor], FloatArray]
-"""From inputs (n, l) to ln(flux) (n, p)."""
+"""A function from inputs (n, l) to ln(flux) (n, p)."""
 
 
 def miss(error: Tensor, pixels: int) -> Tensor:
@@ -58,14 +58,14 @@ def miss(error: Tensor, pixels: int) -> Tensor:
 
 
 def radial(x: Tensor, y: FloatArray, how: Learning = HOW) -> tuple[RadialNetwork, Basis]:
-    """Return the network from inputs (n, l) to components of ln(flux) (n, p), and these."""
+    """Return the network from inputs (n, l) to components of ln(flux) (n, p), and the components."""
     basis = Basis(y, COMPONENTS)
     targets = torch.from_numpy(basis.coefficients(y))
     return fitted(x, targets, lambda error: {"relative flux": miss(error, y.shape[1])}, how), basis
 
 
 def model_of(network: nn.Module, basis: Basis) -> Model:
-    """Return a network to the coefficients of a basis as a model."""
+    """Return the model of a network that predicts the coefficients of a basis."""
 
     def model(x: Tensor) -> FloatArray:
         with torch.no_grad():
@@ -75,7 +75,7 @@ def model_of(network: nn.Module, basis: Basis) -> Model:
 
 
 def polynomial(x: Tensor, y: FloatArray, degree: int) -> Model:
-    """Return the polynomial of all inputs that misses ln(flux) by least squares."""
+    """Return the least-squares polynomial of all inputs for ln(flux)."""
 
     def terms(inputs: Tensor) -> FloatArray:
         orders = range(degree + 1)
@@ -87,7 +87,7 @@ def polynomial(x: Tensor, y: FloatArray, degree: int) -> Model:
 
 
 def perceptron(x: Tensor, y: FloatArray, units: int = 64, steps: int = 3000) -> Model:
-    """Return a network of two hidden layers to the same components, learnt by descent."""
+    """Return a network of two hidden layers for the same components, trained by gradient descent."""
     torch.manual_seed(SEED)
     basis = Basis(y, COMPONENTS)
     targets = torch.from_numpy(basis.coefficients(y))
@@ -110,7 +110,7 @@ def perceptron(x: Tensor, y: FloatArray, units: int = 64, steps: int = 3000) -> 
 
 
 def baselines(x: Tensor, y: FloatArray) -> dict[str, Model]:
-    """Return what the emulator has to be better than."""
+    """Return the baselines that the emulator must improve on."""
     plain = replace(HOW, steps=0)
     return {
         **{f"polynomial, degree {degree}": polynomial(x, y, degree) for degree in (2, 3, 4, 5)},

@@ -97,7 +97,7 @@ def test_many_panels_take_rows_and_missing_values_are_left_out(truth: Columns, t
 
 def test_diagrams_say_what_is_missing(truth: Columns) -> None:
     del truth["logg"]
-    with pytest.raises(DraperError, match="panel 'truth' lacks"):
+    with pytest.raises(DraperError, match="panel 'truth' has no column 'logg'"):
         plot_kiel({"truth": truth})
     with pytest.raises(DraperError, match="no panel"):
         plot_kiel({})

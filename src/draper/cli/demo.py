@@ -1,4 +1,4 @@
-"""``draper demo``: the whole story on built-in data."""
+"""``draper demo``: a complete example on built-in data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from draper.cli.output import say, say_json
 from draper.cli.parameters import Json, Output
 
 STARS = 200
+"""Number of simulated stars."""
 
 
 def demo(
@@ -15,16 +16,16 @@ def demo(
     out: Output = Path("demo"),
     json: Json = False,
 ) -> None:
-    """Draw a built-in sample; simulate a survey of stars, and find their labels again.
+    """Plot a built-in sample, simulate a survey of stars, and fit their labels.
 
     Example: draper demo -o demo
 
     Parameters
     ----------
     out
-        Folder for what the demo writes.
+        Folder for the plots and the table of labels.
     json
-        Print JSON.
+        Print the result as JSON.
     """
     import numpy as np
 
@@ -49,7 +50,7 @@ def demo(
     emulator = load_model("builtin:rvs-emulator")
     labels, models = emulator.explain(stars, continuum=2)
     assert models is not None
-    # What a survey publishes has errors; the truth stands beside it.
+    # Published labels have errors; compare with the true ones.
     truth = {name: stars.table.get(f"{name}_true", stars.table[name]) for name in emulator.labels.names}
     plots.append(save(plot_recovery(labels, truth), out / "recovery.png"))
     row = int(np.argmax(stars.table["snr"]))

@@ -1,4 +1,4 @@
-"""``draper show``: what a trained model is."""
+"""``draper show``: a summary of a trained model."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from draper.cli.parameters import Json
 
 
 def show(artifact: Path, *, plot: Path | None = None, json: Json = False) -> None:
-    """Say what a trained model is, what it learnt from and how well.
+    """Summarise a trained model: its data, options and held-out losses.
 
     Example: draper show model/ --plot history.png
 
     Parameters
     ----------
     artifact
-        The folder of the model.
+        Folder of the model, or builtin:NAME.
     plot
-        Draw its training history, as .png, .pdf or .svg.
+        File (.png, .pdf, .svg) for a plot of the training history.
     json
-        Print JSON.
+        Print the summary as JSON.
     """
     from draper.data.grid import Grid
     from draper.models.artifact import HISTORY, describe, located
@@ -43,7 +43,7 @@ def show(artifact: Path, *, plot: Path | None = None, json: Json = False) -> Non
         "labels": ", ".join(label["name"] for label in description["labels"]) or "none",
         "spectra": f"{training['spectra']:,} for training, {training['held_out']:,} held out"
         if "spectra" in training
-        else f"not known; {training.get('source', 'trained elsewhere')}",
+        else f"unknown; {training.get('source', 'trained elsewhere')}",
         "made": f"{description['made']['date']}, draper {description['made']['draper']}",
         **{f"option {name}": value for name, value in description["config"].items()},
         **{name: f"{value:.6g}" for name, value in training.get("valid", {}).items()},

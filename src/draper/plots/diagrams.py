@@ -1,4 +1,4 @@
-"""The diagrams astronomers judge labels by: Kiel, and alpha elements against iron; true and found."""
+"""Kiel diagrams and diagrams of alpha elements against iron: true and estimated labels side by side."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ FloatArray = NDArray[np.float64]
 Columns = Mapping[str, ArrayLike]
 
 DENSITY = ""
-"""Name under which the colour by how many stars are near is kept among the columns."""
+"""Name of the column that holds the number of nearby stars, for the colour of the points."""
 
 CELLS = 90
-"""Cells along each axis in which stars are counted."""
+"""Number of cells along each axis in which stars are counted."""
 
-MOST_COLUMNS = 4
+MAX_COLUMNS = 4
+"""Largest number of panels side by side."""
 
 
 @styled
@@ -40,13 +41,13 @@ def plot_kiel(
     Parameters
     ----------
     panels
-        Title and columns ``teff``, ``logg`` and ``fe_h`` (n,) of each. The first, usually the truth, sets the
-        axes and colours; where the others have as many stars, they are the same ones, and the mean
-        absolute difference from the first is written.
+        Title and columns ``teff``, ``logg`` and ``fe_h`` (n,) of each panel. The first, usually the truth,
+        sets axes and colours. Panels with as many stars must hold the same stars; their mean absolute
+        difference from the first is written above them.
     colour
-        The column that the points are coloured by; by how many stars are near if None.
+        Column that colours the points; None colours them by the number of nearby stars.
     figure
-        Where to draw; a new figure unless given.
+        Figure to draw in; by default a new one.
     """
     return draw_panels(panels, "teff", "logg", colour, figure, reverse=("x", "y"))
 
@@ -55,16 +56,16 @@ def plot_kiel(
 def plot_abundances(
     panels: Mapping[str, Columns], *, colour: str | None = None, figure: Figure | None = None
 ) -> Figure:
-    """Draw [alpha/Fe] against [Fe/H] side by side, where the thin and thick disc part.
+    """Draw diagrams of [alpha/Fe] against [Fe/H] side by side, which separate the thin and thick discs.
 
     Parameters
     ----------
     panels
-        Title and columns ``fe_h`` and ``alpha_fe`` (n,) of each, the truth first, as for ``plot_kiel``.
+        Title and columns ``fe_h`` and ``alpha_fe`` (n,) of each panel, the truth first; see ``plot_kiel``.
     colour
-        The column that the points are coloured by; by how many stars are near if None.
+        Column that colours the points; None colours them by the number of nearby stars.
     figure
-        Where to draw; a new figure unless given.
+        Figure to draw in; by default a new one.
     """
     return draw_panels(panels, "fe_h", "alpha_fe", colour, figure)
 
@@ -77,15 +78,15 @@ def draw_panels(
     figure: Figure | None,
     reverse: Sequence[str] = (),
 ) -> Figure:
-    """Draw one label against another in every panel, on the axes and in the colours of the first."""
+    """Draw one label against another in every panel, with the axes and colours of the first."""
     if not panels:
-        raise DraperError("there is no panel to draw")
+        raise DraperError("there is no panel to draw", hint="give at least one: title and columns")
     wanted = [x, y] if colour is None else [x, y, colour]
-    held = {title: known(title, columns, wanted) for title, columns in panels.items()}
-    truth = next(iter(held.values()))
+    tables = {title: panel_columns(title, columns, wanted) for title, columns in panels.items()}
+    truth = next(iter(tables.values()))
     limits = [limits_of(truth[name]) for name in (x, y)]
     if colour is None:
-        for columns in held.values():
+        for columns in tables.values():
             columns[DENSITY] = density(columns[x], columns[y], limits)
     shade = DENSITY if colour is None else colour
     norm = (
@@ -93,8 +94,8 @@ def draw_panels(
         if colour is None
         else Normalize(*colour_limits(truth[shade]))
     )
-    rows = -(-len(held) // MOST_COLUMNS)
-    number = -(-len(held) // rows)
+    rows = -(-len(tables) // MAX_COLUMNS)
+    number = -(-len(tables) // rows)
     if figure is None:
         figure = free_figure(2.9 * number + 1.0, 3.0 * rows + 0.3)
     axes = figure.subplots(rows, number, sharex=True, sharey=True, squeeze=False)
@@ -102,7 +103,7 @@ def draw_panels(
     for axis in reverse:
         getattr(axes[0, 0], f"invert_{axis}axis")()
     drawn: Any = None
-    for ax, (title, columns) in zip(axes.flat, held.items(), strict=False):
+    for ax, (title, columns) in zip(axes.flat, tables.items(), strict=False):
         order = drawing_order(columns[shade], by_value=colour is None)
         drawn = ax.scatter(
             columns[x][order],
@@ -117,9 +118,9 @@ def draw_panels(
         ax.set_title(title, pad=15)
         note(ax, columns, truth, (x, y), limits)
     for place, ax in enumerate(axes.flat):
-        if place >= len(held):
+        if place >= len(tables):
             ax.remove()
-        elif place + number >= len(held):  # nothing stands below
+        elif place + number >= len(tables):  # no panel below
             ax.tick_params(labelbottom=True)
             ax.set_xlabel(with_unit(Label(x)))
     for row in axes:
@@ -133,24 +134,26 @@ def draw_panels(
     return figure
 
 
-def known(title: str, columns: Columns, names: Sequence[str]) -> dict[str, FloatArray]:
-    """Return the columns of a panel by name, as numbers of equal length."""
+def panel_columns(title: str, columns: Columns, names: Sequence[str]) -> dict[str, FloatArray]:
+    """Return the named columns of a panel as numbers; they must have equal lengths."""
     for name in names:
         if name not in columns:
             raise DraperError(
-                f"the panel '{title}' lacks a column",
+                f"the panel '{title}' has no column '{name}'",
                 given=", ".join(columns) or "no columns",
-                expected=name,
                 hint=did_you_mean(name, columns),
             )
-    found = {name: np.asarray(columns[name], dtype=np.float64) for name in names}
-    if len({len(column) for column in found.values()}) > 1:
-        raise DraperError(f"columns of the panel '{title}' differ in length")
-    return found
+    numbers = {name: np.asarray(columns[name], dtype=np.float64) for name in names}
+    if len({len(column) for column in numbers.values()}) > 1:
+        raise DraperError(
+            f"the columns of the panel '{title}' differ in length",
+            given=", ".join(f"{name}: {len(column)}" for name, column in numbers.items()),
+        )
+    return numbers
 
 
 def limits_of(values: FloatArray) -> tuple[float, float]:
-    """Return the ends of an axis that shows all but a few outliers."""
+    """Return axis limits that include all values but a few outliers."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         raise DraperError("the first panel has no values", hint="give the truth first")
@@ -160,7 +163,7 @@ def limits_of(values: FloatArray) -> tuple[float, float]:
 
 
 def density(x: FloatArray, y: FloatArray, limits: Sequence[tuple[float, float]]) -> FloatArray:
-    """Return how many stars are near each of n, counted in cells of a plane between limits."""
+    """Return the number of stars near each star (n,), counted in cells between the limits."""
     from scipy.ndimage import gaussian_filter
 
     inside = np.isfinite(x) & np.isfinite(y)
@@ -174,7 +177,7 @@ def density(x: FloatArray, y: FloatArray, limits: Sequence[tuple[float, float]])
 
 
 def drawing_order(values: FloatArray, *, by_value: bool) -> NDArray[np.int64]:
-    """Return rows in the order in which they are drawn: dense parts last, or mixed; none without a colour."""
+    """Return the rows with a colour in drawing order: dense regions last, or else at random."""
     order = np.argsort(values) if by_value else np.random.default_rng(0).permutation(len(values))
     return order[np.isfinite(values[order])]
 
@@ -186,7 +189,7 @@ def note(
     names: tuple[str, str],
     limits: Sequence[tuple[float, float]],
 ) -> None:
-    """Write how far a panel is from the truth, and how many of its stars are beyond the axes."""
+    """Write the mean error of a panel, and the number of its stars beyond the axes."""
     lines: list[str] = []
     beyond: Any = np.zeros(len(columns[names[0]]), dtype=bool)
     for name, (low, high) in zip(names, limits, strict=True):

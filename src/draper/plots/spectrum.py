@@ -1,4 +1,4 @@
-"""Spectra against wavelength."""
+"""Plots of spectra against wavelength."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from matplotlib.axes import Axes
 from draper.data.spectra import Spectra, has_errors
 from draper.plots.style import axes_or_new, styled
 
-LEGEND_MOST = 8
+MAX_LEGEND = 8
+"""Largest number of spectra that get a legend."""
 
 
 @styled
 def plot_spectra(spectra: Spectra, ax: Axes | None = None, *, offset: float = 0.0) -> Axes:
-    """Draw each spectrum as a line, its error as a band; bad pixels and gaps are left open.
+    """Draw each spectrum as a line and, for up to five, its error as a band; bad pixels are left out.
 
     Parameters
     ----------
     spectra
-        What to draw; keep it to a handful.
+        A few spectra.
     ax
-        Where to draw; a new figure unless given.
+        Axes to draw in; by default those of a new figure.
     offset
-        Added to each spectrum after the first, so that they do not overlap.
+        Offset between one spectrum and the next, so that they do not overlap.
     """
     ax = axes_or_new(ax)
     grid = spectra.grid
@@ -36,7 +37,7 @@ def plot_spectra(spectra: Spectra, ax: Axes | None = None, *, offset: float = 0.
         flux = np.where(good, spectra.flux[row], np.nan) + row * offset
         style = {} if grid.is_spectral else {"marker": ".", "markersize": 3, "linewidth": 0.5}
         for number, piece in enumerate(grid.segments()):
-            label = str(name) if number == 0 and len(spectra) <= LEGEND_MOST else None
+            label = str(name) if number == 0 and len(spectra) <= MAX_LEGEND else None
             color = f"C{row % 10}"
             ax.plot(axis[piece], flux[piece], color=color, label=label, **style)  # type: ignore[arg-type]
             if shows_errors:
@@ -51,6 +52,6 @@ def plot_spectra(spectra: Spectra, ax: Axes | None = None, *, offset: float = 0.
                 )
     ax.set_xlabel(f"vacuum wavelength [{unit}]" if grid.is_spectral else f"coefficient: {grid.extent}")
     ax.set_ylabel(f"{spectra.quantity} [{spectra.unit}]" if spectra.unit else spectra.quantity)
-    if 0 < len(spectra) <= LEGEND_MOST:
+    if 0 < len(spectra) <= MAX_LEGEND:
         ax.legend(loc="best")
     return ax

@@ -1,4 +1,4 @@
-"""The look shared by all plots."""
+"""The style shared by all plots."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from draper.errors import DraperError
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
-"""Colours that the colour-blind can tell apart, after Okabe and Ito."""
+"""Colour-blind safe colours, after Okabe and Ito."""
 
 BLACK, BLUE, RED = "#222222", COLORS[0], COLORS[1]
-"""What was observed, what a model says, and what does not fit."""
+"""Colours of observations, of models, and of pixels that do not fit."""
 
 STYLE: Any = {
     "axes.prop_cycle": cycler(color=COLORS),
@@ -35,14 +35,13 @@ STYLE: Any = {
     "lines.linewidth": 0.9,
     "font.size": 10,
 }
-"""Matplotlib settings, applied inside a context and never process-wide."""
-
+"""Matplotlib settings, applied inside a context and never to the whole process."""
 
 Plot = TypeVar("Plot", bound=Callable[..., Axes | Figure])
 
 
 def styled(plot: Plot) -> Plot:
-    """Make a plot function draw in draper's style, whatever the settings around it."""
+    """Make a plot function draw in draper's style, whatever the current settings."""
 
     @wraps(plot)
     def wrapped(*args: Any, **options: Any) -> Axes | Figure:
@@ -53,7 +52,7 @@ def styled(plot: Plot) -> Plot:
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, width: float = 8.0, height: float = 4.0) -> Figure:
-    """Return a figure of empty panels; it belongs to no window and no global state."""
+    """Return a figure of empty panels, independent of pyplot's windows and state."""
     figure = free_figure(width, height)
     with rc_context(STYLE):
         figure.subplots(rows, columns)
@@ -61,14 +60,14 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 8.0, height: f
 
 
 def free_figure(width: float = 8.0, height: float = 4.0) -> Figure:
-    """Return a figure without panels that belongs to no window and no global state."""
+    """Return a figure without panels, independent of pyplot's windows and state."""
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def axes_or_new(ax: Axes | None) -> Axes:
-    """Return ``ax``, or a new one: of the notebook's or window's figure where there is pyplot, else free."""
+    """Return ``ax``, or axes of a new figure, which pyplot manages if it is imported."""
     if ax is not None:
         return ax
     if "matplotlib.pyplot" in sys.modules:
@@ -79,21 +78,23 @@ def axes_or_new(ax: Axes | None) -> Axes:
 
 
 def drawable(path: str | Path) -> Path:
-    """Refuse a path whose suffix names no format that can be drawn."""
+    """Return the path if its suffix is a format that can be drawn, else raise an error."""
     path = Path(path)
     if path.suffix.lstrip(".") not in FigureCanvasBase.get_supported_filetypes():
         raise DraperError(
-            "cannot draw in this format", given=path.suffix or str(path), expected=".png, .pdf, .svg"
+            "plots cannot be written in this format",
+            given=path.suffix or str(path),
+            expected=".png, .pdf, .svg",
         )
     return path
 
 
 def save(ax: Axes | Figure, path: str | Path) -> Path:
-    """Write a figure, or the figure of ``ax``, to a file whose suffix says the format."""
+    """Write a figure, or the figure of ``ax``, to a file; the suffix gives the format."""
     path = drawable(path)
     figure = ax if isinstance(ax, Figure) else ax.get_figure()
     if not isinstance(figure, Figure):
-        raise DraperError("these axes belong to no figure")
+        raise DraperError("these axes do not belong to a figure")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path

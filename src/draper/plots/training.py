@@ -1,4 +1,4 @@
-"""The history of a training run."""
+"""Plot of the history of a training run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from draper.plots.style import axes_or_new, styled
 
 @styled
 def plot_history(rows: Sequence[dict[str, float]], ax: Axes | None = None) -> Axes:
-    """Draw every loss against the step; those on held-out spectra as thicker lines."""
+    """Draw every loss against the step; held-out losses are thicker lines."""
     if not rows:
         raise DraperError("there is no history to draw", hint="train for at least one step")
     ax = axes_or_new(ax)

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-Section = dict[str, str]
-
 PLANET = {
     "planet/radius": "planet_radius",
     "planet/planet_radius": "planet_radius",
