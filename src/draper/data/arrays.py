@@ -139,7 +139,9 @@ def as_column(values: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind == "U":
         return read_only(array, array.dtype)
     if array.dtype.kind not in KINDS:
-        raise DraperError("a column must hold numbers, booleans or text", given=f"{array.dtype}")
+        raise DraperError(
+            "a column must hold numbers, booleans or text", given=f"{array.dtype}", hint="convert or drop it"
+        )
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
         raise DraperError(
             "an integer exceeds 64 bits", given=array.max(), hint="store such identifiers as text"

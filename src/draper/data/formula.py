@@ -50,7 +50,9 @@ def column_from(
         if isinstance(error, DraperError):
             raise
         raise DraperError(
-            "the formula cannot be read", given=formula if len(formula) < 200 else f"{formula[:200]}..."
+            "the formula cannot be read",
+            given=formula if len(formula) < 200 else f"{formula[:200]}...",
+            hint="write it as NAME = EXPRESSION, such as 'a_li = li_fe + 1.05 + fe_h'",
         ) from None
     return name, np.array(np.broadcast_to(values, (rows,)))
 
@@ -69,7 +71,11 @@ def _value(node: ast.expr, table: Mapping[str, NDArray[Any]], formula: str) -> A
                 )
             column = table[by_case[name.lower()]]
             if column.dtype.kind not in "fib":
-                raise DraperError(f"the formula uses '{name}', which is not a number", given=formula)
+                raise DraperError(
+                    f"the formula uses '{name}', which is not a number",
+                    given=formula,
+                    expected="columns of numbers",
+                )
             return column.astype(np.float64)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
             return OPERATORS[type(op)](_value(left, table, formula), _value(right, table, formula))

@@ -71,10 +71,15 @@ class Grid:
 
     def __post_init__(self) -> None:
         if (self.wavelength is None) == (not self.names):
-            raise DraperError("a grid has either wavelengths or named coefficients")
+            raise DraperError(
+                "a grid must have either wavelengths or named coefficients",
+                hint="build it with Grid.from_wavelength, linear, log or coefficients",
+            )
         if self.wavelength is None:
             if len(set(self.names)) != len(self.names):
-                raise DraperError("two coefficients of a grid have the same name")
+                raise DraperError(
+                    "two coefficients of a grid have the same name", given=", ".join(self.names[:20])
+                )
             return
         wavelength = frozen(self.wavelength)
         if wavelength.ndim != 1 or len(wavelength) == 0:
@@ -82,7 +87,11 @@ class Grid:
                 "wavelengths must be one row of numbers", given=f"shape {wavelength.shape}", expected="(p,)"
             )
         if not np.all(np.isfinite(wavelength)) or wavelength[0] <= 0:
-            raise DraperError("wavelengths must be finite and positive")
+            raise DraperError(
+                "wavelengths must be finite and positive",
+                given=f"{wavelength.min():g} to {wavelength.max():g}",
+                hint="drop the pixels without a wavelength",
+            )
         if np.any(np.diff(wavelength) <= 0):
             at = int(np.argmax(np.diff(wavelength) <= 0))
             raise DraperError(
@@ -385,7 +394,9 @@ def merged(windows: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     result: list[tuple[float, float]] = []
     for low, high in sorted(windows):
         if not low <= high:
-            raise DraperError("a window must be a range (low, high)", given=f"({low}, {high})")
+            raise DraperError(
+                "a window must be a range (low, high)", given=f"({low}, {high})", expected="low <= high"
+            )
         if result and low <= result[-1][1]:
             result[-1] = result[-1][0], max(result[-1][1], high)
         else:

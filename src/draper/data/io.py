@@ -56,7 +56,7 @@ def recognise(source: Source, name: str | None = None) -> Format:
             raise DraperError("unknown format", given=name, hint=did_you_mean(name, formats()))
         return formats()[name]
     if source.kind == "empty":
-        raise source.error("the file is empty")
+        raise source.error("the file is empty", hint="copy or download it again")
     for format in formats().values():
         if format.recognises(source):
             return format

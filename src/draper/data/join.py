@@ -131,7 +131,11 @@ def read_table(path: str | Path) -> Columns:
         with path.open("rb") as handle:  # astropy leaves damaged files open that it has opened itself
             table = Table.read(handle if guess == "fits" else path, format=guess)
     except Exception as error:  # noqa: BLE001 - astropy's readers raise anything on a damaged file
-        raise DraperError("the table cannot be read", given=f"{path}: {error}") from None
+        raise DraperError(
+            "the table cannot be read",
+            given=f"{path}: {error}",
+            expected="CSV, ECSV, FITS, VOTable or columns of text",
+        ) from None
     columns: Columns = {}
     for name in table.colnames:
         column = table[name]

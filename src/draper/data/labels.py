@@ -107,7 +107,9 @@ class LabelSet(Sequence[Label]):
     def __init__(self, labels: Iterable[Label] = ()) -> None:
         self._labels = tuple(labels)
         if len(set(self.names)) != len(self._labels):
-            raise DraperError("two labels have the same name", given=", ".join(self.names))
+            raise DraperError(
+                "two labels have the same name", given=", ".join(self.names), hint="leave one of them out"
+            )
 
     @classmethod
     def from_table(
@@ -274,6 +276,8 @@ def columns(table: Mapping[str, ArrayLike], names: Iterable[str]) -> FloatArray:
             )
         values = np.asarray(table[name])
         if values.dtype.kind not in "fiub":
-            raise DraperError(f"column '{name}' is not a number", given=f"{values.dtype}")
+            raise DraperError(
+                f"column '{name}' is not a number", given=f"{values.dtype}", hint="convert it to numbers"
+            )
         arrays.append(values.astype(np.float64))
     return np.stack(arrays, axis=-1) if arrays else np.empty((0, 0))

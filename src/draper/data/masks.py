@@ -55,7 +55,11 @@ def read_windows(
     medium = _medium(path, rows, medium)
     low, high = np.array([_ends(path, row, half_width) for row in rows]).T
     if not ((low > 0) & (low < high) & np.isfinite(high)).all():
-        raise DraperError("wavelengths and half-widths of lines must be positive", given=path.name)
+        raise DraperError(
+            "wavelengths and half-widths of lines must be positive",
+            given=path.name,
+            hint="correct the columns ll and dlam, or Bluewidth < Redwidth",
+        )
     ends = (air_to_vacuum(end) if medium == "air" else end for end in (low, high))
     return merged(zip(*(end.tolist() for end in ends), strict=True))
 
@@ -187,7 +191,9 @@ def _ends(path: Path, row: Row, half_width: float | None) -> Range:
         elif half_width is None and row.get("bluewidth") and row.get("redwidth"):
             return float(row["bluewidth"]), float(row["redwidth"])
     except ValueError as error:
-        raise DraperError("a wavelength is not a number", given=path.name) from error
+        raise DraperError(
+            "a wavelength is not a number", given=f"{path.name}: {error}", hint="correct this row"
+        ) from error
     if half_width is None:
         raise DraperError(
             "the file does not declare the width of its lines",

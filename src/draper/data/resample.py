@@ -40,7 +40,9 @@ def interpolation(source: Grid, target: Grid) -> csr_matrix:
     """
     x, y = source.vacuum, target.vacuum
     if len(x) < 2:
-        raise DraperError("a grid of one pixel cannot be interpolated", given=repr(source))
+        raise DraperError(
+            "a grid of one pixel cannot be interpolated", given=repr(source), expected="at least 2 pixels"
+        )
     left = np.clip(np.searchsorted(x, y, side="right") - 1, 0, len(x) - 2)
     position = (y - x[left]) / (x[left + 1] - x[left])
     position = np.where(np.abs(position - np.rint(position)) < 1e-6, np.rint(position), position)
@@ -102,7 +104,12 @@ def resample(spectra: Spectra, target: Grid) -> Spectra:
     if not (spectra.grid.is_spectral and target.is_spectral):
         raise DraperError("coefficients cannot be resampled", given=repr(spectra.grid), expected=repr(target))
     if spectra.correlation is not None:
-        raise DraperError("spectra with correlated pixels cannot be resampled", given=repr(spectra))
+        raise DraperError(
+            "spectra with correlated pixels cannot be resampled",
+            given=repr(spectra),
+            hint="use them on their own grid, or drop the correlation: "
+            "dataclasses.replace(spectra, correlation=None)",
+        )
     operator, filled = operator_between(spectra.grid, target)
     shape = (len(spectra), len(target))
     flux, ivar = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)

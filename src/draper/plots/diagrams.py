@@ -148,6 +148,7 @@ def panel_columns(title: str, columns: Columns, names: Sequence[str]) -> dict[st
         raise DraperError(
             f"the columns of the panel '{title}' differ in length",
             given=", ".join(f"{name}: {len(column)}" for name, column in numbers.items()),
+            hint="give one value for each star",
         )
     return numbers
 

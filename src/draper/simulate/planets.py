@@ -155,7 +155,7 @@ class Planets(Simulator):
             )
         for name, value in (("error", error or 1.0), ("star_radius", star_radius)):
             if not (np.isfinite(value) and value > 0):
-                raise DraperError(f"{name} must be positive", given=value)
+                raise DraperError(f"{name} must be positive", given=value, expected="a number above 0")
         preset = None if instrument is None else INSTRUMENTS[instrument]
         self.instrument, self.star_radius, self.exact_weight = instrument, star_radius, exact_weight
         if error is not None and snr is not None:

@@ -66,4 +66,8 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
                 return cls(tensors, json.loads(file.metadata()["state"]))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise DraperError("the checkpoint is damaged", given=f"{path}: {error}") from None
+            raise DraperError(
+                "the checkpoint is damaged",
+                given=f"{path}: {error}",
+                hint="train again into another folder, without resume",
+            ) from None

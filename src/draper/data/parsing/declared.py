@@ -30,7 +30,7 @@ PROVENANCE = ("TELESCOP", "INSTRUME", "ORIGIN", "DATE-OBS", "BUNIT", "SPECSYS", 
 """Keywords that are copied to meta."""
 
 FLUX_SCALES = {"erg / (s cm2 Angstrom)": "1e-17 erg / (s cm2 Angstrom)", "Jy": "Jy"}
-"""Physical unit -> the unit in which such fluxes are kept, so that 1 / error^2 stays in single precision."""
+"""Physical unit -> the unit in which such fluxes are stored, so that 1 / error^2 fits single precision."""
 
 NO_VALUE = (-9999, -999)
 """Numbers that surveys write for missing values."""
@@ -75,7 +75,7 @@ def medium(header: Header) -> str | None:
 
 
 def flux_unit(words: str) -> tuple[float, str]:
-    """Return the factor and the unit in which a declared flux is kept; (1, "") where it is no physical unit.
+    """Return the factor and unit in which a declared flux is stored; (1, "") if it is not a physical unit.
 
     Examples
     --------

@@ -26,7 +26,9 @@ def opened(path: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # noqa: BLE001 - astropy raises anything on a damaged file
         raise DraperError(
-            "the FITS file is damaged, truncated or not of this format", given=f"{path}: {error}"
+            "the FITS file is damaged, truncated or not of this format",
+            given=f"{path}: {error}",
+            hint="copy or download it again, or leave out format=",
         ) from None
 
 

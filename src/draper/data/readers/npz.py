@@ -123,7 +123,9 @@ def _scale(source: Source, archive: Archive) -> float:
         return 1.0
     value = archive[SCALE]
     if value.size != 1 or value.dtype.kind not in "iuf" or not np.isfinite(value).all():
-        raise source.error(f"'{SCALE}' is not a number", given=f"{value.dtype} {value.shape}")
+        raise source.error(
+            f"'{SCALE}' is not a number", given=f"{value.dtype} {value.shape}", expected="one finite number"
+        )
     return float(value.reshape(-1)[0])
 
 
