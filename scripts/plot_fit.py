@@ -14,7 +14,7 @@ from typing import cast
 
 import draper
 from draper.models.emulator.model import Emulator
-from draper.plots.overlay import found_in, plot_overlay
+from draper.plots.overlay import plot_overlay, title_of_estimates
 from draper.plots.style import save
 
 KNOWN = {"vmic": (1.0, 0.2), **{f"{name}_fe": (0.0, 0.05) for name in ("mg", "si", "s", "ca", "ti", "ni")}}
@@ -36,7 +36,7 @@ def main(source: Path, out: Path) -> None:
         print(f"{name} {found[name][0]:.2f} +- {sigma:.2f}, literature {value} +- {error}: {away:+.1f} sigma")
     # Residuals are drawn in units of the errors used by the fit, which include those of the model.
     taken = replace(star, ivar=star.ivar / (1 + JITTER**2 * star.ivar))
-    figure = plot_overlay(taken, model, title=found_in(found, 0), rv=float(found["rv"][0]))
+    figure = plot_overlay(taken, model, title=title_of_estimates(found, 0), rv=float(found["rv"][0]))
     figure.set_dpi(90)
     print(save(figure, out / "fit.png"))
 

@@ -40,7 +40,7 @@ def test_slopes_are_those_of_normal_equations() -> None:
     rows = torch.arange(len(x))
     for problem in (short, pixel):
         normal = problem.normal(x + 0.01, rows)
-        chi2, gradient = problem.slope(x + 0.01, rows)
+        chi2, gradient = problem.chi2_and_gradient(x + 0.01, rows)
         size = normal.curvature.diagonal(dim1=1, dim2=2).sqrt()
         assert torch.allclose(chi2, normal.chi2, rtol=1e-6)
         assert ((gradient - normal.gradient) / size).abs().max() < 1e-3
@@ -54,7 +54,7 @@ def test_guesses_are_nearer_than_points() -> None:
     short, _, x = compressed()
     points = network().points
     rows = torch.arange(len(x))
-    guessed = short.slope(Guess(short.compression, points)(short.short), rows)[0]
+    guessed = short.chi2_and_gradient(Guess(short.compression, points)(short.short), rows)[0]
     apart = torch.cdist(x, points).argmin(1)
-    assert (guessed <= short.slope(points[apart], rows)[0] + 0.1).all()
-    assert guessed.median() < 2 * short.slope(x, rows)[0].median()
+    assert (guessed <= short.chi2_and_gradient(points[apart], rows)[0] + 0.1).all()
+    assert guessed.median() < 2 * short.chi2_and_gradient(x, rows)[0].median()

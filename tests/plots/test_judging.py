@@ -10,7 +10,7 @@ from matplotlib.collections import PathCollection
 from draper import Estimates, Grid, Label, LabelSet, Spectra
 from draper.data.lines import Lines, strong_lines
 from draper.errors import DraperError
-from draper.plots.overlay import found_in, plot_overlay
+from draper.plots.overlay import plot_overlay, title_of_estimates
 from draper.plots.pixels import plot_over_labels, plot_pixel_errors, plot_spectrum_errors
 from draper.plots.recovery import plot_recovery
 from draper.plots.style import free_figure, save
@@ -159,11 +159,11 @@ def test_titles_say_what_was_found(estimates: Estimates) -> None:
     teff, logg, fe_h = (
         table[name][0] + error for name, error in (("teff", 50), ("logg", 0.1), ("fe_h", 0.05))
     )
-    assert found_in(estimates, 0) == (
+    assert title_of_estimates(estimates, 0) == (
         f"star-0-0   Teff {teff:.0f} +- 50,  log g {logg:.2f} +- 0.10,  [Fe/H] {fe_h:.3f} +- 0.050\n"
         "flagged: outside"
     )
-    assert "flagged" not in found_in(estimates, 8)
+    assert "flagged" not in title_of_estimates(estimates, 8)
 
 
 def test_long_spectra_take_several_rows(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def demo(
 
     from draper.data.samples import load
     from draper.models.base import load as load_model
-    from draper.plots.overlay import found_in, plot_overlay
+    from draper.plots.overlay import plot_overlay, title_of_estimates
     from draper.plots.recovery import plot_recovery
     from draper.plots.spectrum import plot_spectra
     from draper.plots.style import save
@@ -54,7 +54,7 @@ def demo(
     truth = {name: stars.table.get(f"{name}_true", stars.table[name]) for name in emulator.labels.names}
     plots.append(save(plot_recovery(labels, truth), out / "recovery.png"))
     row = int(np.argmax(stars.table["snr"]))
-    title = f"A simulated star of S/N {stars.table['snr'][row]:.0f}: {found_in(labels, row)}"
+    title = f"A simulated star of S/N {stars.table['snr'][row]:.0f}: {title_of_estimates(labels, row)}"
     rv = float(labels["rv"][row])
     figure = plot_overlay(stars[row : row + 1], models[row : row + 1], title=title, rv=rv)
     plots.append(save(figure, out / "star.png"))

@@ -223,7 +223,7 @@ def cite(artifact: Path, *, json: Json = False) -> None:
 
 def overlays(model: Any, estimates: Estimates, spectra: Spectra, options: Any, path: Path) -> list[Path]:
     """Draw spectra with the model's version of them, and return the files."""
-    from draper.plots.overlay import found_in, plot_overlay
+    from draper.plots.overlay import plot_overlay, title_of_estimates
     from draper.plots.style import save
 
     _, made = model.explain(spectra, options)
@@ -236,6 +236,6 @@ def overlays(model: Any, estimates: Estimates, spectra: Spectra, options: Any, p
     for row, velocity in enumerate(velocities):
         name = path if row == 0 else path.with_stem(f"{path.stem}-{row + 1}")
         rv = float(velocity) if isfinite(velocity) else 0.0
-        figure = plot_overlay(spectra[row], made[row], title=found_in(estimates, row), rv=rv)
+        figure = plot_overlay(spectra[row], made[row], title=title_of_estimates(estimates, row), rv=rv)
         drawn.append(save(figure, name))
     return drawn

@@ -19,13 +19,13 @@ class GenerateConfig(Config):
     """Broadening and velocity of generated spectra: one value for all, or one for each (``5,10,20``)."""
 
     vsini: float | tuple[float, ...] | None = None
-    """Rotation to broaden by [km/s]; none unless given."""
+    """Rotation to broaden by [km/s]; none by default."""
     vmac: float | tuple[float, ...] | None = None
-    """Macroturbulence to broaden by [km/s]; none unless given."""
+    """Macroturbulence to broaden by [km/s]; none by default."""
     resolving_power: float | tuple[float, ...] | None = None
-    """lambda / FWHM of what comes out; that of the training spectra unless given."""
+    """lambda / FWHM of the generated spectra; that of the training spectra by default."""
     rv: float | tuple[float, ...] | None = None
-    """Radial velocity [km/s]; 0 unless given."""
+    """Radial velocity [km/s]; 0 by default."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -36,7 +36,7 @@ class GenerateConfig(Config):
 
 
 class EmulatorConfig(ModelConfig):
-    """A network from labels to spectra, and the fit of labels by it."""
+    """A network that turns labels into spectra, and fits labels to spectra."""
 
     model: ClassVar[str] = "draper.models.emulator.model:Emulator"
     summary: ClassVar[str] = "Labels to spectrum, and the fit of labels to spectra."
@@ -61,33 +61,33 @@ class EmulatorConfig(ModelConfig):
     )
 
     labels: tuple[str, ...] = ()
-    """Columns of the table that the spectrum follows from; all that name stellar labels unless given."""
+    """Columns of the table that the network takes as labels; all stellar labels that vary by default."""
     hidden: Annotated[tuple[Size, ...], Field(min_length=1)] = (600, 600, 600)
-    """Sizes of the hidden layers."""
+    """Sizes of the hidden layers; 600,600,600 by default."""
     form: Literal["perceptron", "query", "pixelwise"] = "perceptron"
-    """A perceptron has an output for each pixel; a network that is asked for wavelengths (query) says the
-    flux between them too. Networks with sigmoids of their own for each pixel (pixelwise, the form of binspec)
-    are imported; they cannot be trained."""
+    """Form of the network: one output for each pixel (perceptron, the default), or labels and wavelength as
+    inputs (query), which gives the flux between pixels, too. Networks of one small network for each pixel
+    (pixelwise, the form of binspec) are imported and cannot be trained."""
     waves: Size = 128
-    """Periods of the sines and cosines of ln(lambda) that a query is made of."""
+    """Number of sines and cosines of ln(lambda) that encode a wavelength (form query); 128 by default."""
     decoder: Annotated[tuple[Size, ...], Field(min_length=2)] = (256, 64, 64)
-    """Sizes of the layers that a query passes; `hidden` are those that the labels pass."""
+    """Sizes of the layers that wavelengths pass (form query), at least two; labels pass those of `hidden`."""
     activation: Activation = "silu"
-    """Of the hidden layers."""
+    """Activation function of the hidden layers."""
     output: Literal["linear", "bounded"] = "linear"
-    """Whether any flux can come out, or only one between 0 and 1."""
+    """Output layer: any flux (linear, the default), or flux between 0 and 1 (bounded, by a sigmoid)."""
     components: Annotated[int, Field(ge=0)] | None = None
-    """Principal components learnt in place of pixels; 0 learns pixels. Unless given, as many as leave
-    0.2 % of the scatter, up to 1000; or pixels, where some are bad or loss, output or censor need them."""
+    """Number of principal components that are learnt instead of pixels; 0 learns pixels. By default as many
+    as leave 0.2 % of the scatter, at most 1000; 0 if pixels are bad, or loss, output or censor need it."""
     loss: Literal["l1", "l2"] = "l2"
-    """Mean absolute or mean squared error; bad pixels carry no weight, and all others the same."""
+    """Mean absolute (l1) or mean squared error (l2, the default) over all good pixels, with equal weights."""
     start: Literal["random", "ridge"] = "random"
-    """Where training starts: at random, or with the last layer in closed form (ridge regression), which is
-    ahead in the first seconds and behind later."""
+    """Start of training: random weights (default), or the last layer by ridge regression (ridge), which is
+    better in the first seconds and worse later."""
     solve: bool = True
-    """Whether the last layer is solved in closed form after the last step (loss l2, linear output)."""
+    """Whether the last layer is solved in closed form after training (l2, linear output); true by default."""
     censor: dict[str, tuple[Window, ...]] = {}
-    """Labels that move the spectrum nowhere but in windows (low, high) of vacuum Angstrom."""
+    """Labels that may change the flux only within windows (low, high) [vacuum Angstrom]; none by default."""
 
     def search_ranges(self) -> dict[str, tuple[float, float]]:
         """Return what ``draper tune`` searches by default; one width is that of all hidden layers."""
@@ -102,7 +102,7 @@ class EmulatorConfig(ModelConfig):
     def _components_suffice(self) -> Self:
         if self.components and self.needs_pixels:
             raise DraperError(
-                "components are learnt with loss l2, linear output and nothing censored",
+                "components need loss l2, linear output and no censored labels",
                 given=f"components={self.components}, loss={self.loss}, output={self.output}",
                 hint="set components=0, or leave it out",
             )
@@ -110,19 +110,20 @@ class EmulatorConfig(ModelConfig):
             self.components or self.censor or self.output == "bounded" or self.start == "ridge"
         ):
             raise DraperError(
-                "a network that is asked for wavelengths learns pixels, from a random start, without limits",
+                "form='query' has no components, no bounded output, no ridge start and no censored labels",
                 given=f"components={self.components}, output={self.output}, start={self.start}, "
                 f"censor={self.censor}",
                 hint="leave these options out, or form='query'",
             )
         if unknown := set(self.censor) - set(self.labels or self.censor):
             raise DraperError(
-                "only a label of the model can be censored", given=", ".join(sorted(unknown)),
+                "only a label of the model can be censored",
+                given=", ".join(sorted(unknown)),
                 expected=", ".join(self.labels),
-            )  # fmt: skip
+            )
         if self.censor and len(self.censor) > min(self.hidden) // 2:
             raise DraperError(
-                "each censored label takes units of its own in every layer",
+                "each censored label needs at least two units in every hidden layer",
                 given=f"{len(self.censor)} labels, layers of {self.hidden}",
                 hint="make the hidden layers wider",
             )

@@ -16,55 +16,56 @@ Width = Literal["free"] | Annotated[float, Field(ge=0)] | None
 
 
 class FitConfig(Config):
-    """How labels are fitted to spectra. What is not said is free."""
+    """How labels are fitted to spectra. Labels are free unless they are fixed."""
 
     flags: ClassVar[str] = "fit"
 
     fixed: dict[str, float] = {}
-    """Labels that are known, and their values."""
+    """Labels that are not fitted, and their values (--fit.fixed '{"logg": 4.4}'); none by default."""
     priors: dict[str, tuple[float, float]] = {}
-    """Labels that are known within errors: mean and 1-sigma (--fit.priors '{"logg": [4.4, 0.1]}')."""
+    """Gaussian priors of labels: mean and 1-sigma (--fit.priors '{"logg": [4.4, 0.1]}'); none by default."""
     rv: Literal["free"] | float = "free"
-    """Radial velocity [km/s]: free, or known."""
+    """Radial velocity [km/s]: fitted (free, the default), or fixed at a value."""
     rv_limit: Annotated[float, Field(gt=0, le=3000)] = 500.0
-    """Largest radial velocity that is looked for [km/s]."""
+    """Largest absolute radial velocity of the search [km/s], up to 3000; 500 by default."""
     velocities: Literal["each", "one"] = "each"
-    """Of a star that is seen in several exposures: one for each of them, or one for all."""
+    """Velocities of a star with several exposures: one for each exposure (default), or one for all."""
     vsini: Width = None
-    """Rotation [km/s]: free, known, or none beyond what the emulator has."""
+    """Rotation [km/s]: fitted (free, 0 to 300), fixed at a value, or no broadening (default)."""
     vmac: Width = None
-    """Macroturbulence [km/s]: free, known, or none."""
+    """Macroturbulence [km/s]: fitted (free, 0 to 60), fixed at a value, or no broadening (default)."""
     resolving_power: Width = None
-    """Resolving power of the data: known, or what their file says; or free, beyond the emulator's own."""
+    """lambda / FWHM of the data: a value, that of their file (default), or fitted (free, 500 to 300,000) as
+    further broadening of the model's spectra."""
     continuum: Annotated[int, Field(ge=0, le=30)] | None = None
-    """Degree of a polynomial continuum in each window; none unless given."""
+    """Degree (0 to 30) of the polynomial continuum that is fitted in each window; no continuum by default."""
     windows: tuple[tuple[float, float], ...] = ()
-    """Ranges that are fitted [Angstrom, vacuum]; all unless given."""
+    """Wavelength ranges (low, high) that are fitted [vacuum Angstrom]; all pixels by default."""
     masked: tuple[tuple[float, float], ...] = ()
-    """Ranges that are left out [Angstrom, vacuum]."""
+    """Wavelength ranges (low, high) that are left out [vacuum Angstrom]; none by default."""
     windows_files: tuple[str, ...] = ()
-    """Files of lines that are fitted beside ``windows``: csv with wavelength and half-width (``ll,dlam``)."""
+    """Files of further ranges to fit: csv of lines with wavelength and half-width (columns ``ll,dlam``)."""
     masked_files: tuple[str, ...] = ()
-    """The same for what is left out; or npz that are true at pixels of the spectra which are bad."""
+    """Files of further ranges to leave out: csv as above, or npz masks that are true at bad pixels."""
     mask_medium: Literal["air", "vacuum"] | None = None
-    """Medium of the wavelengths in these files, where they do not say it."""
+    """Medium (air or vacuum) of the wavelengths in these files, if they do not state it."""
     half_width: Annotated[float, Field(gt=0)] | None = None
-    """Half-width [Angstrom] of lines for which the files have none."""
+    """Half-width [Angstrom] of lines that have none in the files."""
     robust: Literal["none", "huber", "clip"] = "none"
-    """What happens to pixels that do not fit: nothing, less weight (Huber), or none (clipping)."""
+    """Weight of outlying pixels: unchanged (none, the default), reduced (huber), or 0 (clip)."""
     jitter: Literal["none", "fit"] | Annotated[float, Field(ge=0)] = "none"
-    """Error of the model beyond its own: none, known as a share of the continuum, or fitted to each spectrum
-    (in the unit of the flux)."""
+    """Further error of each pixel: none (default), a share of the continuum (number), or fitted for each
+    spectrum so that the reduced chi2 is 1 (fit)."""
     emulator_error: bool = True
-    """Whether the emulator's own error counts."""
+    """Whether the model's own error is added to that of the data; true by default."""
     model_error: bool = True
-    """Whether the error that was learnt from residuals of real spectra counts, if there is one."""
+    """Whether the error learnt from residuals of real spectra is added, if there is one; true by default."""
     starts: Annotated[int, Field(ge=1, le=20)] = 1
-    """From how many points of a coarse grid each fit starts; more find other minima."""
+    """Number of points (1 to 20) of a coarse grid that each fit starts from; more find other minima."""
     iterations: Annotated[int, Field(ge=1)] = 60
-    """Most steps of a fit."""
+    """Maximum number of iterations; 60 by default."""
     tolerance: Annotated[float, Field(gt=0)] = 0.05
-    """A fit ends with the step that would lower chi2 by less."""
+    """A fit has converged when the next step would lower chi2 by less than this; 0.05 by default."""
 
     @field_validator("windows", "masked", mode="before")
     @classmethod
@@ -77,10 +78,13 @@ class FitConfig(Config):
         if self.rv != "free":
             numbers.append(self.rv)
         if not all(map(isfinite, numbers)):
-            raise DraperError("what is known of labels must be finite", given=f"{self.fixed} {self.priors}")
+            raise DraperError(
+                "values of fixed, priors and rv must be finite",
+                given=f"fixed={self.fixed}, priors={self.priors}, rv={self.rv}",
+            )
         for name, (_, sigma) in self.priors.items():
             if sigma <= 0:
-                raise DraperError(f"the prior of '{name}' needs an error above 0", given=sigma)
+                raise DraperError(f"the 1-sigma error of the prior of '{name}' must be above 0", given=sigma)
             if name in self.fixed:
                 raise DraperError(f"label '{name}' is fixed and has a prior", hint="give one of the two")
         if self.rv != "free" and abs(self.rv) > self.rv_limit:
@@ -89,7 +93,7 @@ class FitConfig(Config):
             raise DraperError("the resolving power must be positive", given=0)
         for low, high in (*self.windows, *self.masked):
             if not low < high:
-                raise DraperError("a range ends before it begins", given=(low, high))
+                raise DraperError("a range must be (low, high)", given=(low, high))
         ordered = sorted(self.windows)
         if any(after[0] < before[1] for before, after in pairwise(ordered)):
             raise DraperError("windows overlap", given=ordered, hint="join those that do")

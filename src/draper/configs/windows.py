@@ -6,18 +6,18 @@ from typing import Any
 
 
 def in_pairs(windows: Any) -> Any:
-    """Take numbers one after the other, as a command line gives them, in pairs.
+    """Return numbers in a row, as a command line gives them, as pairs.
 
     Examples
     --------
     >>> in_pairs(["8480", "8520", "8600", "8650"])
     [('8480', '8520'), ('8600', '8650')]
     """
-    numbers = isinstance(windows, (tuple, list)) and all(
-        isinstance(one, (int, float, str)) for one in windows
+    is_flat = isinstance(windows, (tuple, list)) and all(
+        isinstance(value, (int, float, str)) for value in windows
     )
-    if not numbers:
+    if not is_flat:
         return windows
     if len(windows) % 2:
-        raise ValueError("pairs of numbers: LOW HIGH LOW HIGH ...")
+        raise ValueError("expected pairs of numbers: LOW HIGH LOW HIGH ...")
     return list(zip(windows[::2], windows[1::2], strict=True))

@@ -174,7 +174,7 @@ class CompressedProblem(Problem):
             chi2 = (_squares(residual) + self.left[rows]) * scale
         return Normal(chi2, gradient * scale[:, None], curvature)
 
-    def slope(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def chi2_and_gradient(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return chi2 (k,) and its gradient (k, d) alone."""
         compression, x, scale = self.compression, x.float(), self.scale[rows]
         residual = compression.of_labels(x) - self.short[rows]

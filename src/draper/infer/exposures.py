@@ -131,12 +131,12 @@ class JointProblem(Problem):
             curvature[:, place[:, None], place] += own.curvature.double()
         return Normal(chi2, gradient, curvature)
 
-    def slope(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def chi2_and_gradient(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return chi2 (k,) and its gradient (k, m) alone."""
         chi2 = torch.zeros(len(x), dtype=torch.float64)
         gradient = torch.zeros(len(x), self.size, dtype=torch.float64)
         for part, place in self.each:
-            own_chi2, own_gradient = part.slope(x[:, place], rows)
+            own_chi2, own_gradient = part.chi2_and_gradient(x[:, place], rows)
             chi2 += own_chi2.double()
             gradient[:, place] += own_gradient.double()
         return chi2, gradient

@@ -87,5 +87,5 @@ class Forecaster(Fitter):
 def ideal(part: PixelProblem, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the spectra (n, q) of parameters (n, m), and their derivatives (n, m, q)."""
     rows = torch.split(torch.arange(len(x)), part.chunk)
-    parts = [part.slopes(x[batch], batch) for batch in rows]
+    parts = [part.flux_and_derivatives(x[batch], batch) for batch in rows]
     return torch.cat([flux for flux, _ in parts]), torch.cat([columns for _, columns in parts])

@@ -205,6 +205,6 @@ def instrument_model(
         target = torch.exp(ends[0] + (ends[1] - ends[0]) * torch.arange(count).double() / (count - 1))
     change = ResampleAndBroaden(wavelength, target, widths)
     if isinstance(function, Perceptron) and not function.bounded:
-        weight, bias = function.kept_readout()
+        weight, bias = function.cached_readout()
         return PerceptronModel(function, change(weight.T).T, change(bias[None])[0]), target
     return ResampledModel(function, None if change.same and not widths else change), target

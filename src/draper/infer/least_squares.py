@@ -73,7 +73,7 @@ class Problem(ABC):
     def normal(self, x: Tensor, rows: Tensor, *, rough: bool = False) -> Normal:
         """Return the normal equations of some rows (k,) at parameters (k, m)."""
 
-    def slope(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def chi2_and_gradient(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return chi2 (k,) and its gradient (k, m) alone, which may be faster."""
         normal = self.normal(x, rows)
         return normal.chi2, normal.gradient
@@ -308,7 +308,7 @@ def _evaluate_trial(
         _put(there, new, _evaluate(problem, prior, x[new], rows[new], problem.rough))
     for some in torch.split(reused.nonzero()[:, 0], problem.chunk):
         if len(some):
-            chi2, gradient = problem.slope(x[some], rows[some])
+            chi2, gradient = problem.chi2_and_gradient(x[some], rows[some])
             there.chi2[some], there.gradient[some] = chi2.double(), gradient.double()
             if prior is not None:
                 there.chi2[some] += prior.chi2(x[some], rows[some])

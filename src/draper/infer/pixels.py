@@ -241,7 +241,7 @@ class PixelProblem(Problem):
                 curvature = curvature - cross @ torch.linalg.solve(own, cross.transpose(1, 2))
         return Normal(at.chi2, at.gradient, curvature)
 
-    def slope(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def chi2_and_gradient(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return chi2 (k,) and its gradient (k, m) alone."""
         with torch.no_grad():
             at = self._evaluate(x, rows)
@@ -334,7 +334,7 @@ class PixelProblem(Problem):
             best = self._profile(model, rv, rows)
             return best.total, best.level.expand_as(model)
 
-    def slopes(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def flux_and_derivatives(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return spectra (k, q) with a continuum of 1 as the data see them, and derivatives (k, m, q)."""
         labels, rv, widths = self.layout.split(x)
         with torch.no_grad():

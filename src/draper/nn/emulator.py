@@ -1,4 +1,4 @@
-"""The network of the emulator, and how it learns: components, closed-form last layers, errors."""
+"""The emulator's network and its training: components, closed-form last layers, errors."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from draper.configs.emulator import Activation
 from draper.errors import DivergedError
 from draper.nn.error_modes import modes
 from draper.nn.footprint import (
-    complete,
+    complete_rows,
     good_pixels,
     measure,
     misfit,
     misfits,
     moments,
-    remember_points,
     squared,
+    store_points,
 )
 from draper.nn.module import Batch, Batches
 from draper.nn.readout import USUAL, Ridge, components, filled, trusted
 from draper.nn.spectral import Perceptron
 
 ROWS = 8192
-"""Rows that the last layer is solved from at most, evenly taken; more hardly change it."""
+"""Largest number of rows, evenly chosen, that the last layer is solved from; more hardly change it."""
 
 TARGETS = 512
-"""Outputs that the strength of a ridge is chosen by at most."""
+"""Largest number of outputs that the strength of the ridge is chosen by."""
 
 EDGE = 1e-4
-"""How near to 0 and 1 a bounded network is asked to come."""
+"""Smallest distance from 0 and 1 of the targets of a bounded network."""
 
 GENTLE = 1e-2
-"""Least strength of the ridge that training starts from: large weights that cancel would hold the hidden
-layers where they are."""
+"""Least strength of the ridge at the start of training: large weights that cancel would keep the hidden
+layers from changing."""
 
 NOTHING = 1e-3
-"""Share of the scatter of spectra that an emulator must show at least in one pixel."""
+"""Least share of the scatter of spectra that an emulator must predict in at least one pixel."""
 
 TRUST = 20.0
-"""Held-out rows that count as much as the belief that errors grow as fast as the leverage."""
+"""Weight, in held-out rows, of the prior that squared errors are proportional to the leverage."""
 
 
 class EmulatorNetwork(Perceptron):
@@ -53,11 +53,11 @@ class EmulatorNetwork(Perceptron):
     labels, pixels, hidden, activation, bounded, components, censored
         See :class:`draper.nn.spectral.Perceptron`.
     loss
-        Of the residuals.
+        Mean absolute (l1) or mean squared (l2) residual.
     tolerance
-        Part of the scatter (rms) that components may leave; those that come after are dropped.
+        Share of the scatter (rms) that components may leave out; further ones are dropped.
     start, solve
-        Whether the last layer is set in closed form before and after training.
+        Whether the last layer is solved in closed form before and after training.
     """
 
     def __init__(
@@ -91,16 +91,16 @@ class EmulatorNetwork(Perceptron):
         self.register_buffer("growth", torch.zeros(2))
 
     def leverage(self, x: Tensor) -> Tensor:
-        """Return how far (n,) the last hidden layer is from that of the training points, squared."""
+        """Return the squared distance (n,) of the last hidden layer from that of the training points."""
         hidden = self.hidden(x)
         whitened: Tensor = hidden @ self.spread[:-1] + self.spread[-1]
         squares: Tensor = whitened.square().sum(1)
         return squares
 
     def error(self, x: Tensor) -> Tensor:
-        """Return the 1-sigma error (n, p): that of held-out spectra, larger where training points are far.
+        """Return the 1-sigma error (n, p): that of held-out spectra, larger far from training points.
 
-        The leverage would be the variance of a Bayesian last layer; how fast errors really grow with it was
+        The leverage would be the variance of a Bayesian last layer; how errors really grow with it was
         measured on held-out spectra.
         """
         usual, power = self.growth
@@ -111,7 +111,7 @@ class EmulatorNetwork(Perceptron):
     # ---------------------------------------------------------------- training
 
     def condense(self, batch: Batch) -> Batch:
-        """Return scores (n, k), and the power (n,) of the pixels that the components leave."""
+        """Return scores (n, k), and the power (n,) that the components leave out."""
         if not self.condenses or "scores" in batch:
             return batch
         good, power = batch["ivar"] > 0, self.basis.square().sum(1)
@@ -124,18 +124,20 @@ class EmulatorNetwork(Perceptron):
         return {"labels": batch["labels"], "scores": scores, "rest": rest}
 
     def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
-        """Return the relative and absolute misfit; a spectrum that lacks a label counts as none."""
+        """Return the relative and absolute misfit; spectra without all labels do not count."""
         batch = self.condense(batch)
-        known = torch.isfinite(batch["labels"]).all(1)
+        complete = torch.isfinite(batch["labels"]).all(1)
         outputs = self.last(self.hidden(torch.nan_to_num(batch["labels"])))
         if self.condenses:
             power = self.basis.square().sum(1)
             squares = ((outputs - batch["scores"]).square() @ power + batch["rest"]) / self.pixels
-            return squared(known * squares, self.variance)
-        return misfit(self.flux(outputs), batch["flux"], batch["ivar"] > 0, known, self.variance, self.kind)
+            return squared(complete * squares, self.variance)
+        return misfit(
+            self.flux(outputs), batch["flux"], batch["ivar"] > 0, complete, self.variance, self.kind
+        )
 
     def prepare(self, train: Batches) -> None:
-        """Measure the mean, find the components and, where asked for, solve the last layer."""
+        """Measure the mean, compute the components and, with ``start``, solve the last layer."""
         mean, variance, rows = moments(train, self.pixels)
         self.variance.copy_(variance)
         self.mean.copy_(torch.logit(mean.clamp(EDGE, 1 - EDGE)) if self.bounded else mean)
@@ -146,23 +148,23 @@ class EmulatorNetwork(Perceptron):
                 return ((flux - self.mean, good) for flux, good in good_pixels(train))
 
             self.few.fill_(trusted(len(self.basis), self.pixels, rows))
-            found, power = components(centred, len(self.basis), self.pixels)
+            directions, power = components(centred, len(self.basis), self.pixels)
             left = self.variance * self.pixels - power.cumsum(0)
             enough = left > self.tolerance**2 * self.variance * self.pixels
-            self._keep((found * power.sqrt()).T[: int(enough.sum()) + 1])
+            self._set_basis((directions * power.sqrt()).T[: int(enough.sum()) + 1])
         if self.start:
             self._solve(train, rows, least=GENTLE)
 
-    def _keep(self, basis: Tensor) -> None:
-        """Take a basis (k, p), and as much of the last layer as it needs."""
+    def _set_basis(self, basis: Tensor) -> None:
+        """Set the basis (k, p), and shorten the last layer to k outputs."""
         k = len(basis)
         self.basis, self.last.out_features = basis.contiguous(), k
         self.last.weight = nn.Parameter(self.last.weight[:k].clone())
         self.last.bias = nn.Parameter(self.last.bias[:k].clone())
 
     def finish(self, train: Batches, valid: Batches | None) -> None:
-        """Solve the last layer again, and measure how wrong it is on held-out rows."""
-        self.spread.copy_(self._solve(train, remember_points(self, train), keep=not self.solves))
+        """Solve the last layer again, and measure the errors on held-out rows."""
+        self.spread.copy_(self._solve(train, store_points(self, train), keep=not self.solves))
         if valid is None or not measure(self, valid):
             return
         self._require_progress(valid)
@@ -175,31 +177,31 @@ class EmulatorNetwork(Perceptron):
         self._measure_growth(torch.cat(distance), torch.cat(relative))
 
     def _require_progress(self, valid: Batches) -> None:
-        """Refuse a network that says the same for all labels: its units have been driven out of all reach."""
-        made = torch.cat([self(batch["labels"]) for batch in map(complete, valid())])
+        """Raise an error if all labels give the same spectrum: training has saturated the hidden units."""
+        flux = torch.cat([self(batch["labels"]) for batch in map(complete_rows, valid())])
         scatter = 1.0 if self.bounded else float(self.scale)
-        if len(made) > 1 and float(made.std(dim=0).max()) < NOTHING * scatter:
+        if len(flux) > 1 and float(flux.std(dim=0).max()) < NOTHING * scatter:
             raise DivergedError(
-                "the emulator has learnt nothing: it makes the same spectrum of all labels",
+                "training has failed: the emulator predicts the same spectrum for all labels",
                 hint="lower the learning rate (--train.learning-rate), or train for fewer epochs",
             )
 
     def _measure_growth(self, leverage: Tensor, relative: Tensor) -> None:
-        """Set which power of the leverage (n,) the squared error (n,), relative to the usual one, follows."""
+        """Fit the power of the leverage (n,) that the squared relative error (n,) is proportional to."""
         far, error = leverage.clamp(min=1e-12).log(), relative.clamp(min=1e-12).log()
         spread = (far - far.mean()).square().mean().clamp(min=1e-6)
         common = ((far - far.mean()) * (error - error.mean())).mean()
         n = len(far)
         # With few held-out rows this is the power 1 of a Bayesian last layer.
         power = ((n * common / spread + TRUST) / (n + TRUST)).clamp(0.25, 3.0)
-        # The mean variance over held-out rows is to be the measured one.
+        # Normalised so that the mean variance over held-out rows is the measured one.
         usual = torch.logsumexp(power * far, 0) - torch.log(torch.tensor(float(n)))
         self.growth.copy_(torch.stack([usual / power, power]))
 
     def _solve(self, train: Batches, count: int, *, keep: bool = False, least: float = 0.0) -> Tensor:
-        """Set the last layer by ridge regression, unless it is to stay; returns ``spread`` (h + 1, h + 1)."""
+        """Solve the last layer by ridge regression unless ``keep``; returns ``spread`` (h + 1, h + 1)."""
         features, targets, weights = [], [], []
-        for batch in map(self.condense, _every(-(-count // ROWS), map(complete, train()))):
+        for batch in map(self.condense, _every(-(-count // ROWS), map(complete_rows, train()))):
             hidden = self.hidden(batch["labels"])
             features.append(nn.functional.pad(hidden, (0, 1), value=1.0).double())
             target, good = self._targets(batch)
@@ -209,22 +211,22 @@ class EmulatorNetwork(Perceptron):
         ridge = Ridge(rows)
         every = max(1, target.shape[1] // TARGETS) if not self.condenses else 1
         weight = self.basis.square().sum(1) if self.condenses else good[:, ::every]
-        # Zeros in place of bad targets would ask for a stronger ridge than all others.
+        # Zeros in place of bad targets would favour a ridge that is too strong.
         some = ridge.completed(target[:, ::every], good[:, ::every], USUAL)
         chosen = max(least, ridge.strength(some.double(), weight.double()))
         if not keep:
             bent = torch.ones(rows.shape[1], dtype=torch.bool)
             if self.activation == "leaky_relu":
-                # A unit that no training point has bent is linear, and would bend where nobody has looked.
+                # A unit that is linear at all training points would bend where there are none.
                 bent = rows.amax(0).cpu() > 0
             for allowed, outputs in self._patterns():
                 units = allowed & bent
                 part = ridge if units.all() else Ridge(rows[:, units])
-                self._settle(part, chosen, target[:, outputs], good[:, outputs], units, outputs)
+                self._set_outputs(part, chosen, target[:, outputs], good[:, outputs], units, outputs)
         return ridge.spread(chosen).to(self.spread)
 
     def _targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return what the last layer should say (n, k), and where it is known."""
+        """Return the targets (n, k) of the last layer, and where they are good."""
         if self.condenses:
             return batch["scores"], torch.ones_like(batch["scores"], dtype=torch.bool)
         good = batch["ivar"] > 0
@@ -234,7 +236,7 @@ class EmulatorNetwork(Perceptron):
         return torch.where(good, (flux - self.mean) / self.scale, 0.0), good
 
     def _patterns(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield which features (h + 1,) move which outputs (k,)."""
+        """Yield which features (h + 1,) may change which outputs (k,)."""
         outputs = self.last.out_features
         constant = torch.ones(1, dtype=torch.bool)
         if self.last.mask is None:
@@ -244,10 +246,10 @@ class EmulatorNetwork(Perceptron):
         for number, units in enumerate(kinds.cpu()):
             yield torch.cat([units, constant]), torch.nonzero(kind.cpu() == number)[:, 0]
 
-    def _settle(
+    def _set_outputs(
         self, ridge: Ridge, strength: float, target: Tensor, good: Tensor, units: Tensor, outputs: Tensor
     ) -> None:
-        """Set the weights of some outputs; bad targets are filled with what the others make of them."""
+        """Set the weights of some outputs; bad targets are filled by the regression on the others."""
         weights = ridge.weights(ridge.completed(target, good, strength), strength)
         place = outputs.to(self.last.weight.device)
         held = torch.zeros(len(outputs), self.last.in_features, dtype=weights.dtype, device=weights.device)
@@ -257,7 +259,7 @@ class EmulatorNetwork(Perceptron):
 
 
 def _every(step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Yield every so many-th row of all batches."""
+    """Yield one row out of every ``step`` rows of all batches."""
     passed = 0
     for batch in batches:
         yield {name: tensor[-passed % step :: step] for name, tensor in batch.items()}

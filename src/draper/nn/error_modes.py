@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from draper.nn.footprint import complete
+from draper.nn.footprint import complete_rows
 from draper.nn.module import Batches
 from draper.nn.spectral import SpectralNetwork
 
@@ -32,7 +32,7 @@ def modes(network: SpectralNetwork, valid: Batches) -> Tensor:
     a few labels. A fit that took them as independent would be too sure of itself.
     """
     found, noise, rows = [], 0.0, 0
-    for batch in map(complete, valid()):
+    for batch in map(complete_rows, valid()):
         ivar, good = batch["ivar"], batch["ivar"] > 0
         residual = good * (network(batch["labels"]) - torch.where(good, batch["flux"], 0.0))
         whole = good.float().mean(1) > 0.5

@@ -1,4 +1,4 @@
-"""What a network of spectra remembers of its training: where it was, and how wrong it is on held-out ones."""
+"""The labels that a network was trained at, and its errors on held-out spectra."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from draper.nn.module import Batch, Batches
 from draper.nn.spectral import SpectralNetwork
 
 POINTS = 4096
-"""Training points that are kept."""
+"""Largest number of training points that are stored."""
 
 
 def good_pixels(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pass over flux (n, p), zero where bad, and where it is good."""
+    """Yield flux (n, p), zero where it is bad, and the mask (n, p) of good pixels."""
     for batch in batches():
         good = batch["ivar"] > 0
         yield torch.where(good, batch["flux"], 0.0), good
 
 
-def complete(batch: Batch) -> Batch:
-    """Return the rows that have all labels."""
+def complete_rows(batch: Batch) -> Batch:
+    """Return the rows of a batch that have all labels."""
     rows = torch.isfinite(batch["labels"]).all(1)
     return batch if rows.all() else {name: tensor[rows] for name, tensor in batch.items()}
 
@@ -44,18 +44,18 @@ def moments(batches: Batches, pixels: int) -> tuple[Tensor, Tensor, int]:
 
 
 def misfit(
-    made: Tensor, flux: Tensor, good: Tensor, known: Tensor, variance: Tensor, kind: Literal["l1", "l2"]
+    model: Tensor, flux: Tensor, good: Tensor, complete: Tensor, variance: Tensor, kind: Literal["l1", "l2"]
 ) -> dict[str, Tensor]:
     """Return the misfit of spectra (n, p) relative to a variance, and the absolute one.
 
-    Bad pixels have no weight, and neither have spectra that are not ``known`` (n,).
+    Bad pixels have no weight, and neither have spectra that are not ``complete`` (n,).
     """
-    residual = good * (made - torch.where(good, flux, 0.0))
+    residual = good * (model - torch.where(good, flux, 0.0))
     count = good.sum(1).clamp(min=1)
     if kind == "l1":
-        each = known * residual.abs().sum(1) / count
+        each = complete * residual.abs().sum(1) / count
         return {"total": (each / variance.sqrt()).mean(), "error": each.detach().mean()}
-    return squared(known * residual.square().sum(1) / count, variance)
+    return squared(complete * residual.square().sum(1) / count, variance)
 
 
 def squared(squares: Tensor, variance: Tensor) -> dict[str, Tensor]:
@@ -72,9 +72,9 @@ class Misfits:
     x : Tensor (n, d)
         Scaled labels.
     squares, noise : Tensor (n, p)
-        Squared residuals, and which variance the noise of the spectra has.
+        Squared residuals, and the variance of the noise.
     good : Tensor (n, p) bool
-        Where the spectra are good.
+        Good pixels.
     """
 
     x: Tensor
@@ -84,26 +84,26 @@ class Misfits:
 
 
 def misfits(network: SpectralNetwork, valid: Batches) -> Iterator[Misfits]:
-    """Pass over the residuals of held-out spectra."""
-    for batch in map(complete, valid()):
+    """Yield the residuals of held-out spectra."""
+    for batch in map(complete_rows, valid()):
         ivar, good = batch["ivar"], batch["ivar"] > 0
         squares = good * (network(batch["labels"]) - torch.where(good, batch["flux"], 0.0)).square()
-        # Weights of 1 are no errors but the default.
+        # Weights of 1 are the default of spectra without errors.
         is_noisy = bool((good & (ivar != 1)).any())
         noise = torch.where(good, 1 / ivar.clamp(min=1e-30), 0.0) if is_noisy else torch.zeros_like(ivar)
         yield Misfits(batch["labels"], squares, noise, good)
 
 
-def remember_points(network: SpectralNetwork, train: Batches) -> int:
-    """Keep where the training spectra are, and return how many have all labels."""
-    x = torch.cat([complete(batch)["labels"] for batch in train()])
+def store_points(network: SpectralNetwork, train: Batches) -> int:
+    """Store labels of training spectra and their hull; returns the number of spectra with all labels."""
+    x = torch.cat([complete_rows(batch)["labels"] for batch in train()])
     network.facets = facets(x).to(x)
     network.points = x[torch.linspace(0, len(x) - 1, min(POINTS, len(x))).long().to(x.device)]
     return len(x)
 
 
 def measure(network: SpectralNetwork, valid: Batches | None) -> bool:
-    """Set the error of each pixel to what held-out spectra say; return whether they say anything."""
+    """Measure the error of each pixel on held-out spectra; returns whether there are any."""
     if valid is None:
         return False
     count = total = noise = torch.zeros_like(network.uncertainty)
@@ -113,12 +113,12 @@ def measure(network: SpectralNetwork, valid: Batches | None) -> bool:
     if not count.any():
         return False
     measured = total / count.clamp(min=1)
-    # What noise leaves of the misfit is known no better than this.
+    # The misfit minus the noise is uncertain by its own sampling error.
     variance = torch.maximum(
         measured - noise / count.clamp(min=1), measured * (2 / count.clamp(min=2)).sqrt()
     )
     usual = (variance * count).sum() / count.sum()
-    # A pixel that was bad in all of them is as uncertain as the others.
+    # A pixel that is bad in all of them gets the mean error of the others.
     variance = torch.where(count > 0, variance, usual).clamp(min=1e-12 * usual)
     network.uncertainty.copy_(variance.sqrt())
     return True

@@ -1,4 +1,4 @@
-"""A network that is asked for wavelengths, and says the flux at any of them."""
+"""A network of labels and wavelength, which gives the flux at any wavelength."""
 
 from __future__ import annotations
 
@@ -13,41 +13,48 @@ from torch import Tensor, nn
 
 from draper.configs.emulator import Activation
 from draper.errors import DraperError
-from draper.nn.footprint import measure, misfit, moments, remember_points
+from draper.nn.footprint import measure, misfit, moments, store_points
 from draper.nn.module import Batch, Batches
-from draper.nn.spectral import SpectralNetwork, activated, begin, hidden_layers, slope, through
+from draper.nn.spectral import (
+    SpectralNetwork,
+    activate,
+    activation_slope,
+    forward_jacobian,
+    hidden_layers,
+    initialise,
+)
 
 PIXELS = 256
-"""Pixels that a step of training looks at, one from each of as many equal parts of the spectrum."""
+"""Pixels of each training step, one from each of as many equal parts of the spectrum."""
 
 SHORTEST = 4.0
-"""Pixels of the shortest period: shorter ones would be free to do anything between the pixels."""
+"""Shortest period in pixels: shorter ones would be unconstrained between the pixels."""
 
 NUMBERS = 2**19
-"""Hidden units that are held at once; more would leave the processor's cache."""
+"""Largest number of hidden units in memory; more would leave the processor's cache."""
 
 
 class QueryNetwork(SpectralNetwork):
-    """A decoder of wavelengths whose layers are scaled and shifted by what labels say (FiLM).
+    """A decoder of wavelengths whose layers are scaled and shifted by functions of the labels (FiLM).
 
-    A wavelength enters as sines and cosines of ln(lambda), of periods from twice the window to some pixels.
-    The first layer of the decoder is the same for all spectra; in the others, each unit is multiplied by and
-    added to a number that hidden layers make of the labels.
+    A wavelength enters as sines and cosines of ln(lambda), with periods from twice the window to some pixels.
+    The first layer of the decoder is the same for all spectra; in the others, each unit is multiplied by one
+    number and shifted by another, which hidden layers compute from the labels.
 
     Parameters
     ----------
     labels
         Number of inputs d.
     wavelength
-        Of the pixels (p,), increasing, in any unit.
+        Wavelengths of the pixels (p,), increasing, in any unit.
     hidden, activation
         Sizes and activation of the layers that labels pass.
     waves
-        Periods of the sines and cosines.
+        Number of periods of the sines and cosines.
     decoder
         Sizes of the layers that a wavelength passes, at least two; their activation is SiLU.
     loss
-        Of the residuals.
+        Mean absolute (l1) or mean squared (l2) residual.
 
     Examples
     --------
@@ -85,7 +92,7 @@ class QueryNetwork(SpectralNetwork):
         self.register_buffer("level", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("variance", torch.ones(()))
-        begin(self.layers)
+        initialise(self.layers)
         with torch.no_grad():
             self.film.weight.normal_(0, hidden[-1] ** -0.5)
             self.film.bias.zero_()
@@ -108,19 +115,19 @@ class QueryNetwork(SpectralNetwork):
 
     def at(self, x: Tensor, wavelength: ArrayLike) -> Tensor:
         """Return flux (n, q) at wavelengths (q,), which lie between the first and the last pixel."""
-        asked = np.array(wavelength, dtype=np.float64)
+        target = np.array(wavelength, dtype=np.float64)
         low, high = self.wavelength[[0, -1]]
-        # What has gone through text or logarithms may be off by the last digits.
-        if not ((asked >= low * (1 - 1e-9)) & (asked <= high * (1 + 1e-9))).all():
+        # Wavelengths from text or logarithms may be off by the last digits.
+        if not ((target >= low * (1 - 1e-9)) & (target <= high * (1 + 1e-9))).all():
             raise DraperError(
-                "the network knows nothing of some wavelengths",
-                given=f"{asked.min():.3f} to {asked.max():.3f}",
+                "some wavelengths are outside the network's range",
+                given=f"{target.min():.3f} to {target.max():.3f}",
                 expected=f"within {low:.3f} to {high:.3f}",
-            )  # fmt: skip
-        return self._flux(x, self.waves_at(asked).to(self.waves))
+            )
+        return self._flux(x, self.waves_at(target).to(self.waves))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return flux (n, p) of its own pixels."""
+        """Return flux (n, p) of the network's own pixels."""
         return self._flux(x, self.waves)
 
     def _flux(self, x: Tensor, waves: Tensor) -> Tensor:
@@ -130,21 +137,21 @@ class QueryNetwork(SpectralNetwork):
 
     def _hidden(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            x = activated(layer(x), self.activation)
+            x = activate(layer(x), self.activation)
         return x
 
     def _blocks(self, waves: Tensor, rows: int) -> Iterator[Tensor]:
-        """Yield so many pixels at a time that the hidden units of so many rows stay in the cache."""
+        """Yield blocks of pixels whose hidden units, for this number of rows, stay in the cache."""
         yield from torch.split(waves, max(1, NUMBERS // (max(1, rows) * self.film.out_features)))
 
     def _decoded(self, film: Tensor, waves: Tensor) -> Tensor:
         """Return flux (n, b) at some wavelengths, for scales and shifts (n, 2 h)."""
-        h = activated(self.first(waves), "silu")[None]
+        h = activate(self.first(waves), "silu")[None]
         for layer, (gain, shift) in zip(self.decoder, self._modulations(film), strict=True):
             # The first of these products is one for all rows.
-            h = activated(torch.addcmul(shift, 1 + gain, layer(h)), "silu")
-        made: Tensor = self.level + self.scale * self.last(h)[:, :, 0]
-        return made
+            h = activate(torch.addcmul(shift, 1 + gain, layer(h)), "silu")
+        flux: Tensor = self.level + self.scale * self.last(h)[:, :, 0]
+        return flux
 
     def _modulations(self, film: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield scales and shifts (..., 1, h) of each layer."""
@@ -155,7 +162,7 @@ class QueryNetwork(SpectralNetwork):
 
     def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return flux (n, p) and its derivatives (n, p, d)."""
-        hidden, moved = through(self.layers, self.activation, x)
+        hidden, moved = forward_jacobian(self.layers, self.activation, x)
         film, turned = self.film(hidden), moved.transpose(1, 2) @ self.film.weight.T
         parts = [
             self._decoded_jacobian(film, turned, some)
@@ -166,7 +173,7 @@ class QueryNetwork(SpectralNetwork):
 
     def _decoded_jacobian(self, film: Tensor, turned: Tensor, waves: Tensor) -> tuple[Tensor, Tensor]:
         """Return flux (n, b) and derivatives (n, d, b), for those of scales and shifts (n, d, 2 h)."""
-        h, moved = activated(self.first(waves), "silu")[None], None
+        h, moved = activate(self.first(waves), "silu")[None], None
         steps = zip(self.decoder, self._modulations(film), self._modulations(turned), strict=True)
         for layer, (gain, shift), (gain_moved, shift_moved) in steps:
             assert isinstance(layer, nn.Linear)
@@ -175,7 +182,7 @@ class QueryNetwork(SpectralNetwork):
             change = torch.addcmul(shift_moved, gain_moved, inner[:, None])
             if moved is not None:
                 change = torch.addcmul(change, 1 + gain[:, None], moved @ layer.weight.T)
-            moved, h = slope(z, "silu")[:, None] * change, activated(z, "silu")
+            moved, h = activation_slope(z, "silu")[:, None] * change, activate(z, "silu")
         assert moved is not None
         flux = self.level + self.scale * self.last(h)[:, :, 0]
         return flux, self.scale * (moved @ self.last.weight[0])
@@ -183,19 +190,19 @@ class QueryNetwork(SpectralNetwork):
     # ---------------------------------------------------------------- training
 
     def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
-        """Return the relative and absolute misfit in some pixels; a spectrum that lacks a label has none.
+        """Return the relative and absolute misfit in some pixels; spectra without all labels do not count.
 
-        Which pixels follows from ``progress``, so that it is the same in all processes, and after resuming.
+        The pixels follow from ``progress``, so that they are the same in all processes, and after resuming.
         """
-        known = torch.isfinite(batch["labels"]).all(1)
-        some = self._chosen(progress).to(known.device)
+        complete = torch.isfinite(batch["labels"]).all(1)
+        some = self._chosen(progress).to(complete.device)
         film = self.film(self._hidden(torch.nan_to_num(batch["labels"])))
         made = self._decoded(film, self.waves[some])
         flux, good = batch["flux"][:, some], batch["ivar"][:, some] > 0
-        return misfit(made, flux, good, known, self.variance, self.kind)
+        return misfit(made, flux, good, complete, self.variance, self.kind)
 
     def _chosen(self, progress: float) -> Tensor:
-        """Return some pixels; in training others at each step, else the middle one of each part."""
+        """Return some pixels: random ones at each training step, otherwise the middle one of each part."""
         count = min(PIXELS, self.pixels)
         if count == self.pixels:
             return torch.arange(count)
@@ -212,13 +219,13 @@ class QueryNetwork(SpectralNetwork):
         self.scale.copy_((variance + mean.var(correction=0)).sqrt())
 
     def finish(self, train: Batches, valid: Batches | None) -> None:
-        """Keep where the training spectra were, and measure how wrong the network is on held-out ones."""
-        remember_points(self, train)
+        """Store the labels of the training spectra, and measure the errors on held-out ones."""
+        store_points(self, train)
         measure(self, valid)
 
 
 def _periods(wavelength: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Return geometric periods, from twice the window, in which no two pixels are alike, to a few pixels."""
+    """Return geometric periods: from twice the window, so that all pixels differ, to a few pixels."""
     if len(wavelength) < 2:
         return np.ones(count)
     window, pixel = np.ptp(wavelength), np.median(np.diff(wavelength))

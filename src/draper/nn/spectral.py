@@ -1,4 +1,4 @@
-"""Networks from labels to spectra, with the derivatives that fits want."""
+"""Networks from labels to spectra, with their derivatives."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from draper.configs.emulator import Activation
 from draper.nn.module import Module
 
 SLOPE = 0.01
-"""Of the leaky ReLU below 0."""
+"""Slope of the leaky ReLU below 0."""
 
 
-def activated(z: Tensor, activation: Activation) -> Tensor:
+def activate(z: Tensor, activation: Activation) -> Tensor:
     """Return the activation of z."""
     if activation == "silu":
         return nn.functional.silu(z)
@@ -26,7 +26,7 @@ def activated(z: Tensor, activation: Activation) -> Tensor:
     return nn.functional.leaky_relu(z, SLOPE)
 
 
-def slope(z: Tensor, activation: Activation) -> Tensor:
+def activation_slope(z: Tensor, activation: Activation) -> Tensor:
     """Return the derivative of the activation at z."""
     if activation == "leaky_relu":
         return torch.where(z > 0, 1.0, SLOPE).to(z.dtype)
@@ -35,9 +35,9 @@ def slope(z: Tensor, activation: Activation) -> Tensor:
 
 
 class SpectralNetwork(Module):
-    """What a fit asks of a network from labels x (n, d), scaled to -0.5 to 0.5 in the box, to flux (n, p).
+    """A network from labels x (n, d), scaled to -0.5 to 0.5 in the box, to flux (n, p).
 
-    Every such network also remembers where it was trained and how wrong it was on held-out spectra.
+    It also holds the labels of its training spectra, and its errors on held-out spectra.
 
     Attributes
     ----------
@@ -50,8 +50,8 @@ class SpectralNetwork(Module):
     modes : Tensor (r, p)
         The part of these errors that pixels have in common; see :mod:`draper.nn.error_modes`.
     gap : Tensor (p,) or (0,)
-        By how much more (1 sigma) real spectra differ from the network than their noise and its own error
-        explain; of length 0 where that was not learnt.
+        1-sigma error on real spectra beyond their noise and the network's own error; of length 0 if that was
+        not learnt.
     """
 
     labels: int
@@ -84,8 +84,8 @@ class SpectralNetwork(Module):
         return self.uncertainty.expand(len(x), -1)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        """Make room for arrays whose length the training data have decided."""
-        # Files from before there was a gap have none.
+        """Load arrays, some of which have lengths that depend on the training data."""
+        # Older files have no gap.
         state_dict = {f"{prefix}gap": torch.zeros(0), **state_dict}
         for name in ("points", "facets", "modes", "gap"):
             if f"{prefix}{name}" in state_dict:
@@ -95,7 +95,7 @@ class SpectralNetwork(Module):
 
 
 class MaskedLinear(nn.Linear):
-    """A linear layer some of whose weights are zero and stay so."""
+    """A linear layer whose masked weights stay zero."""
 
     mask: Tensor | None
 
@@ -104,7 +104,7 @@ class MaskedLinear(nn.Linear):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs (n, outputs); no gradient passes to what is masked."""
+        """Return the outputs (n, outputs); masked weights get no gradient."""
         return nn.functional.linear(
             x, self.weight if self.mask is None else self.weight * self.mask, self.bias
         )
@@ -119,25 +119,25 @@ class MaskedLinear(nn.Linear):
 
 
 def hidden_layers(sizes: Sequence[int], masks: Sequence[Tensor | None]) -> nn.ModuleList:
-    """Return the layers between sizes, the first of which is the number of labels."""
+    """Return linear layers of these sizes, the first of which is the number of labels."""
     return nn.ModuleList(MaskedLinear(*ends, mask) for ends, mask in zip(pairwise(sizes), masks, strict=True))
 
 
-def begin(layers: nn.ModuleList) -> None:
+def initialise(layers: nn.ModuleList) -> None:
     """Draw the weights of hidden layers.
 
-    Labels have a variance of 1/12. Units that bend half as much as they could inside the box begin with a
-    smoother function, which is nearer to spectra between the training points.
+    Labels have a variance of 1/12. Weights half as large as that allows give a smoother function at first,
+    which predicts spectra between the training points better.
     """
     for number, layer in enumerate(layers):
         assert isinstance(layer, MaskedLinear)
         layer.reset(((1 if number else 3) / layer.in_features) ** 0.5, 0.5)
 
 
-def through(
+def forward_jacobian(
     layers: nn.ModuleList, activation: Activation, x: Tensor, kind: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return what hidden layers make (n, h) of x (n, d), and derivatives (n, h, d), maybe less precise."""
+    """Return the last of some hidden layers (n, h) at x (n, d), and derivatives (n, h, d) of a precision."""
     (n, d), moved, kind = x.shape, None, kind or x.dtype
     for layer in layers:
         assert isinstance(layer, nn.Linear)
@@ -145,8 +145,8 @@ def through(
         # Rows for each label lie together, so that a layer is one product of matrices.
         weight = layer.weight.T.to(kind)
         passed = weight.contiguous()[None] if moved is None else (moved @ weight).reshape(n, d, z.shape[1])
-        moved = (slope(z, activation).to(kind)[:, None] * passed).reshape(n * d, z.shape[1])
-        x = activated(z, activation)
+        moved = (activation_slope(z, activation).to(kind)[:, None] * passed).reshape(n * d, z.shape[1])
+        x = activate(z, activation)
     assert moved is not None
     return x, moved.reshape(n, d, x.shape[1]).transpose(1, 2)
 
@@ -154,8 +154,8 @@ def through(
 class Perceptron(SpectralNetwork):
     """A perceptron whose outputs are pixels, or principal components of them.
 
-    With linear output, flux = ``weight`` @ hidden + ``bias`` (:meth:`readout`), whatever is in between, which
-    is the form of The Payne; with bounded output a sigmoid follows, which is the form of one_payne.
+    With linear output, flux = ``weight`` @ hidden + ``bias`` (:meth:`readout`), with components or without,
+    which is the form of The Payne; with bounded output a sigmoid follows, which is the form of one_payne.
 
     Parameters
     ----------
@@ -164,10 +164,10 @@ class Perceptron(SpectralNetwork):
     hidden
         Sizes of the hidden layers.
     components
-        Principal components that the last layer predicts; 0 lets it predict pixels.
+        Number of principal components that the last layer predicts; with 0 it predicts pixels.
     censored
-        For inputs that move some pixels only, which (p,) bool. They get hidden units of their own, and the
-        last layer has zeros from these to all other pixels.
+        For inputs that may change some pixels only, which (p,) bool. They get hidden units of their own, and
+        the weights from these to all other pixels are 0.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Perceptron(SpectralNetwork):
     ) -> None:
         super().__init__(labels, pixels)
         self.activation, self.bounded = activation, bounded
-        self._kept: tuple[Any, Tensor, Tensor] | None = None
+        self._cached: tuple[Any, Tensor, Tensor] | None = None
         masks = _masks([labels, *hidden], pixels, censored) if censored else [None] * (len(hidden) + 1)
         self.layers = hidden_layers([labels, *hidden], masks[:-1])
         self.last = MaskedLinear(hidden[-1], components or pixels, masks[-1])
@@ -193,7 +193,7 @@ class Perceptron(SpectralNetwork):
         self.register_buffer("mean", torch.zeros(pixels))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("basis", torch.zeros(components, pixels))
-        begin(self.layers)
+        initialise(self.layers)
         self.last.reset(0.2 / self.last.in_features**0.5, 0.0)
 
     # -------------------------------------------------------------- evaluation
@@ -201,12 +201,12 @@ class Perceptron(SpectralNetwork):
     def hidden(self, x: Tensor) -> Tensor:
         """Return the last hidden layer (n, h)."""
         for layer in self.layers:
-            x = activated(layer(x), self.activation)
+            x = activate(layer(x), self.activation)
         return x
 
     def hidden_jacobian(self, x: Tensor, kind: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-        """Return the last hidden layer (n, h) and its derivatives (n, h, d), these maybe less precise."""
-        return through(self.layers, self.activation, x, kind)
+        """Return the last hidden layer (n, h) and its derivatives (n, h, d), the latter of a precision."""
+        return forward_jacobian(self.layers, self.activation, x, kind)
 
     def hidden_gradient(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return the product (n, d) of weights (n, h) and the derivatives of the last hidden layer."""
@@ -216,44 +216,44 @@ class Perceptron(SpectralNetwork):
         return pulled
 
     def readout(self) -> tuple[Tensor, Tensor]:
-        """Return weight (p, h) and bias (p,) of the last layer, as it acts on pixels."""
+        """Return the weight (p, h) and bias (p,) from the last hidden layer to pixels."""
         if not len(self.basis):
             return self.scale * self.last.weight, self.mean + self.scale * self.last.bias
         return self.basis.T @ self.last.weight, self.mean + self.last.bias @ self.basis
 
-    def kept_readout(self) -> tuple[Tensor, Tensor]:
-        """Return :meth:`readout`, from the last time if nothing has changed since."""
+    def cached_readout(self) -> tuple[Tensor, Tensor]:
+        """Return :meth:`readout`, cached until a weight changes."""
         parts = (self.last.weight, self.last.bias, self.basis, self.mean, self.scale)
         state = [(id(part), part.data_ptr(), part._version, part.dtype, part.device) for part in parts]
-        if self._kept is None or self._kept[0] != state:
+        if self._cached is None or self._cached[0] != state:
             with torch.inference_mode(False), torch.no_grad():
-                self._kept = state, *self.readout()
-        return self._kept[1:]
+                self._cached = state, *self.readout()
+        return self._cached[1:]
 
     @property
-    def _is_short(self) -> bool:
-        """Whether the way from hidden units straight to pixels costs less than that over the components."""
+    def _is_direct(self) -> bool:
+        """Whether the way from hidden units straight to pixels is faster than that over the components."""
         return len(self.basis) > self.last.in_features and not (self.bounded or torch.is_grad_enabled())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return flux (n, p)."""
         hidden = self.hidden(x)
-        if not self._is_short:
+        if not self._is_direct:
             return self.flux(self.last(hidden))
-        weight, bias = self.kept_readout()
+        weight, bias = self.cached_readout()
         return torch.addmm(bias, hidden, weight.T)
 
     def flux(self, outputs: Tensor) -> Tensor:
-        """Return flux (n, p) for what the last layer says."""
-        made = self.mean + (outputs @ self.basis if len(self.basis) else self.scale * outputs)
-        return torch.sigmoid(made) if self.bounded else made
+        """Return flux (n, p) of outputs (n, k) of the last layer."""
+        flux = self.mean + (outputs @ self.basis if len(self.basis) else self.scale * outputs)
+        return torch.sigmoid(flux) if self.bounded else flux
 
     def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return flux (n, p) and its derivatives (n, p, d)."""
         hidden, moved = self.hidden_jacobian(x)
         side = moved.permute(1, 0, 2).reshape(moved.shape[1], -1)
-        if self._is_short:
-            weight, bias = self.kept_readout()
+        if self._is_direct:
+            weight, bias = self.cached_readout()
             flux, columns = torch.addmm(bias, hidden, weight.T), weight @ side
         else:
             flux, columns = self.flux(self.last(hidden)), self.last.weight @ side
@@ -263,9 +263,9 @@ class Perceptron(SpectralNetwork):
 
 
 def _masks(sizes: list[int], pixels: int, censored: Mapping[int, Tensor]) -> list[Tensor]:
-    """Return which inputs (b,) each output (a,) of each layer may see, as (a, b) bool.
+    """Return for each layer which inputs (b,) each output (a,) may use, as (a, b) bool.
 
-    The units of a layer are divided among blocks: one sees the free labels alone, the others one more each.
+    The units of a layer form blocks: one uses the uncensored labels alone, each other also a censored one.
     """
     owners = [torch.zeros(sizes[0], dtype=torch.int64)]
     for number, label in enumerate(censored, start=1):

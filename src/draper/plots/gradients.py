@@ -1,4 +1,4 @@
-"""How spectra change with labels, and where in them the information on a label stands."""
+"""Gradients of spectra by labels, and the pixels that hold the information on each label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from draper.plots.style import BLACK, COLORS, free_figure, styled
 from draper.results.information import Information, enough
 
 SHARE = "#999999"
-"""Colour of how much information has been gathered."""
+"""Colour of the cumulative information."""
 
 ROW, TOP = 1.0, 1.5
 """Heights of a label's panel and of the spectrum [inch]."""
@@ -34,30 +34,31 @@ def plot_gradients(
     star: int = 0,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw the spectrum of a star, and for each label how it changes and where the information comes from.
+    """Draw the spectrum of a star, and for each label its gradient and the cumulative information.
 
-    Changes are in per cent of the continuum, per 100 K, 0.1 dex or 1 km/s. The grey line is how much of the
-    information that all pixels hold on the label alone stands to the left: it is steep where a label is
-    measured.
+    Gradients are in per cent of the continuum, per 100 K, 0.1 dex or 1 km/s. The grey line is the cumulative
+    share of the information on the label alone: it is steep where the label is measured.
 
     Parameters
     ----------
     information
         From an emulator.
     names
-        Which labels; all that are free unless given.
+        Labels to draw; all free quantities by default.
     star
-        Which of the stars.
+        Number of the star.
     figure
-        Where to draw; a new figure unless given.
+        Figure to draw in; a new one by default.
     """
     names = list(information.names if names is None else names)
     for name in names:
         if name not in information.names:
             raise DraperError(
-                "this is not among what is free", given=name, expected=", ".join(information.names),
+                "this quantity is not free",
+                given=name,
+                expected=", ".join(information.names),
                 hint=did_you_mean(name, information.names),
-            )  # fmt: skip
+            )
     if not 0 <= star < len(information):
         raise DraperError("there is no such star", given=star, expected=f"0 to {len(information) - 1}")
     if figure is None:
@@ -77,15 +78,17 @@ def plot_gradients(
     name_lines(panels[0], grid, flux, flux, strong_lines())
     panels[0].set_ylabel("flux", fontsize=8)
     panels[0].tick_params(axis="y", labelsize=8)
-    gathered = np.cumsum(information.pixels[star], axis=0)
+    cumulative = np.cumsum(information.pixels[star], axis=0)
     for row, (ax, name) in enumerate(zip(panels[1:], names, strict=True)):
         number = information.names.index(name)
         label = information.labels[number]
         step = enough(label) or float(information.values[star, number]) / 10 or 1.0
         change = np.where(used, 100 * step * information.gradients[star, :, number], np.nan)
-        draw_label(ax, axis, change, grid.segments(), gathered[:, number], COLORS[row % 6])
+        draw_label(ax, axis, change, grid.segments(), cumulative[:, number], COLORS[row % 6])
         ax.set_title(label_name(name), loc="left", fontsize=10, fontweight="bold", pad=3, color=BLACK)
-        ax.set_title(told(label, information, star, number), loc="right", fontsize=8, pad=3, color="#444444")
+        ax.set_title(
+            bound_text(label, information, star, number), loc="right", fontsize=8, pad=3, color="#444444"
+        )
         ax.set_ylabel(f"% per\n{step:g}{f' {label.unit}' if label.unit else ''}", fontsize=8)
         ax.tick_params(axis="y", labelsize=8)
     panels[0].set_xlim(axis[0], axis[-1])
@@ -99,15 +102,15 @@ def draw_label(
     axis: NDArray[np.float64],
     change: NDArray[np.float64],
     pieces: Sequence[slice],
-    gathered: NDArray[np.float64],
+    cumulative: NDArray[np.float64],
     color: str,
 ) -> None:
-    """Draw the change (q,) of a spectrum, and the information gathered (q,) behind it."""
-    whole = float(gathered[-1])
+    """Draw the change (q,) of a spectrum, and the cumulative information (q,) behind it."""
+    whole = float(cumulative[-1])
     if whole > 0:
         behind = ax.twinx()
-        behind.fill_between(axis, gathered / whole, color=SHARE, alpha=0.13, linewidth=0)
-        behind.plot(axis, gathered / whole, color=SHARE, linewidth=0.9)
+        behind.fill_between(axis, cumulative / whole, color=SHARE, alpha=0.13, linewidth=0)
+        behind.plot(axis, cumulative / whole, color=SHARE, linewidth=0.9)
         behind.set_ylim(0, 1.02)
         behind.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
         behind.tick_params(labelsize=7, colors=SHARE, length=0)
@@ -123,8 +126,8 @@ def draw_label(
     ax.yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
 
 
-def told(label: Label, information: Information, star: int, number: int) -> str:
-    """Return what the bound is, for people."""
+def bound_text(label: Label, information: Information, star: int, number: int) -> str:
+    """Return the bound as text."""
     unit = f" {label.unit}" if label.unit else ""
     bound, alone = information.bound[star, number], information.conditional[star, number]
     parts = [f"{rounded(float(error), signed=False)}{unit}" for error in (bound, alone)]

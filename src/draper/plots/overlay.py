@@ -1,4 +1,4 @@
-"""An observed spectrum and a model of it, their difference over the error, and which lines are where."""
+"""An observed spectrum with a model of it, their difference over the error, and names of lines."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from draper.plots.recovery import label_name, rounded
 from draper.plots.style import BLACK, BLUE, RED, free_figure, styled
 from draper.results.estimates import Estimates
 
-PIXELS_IN_ROW = 2500
-MOST_ROWS = 4
+PIXELS_IN_ROW, MOST_ROWS = 2500, 4
+"""Pixels of each row of panels, and the largest number of rows."""
 LABELS_IN_ROW = 48
-"""Names of lines that fit side by side."""
+"""Largest number of names of lines side by side."""
 
 HYDROGEN, CORE, SIDE = "H I", 1.0, (2.0, 4.0)
-"""Lines of hydrogen are broad: all of the core is lower than the sides, both of them [Angstrom]."""
+"""A line of hydrogen is named if its whole core is lower than both sides: half-width and range [Angstrom]."""
 
 SHORT = 60
-"""Characters of a title that leave space on their line."""
+"""Largest length of a title that is followed by more text on its line."""
 
 MAIN = ("teff", "logg", "fe_h", "rv")
-"""Labels that stand in a title."""
+"""Labels that are shown in a title."""
 
 LEAST_DEPTH = 0.02
 """A line is named where the model is lower than its surroundings by this fraction."""
@@ -46,21 +46,21 @@ def plot_overlay(
 ) -> Figure:
     """Draw one observed spectrum with a model of it; below, their difference over the error.
 
-    Long spectra take several rows. Bad pixels of the observed spectrum are left open; where it has no errors,
-    the difference is drawn as it is.
+    Long spectra take several rows. Bad pixels of the observed spectrum are left out. Without errors the
+    difference itself is drawn.
 
     Parameters
     ----------
     observed, model
         One spectrum each, on the same grid.
     title
-        Such as the star's name and labels.
+        Title, such as the star's name and labels.
     lines
-        What may be named; draper's table of strong lines unless given.
+        Lines that may be named; draper's table of strong lines by default.
     rv
         Velocity of the lines [km/s].
     figure
-        Where to draw; a new figure unless given.
+        Figure to draw in; a new one by default.
     """
     if len(observed) != 1 or len(model) != 1:
         raise DraperError(
@@ -69,7 +69,7 @@ def plot_overlay(
             hint="pick a row: spectra[0]",
         )
     observed.grid.require(
-        model.grid, "model and observed spectrum are on other grids", "resample one of them"
+        model.grid, "model and observed spectrum have different grids", "resample one of them"
     )
     rows = int(np.clip(-(-len(observed.grid) // PIXELS_IN_ROW), 1, MOST_ROWS))
     figure = free_figure(9.5, 1.0 + 3.4 * rows) if figure is None else figure
@@ -101,15 +101,15 @@ def plot_overlay(
     return figure
 
 
-def found_in(estimates: Estimates, row: int) -> str:
-    """Return a title for one star: its name, what was found of the main labels, and its flags."""
+def title_of_estimates(estimates: Estimates, row: int) -> str:
+    """Return a title for one star: its name, the estimates of the main labels, and its flags."""
     parts = []
     for number, name in enumerate(estimates.labels.names):
         if name in MAIN:
             value, error = float(estimates.median[row, number]), float(estimates.sigma[row, number])
-            known = np.isfinite(error) and error > 0
-            digits = max(0, 1 - int(np.floor(np.log10(error)))) if known else 2
-            text = f" +- {error:.{digits}f}" if known else ""
+            has_error = np.isfinite(error) and error > 0
+            digits = max(0, 1 - int(np.floor(np.log10(error)))) if has_error else 2
+            text = f" +- {error:.{digits}f}" if has_error else ""
             parts.append(f"{label_name(name)} {value:.{digits}f}{text}")
     raised = [name for name, values in estimates.flags.items() if values[row]]
     title = f"{estimates.ids[row]}   {',  '.join(parts)}".strip()
@@ -138,7 +138,7 @@ def _draw(
 def name_lines(
     ax: Axes, grid: Grid, made: NDArray[np.float64], flux: NDArray[np.float64], lines: Lines
 ) -> None:
-    """Name the strongest lines of a row that are seen in the model and have space for a name."""
+    """Name the strongest lines of a row that are visible in the model and have space for a name."""
     values = np.concatenate([made[np.isfinite(made)], flux[np.isfinite(flux)]])
     if values.size == 0:
         return
@@ -150,10 +150,10 @@ def name_lines(
     chosen: list[tuple[float, str]] = []
     shown = lines.within(float(grid.vacuum[0]), float(grid.vacuum[-1]))
     broad = shown.species == HYDROGEN
-    for row in np.lexsort((-shown.strength, ~broad)):  # what is narrow may stand in what is broad
+    for row in np.lexsort((-shown.strength, ~broad)):  # broad ones first: narrow ones may lie in them
         at = float(shown.wavelength[row]) * scale
         free = all(abs(at - other) > space for other, _ in chosen)
-        if free and (_is_dip(axis, made, at, scale) if broad[row] else _is_seen(axis, made, at, space)):
+        if free and (_is_dip(axis, made, at, scale) if broad[row] else _is_visible(axis, made, at, space)):
             chosen.append((at, str(shown.species[row])))
     roof = float(high) + 0.06 * span
     for at, species in chosen:
@@ -171,7 +171,7 @@ def name_lines(
     ax.set_ylim(float(low) - 0.08 * span, roof + (0.34 if chosen else 0.05) * span)
 
 
-def _is_seen(axis: NDArray[np.float64], made: NDArray[np.float64], at: float, space: float) -> bool:
+def _is_visible(axis: NDArray[np.float64], made: NDArray[np.float64], at: float, space: float) -> bool:
     """Whether the model is lower at a position than around it."""
     pixel = int(np.argmin(np.abs(axis - at)))
     core, around = made[max(0, pixel - 2) : pixel + 3], made[np.abs(axis - at) <= space]
@@ -192,7 +192,7 @@ def _is_dip(axis: NDArray[np.float64], made: NDArray[np.float64], at: float, sca
 
 
 def _reach(error: NDArray[np.float64]) -> float:
-    """Return how far the axis of differences goes: nearly all of them, and not less than their noise."""
+    """Return the range of the axis of differences: it holds 99.5 % of them."""
     finite = np.abs(error[np.isfinite(error)])
     return float(np.quantile(finite, 0.995)) * 1.25 or 1.0 if finite.size else 1.0
 

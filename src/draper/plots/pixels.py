@@ -1,4 +1,4 @@
-"""How far spectra that a model makes are from the observed ones: pixel by pixel and star by star."""
+"""Errors of a model's spectra against observed ones: pixel by pixel and star by star."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from draper.plots.style import BLACK, BLUE, RED, axes_or_new, free_figure, style
 from draper.results.metrics import Residuals
 
 PAIRS = (("teff", "logg"), ("teff", "fe_h"), ("logg", "fe_h"), ("fe_h", "vmic"))
-"""Planes of labels in which errors are looked at."""
+"""Planes of labels in which errors are drawn."""
 
 REVERSED = {"teff", "logg"}
-"""Axes that run backwards where both are on a plot, as in the Kiel diagram."""
+"""Axes that are reversed if both are on a plot, as in the Kiel diagram."""
 
 
 @styled
@@ -48,7 +48,7 @@ def plot_pixel_errors(residuals: Residuals, figure: Figure | None = None) -> Fig
     middle.set_ylabel("rms error")
     bottom.set_ylabel("mean error, +- 1 sigma")
     bottom.set_xlabel(name)
-    top.set_title(f"made - observed, {residuals.what}")
+    top.set_title(f"model - observed, {residuals.what}")
     return figure
 
 
@@ -87,26 +87,26 @@ def plot_over_labels(
     what: str = "rms error",
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw a number for each star as colour in planes of labels: where in the grid a model is wrong.
+    """Draw a number for each star as colour in planes of labels, to show where in the grid a model is wrong.
 
     Parameters
     ----------
     values
         Positive numbers (n,), such as the rms error of each spectrum.
     table
-        Columns (n,); pairs that it lacks are left out.
+        Columns (n,); pairs of missing columns are left out.
     pairs
         The planes: horizontal and vertical label.
     what
-        What the colour means.
+        Meaning of the colour.
     figure
-        Where to draw; a new figure unless given.
+        Figure to draw in; a new one by default.
     """
     from matplotlib.colors import LogNorm
 
-    held = [pair for pair in pairs if set(pair) <= set(table)]
-    columns = min(2, max(1, len(held)))
-    rows = max(1, -(-len(held) // columns))
+    planes = [pair for pair in pairs if set(pair) <= set(table)]
+    columns = min(2, max(1, len(planes)))
+    rows = max(1, -(-len(planes) // columns))
     figure = free_figure(4.4 * columns + 0.8, 3.5 * rows) if figure is None else figure
     panels = figure.subplots(rows, columns, squeeze=False)
     good = np.isfinite(values) & (values > 0)
@@ -115,15 +115,20 @@ def plot_over_labels(
     norm = LogNorm(float(limits[0]) * 0.999, float(limits[1]) * 1.001)
     drawn = None
     for number, ax in enumerate(panels.flat):
-        if number >= len(held):
+        if number >= len(planes):
             ax.remove()
             continue
-        x, y = held[number]
+        x, y = planes[number]
         drawn = ax.scatter(
-            np.asarray(table[x])[order], np.asarray(table[y])[order], c=values[order], norm=norm,
-            cmap="cividis_r", linewidths=0, rasterized=True,
+            np.asarray(table[x])[order],
+            np.asarray(table[y])[order],
+            c=values[order],
+            norm=norm,
+            cmap="cividis_r",
+            linewidths=0,
+            rasterized=True,
             s=float(np.clip(400 / np.sqrt(len(order) + 1), 5, 22)),
-        )  # fmt: skip
+        )
         ax.set_xlabel(label_name(x))
         ax.set_ylabel(label_name(y))
         if {x, y} == REVERSED:
@@ -145,7 +150,7 @@ def logarithmic(axis: Axis) -> None:
 
 
 def spectral_axis(grid: Grid) -> tuple[NDArray[np.float64], str]:
-    """Return where the pixels of a grid are drawn (p,), and the name of that axis."""
+    """Return the positions (p,) of the pixels of a grid on the axis, and the title of the axis."""
     if not grid.is_spectral:
         return np.arange(len(grid), dtype=np.float64), f"coefficient: {grid.extent}"
     if grid.vacuum[-1] > 2e4:

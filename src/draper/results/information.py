@@ -1,4 +1,4 @@
-"""What ``information`` returns: how well labels can be known from spectra, and where in them that stands."""
+"""The result of ``information``: the smallest errors of labels, and the pixels that determine them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from draper.results.table import write_table
 FloatArray = NDArray[np.float64]
 
 ENOUGH = {"K": 100.0, "dex": 0.1, "km/s": 1.0}
-"""Errors up to which a label counts as measured unless told otherwise, by unit."""
+"""Default largest errors at which a label counts as measurable, by unit."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,21 +28,21 @@ class Information:
     Attributes
     ----------
     labels : LabelSet
-        The m quantities that are free: labels, ``rv``, and widths.
+        The m free quantities: labels, ``rv``, and widths.
     values : ndarray (n, m)
-        Where the bound holds.
+        Values at which the bound holds.
     covariance : ndarray (n, m, m)
         Inverse Fisher matrix.
     conditional : ndarray (n, m)
-        Smallest error of each quantity if all others were known, but for the continuum.
+        Smallest error of each quantity if all others, except the continuum, were known.
     grid : Grid
         The q pixels.
     flux, ivar : ndarray (n, q)
-        Spectra, and the weights of their pixels; what a fit leaves out has none.
+        Spectra, and the weights of their pixels; those that a fit leaves out have none.
     gradients : ndarray (n, q, m)
         Derivatives of the flux, per physical unit.
     outside : ndarray (n,) bool
-        Stars unlike those that the model has learnt from, whose bounds are not to be trusted.
+        Stars unlike all training spectra of the model, whose bounds cannot be trusted.
     """
 
     labels: LabelSet
@@ -60,18 +60,18 @@ class Information:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is free, by name."""
+        """Names of the free quantities."""
         return self.labels.names
 
     @property
     def bound(self) -> FloatArray:
-        """Smallest errors (n, m), all others being free."""
-        found: FloatArray = np.sqrt(np.einsum("nii->ni", self.covariance))
-        return found
+        """Smallest errors (n, m) if all others are free."""
+        bound: FloatArray = np.sqrt(np.einsum("nii->ni", self.covariance))
+        return bound
 
     @property
     def correlation(self) -> FloatArray:
-        """How the errors are correlated (n, m, m)."""
+        """Correlations (n, m, m) of the errors."""
         return self.covariance / self.bound[:, :, None] / self.bound[:, None]
 
     @property
@@ -83,11 +83,11 @@ class Information:
     def pixels(self) -> FloatArray:
         """Information (n, q, m) of each pixel on each quantity alone: ivar (d flux / d label)^2.
 
-        What a free continuum, and errors that the emulator makes in many pixels at once, take away is no
-        matter of single pixels, and not taken into account.
+        A free continuum, and errors of the model that many pixels share, reduce the information of all pixels
+        together, not of single ones: they are not counted here.
         """
-        found: FloatArray = self.ivar[:, :, None].astype(np.float64) * self.gradients.astype(np.float64) ** 2
-        return found
+        pixels: FloatArray = self.ivar[:, :, None].astype(np.float64) * self.gradients.astype(np.float64) ** 2
+        return pixels
 
     def __getitem__(self, name: str) -> FloatArray:
         """Return the bound (n,) of one quantity."""
@@ -97,40 +97,42 @@ class Information:
     def windows(self, windows: Iterable[tuple[float, float]]) -> FloatArray:
         """Return the information (n, w, m) in windows [vacuum Angstrom], each quantity taken alone.
 
-        1 / sqrt of it is the smallest error from the pixels of the window, if all else were known. For the
-        bound with the others free, ask for the information anew with these ``windows``.
+        1 / sqrt of it is the smallest error from the pixels of the window if all else were known. For the
+        bound with the others free, compute the information again with the option ``windows``.
         """
         pixels = self.pixels
         sums = [pixels[:, self.grid.inside([window])].sum(axis=1) for window in windows]
         return np.stack(sums, axis=1) if sums else np.zeros((len(self), 0, len(self.labels)))
 
     def measurable(self, within: Mapping[str, float] | None = None) -> dict[str, NDArray[np.bool_]]:
-        """Return for each quantity which stars (n,) allow to measure it.
+        """Return for each quantity the stars (n,) whose bound is small enough to measure it.
 
         Parameters
         ----------
         within
-            The largest error that still counts, by name; of what is not named 100 K, 0.1 dex, 1 km/s.
+            The largest errors, by name; 100 K, 0.1 dex and 1 km/s by default.
         """
-        wanted = dict(within or {})
-        for name in wanted:
+        chosen = dict(within or {})
+        for name in chosen:
             if name not in self.names:
                 raise DraperError(
-                    "this is not among what is free", given=name, expected=", ".join(self.names),
+                    "this quantity is not free",
+                    given=name,
+                    expected=", ".join(self.names),
                     hint=did_you_mean(name, self.names),
-                )  # fmt: skip
-        limits = {label.name: wanted.get(label.name, enough(label)) for label in self.labels}
-        # What is not known at all (NaN) is not measured.
+                )
+        limits = {label.name: chosen.get(label.name, enough(label)) for label in self.labels}
+        # A bound of NaN, of a quantity without any information, is not below a limit.
         return {name: self[name] <= limit for name, limit in limits.items() if limit is not None}
 
     def table(self) -> dict[str, NDArray[Any]]:
-        """Return values, bounds (``<label>_bound``) and errors with all else known as columns (n,)."""
-        found: dict[str, NDArray[Any]] = {}
+        """Return values, bounds (``<label>_bound``) and errors if all else were known as columns (n,)."""
+        columns: dict[str, NDArray[Any]] = {}
         for number, name in enumerate(self.names):
-            found[name] = self.values[:, number]
-            found[f"{name}_bound"] = self.bound[:, number]
-            found[f"{name}_conditional"] = self.conditional[:, number]
-        return {**found, "outside": self.outside}
+            columns[name] = self.values[:, number]
+            columns[f"{name}_bound"] = self.bound[:, number]
+            columns[f"{name}_conditional"] = self.conditional[:, number]
+        return {**columns, "outside": self.outside}
 
     def write(self, path: str | Path) -> Path:
         """Write the columns as .csv, .ecsv or .fits, with units where the format has them."""
@@ -146,7 +148,7 @@ class Information:
 
 
 def enough(label: Label) -> float | None:
-    """Return the largest error of a label that counts as measured; none where its unit has none.
+    """Return the largest error at which a label counts as measurable; none if its unit has no default.
 
     Examples
     --------

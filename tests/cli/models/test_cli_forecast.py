@@ -75,7 +75,7 @@ def test_the_spectrograph_is_the_users(folder: Path, capsys: pytest.CaptureFixtu
     [
         (["emulator"], "no labels are given"),
         (["emulator", "--set", "teff=5000"], "logg"),
-        (["emulator", *SET, "--grid", "1,2"], "names no pixels"),
+        (["emulator", *SET, "--grid", "1,2"], "cannot read the grid"),
         (["emulator", *SET, "--resolving-power", "90000"], "cannot be sharper"),
         (["linear", *SET], "has no verb 'information'"),
     ],

@@ -130,7 +130,7 @@ def test_grid_is_that_of_apogee(real_data: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("NN_radius", "no spectrum"), ("NN_Teff2_logg2", "no weights"), ("apogee_wavelength", "no w")],
+    [("NN_radius", "not predict"), ("NN_Teff2_logg2", "no known"), ("apogee_wavelength", "no known")],
 )
 def test_refuses_what_predicts_no_spectra(real_data: Path, name: str, words: str) -> None:
     with pytest.raises(DraperError, match=words):
@@ -188,7 +188,7 @@ def test_architecture_that_the_file_declares(tmp_path: Path) -> None:
     made = adopt(tmp_path / "net.npz", medium="vacuum").generate(table(drawn(9)))
     np.testing.assert_allclose(made.flux, formula(arrays, leaky, drawn(9)), rtol=1e-4, atol=1e-5)
     one_payne(tmp_path / "net.npz", model_architecture=np.array("Linear-GELU-Linear-Sigmoid"))
-    with pytest.raises(DraperError, match="form that draper does not know"):
+    with pytest.raises(DraperError, match="unknown form of the network"):
         adopt(tmp_path / "net.npz", medium="vacuum")
 
 
@@ -318,7 +318,7 @@ def test_says_what_one_payne_cannot_hold(tmp_path: Path) -> None:
         ({"b_array_3": np.ones(10, np.float32)}, "do not fit onto each other"),
         ({"b_array_1": None}, "holds no 'b_array_1'"),
         ({"x_min": LOW[:3], "x_max": HIGH[:3]}, "do not fit"),
-        ({"x_min": HIGH, "x_max": LOW}, "no ranges"),
+        ({"x_min": HIGH, "x_max": LOW}, "not the ranges"),
         ({"x_min": np.array(["a"] * 4)}, "not an array of numbers"),
         ({"w_array_2": np.full((16, 16), np.nan, np.float32)}, "not finite"),
         ({"w_array_2": np.full((16, 16), 1e300)}, "too large"),
@@ -327,7 +327,7 @@ def test_says_what_one_payne_cannot_hold(tmp_path: Path) -> None:
         ({"label_names": np.array(["teff"] * 4)}, "same name"),
         ({"label_names": np.array(["teff", "logg"])}, "not as many names"),
         ({"medium": np.array("water")}, "unknown medium"),
-        ({"label_names": np.array(["logt", "logg", "feh", "x"]), "x_max": HIGH + 1e4}, "no logarithm"),
+        ({"label_names": np.array(["logt", "logg", "feh", "x"]), "x_max": HIGH + 1e4}, "not the logarithm"),
     ],
     ids=lambda one: str(list(one)) if isinstance(one, dict) else "",
 )

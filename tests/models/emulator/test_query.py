@@ -1,4 +1,4 @@
-"""The emulator that is asked for wavelengths, and what it teaches another."""
+"""The network with wavelength as an input, and distillation."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_any_wavelength_is_its_own_too(model: Emulator) -> None:
     with torch.no_grad():
         torch.testing.assert_close(network.at(x, own), network(x), rtol=0, atol=1e-6)
         torch.testing.assert_close(network.at(x, own[[7, 3]]), network(x)[:, [7, 3]], rtol=0, atol=1e-6)
-    with pytest.raises(DraperError, match="knows nothing of some wavelengths"):
+    with pytest.raises(DraperError, match="wavelengths are outside"):
         network.at(x, [own[-1] + 1])
 
 
@@ -183,7 +183,7 @@ def test_conforms(check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_options_that_do_not_go_together_are_refused() -> None:
     for options in ({"components": 5}, {"output": "bounded"}, {"start": "ridge"}):
-        with pytest.raises(DraperError, match="asked for wavelengths learns pixels"):
+        with pytest.raises(DraperError, match="has no components"):
             Emulator(form="query", **options)
 
 
@@ -234,9 +234,9 @@ def test_stars_to_learn_from(model: Emulator) -> None:
     assert pupil.training["spectra"] + pupil.training["held_out"] < 56
     assert pupil.labels["teff"].high < 7001
     assert pupil.own_grid.vacuum[0] >= model.own_grid.vacuum[0]
-    with pytest.raises(DraperError, match="unlike those"):
+    with pytest.raises(DraperError, match="all labels are outside"):
         model.distil({"teff": 9000.0, "logg": 3.0, "fe_h": 0.0}, train=quick)
-    with pytest.raises(DraperError, match="reaches none"):
+    with pytest.raises(DraperError, match="no pixel of the grid"):
         model.distil(20, grid=Grid.linear(5000, 5010, 1, medium="vacuum"), train=quick)
     with pytest.raises(DraperError, match="too few"):
         model.distil(3, train=quick)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from draper.results.information import Information
 
 MOTIONS = ("rv", "vsini", "vmac")
-"""What a star may have beside the labels of a model."""
+"""Velocity and widths that a star may have beside the labels of a model."""
 
 SHOWN = 6
-"""Stars whose bounds are printed."""
+"""Largest number of stars whose bounds are printed."""
 
 
 def information(
@@ -40,7 +40,7 @@ def information(
     plot: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Say how well labels can be known from spectra: the smallest errors that any fit can have.
+    """Compute the smallest errors that any fit of labels can have (Cramer-Rao bound).
 
     Example: draper information model/ --set teff=5777 logg=4.44 fe_h=0 --snr 50 100 200
 
@@ -51,21 +51,21 @@ def information(
     artifact
         The folder of an emulator.
     values
-        Labels: NAME=VALUE, or NAME=VALUE,VALUE,... for several stars; rv, vsini and vmac are known, too.
+        Labels: NAME=VALUE, or NAME=VALUE,VALUE,... for several stars; rv, vsini and vmac are possible, too.
     labels
         A table of labels, one row for each star (CSV, ECSV, FITS, VOTable).
     snr
         Signal-to-noise ratio per pixel; several for one star, or one for each star.
     resolving_power
-        lambda / FWHM of the spectrograph; that of the emulator unless given.
+        lambda / FWHM of the spectrograph; that of the emulator by default.
     grid
-        Its pixels: LOW,HIGH,STEP in Angstrom, vacuum; the emulator's unless given.
+        Pixels of the spectrograph: LOW,HIGH,STEP in vacuum Angstrom; the emulator's by default.
     fit
-        How spectra will be fitted: what is fixed, free, or known within priors.
+        How spectra will be fitted: what is fixed, free, or has a prior.
     out
         A table to write: .csv, .ecsv or .fits.
     plot
-        Draw how the first spectrum changes with its labels, as .png, .pdf or .svg.
+        A figure to draw of how the first spectrum changes with its labels: .png, .pdf or .svg.
     json
         Print JSON.
     """
@@ -81,78 +81,78 @@ def information(
     pixels = None if grid is None else grid_of(grid)
     names = (*model.labels.names, *(name for name in MOTIONS if name not in model.labels.names))
     table = label_columns(labels, values, names)
-    found: Information = model.information(
+    result: Information = model.information(
         table, fit, snr=list(snr), resolving_power=resolving_power, grid=pixels
     )
     if out is not None:
-        found.write(out)
+        result.write(out)
     if plot is not None:
         from draper.plots.gradients import plot_gradients
         from draper.plots.style import save
 
-        save(plot_gradients(found), plot)
+        save(plot_gradients(result), plot)
     if json:
-        say_json(as_json(found))
+        say_json(as_json(result))
         return
-    for star in range(min(len(found), SHOWN)):
+    for star in range(min(len(result), SHOWN)):
         title = f"star {star + 1}" if len(snr) == 1 else f"S/N {snr[star]:g}"
-        say(bounds(found, star, title if len(found) > 1 else None))
-        if found.outside[star]:
-            say("outside of what the model has learnt: do not trust it")
-    if len(found) > SHOWN and out is None:
-        say(f"and {len(found) - SHOWN:,} stars more: --out TABLE writes all")
+        say(bounds(result, star, title if len(result) > 1 else None))
+        if result.outside[star]:
+            say("outside the labels of the training spectra: do not trust this bound")
+    if len(result) > SHOWN and out is None:
+        say(f"and {len(result) - SHOWN:,} stars more: --out TABLE writes all")
     for path in (out, plot):
         if path is not None:
             say(escape(f"written to {path}"))
 
 
-def bounds(found: Information, star: int, title: str | None) -> Table:
-    """Return what can be known of one star."""
+def bounds(result: Information, star: int, title: str | None) -> Table:
+    """Return the table of the bounds of one star."""
     from draper.plots.recovery import rounded
 
-    able = found.measurable()
+    able = result.measurable()
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("", "value", "smallest error", "all else known", ""):
         table.add_column(name)
-    for number, label in enumerate(found.labels):
-        errors = (found.bound[star, number], found.conditional[star, number])
-        seen = "" if label.name not in able else "measured" if able[label.name][star] else "too weak"
+    for number, label in enumerate(result.labels):
+        errors = (result.bound[star, number], result.conditional[star, number])
+        verdict = "" if label.name not in able else "measured" if able[label.name][star] else "too weak"
         table.add_row(
             escape(label.name),
-            f"{found.values[star, number]:.6g}",
+            f"{result.values[star, number]:.6g}",
             *(f"{rounded(float(error), signed=False)} {label.unit}" for error in errors),
-            seen,
+            verdict,
         )
     return table
 
 
-def as_json(found: Information) -> dict[str, object]:
+def as_json(result: Information) -> dict[str, object]:
     """Return the bounds as plain values."""
-    able = found.measurable()
+    able = result.measurable()
     return {
-        "grid": repr(found.grid),
-        "outside": found.outside.tolist(),
+        "grid": repr(result.grid),
+        "outside": result.outside.tolist(),
         "labels": {
             label.name: {
                 "unit": label.unit,
-                "value": found.values[:, number].tolist(),
-                "bound": found.bound[:, number].tolist(),
-                "conditional": found.conditional[:, number].tolist(),
+                "value": result.values[:, number].tolist(),
+                "bound": result.bound[:, number].tolist(),
+                "conditional": result.conditional[:, number].tolist(),
                 **({"measurable": able[label.name].tolist()} if label.name in able else {}),
             }
-            for number, label in enumerate(found.labels)
+            for number, label in enumerate(result.labels)
         },
     }
 
 
 def grid_of(text: str) -> Grid:
-    """Return the pixels that LOW,HIGH,STEP names."""
+    """Return the pixels of LOW,HIGH,STEP."""
     from draper.data.grid import Grid
 
     try:
         low, high, step = (float(part) for part in text.split(","))
     except ValueError:
         raise DraperError(
-            "this names no pixels", given=text, expected="LOW,HIGH,STEP in Angstrom, such as 8460,8700,0.25"
+            "cannot read the grid", given=text, expected="LOW,HIGH,STEP in Angstrom, such as 8460,8700,0.25"
         ) from None
     return Grid.linear(low, high, step, medium="vacuum")

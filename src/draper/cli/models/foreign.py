@@ -27,7 +27,7 @@ def import_(
     format: str | None = None,
     json: Json = False,
 ) -> None:
-    """Make a model of a network of The Payne, one_payne, binspec or Cargile's Payne.
+    """Import a network of The Payne, one_payne, binspec or Cargile's Payne as a model.
 
     Example: draper import one_payne.npz -o model/ --medium air
 
@@ -40,19 +40,19 @@ def import_(
     out
         Folder of the model, new or empty.
     labels
-        Names of the labels, in order, where the file does not have them.
+        Names of the labels, in order, if the file does not have them.
     wavelength
-        FILE of the wavelengths (npz, npy, text), or LOW,HIGH,NUMBER of equal steps, where the file has none.
+        FILE of the wavelengths (npz, npy, text), or LOW,HIGH,NUMBER of equal steps, if the file has none.
     unit
-        Unit of the wavelengths (angstrom, nm, um); angstrom unless given.
+        Unit of the wavelengths (angstrom, nm, um); angstrom by default.
     medium
-        Whether the wavelengths are in air or vacuum, where the file does not say it.
+        Medium (air or vacuum) of the wavelengths, if the file does not state it.
     resolving_power
-        lambda / FWHM of the spectra that the network learnt from.
+        lambda / FWHM of the training spectra; unknown by default.
     quantity
-        What the network predicts, unless normalised flux.
+        Quantity that the network predicts; that of the format by default, mostly normalised flux.
     format
-        binspec, yst, smlp, one-payne or the-payne; recognised from the content unless given.
+        binspec, yst, smlp, one-payne or the-payne; recognised from the content by default.
     json
         Print JSON.
     """
@@ -79,7 +79,7 @@ def import_(
         "grid": repr(model.grid),
         **{name: f"{low:g} to {high:g} {model.labels[name].unit}" for name, (low, high) in ranges.items()},
     }
-    say(two_columns(rows), "Such files say nothing about errors: all pixels weigh the same in a fit.")
+    say(two_columns(rows), "Such files hold no errors: all pixels have the same weight in a fit.")
 
 
 def export(
@@ -89,7 +89,7 @@ def export(
     medium: Literal["air", "vacuum"] = "air",
     json: Json = False,
 ) -> None:
-    """Write an emulator with bounded output as the npz file of one_payne.
+    """Export an emulator with bounded output as the npz file of one_payne.
 
     Example: draper export model/ -o one_payne.npz
 
@@ -100,7 +100,7 @@ def export(
     out
         The file to write (.npz).
     medium
-        Of the wavelengths in the file; the lists of lines of one_payne are in air.
+        Medium of the wavelengths in the file (air or vacuum); the line lists of one_payne are in air.
     json
         Print JSON.
     """
@@ -113,7 +113,7 @@ def export(
 
 
 def _wavelengths(text: str) -> str | np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return the steps that LOW,HIGH,NUMBER names, or the name of a file."""
+    """Return the wavelengths of LOW,HIGH,NUMBER, or the name of a file."""
     import numpy as np
 
     parts = text.split(",")
@@ -123,6 +123,9 @@ def _wavelengths(text: str) -> str | np.ndarray[tuple[int], np.dtype[np.float64]
         return text
     if len(parts) != 3 or not 1 < number < 10**8:
         raise DraperError(
-            "wavelengths are LOW,HIGH,NUMBER or a file", given=text, hint="--wavelength 4000,5000,10001"
+            "cannot read --wavelength",
+            given=text,
+            expected="LOW,HIGH,NUMBER or a file",
+            hint="--wavelength 4000,5000,10001",
         )
     return np.linspace(low, high, number)

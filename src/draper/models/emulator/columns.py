@@ -1,4 +1,4 @@
-"""Columns of a table as an emulator takes them."""
+"""Label columns of an emulator: those of its training set, and those of spectra to generate."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from draper.infer.forecast import equal_columns
 from draper.simulate.population import microturbulence
 
 NO_INPUT = {"rv"}
-"""What the table may tell that the spectrum at rest does not follow from."""
+"""Columns that have units of labels, but do not change a spectrum at rest."""
 
 
-def completed(wanted: LabelSet, labels: Mapping[str, ArrayLike] | Spectra) -> dict[str, NDArray[Any]]:
-    """Return columns of equal length, with ``vmic`` from a relation where it is wanted and missing."""
+def complete_columns(wanted: LabelSet, labels: Mapping[str, ArrayLike] | Spectra) -> dict[str, NDArray[Any]]:
+    """Return columns of equal length (n,), with ``vmic`` from a relation if it is needed and missing."""
     labels = labels.table if isinstance(labels, Spectra) else labels
     columns = equal_columns(labels)
     if "vmic" in wanted.names and "vmic" not in columns and {"teff", "logg"} <= set(columns):
@@ -28,14 +28,16 @@ def completed(wanted: LabelSet, labels: Mapping[str, ArrayLike] | Spectra) -> di
     missing = ~np.isfinite(wanted.read(columns)).all(axis=0)
     if missing.any():
         raise DraperError(
-            "a label is missing", given=", ".join(np.array(wanted.names)[missing]),
-            expected="a finite value in every row", hint="fill the column, or leave these rows out",
-        )  # fmt: skip
+            "values of labels are missing",
+            given=", ".join(np.array(wanted.names)[missing]),
+            expected="a finite value in every row",
+            hint="fill the columns, or leave these rows out",
+        )
     return columns
 
 
 def stellar_labels(train: Subset) -> tuple[str, ...]:
-    """Return the columns that name stellar labels, as draper calls them, and vary."""
+    """Return the columns that vary and have draper's names of stellar labels."""
     table = train.table
     names = [
         name
@@ -47,8 +49,9 @@ def stellar_labels(train: Subset) -> tuple[str, ...]:
     varying = tuple(name for name in names if np.nanmin(table[name]) < np.nanmax(table[name]))
     if not varying:
         raise DraperError(
-            "the data have no column that names a stellar label", given=", ".join(table) or "no columns",
+            "the data have no column of a stellar label",
+            given=", ".join(table) or "no columns",
             expected="teff, logg, fe_h, ..., and elements such as mg_fe",
             hint="name the columns with labels=[...] (--labels)",
-        )  # fmt: skip
+        )
     return varying

@@ -1,4 +1,4 @@
-"""What one emulator says, learnt by another: a slow network taught to a fast one, or to other pixels."""
+"""Distillation: train a fast network, or one of other pixels, on the spectra of a slow one."""
 
 from __future__ import annotations
 
@@ -14,53 +14,55 @@ from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
-from draper.models.emulator.columns import completed
+from draper.models.emulator.columns import complete_columns
 
 if TYPE_CHECKING:
     from draper.models.emulator.model import Emulator
 
 STEPS = 5000
-"""Of training, unless told otherwise."""
+"""Default number of training steps."""
 
 HELD_OUT = 10
-"""There is one spectrum that the error is measured on for so many that are learnt."""
+"""Number of training spectra for each spectrum that the error is measured on."""
 
 
-def distilled(
+def distil(
     teacher: Emulator,
     labels: Mapping[str, ArrayLike] | Spectra | int,
     grid: Grid | None,
     train: TrainConfig | None,
     options: Mapping[str, Any],
 ) -> Emulator:
-    """Return a new emulator that has learnt from another; see :meth:`.Emulator.distil`."""
+    """Return a new emulator that was trained on the spectra of another; see :meth:`.Emulator.distil`."""
     train = TrainConfig(steps=STEPS) if train is None else train
     held_out = None
     if isinstance(labels, int):
         if labels < HELD_OUT:
-            raise DraperError("these are too few spectra to learn from", given=labels, expected="thousands")
-        held_out = lesson(teacher, drawn(teacher, labels // HELD_OUT, train.seed + 1), grid)[0]
-        labels = drawn(teacher, labels, train.seed)
-    spectra, error = lesson(teacher, labels, grid)
-    pupil = type(teacher)(labels=teacher.labels.names, **options).fit(spectra, valid=held_out, train=train)
-    own = pupil.network.uncertainty
+            raise DraperError("too few spectra to train on", given=labels, expected="thousands")
+        valid_labels = draw_labels(teacher, labels // HELD_OUT, train.seed + 1)
+        held_out = training_spectra(teacher, valid_labels, grid)[0]
+        labels = draw_labels(teacher, labels, train.seed)
+    spectra, error = training_spectra(teacher, labels, grid)
+    student = type(teacher)(labels=teacher.labels.names, **options).fit(spectra, valid=held_out, train=train)
+    own = student.network.uncertainty
     own.copy_(torch.hypot(own, torch.from_numpy(error).to(own)))
-    told = {name: teacher.training[name] for name in ("source", "fingerprint") if name in teacher.training}
-    pupil.training["distilled_from"] = {"model": teacher.name, "form": teacher.config.form, **told}
-    return pupil
+    origin = {name: teacher.training[name] for name in ("source", "fingerprint") if name in teacher.training}
+    student.training["distilled_from"] = {"model": teacher.name, "form": teacher.config.form, **origin}
+    return student
 
 
-def drawn(teacher: Emulator, n: int, seed: int) -> dict[str, NDArray[np.float64]]:
-    """Return labels of n stars on lines between two training points each, so that none is outside the hull.
+def draw_labels(teacher: Emulator, n: int, seed: int) -> dict[str, NDArray[np.float64]]:
+    """Return labels of n stars, each on the line between two training points, so inside the hull.
 
-    The first ones are those at the ends of the ranges. Without training points it is the box that is filled.
+    The first stars are the training points at the ends of the ranges. Without training points, labels are
+    drawn evenly from the ranges.
     """
     random = np.random.default_rng([seed, n])
     points = teacher.network.points.cpu().double().numpy()
     if len(points):
-        one, other = points[random.integers(len(points), size=(2, n))]
-        # Mostly near one of the two: what lies between is nearer to the middle than training points are.
-        x = one + random.beta(0.5, 0.5, (n, 1)) * (other - one)
+        first, second = points[random.integers(len(points), size=(2, n))]
+        # Mostly near one of the two: points in between are nearer to the middle than training points are.
+        x = first + random.beta(0.5, 0.5, (n, 1)) * (second - first)
         ends = points[[*points.argmin(0), *points.argmax(0)]][:n]
         x[: len(ends)] = ends
     else:
@@ -69,29 +71,30 @@ def drawn(teacher: Emulator, n: int, seed: int) -> dict[str, NDArray[np.float64]
     return dict(zip(teacher.labels.names, values.T, strict=True))
 
 
-def lesson(
+def training_spectra(
     teacher: Emulator, labels: Mapping[str, ArrayLike] | Spectra, grid: Grid | None
 ) -> tuple[Spectra, NDArray[np.float32]]:
-    """Return spectra as a teacher makes them, and its own rms error (p,), zero where it does not know it.
+    """Return spectra that a teacher generates, and its own rms error (p,), zero if it is unknown.
 
-    Pixels that it does not reach are left out, and so are stars unlike those that it knows.
+    Pixels beyond the teacher's range are left out, and so are labels outside its box and hull.
     """
-    table = completed(teacher.labels, labels)
+    table = complete_columns(teacher.labels, labels)
     first = {name: column[:1] for name, column in table.items()}
     reached = teacher.generate(first, grid=grid).ivar.all(axis=0)
     if not reached.any():
         raise DraperError(
-            "the emulator reaches none of these pixels", given=repr(grid), expected=repr(teacher.own_grid)
+            "no pixel of the grid is in the emulator's wavelength range",
+            given=repr(grid),
+            expected=repr(teacher.own_grid),
         )
-    made = teacher.generate(table, grid=grid, pixels=None if reached.all() else reached)
-    known = ~(made.table["outside_box"] | made.table["outside_hull"])
-    if not known.any():
-        raise DraperError(
-            "all these stars are unlike those that the emulator was trained on",
-            expected=repr(teacher.labels),
-        )
-    made = made[known]
-    is_sure = bool(torch.isfinite(teacher.network.uncertainty).all())
-    error = np.sqrt(np.mean(1 / made.ivar, axis=0)) if is_sure else np.zeros(len(made.grid), np.float32)
-    # To the pupil these spectra have no noise.
-    return replace(made, ivar=np.ones_like(made.flux)), error
+    spectra = teacher.generate(table, grid=grid, pixels=None if reached.all() else reached)
+    inside = ~(spectra.table["outside_box"] | spectra.table["outside_hull"])
+    if not inside.any():
+        raise DraperError("all labels are outside the emulator's training set", expected=repr(teacher.labels))
+    spectra = spectra[inside]
+    has_error = bool(torch.isfinite(teacher.network.uncertainty).all())
+    error = (
+        np.sqrt(np.mean(1 / spectra.ivar, axis=0)) if has_error else np.zeros(len(spectra.grid), np.float32)
+    )
+    # These spectra have no noise.
+    return replace(spectra, ivar=np.ones_like(spectra.flux)), error

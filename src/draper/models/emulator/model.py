@@ -1,4 +1,4 @@
-"""Labels to spectra by a network, and back by fitting it."""
+"""The Emulator: spectra of labels by a network, and labels of spectra by a fit of that network."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from draper.infer.label_fit import LabelFit
 from draper.infer.limits import Side
 from draper.instrument.observed import Widths, are_pixels_alone, is_coarser, observed
 from draper.instrument.pipeline import Pipeline
+from draper.instrument.resolution import resolving_power_of
 from draper.models.base import INFERENCE_ROWS, Model, Progress
-from draper.models.emulator.columns import completed, stellar_labels
-from draper.models.emulator.distil import distilled
-from draper.models.emulator.networks import form_of, network_of
+from draper.models.emulator.columns import complete_columns, stellar_labels
+from draper.models.emulator.distil import distil
+from draper.models.emulator.networks import build_network, options_of_network
 from draper.nn.hull import outside
 from draper.nn.query import QueryNetwork
 from draper.nn.spectral import SpectralNetwork
@@ -37,11 +38,11 @@ from draper.results.estimates import Estimates
 from draper.results.information import Information
 
 MOST_COMPONENTS = 1000
-"""Principal components that are learnt at most unless another number is given."""
+"""Largest default number of principal components."""
 
 
 class Emulator(Model):
-    """A network that turns labels into a spectrum, as The Payne does; with errors, and flags outside the box.
+    """A network that turns labels into a spectrum, as The Payne does, with errors and flags of extrapolation.
 
     Examples
     --------
@@ -65,14 +66,14 @@ class Emulator(Model):
     )
     config: EmulatorConfig
     components: int = 0
-    """Principal components that suit the training set; used unless the options say a number."""
+    """Number of principal components of the training set; the option of that name replaces it."""
 
     # -------------------------------------------------------------- the contract
 
     def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
         """Scale labels by the ranges of the training set; the network itself takes care of the flux."""
         names = self.config.labels or stellar_labels(train)
-        # Pixels are learnt one by one where some are bad: components of gappy spectra are not as exact.
+        # If some pixels are bad, pixels are learnt instead: components of gappy spectra are less exact.
         whole = all((batch.ivar > 0).all() for batch in train.batches())
         self.components = min(MOST_COMPONENTS, len(train.grid), max(1, len(train) - 1)) if whole else 0
         labels = LabelSet.from_table(train.table, names)
@@ -86,14 +87,14 @@ class Emulator(Model):
 
     def build(self, grid: Grid, labels: LabelSet) -> SpectralNetwork:
         """Return a new network."""
-        return network_of(self.config, grid, labels, self.components)
+        return build_network(self.config, grid, labels, self.components)
 
     def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return flux and weights."""
         return {"flux": spectra.flux, "ivar": spectra.ivar}
 
     def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
-        """Return what goes into the network; here the spectra are what comes out."""
+        """Return the scaled labels, the network's input; the spectra are its output."""
         return {"labels": self.scaled(self.labels.read(spectra.table))}
 
     def scaled(self, values: ArrayLike) -> NDArray[np.float32]:
@@ -108,11 +109,12 @@ class Emulator(Model):
         Parameters
         ----------
         network
-            From labels that are scaled to -0.5 to 0.5 by ``labels`` to flux on ``grid``.
+            Maps labels, scaled to -0.5 to 0.5 by the ranges of ``labels``, to flux on ``grid``.
         facts
-            For the model card, such as ``source``; ``quantity`` is that of the spectra (normalised flux).
+            Entries of the model card, such as ``source``; ``quantity`` is that of the spectra (normalised
+            flux by default).
         """
-        model = cls(labels=labels.names, **form_of(network))
+        model = cls(labels=labels.names, **options_of_network(network))
         sizes = {"labels": (network.labels, len(labels)), "pixels": (network.pixels, len(grid))}
         for what, (given, expected) in sizes.items():
             if given != expected:
@@ -132,38 +134,38 @@ class Emulator(Model):
         train: TrainConfig | None = None,
         **options: Any,
     ) -> Emulator:
-        """Return a new emulator, with other options, that has learnt the spectra that this one makes.
+        """Return a new emulator, with other options, trained on the spectra of this one (distillation).
 
         Parameters
         ----------
         labels
-            Of the spectra to learn from, or how many to draw between the training points.
+            Labels of the training spectra, or their number, to be drawn between this model's training points.
         grid
-            Pixels of the new one, with their resolving power; those of this one unless given.
+            Pixels of the new emulator, with their resolving power; those of this one by default.
         train
-            How to train; 5000 steps unless given.
+            How to train; 5000 steps by default.
         options
-            Of the new one, such as ``hidden``.
+            Options of the new emulator, such as ``hidden``.
 
         Returns
         -------
         Emulator
-            Its errors are those on spectra of this one that it has not seen, and this one's own, in
-            quadrature; ``training["distilled_from"]`` says what it has learnt from.
+            Its errors are those on held-out spectra of this emulator, and this emulator's own, in quadrature;
+            ``training["distilled_from"]`` names this emulator.
         """
-        return distilled(self, labels, grid, train, options)
+        return distil(self, labels, grid, train, options)
 
     def export(self, path: str | Path, *, medium: Literal["air", "vacuum"] = "air") -> Path:
-        """Write the network as one_payne does (npz); it must end in a sigmoid (``output="bounded"``).
+        """Write the network in the format of one_payne (npz); it must have ``output="bounded"``.
 
-        ``medium`` is that of the wavelengths in the file; the lists of lines of one_payne are in air.
+        ``medium`` is that of the wavelengths in the file; the line lists of one_payne are in air.
         """
         from draper.models.emulator.foreign.export import export
 
         return export(self, Path(path), medium)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take the arrays of a model, which also tell how many components it has."""
+        """Load the arrays of a model; the number of components follows from them."""
         self.components = len(state.get("module.basis", ()))
         if self.components != len(self.network.state_dict().get("basis", ())):
             self.set_up(self.own_grid, self.labels, self.pipeline)
@@ -171,7 +173,7 @@ class Emulator(Model):
 
     @property
     def network(self) -> SpectralNetwork:
-        """The network, by its own type."""
+        """The network."""
         return cast(SpectralNetwork, self.own_module)
 
     @property
@@ -181,7 +183,7 @@ class Emulator(Model):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return self.network.uncertainty.device
 
     # ---------------------------------------------------------------- the verbs
@@ -201,41 +203,40 @@ class Emulator(Model):
         Parameters
         ----------
         labels
-            Columns by name, of equal length or one value for all, or spectra that have them. ``vmic`` follows
-            from the others where the model wants it and there is none.
+            Columns by name, of equal length or one value for all, or spectra that have them. If the model
+            needs ``vmic`` and it is missing, it follows from teff and logg.
         options, changes
             Broadening and velocity, see :class:`draper.configs.emulator.GenerateConfig`:
             ``vsini=10, rv=[20, 30]``.
         grid
-            Pixels of what comes out; the model's own unless given.
+            Pixels of the spectra; the model's own by default.
         pixels
-            Which of those pixels: a slice, a mask, or numbers.
+            Some of those pixels: a slice, a mask, or numbers.
         progress
-            Called with how many spectra are done, and how many there will be.
+            Called with the number of spectra that are done, and the number of all.
 
         Returns
         -------
         Spectra
             With the emulator's own error as ``ivar``, and columns ``outside_box`` and ``outside_hull`` that
-            mark labels outside of the ranges, or of the cloud of pairs of labels, of the training spectra.
-            Pixels that the model does not reach have no weight.
+            mark labels outside the ranges, or outside the convex hull of a pair of labels, of the training
+            spectra. Pixels beyond the model's wavelength range have no weight.
         """
-        table = completed(self.labels, labels)
+        table = complete_columns(self.labels, labels)
         values = self.labels.read(table)
         x = self.scaled(values)
-        wanted = dict(self.options_of("generate", options, **changes))
-        widths = Widths.of(len(x), **wanted)
+        chosen = dict(self.options_of("generate", options, **changes))
+        widths = Widths.of(len(x), **chosen)
         if twice := set(widths.given) & set(self.labels.names):
-            raise DraperError("a label of the model cannot be applied again", given=", ".join(sorted(twice)))
+            raise DraperError(
+                "a label of the model cannot be an option of generate, too",
+                given=", ".join(sorted(twice)),
+                hint="give it as a label",
+            )
         averages = grid is not None and is_coarser(self.own_grid, grid)
-        if (
-            averages
-            and grid is not None
-            and grid.resolving_power is not None
-            and "resolving_power" not in widths.given
-        ):
-            wanted["resolving_power"] = float(np.median(grid.resolving_power))
-            widths = Widths.of(len(x), **wanted)
+        power = resolving_power_of(grid) if averages and grid is not None else None
+        if power is not None and "resolving_power" not in widths.given:
+            widths = Widths.of(len(x), **chosen | {"resolving_power": power})
         ends = self.own_grid.vacuum[[0, -1]]
         parts = []
         for start in range(0, max(1, len(x)), INFERENCE_ROWS):
@@ -282,7 +283,7 @@ class Emulator(Model):
         progress: Progress | None = None,
         **changes: Any,
     ) -> Estimates:
-        """Return the labels that spectra follow from, by least squares, with their covariance.
+        """Return labels of spectra by least squares, with their covariance.
 
         Parameters
         ----------
@@ -292,14 +293,14 @@ class Emulator(Model):
         options, changes
             How to fit, see :class:`draper.configs.fit.FitConfig`: ``rv=0, continuum=2``.
         progress
-            Called with how many stars are done, and how many there are.
+            Called with the number of stars that are done, and the number of all.
 
         Returns
         -------
         Estimates
-            Labels, ``rv`` [km/s] and widths that are free, with errors, covariance, ``chi2``, errors with all
-            else known (``<label>_conditional_err``) and flags: not_converged, at_bound, rv_limit, outside (of
-            the training labels), bad_fit, several_minima, no_data.
+            Labels, ``rv`` [km/s] and widths that are free, with errors, covariance, ``chi2``, errors if all
+            others were known (``<label>_conditional_err``) and flags: not_converged, at_bound, rv_limit,
+            outside (the training labels), bad_fit, several_minima, no_data.
 
         Examples
         --------
@@ -326,10 +327,10 @@ class Emulator(Model):
         side: Side = "upper",
         **changes: Any,
     ) -> dict[str, NDArray[np.float64]]:
-        """Return limits (n,) of labels or free widths, or lower ones, by profile likelihood.
+        """Return upper or lower limits (n,) of labels or free widths, by profile likelihood.
 
-        With everything else fitted again, chi2 there is above its minimum by what belongs to a one-sided
-        ``level``: 2.706 for 95 %. NaN where the whole box is allowed.
+        At a limit, with everything else fitted again, chi2 exceeds its minimum by the value that belongs to
+        the one-sided ``level``: 2.706 for 95 %. NaN where the whole range is allowed.
         """
         config = self.fit_options(options, changes)
         return self.label_fit.upper_limits(spectra, names, level, config, side=side)
@@ -352,11 +353,11 @@ class Emulator(Model):
         return estimates, models[0].with_columns(rv=rv)
 
     def learn_error(self, spectra: Spectra, options: Config | None = None, **changes: Any) -> Self:
-        """Learn from the residuals of spectra how far the emulator is from the stars, pixel by pixel.
+        """Learn the emulator's error on real stars, pixel by pixel, from the residuals of their spectra.
 
-        Fits the spectra, at least ten of stars like those to come, and keeps by how much their residuals
-        exceed noise and the emulator's own error. Later fits add it to the errors of the pixels, unless
-        ``model_error=False``. ``options`` and ``changes`` are those of :meth:`predict`.
+        Fits the spectra of at least ten stars, and keeps by how much their residuals exceed the noise and the
+        emulator's own error. Later fits add it to the errors of the pixels, unless ``model_error=False``.
+        ``options`` and ``changes`` are those of :meth:`predict`.
         """
         config = self.fit_options(options, changes)
         self.training["error_learnt_from"] = self.label_fit.learn_error(spectra, config)
@@ -369,17 +370,17 @@ class Emulator(Model):
         if not set(self.labels.names) <= set(spectra.table):
             return None
         values = self.labels.read(spectra.table)
-        known = np.isfinite(values).all(axis=1)
+        complete = np.isfinite(values).all(axis=1)
         grid = None if self.own_grid.matches(spectra.grid) else spectra.grid
-        part = self.generate(dict(zip(self.labels.names, values[known].T, strict=True)), grid=grid)
+        part = self.generate(dict(zip(self.labels.names, values[complete].T, strict=True)), grid=grid)
         flux, ivar = np.zeros((2, *spectra.flux.shape), dtype=np.float32)
-        flux[known], ivar[known] = part.flux, part.ivar
+        flux[complete], ivar[complete] = part.flux, part.ivar
         return replace(part, flux=flux, ivar=ivar, table={"id": spectra.ids})
 
     def jacobian(self, labels: Mapping[str, ArrayLike] | Spectra) -> NDArray[np.float32]:
         """Return the derivatives (n, p, d) of the flux by the labels, per physical unit."""
-        values = self.labels.read(completed(self.labels, labels))
-        made = np.empty((len(values), len(self.own_grid), len(self.labels)), dtype=np.float32)
+        values = self.labels.read(complete_columns(self.labels, labels))
+        derivatives = np.empty((len(values), len(self.own_grid), len(self.labels)), dtype=np.float32)
         for start in range(0, len(values), 32):
             rows = slice(start, start + 32)
             with torch.inference_mode():
@@ -389,8 +390,8 @@ class Emulator(Model):
             widths = self.labels.unscale_error(
                 self.labels.scale(values[rows]), np.ones((len(values[rows]), len(self.labels)))
             )
-            made[rows] = columns.cpu().numpy() / widths[:, None, :]
-        return made
+            derivatives[rows] = columns.cpu().numpy() / widths[:, None, :]
+        return derivatives
 
     def information(
         self,
@@ -403,27 +404,27 @@ class Emulator(Model):
         resolving_power: float | None = None,
         **changes: Any,
     ) -> Information:
-        """Return the smallest errors that :meth:`predict` could have: the Cramer-Rao bound at known labels.
+        """Return the smallest errors that :meth:`predict` could have: the Cramer-Rao bound at given labels.
 
         Parameters
         ----------
         labels
             Columns as for :meth:`generate`; ``rv``, ``vsini``, ``vmac`` of the stars may be among them.
         options, changes
-            How it will be fitted, as in :meth:`predict`: what is fixed, free, or known within priors.
+            How the spectra will be fitted, as in :meth:`predict`: what is fixed, free, or has a prior.
         snr, ivar
             Signal-to-noise ratio per pixel at a continuum of 1, or inverse variances (q,) or (n, q).
         grid, resolving_power
-            Pixels and lambda / FWHM of the spectrograph; the model's own unless given.
+            Pixels and lambda / FWHM of the spectrograph; the model's own by default.
         """
         config = self.fit_options(options, changes)
-        table = completed(self.labels, {**labels, **config.fixed})
+        table = complete_columns(self.labels, {**labels, **config.fixed})
         return self.label_fit.information(
             table, config, snr=snr, ivar=ivar, grid=grid, resolving_power=resolving_power
         )
 
     def citation(self) -> str:
-        """Return BibTeX of what a user of this model should cite."""
+        """Return the BibTeX entries to cite."""
         return (
             "@article{ting2019payne, author = {{Ting}, Yuan-Sen and {Conroy}, Charlie and {Rix}, Hans-Walter "
             "and {Cargile}, Phillip}, title = {The Payne: Self-consistent ab initio Fitting of Stellar "

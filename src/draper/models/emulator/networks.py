@@ -1,4 +1,4 @@
-"""Which network an emulator's options ask for, and which options a network has."""
+"""Networks from the options of an emulator, and options from a network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from draper.nn.query import QueryNetwork
 from draper.nn.spectral import Perceptron, SpectralNetwork
 
 LEFT = 0.002
-"""Part of the scatter of the spectra (rms) that components may leave unless their number is given."""
+"""Share of the scatter of the spectra (rms) that components may leave out if their number is not given."""
 
 
-def network_of(config: EmulatorConfig, grid: Grid, labels: LabelSet, components: int) -> SpectralNetwork:
-    """Return a new network; ``components`` is how many suit the training set."""
+def build_network(config: EmulatorConfig, grid: Grid, labels: LabelSet, components: int) -> SpectralNetwork:
+    """Return a new network; ``components`` is the number of components of the training set."""
     if config.form == "pixelwise":
         return PixelNetwork(len(labels), len(grid), config.hidden[0])
     if config.form == "query":
@@ -36,9 +36,10 @@ def network_of(config: EmulatorConfig, grid: Grid, labels: LabelSet, components:
         )
     if unknown := set(config.censor) - set(labels.names):
         raise DraperError(
-            "only a label of the model can be censored", given=", ".join(sorted(unknown)),
+            "only a label of the model can be censored",
+            given=", ".join(sorted(unknown)),
             expected=", ".join(labels.names),
-        )  # fmt: skip
+        )
     wanted = components if config.components is None else config.components
     return EmulatorNetwork(
         len(labels),
@@ -58,8 +59,8 @@ def network_of(config: EmulatorConfig, grid: Grid, labels: LabelSet, components:
     )
 
 
-def form_of(network: SpectralNetwork) -> dict[str, Any]:
-    """Return the options of a network's form."""
+def options_of_network(network: SpectralNetwork) -> dict[str, Any]:
+    """Return the options that describe a network."""
     if isinstance(network, PixelNetwork):
         return {"form": "pixelwise", "hidden": (network.shift.shape[1],), "activation": "sigmoid"}
     if isinstance(network, QueryNetwork):

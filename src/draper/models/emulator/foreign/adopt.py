@@ -1,4 +1,4 @@
-"""Make an emulator of a network that another code has trained."""
+"""Import a network that another code has trained."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from draper.nn.pixelwise import PixelNetwork
 from draper.nn.spectral import SpectralNetwork
 
 FEWEST_PIXELS = 3
-"""Networks with fewer outputs predict something else, such as radii."""
+"""Networks with fewer outputs do not predict spectra, but radii for example."""
 
 GAP = 3.0
-"""Times the steps beside it that a gap is wide."""
+"""Ratio of a gap to the steps on both sides of it, at least."""
 
 LOGARITHMIC = {"logt": "teff", "logteff": "teff", "log10teff": "teff"}
-"""Labels that stand for the logarithm of another."""
+"""Names of labels that are the logarithm of another label."""
 
 
 def adopt(
@@ -57,53 +57,55 @@ def adopt(
     path
         Weights of The Payne, one_payne, binspec (npz), or Cargile's Payne (HDF5).
     labels
-        Names of the labels, in order, where the file does not have them. Temperatures below 100 are taken as
+        Names of the labels, in order, if the file does not have them. Temperatures below 100 are taken as
         kilokelvin; the model has them in kelvin.
     wavelength
-        Of the pixels, where the file does not have them: values (p,), or a file (npz, npy, text).
+        Wavelengths of the pixels, if the file does not have them: values (p,), or a file (npz, npy, text).
     unit, medium
-        Of the wavelengths. Those of these codes are in Angstrom; air or vacuum is never guessed.
+        Unit and medium of the wavelengths; Angstrom by default. Air or vacuum is never guessed.
     resolving_power
-        lambda / FWHM of the spectra that the network learnt from.
+        lambda / FWHM of the training spectra.
     quantity
-        What it predicts, unless normalised flux.
+        The predicted quantity; that of the format by default, mostly normalised flux.
     format
-        Name of the format, one of :func:`~draper.models.emulator.foreign.formats`; recognised unless given.
+        Name of the format, one of :func:`~draper.models.emulator.foreign.formats`; recognised by default.
 
     Returns
     -------
     Emulator
-        It gives the flux of the formula of the other code to single precision. Its box is that of the
-        training labels; it knows no errors and no hull.
+        Its flux is that of the other code to single precision. Its label ranges are those of the training
+        labels; it has no errors and no hull.
     """
     source = Source(path)
     if source.kind == "folder":
-        raise source.error("a folder holds no weights", hint="name the file")
+        raise source.error("a folder is not a file of weights", hint="name the file")
     arrays = named_arrays(source)
-    known = recognise(source, arrays, format)
-    found = known.read(source, arrays)
-    _check(source, found)
-    own = wavelength is None or isinstance(wavelength, (str, Path))
+    layout = recognise(source, arrays, format)
+    weights = layout.read(source, arrays)
+    _check(source, weights)
+    is_file = wavelength is None or isinstance(wavelength, (str, Path))
     config = ReadConfig(
-        unit=unit, medium=medium, wavelengths=cast(Any, wavelength) if own else None,
+        unit=unit,
+        medium=medium,
+        wavelengths=cast(Any, wavelength) if is_file else None,
         resolving_power=resolving_power,
-    )  # fmt: skip
-    axis = _axis(source, found, config, None if own else np.asarray(wavelength))
-    ranges = _labels(source, found, tuple(labels))
+    )
+    axis = _axis(source, weights, config, None if is_file else np.asarray(wavelength))
+    ranges = _labels(source, weights, tuple(labels))
     facts: dict[str, Any] = {
-        "source": f"imported from {source.path.name} ({known.what.partition(':')[0]})",
-        "format": known.name,
+        "source": f"imported from {source.path.name} ({layout.what.partition(':')[0]})",
+        "format": layout.name,
         "sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
-        "quantity": quantity or found.quantity,
-        "unit": found.unit,
+        "quantity": quantity or weights.quantity,
+        "unit": weights.unit,
     }
-    return Emulator.from_network(_network(source, found, axis), in_pieces(axis.grid), ranges, **facts)
+    return Emulator.from_network(_network(source, weights, axis), in_pieces(axis.grid), ranges, **facts)
 
 
 def in_pieces(grid: Grid) -> Grid:
-    """Return the grid with its gaps known, so that nothing is broadened or interpolated across them.
+    """Return the grid in pieces between gaps, so that nothing is broadened or interpolated across them.
 
-    A gap is a step that is three times as wide as those on both sides of it.
+    A gap is a step at least three times as wide as those on both sides of it.
 
     Examples
     --------
@@ -120,41 +122,46 @@ def in_pieces(grid: Grid) -> Grid:
     return replace(grid, windows=windows) if len(gaps) else grid
 
 
-def _check(source: Source, found: Weights) -> None:
-    """Refuse what is no emulator of spectra, and layers that no file of reason has."""
-    inputs = found.layers[0][0].shape[-1]
-    widest = max(len(bias) for _, bias in found.layers[:-1]) if not found.pixelwise else 1
-    if inputs != len(found.low):
+def _check(source: Source, weights: Weights) -> None:
+    """Raise an error for networks that do not predict spectra, and for absurdly wide layers."""
+    inputs = weights.layers[0][0].shape[-1]
+    widest = max(len(bias) for _, bias in weights.layers[:-1]) if not weights.pixelwise else 1
+    if inputs != len(weights.low):
         raise source.error(
-            "layers and ranges do not fit", given=f"{inputs} inputs, ranges of {len(found.low)} labels",
+            "layers and ranges do not fit",
+            given=f"{inputs} inputs, ranges of {len(weights.low)} labels",
             hint="write the file again",
-        )  # fmt: skip
-    if found.pixels < FEWEST_PIXELS:
+        )
+    if weights.pixels < FEWEST_PIXELS:
         raise source.error(
-            "this network predicts no spectrum", given=f"{found.pixels} outputs",
-            hint="import the networks that predict flux; others have no use here",
-        )  # fmt: skip
-    if widest > MOST_UNITS or found.layers[0][1].shape[-1] > MOST_UNITS:
+            "this network does not predict spectra",
+            given=f"{weights.pixels} outputs",
+            hint="import the networks that predict flux",
+        )
+    if widest > MOST_UNITS or weights.layers[0][1].shape[-1] > MOST_UNITS:
         raise source.error("the hidden layers are too wide", given=widest, expected=f"at most {MOST_UNITS}")
 
 
-def _axis(source: Source, found: Weights, config: ReadConfig, given: NDArray[Any] | None) -> pixels.Axis:
-    """Return the grid that the user names, else that of the file or code."""
+def _axis(source: Source, weights: Weights, config: ReadConfig, given: NDArray[Any] | None) -> pixels.Axis:
+    """Return the grid that the user names, or that of the file or code."""
     name, values, medium = "wavelength", given, None
     if given is None and config.wavelengths is not None:
         name, values = matrix.wavelengths_elsewhere(source, config)
-    elif given is None and found.wavelength is not None:
-        values, medium = found.wavelength, found.medium
+    elif given is None and weights.wavelength is not None:
+        values, medium = weights.wavelength, weights.medium
     if values is None:
         raise source.error(
-            "neither file nor code say the wavelengths", given=f"{found.pixels} pixels",
+            "the file does not hold the wavelengths",
+            given=f"{weights.pixels} pixels",
             hint="name them: wavelength= (--wavelength FILE, npz, npy or text; or LOW,HIGH,NUMBER)",
-        )  # fmt: skip
-    if values.shape != (found.pixels,) or values.dtype.kind not in "iuf":
+        )
+    if values.shape != (weights.pixels,) or values.dtype.kind not in "iuf":
         raise source.error(
-            "network and wavelengths differ in length", given=f"{values.shape} {values.dtype}",
-            expected=f"({found.pixels},)", hint="name others: wavelength= (--wavelength)",
-        )  # fmt: skip
+            "network and wavelengths differ in length",
+            given=f"{values.shape} {values.dtype}",
+            expected=f"({weights.pixels},)",
+            hint="name others: wavelength= (--wavelength)",
+        )
     if medium is not None and config.medium not in (None, medium):
         raise source.error(f"the wavelengths are in {medium}", given=config.medium, hint="leave out medium=")
     column = describe(name)
@@ -167,51 +174,51 @@ def _axis(source: Source, found: Weights, config: ReadConfig, given: NDArray[Any
     )
 
 
-def _labels(source: Source, found: Weights, names: tuple[str, ...]) -> LabelSet:
+def _labels(source: Source, weights: Weights, names: tuple[str, ...]) -> LabelSet:
     """Return the labels with the ranges of the file, in draper's names and units."""
-    names = names or found.names
-    if len(names) != len(found.low):
-        told = f"; {', '.join(names)}" if names else ""
-        ranges = ", ".join(f"{low:g}..{high:g}" for low, high in zip(found.low, found.high, strict=True))
+    names = names or weights.names
+    if len(names) != len(weights.low):
+        given = f"; {', '.join(names)}" if names else ""
+        ranges = ", ".join(f"{low:g}..{high:g}" for low, high in zip(weights.low, weights.high, strict=True))
         raise source.error(
             "the labels have no names" if not names else "there are not as many names as labels",
-            given=f"{len(found.low)} labels with ranges {ranges}{told}",
+            given=f"{len(weights.low)} labels with ranges {ranges}{given}",
             hint="name all of them, in order: labels= (--labels teff,logg,...)",
-        )  # fmt: skip
-    return LabelSet(map(_label, names, found.low.tolist(), found.high.tolist()))
+        )
+    return LabelSet(map(_label, names, weights.low.tolist(), weights.high.tolist()))
 
 
 def _label(name: str, low: float, high: float) -> Label:
-    own = canonical(name.strip())
-    if own in LOGARITHMIC:
+    label = canonical(name.strip())
+    if label in LOGARITHMIC:
         try:
-            return Label(LOGARITHMIC[own], low=10.0**low, high=10.0**high, scale="log10")
+            return Label(LOGARITHMIC[label], low=10.0**low, high=10.0**high, scale="log10")
         except OverflowError:
             raise DraperError(
-                f"'{name}' is no logarithm of a temperature", given=f"{low} to {high}"
+                f"'{name}' is not the logarithm of a temperature", given=f"{low} to {high}"
             ) from None
-    if own == "teff" and high < KILOKELVIN:
-        return Label(own, low=1000 * low, high=1000 * high)
-    return Label(own, low=low, high=high)
+    if label == "teff" and high < KILOKELVIN:
+        return Label(label, low=1000 * low, high=1000 * high)
+    return Label(label, low=low, high=high)
 
 
-def _network(source: Source, found: Weights, axis: pixels.Axis) -> SpectralNetwork:
+def _network(source: Source, weights: Weights, axis: pixels.Axis) -> SpectralNetwork:
     """Return the network with the weights of the file, its pixels in order of wavelength."""
     order = slice(None) if axis.order is None else axis.order
     with np.errstate(over="ignore"):
-        layers = [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in found.layers]
+        layers = [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in weights.layers]
     if not all(np.isfinite(values).all() for layer in layers for values in layer):
         raise source.error("weights are too large for single precision", hint="train the network again")
     weight, bias = layers[-1]
     layers[-1] = weight[order], bias[order]
-    if found.pixelwise:
+    if weights.pixelwise:
         (inner, shift), (outer, level) = layers
         network: SpectralNetwork = PixelNetwork(inner.shape[2], len(inner), inner.shape[1])
         arrays = {"inner": inner[order], "shift": shift[order], "outer": outer, "level": level}
     else:
         hidden = [len(bias) for _, bias in layers[:-1]]
         network = EmulatorNetwork(
-            len(found.low), found.pixels, hidden, found.activation, bounded=found.bounded
+            len(weights.low), weights.pixels, hidden, weights.activation, bounded=weights.bounded
         )
         places = [f"layers.{k}" for k in range(len(hidden))] + ["last"]
         arrays = {

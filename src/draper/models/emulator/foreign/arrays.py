@@ -1,4 +1,4 @@
-"""Named arrays of a file that nobody vouches for: numbers and text, whose size the file's own size bounds."""
+"""Named arrays of untrusted files: numbers and text, whose size is limited by that of the file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from draper.errors import DraperError
 Arrays = Mapping[str, Array]
 
 DEPTH = 3
-"""How many groups deep an HDF5 file is searched."""
+"""Depth of groups to which an HDF5 file is searched."""
 
 MOST_NAMES = 10_000
+"""Largest number of names that are read of each group."""
 
 RATIO, SLACK = 50, 2**20
-"""Weights hardly compress: arrays that claim to be so many times the file, and some bytes, are a trap."""
+"""Arrays may be this many times as large as the file, plus some bytes: weights hardly compress, so larger
+ones are decompression bombs."""
 
 
 def named_arrays(source: Source) -> Arrays:
-    """Return the arrays of an npz or HDF5 file by name; each is read when it is asked for."""
+    """Return the arrays of an npz or HDF5 file by name; each is read on access."""
     if source.kind == "zip":
         _refuse_bombs(source.path)
         return Archive(source.path)
@@ -41,7 +43,7 @@ def named_arrays(source: Source) -> Arrays:
 
 
 class Datasets(Mapping[str, Array]):
-    """The data sets of an HDF5 file as ``group/name``, without what links to other files."""
+    """The data sets of an HDF5 file as ``group/name``, without links to other files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,31 +83,34 @@ class Datasets(Mapping[str, Array]):
 
 
 def numbers(source: Source, arrays: Arrays, name: str, axes: int) -> NDArray[np.float64]:
-    """Return a finite array of so many axes, none of them empty."""
+    """Return a finite array with this number of axes, none of them empty."""
     if name not in arrays:
-        raise source.error(f"the file holds no '{name}'", given=listed(arrays), hint="write it again, whole")
+        raise source.error(
+            f"the file holds no '{name}'", given=list_names(arrays), hint="write it again, whole"
+        )
     values = arrays[name]
     if values.ndim != axes or values.dtype.kind not in "iuf" or not values.size:
         raise source.error(
-            f"'{name}' is not an array of numbers with {axes} axes", given=f"{values.dtype} {values.shape}",
+            f"'{name}' is not an array of numbers with {axes} axes",
+            given=f"{values.dtype} {values.shape}",
             hint="if the file is of another code, name its format: format= (--format)",
-        )  # fmt: skip
+        )
     if not np.isfinite(values).all():
         raise source.error(f"'{name}' has values that are not finite", hint="train the network again")
     return np.asarray(values, dtype=np.float64)
 
 
 def words(arrays: Arrays, name: str) -> tuple[str, ...]:
-    """Return the text under a name, none where there is none."""
+    """Return the strings of an array of text; none if there is no such array."""
     if name not in arrays or arrays[name].dtype.kind not in "SU":
         return ()
     values = arrays[name].reshape(-1)
     return tuple(
-        one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in values.tolist()
+        word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in values.tolist()
     )
 
 
-def listed(arrays: Arrays) -> str:
+def list_names(arrays: Arrays) -> str:
     """Return the names of the first arrays."""
     return ", ".join(list(arrays)[:20]) or "no arrays"
 

@@ -1,4 +1,4 @@
-"""Write an emulator as the npz file of one_payne."""
+"""Export an emulator as the npz file of one_payne."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def export(model: Emulator, path: Path, medium: Literal["air", "vacuum"] = "air"
     Parameters
     ----------
     model
-        With SiLU in the hidden layers and a bounded output, which is the only form that one_payne has.
+        With SiLU in the hidden layers and a bounded output, the only form that one_payne has.
     path
         The file (.npz) to write.
     medium
-        Of the wavelengths in the file.
+        Medium of the wavelengths in the file.
     """
     if path.suffix != ".npz":
-        raise DraperError("one_payne keeps its networks in npz files", given=path, hint="-o FILE.npz")
-    network = _of_their_form(model)
+        raise DraperError("the file of a one_payne network must be .npz", given=path, hint="-o FILE.npz")
+    network = _one_payne_network(model)
     last, level = network.readout()
     layers = [(layer.weight, layer.bias) for layer in network.layers] + [(last, level)]
     arrays: dict[str, NDArray[Any]] = {}
@@ -43,7 +43,7 @@ def export(model: Emulator, path: Path, medium: Literal["air", "vacuum"] = "air"
         "x_min": model.labels.low / units,
         "x_max": model.labels.high / units,
         "wavelength": model.own_grid.to(medium=medium),
-        "label_names": np.array([_their_name(label) for label in model.labels]),
+        "label_names": np.array([_one_payne_name(label) for label in model.labels]),
         "medium": np.array(medium),
         **{
             # None would be written as a Python object.
@@ -56,28 +56,30 @@ def export(model: Emulator, path: Path, medium: Literal["air", "vacuum"] = "air"
     return path
 
 
-def _of_their_form(model: Emulator) -> Perceptron:
+def _one_payne_network(model: Emulator) -> Perceptron:
+    """Return the network of a model, or raise an error that says why one_payne has no such network."""
     network = model.own_module
     reasons = []
     if not isinstance(network, Perceptron):
-        reasons.append("each pixel has a network of its own")
+        reasons.append(f"the form is {model.config.form}, one_payne's is perceptron")
     else:
         if network.activation != "silu":
-            reasons.append(f"the hidden layers have the activation {network.activation}, theirs is silu")
+            reasons.append(f"the activation is {network.activation}, one_payne's is silu")
         if not network.bounded:
-            reasons.append("the output is linear, theirs ends in a sigmoid")
+            reasons.append("the output is linear, one_payne's is bounded by a sigmoid")
     reasons += [
         f"{label.name} is scaled in {label.scale}" for label in model.labels if label.scale != "linear"
     ]
     if reasons or not isinstance(network, Perceptron):
         raise DraperError(
-            "one_payne has no such network", given="; ".join(reasons),
+            "one_payne has no such network",
+            given="; ".join(reasons),
             hint="train one of its form: draper train emulator ... --output bounded --hidden 512 512 512",
-        )  # fmt: skip
+        )
     return network
 
 
-def _their_name(label: Label) -> str:
+def _one_payne_name(label: Label) -> str:
     """Return feh, Mg_Fe, A_Li for fe_h, mg_fe, a_li."""
     name = label.name
     if name == "fe_h":
@@ -87,7 +89,7 @@ def _their_name(label: Label) -> str:
 
 
 def _facts(model: Emulator, depth: int) -> dict[str, Any]:
-    """Return what one_payne notes about a run; what is not known is NaN or 0."""
+    """Return one_payne's entries about a training run; unknown ones are NaN or 0."""
     training: dict[str, Any] = model.training
     config: dict[str, Any] = training.get("config", {})
     return {

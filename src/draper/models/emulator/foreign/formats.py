@@ -1,4 +1,4 @@
-"""How each code writes its networks: which arrays mean what, and what its files leave unsaid."""
+"""The file formats of networks of other codes: what their arrays mean, and what their files do not state."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from draper.configs.emulator import Activation
 from draper.data.parsing.source import Source
 from draper.errors import DraperError, did_you_mean
-from draper.models.emulator.foreign.arrays import Arrays, listed, numbers, words
+from draper.models.emulator.foreign.arrays import Arrays, list_names, numbers, words
 
 FloatArray = NDArray[np.float64]
 
 MOST_UNITS = 10_000
-"""Of a hidden layer."""
+"""Largest width of a hidden layer."""
 
 STELLAR = ("teff", "logg", "fe_h", "mg_fe", "vmac")
 """Labels of the networks of binspec; those without macroturbulence predict fluxes."""
@@ -32,7 +32,7 @@ ELEMENTS = (
     "c", "n", "o", "na", "mg", "al", "si", "p", "s", "k", "ca", "ti", "v", "cr", "mn", "fe", "co", "ni", "cu",
     "ge",
 )  # fmt: skip
-PAYNE = ("teff", "logg", "vmic", *(f"{one}_h" for one in ELEMENTS), "c12_c13", "vmac")
+PAYNE = ("teff", "logg", "vmic", *(f"{element}_h" for element in ELEMENTS), "c12_c13", "vmac")
 """The 25 labels of The Payne."""
 
 LAYERS: dict[str, Activation] = {"SiLU": "silu", "LeakyReLU": "leaky_relu", "Sigmoid": "sigmoid"}
@@ -60,15 +60,13 @@ class Weights:
     activation, bounded, pixelwise
         The form of the network.
     names
-        Of the labels, as the file or else the code calls them.
-    wavelength, wavelength_name
-        Of the pixels (p,) [Angstrom], where the file has them, and under which name.
+        Names of the labels, of the file or else of the code.
+    wavelength
+        Wavelengths of the pixels (p,) [Angstrom], if the file has them.
     medium
-        What the wavelengths are measured in, where file or code say it.
-    power
-        lambda / FWHM, where the file says it.
+        Medium of the wavelengths, if file or code state it.
     quantity, unit
-        What the network predicts.
+        The predicted quantity.
     """
 
     layers: tuple[tuple[FloatArray, FloatArray], ...]
@@ -80,19 +78,18 @@ class Weights:
     names: tuple[str, ...] = ()
     wavelength: FloatArray | None = None
     medium: str | None = None
-    power: float | None = None
     quantity: str = "normalised flux"
     unit: str = ""
 
     @property
     def pixels(self) -> int:
-        """How many numbers come out."""
+        """Number of outputs."""
         return len(self.layers[-1][1])
 
 
 @dataclass(frozen=True)
 class ForeignFormat:
-    """What a code writes: its name, what it is, how it is recognised and how it is read."""
+    """A file format: its name, what it is, how it is recognised and how it is read."""
 
     name: str
     what: str
@@ -102,25 +99,27 @@ class ForeignFormat:
 
 def formats() -> dict[str, ForeignFormat]:
     """Return the formats of networks by name."""
-    return {one.name: one for one in FORMATS}
+    return {layout.name: layout for layout in FORMATS}
 
 
 def recognise(source: Source, arrays: Arrays, name: str | None) -> ForeignFormat:
-    """Return the format of a name, or the one that the arrays are of."""
+    """Return the format of a name, or the one that the arrays have."""
     if name is not None:
         if name not in formats():
             raise DraperError(
-                "unknown format of networks", given=name, expected=", ".join(formats()),
+                "unknown format of networks",
+                given=name,
+                expected=", ".join(formats()),
                 hint=did_you_mean(name, formats()),
-            )  # fmt: skip
+            )
         return formats()[name]
-    for one in FORMATS:
-        if one.recognises(source, arrays):
-            return one
+    for layout in FORMATS:
+        if layout.recognises(source, arrays):
+            return layout
     raise source.error(
-        "these are no weights that draper knows",
-        given=listed(arrays),
-        expected="; ".join(one.what for one in FORMATS),
+        "the file is of no known format of networks",
+        given=list_names(arrays),
+        expected="; ".join(layout.what for layout in FORMATS),
         hint="Emulator.from_network takes any network that you have built yourself",
     )
 
@@ -139,32 +138,33 @@ def _numbered(source: Source, arrays: Arrays, activation: Activation, *, bounded
         (numbers(source, arrays, f"w_array_{k}", 2), numbers(source, arrays, f"b_array_{k}", 1))
         for k in range(max(2, _depth(arrays)))
     )
-    found = Weights(
+    weights = Weights(
         _fitting(source, layers), *_ranges(source, arrays, "x_min", "x_max"), activation, bounded=bounded
     )
     if "wavelength" in arrays:
-        found = replace(found, wavelength=numbers(source, arrays, "wavelength", 1))
+        weights = replace(weights, wavelength=numbers(source, arrays, "wavelength", 1))
     medium = (*words(arrays, "medium"), "")[0]
-    return replace(found, names=words(arrays, "label_names"), medium=medium or None)
+    return replace(weights, names=words(arrays, "label_names"), medium=medium or None)
 
 
 def _one_payne(source: Source, arrays: Arrays) -> Weights:
-    told = re.split(r"\W+", (*words(arrays, "model_architecture"), "")[0])
-    hidden, end = {one for one in told[:-1] if one not in ("Linear", "")}, told[-1]
-    if told[0] and not (len(hidden) == 1 and hidden <= set(LAYERS) and end in ("Sigmoid", "Linear")):
+    parts = re.split(r"\W+", (*words(arrays, "model_architecture"), "")[0])
+    hidden, end = {part for part in parts[:-1] if part not in ("Linear", "")}, parts[-1]
+    if parts[0] and not (len(hidden) == 1 and hidden <= set(LAYERS) and end in ("Sigmoid", "Linear")):
         raise source.error(
-            "the network is of a form that draper does not know", given="-".join(told),
+            "unknown form of the network",
+            given="-".join(parts),
             expected="one activation of " + ", ".join(LAYERS) + ", and Linear or Linear-Sigmoid at the end",
             hint="Emulator.from_network takes any network that you have built yourself",
-        )  # fmt: skip
+        )
     activation = LAYERS[hidden.pop()] if hidden else "silu"
     return _numbered(source, arrays, activation, bounded=end != "Linear")
 
 
 def _the_payne(source: Source, arrays: Arrays) -> Weights:
-    found = _numbered(source, arrays, "leaky_relu", bounded=False)
-    names = found.names or (PAYNE if len(found.low) == len(PAYNE) else ())
-    return _on_apogee_grid(replace(found, names=names))
+    weights = _numbered(source, arrays, "leaky_relu", bounded=False)
+    names = weights.names or (PAYNE if len(weights.low) == len(PAYNE) else ())
+    return _on_apogee_grid(replace(weights, names=names))
 
 
 def _binspec(source: Source, arrays: Arrays) -> Weights:
@@ -174,21 +174,23 @@ def _binspec(source: Source, arrays: Arrays) -> Weights:
     )
     (inner, shift), (outer, level) = layers
     if not inner.shape[:2] == shift.shape == outer.shape or outer.shape[:1] != level.shape:
-        raise _misfit(source, layers)
+        raise _shape_error(source, layers)
     low, high = _ranges(source, arrays, "x_min", "x_max")
     if inner.shape[2] != len(low):
-        raise _misfit(source, layers, f"{len(low)} labels")
-    found = Weights(layers, low, high, "sigmoid", pixelwise=True)
+        raise _shape_error(source, layers, f"{len(low)} labels")
+    weights = Weights(layers, low, high, "sigmoid", pixelwise=True)
     if len(low) in (4, 5):
-        found = replace(found, names=STELLAR[: len(low)])
+        weights = replace(weights, names=STELLAR[: len(low)])
     if len(low) == 4:
-        found = replace(found, quantity="flux", unit=BINSPEC_FLUX)
-    return _on_apogee_grid(found)
+        weights = replace(weights, quantity="flux", unit=BINSPEC_FLUX)
+    return _on_apogee_grid(weights)
 
 
 def _yst(source: Source, arrays: Arrays) -> Weights:
-    found = _numbered(source, arrays, "leaky_relu", bounded=False)
-    return replace(found, names=CARGILE[: len(found.low)] if len(found.low) in (4, 5) else found.names)
+    weights = _numbered(source, arrays, "leaky_relu", bounded=False)
+    return replace(
+        weights, names=CARGILE[: len(weights.low)] if len(weights.low) in (4, 5) else weights.names
+    )
 
 
 def _smlp(source: Source, arrays: Arrays) -> Weights:
@@ -207,26 +209,28 @@ def _smlp(source: Source, arrays: Arrays) -> Weights:
     if len(layers) < 2:
         raise source.error("the file holds no 'model/features.0.weight'", hint="leave out --format")
     keys = ("xmin", "xmax") if "xmin" in arrays else ("x_min", "x_max")
-    found = Weights(_fitting(source, layers), *_ranges(source, arrays, *keys), "leaky_relu")
+    weights = Weights(_fitting(source, layers), *_ranges(source, arrays, *keys), "leaky_relu")
     key = next((key for key in ("wavelengths", "wavelength") if key in arrays), None)
     wavelength = None if key is None else numbers(source, arrays, key, 1)
-    return replace(found, names=words(arrays, "label_i"), wavelength=wavelength)
+    return replace(weights, names=words(arrays, "label_i"), wavelength=wavelength)
 
 
-def _on_apogee_grid(found: Weights) -> Weights:
+def _on_apogee_grid(weights: Weights) -> Weights:
     grid = apogee_grid()
-    if found.wavelength is not None or found.pixels != len(grid):
-        return found
-    return replace(found, wavelength=grid, medium="vacuum")
+    if weights.wavelength is not None or weights.pixels != len(grid):
+        return weights
+    return replace(weights, wavelength=grid, medium="vacuum")
 
 
 def _ranges(source: Source, arrays: Arrays, low: str, high: str) -> tuple[FloatArray, FloatArray]:
     lows, highs = numbers(source, arrays, low, 1), numbers(source, arrays, high, 1)
     if lows.shape != highs.shape or not (lows < highs).all():
         raise source.error(
-            f"'{low}' and '{high}' are no ranges of labels", given=f"{lows.shape} and {highs.shape}",
-            expected="one low and one high end for each label", hint="write the file again",
-        )  # fmt: skip
+            f"'{low}' and '{high}' are not the ranges of labels",
+            given=f"{lows.shape} and {highs.shape}",
+            expected="one low and one high end for each label",
+            hint="write the file again",
+        )
     return lows, highs
 
 
@@ -236,11 +240,13 @@ def _fitting(
     """Return layers that fit onto each other."""
     chained = all(len(before[0]) == after[0].shape[1] for before, after in pairwise(layers))
     if not chained or any(len(weight) != len(bias) for weight, bias in layers):
-        raise _misfit(source, layers)
+        raise _shape_error(source, layers)
     return layers
 
 
-def _misfit(source: Source, layers: tuple[tuple[FloatArray, FloatArray], ...], also: str = "") -> DraperError:
+def _shape_error(
+    source: Source, layers: tuple[tuple[FloatArray, FloatArray], ...], also: str = ""
+) -> DraperError:
     shapes = ", ".join(f"{weight.shape} {bias.shape}" for weight, bias in layers)
     return source.error(
         "the layers do not fit onto each other",
