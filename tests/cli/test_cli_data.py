@@ -352,7 +352,7 @@ def test_an_interrupted_conversion_leaves_nothing(
     assert not list(out.parent.iterdir())
 
 
-def test_an_interruption_is_said(star: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_an_interruption_is_reported(star: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 

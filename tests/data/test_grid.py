@@ -163,7 +163,7 @@ def test_from_wavelength_takes_numbers(values: object) -> None:
         Grid.from_wavelength(values, medium="air")
 
 
-def test_medium_must_be_said_and_known() -> None:
+def test_medium_is_required_and_checked() -> None:
     with pytest.raises(TypeError, match="medium"):
         Grid.from_wavelength([1.0, 2.0])
     with pytest.raises(DraperError, match="unknown medium"):
@@ -237,7 +237,7 @@ def test_windows_without_pixels_are_forgotten() -> None:
     assert linear().cut([(0, np.inf)]).windows == ((5000, 5010),)
 
 
-def test_windows_that_touch_or_overlap_are_one() -> None:
+def test_windows_that_touch_or_overlap_are_merged() -> None:
     for windows in ([(5000, 5005), (5003, 5009)], [(5000, 5005), (5005, 5009)], [(5000, 5009), (5003, 5004)]):
         assert linear().cut(windows).segments() == [slice(0, 10)]
 

@@ -48,7 +48,7 @@ def test_a_folder_is_its_files_in_order(folder: Path) -> None:
     assert draper.read(str(folder / "c.txt"), **HINTS).ids.tolist() == ["c"]
 
 
-def test_a_folder_of_files_that_say_everything(tmp_path: Path, folder: Path) -> None:
+def test_a_folder_of_files_that_need_no_hints(tmp_path: Path, folder: Path) -> None:
     spectra = draper.read(folder, **HINTS)
     (tmp_path / "set").mkdir()
     draper.write(spectra[:2], tmp_path / "set" / "1.h5")

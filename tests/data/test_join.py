@@ -128,7 +128,7 @@ def test_batches_use_one_table(tmp_path: Path) -> None:
     assert LabelTables([], None).join(made("a")).table["id"].tolist() == ["a"]
 
 
-def test_the_column_is_found_or_told(tmp_path: Path) -> None:
+def test_the_key_column_is_recognised_or_given(tmp_path: Path) -> None:
     path = table(tmp_path / "l.csv", "n,alias,name,teff\n1,x,a,5\n2,a,b,6\n")
     assert joined(made("a", "b"), path).table["teff"].tolist() == [5, 6]
     assert joined(made("a", "x"), path, key="alias").table["teff"].tolist() == [6, 5]

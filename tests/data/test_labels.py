@@ -188,5 +188,5 @@ def test_names_of_other_codes(name: str, wanted: str) -> None:
 
 
 @given(st.text("[]/ _aefhr\t\u2003", max_size=12) | st.text(max_size=8))
-def test_canonical_is_settled_at_once(name: str) -> None:
+def test_canonical_names_stay_unchanged(name: str) -> None:
     assert canonical(canonical(name)) == canonical(name)

@@ -59,7 +59,7 @@ def test_every_list_of_one_payne_is_read(real_data: Path) -> None:
         assert found.max() < 9000, path.name
 
 
-def test_our_lists_say_their_medium(tmp_path: Path) -> None:
+def test_our_lists_declare_their_medium(tmp_path: Path) -> None:
     calcium = strong_lines().within(8490, 8670).of("Ca II")
     for medium in ("air", "vacuum"):
         path = write_windows(tmp_path / f"{medium}.csv", calcium, 0.5, medium=medium)
@@ -90,7 +90,7 @@ def test_what_is_refused(tmp_path: Path, text: str | bytes, options: dict, messa
         read_windows(written(tmp_path, text), **options)
 
 
-def test_a_path_that_is_none(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DraperError, match="cannot be read"):
         read_windows(tmp_path / "none.csv", medium="air")
 

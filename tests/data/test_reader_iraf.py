@@ -247,7 +247,7 @@ def test_real_files(real_data, name, hints, pixels, start, step, first):
 
 
 @pytest.mark.parametrize(("name", "hints"), [row[:2] for row in REAL if row[1]])
-def test_real_files_that_do_not_say_their_medium(real_data, name, hints):
+def test_real_files_that_do_not_declare_their_medium(real_data, name, hints):
     with pytest.raises(DraperError, match="does not declare"):
         batches(real_data / name)
 

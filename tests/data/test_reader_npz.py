@@ -122,7 +122,7 @@ def test_one_payne_training_set(tmp_path):
     np.testing.assert_array_equal(spectra.flux, FLUX)
 
 
-def test_a_square_one_payne_set_is_turned(tmp_path):
+def test_a_square_one_payne_set_is_transposed(tmp_path):
     square = np.arange(9.0).reshape(3, 3)
     spectra = draper.read(saved(tmp_path, wvl=WAVE, flxn=square), **VACUUM)
     np.testing.assert_array_equal(spectra.flux, square.T)

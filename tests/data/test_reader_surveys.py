@@ -243,7 +243,7 @@ def test_uncertainties_of_every_type(tmp_path, kind):
     np.testing.assert_allclose(spectra.ivar, [[4, 16]])
 
 
-def test_without_specutils_the_remedy_is_told(tmp_path, monkeypatch):
+def test_without_specutils_the_error_names_the_package(tmp_path, monkeypatch):
     path = sdss(tmp_path / "spec.fits")
     monkeypatch.setitem(sys.modules, "specutils", None)
     with pytest.raises(DraperError, match=r"pip install .?draper\[surveys\]"):

@@ -107,7 +107,7 @@ def test_eso_phase_3(tmp_path, ucd, medium):
     assert spectra.table["object"].tolist() == ["HD 1"]
 
 
-def test_a_plain_ucd_of_others_says_no_medium(tmp_path):
+def test_a_plain_ucd_of_other_archives_declares_no_medium(tmp_path):
     with pytest.raises(DraperError, match="air or vacuum"):
         batches(eso(tmp_path, "em.wl", origin="elsewhere"))
 

@@ -310,7 +310,7 @@ def test_real_payne_text_carries_its_labels(real_data):
         ("apogee_atlas/sun_nlte_20200921.rspec.gz", 904, "15002.157"),
     ],
 )
-def test_real_files_with_repeated_wavelengths_say_so(real_data, name, repeated, example):
+def test_real_files_with_repeated_wavelengths_are_refused(real_data, name, repeated, example):
     with pytest.raises(DraperError, match=f"{repeated} wavelengths are repeated") as error:
         draper.read(real_data / name, unit="angstrom", medium="air")
     assert example in str(error.value)

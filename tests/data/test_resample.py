@@ -130,7 +130,7 @@ def test_resolving_power_is_the_spectrum_s_own() -> None:
     )
 
 
-def test_many_rows_and_none() -> None:
+def test_many_rows_and_no_rows() -> None:
     spectra = noisy(linear(5000, 5010), 700)
     target = linear(5000, 5010, 0.5)
     whole, parts = resample(spectra, target), [resample(part, target) for part in spectra.batches(99)]

@@ -192,7 +192,7 @@ def test_long_provenance(tmp_path: Path) -> None:
     assert_same(store.read(store.write(spectra, tmp_path / "x.h5")), spectra)
 
 
-def test_the_layout_is_what_the_documents_say(tmp_path: Path) -> None:
+def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
     with h5py.File(store.write(made(), tmp_path / "x.h5")) as file:
         assert file["flux"].dtype == file["ivar"].dtype == np.float32
         assert file["flux"].chunks is None
@@ -402,7 +402,7 @@ print(held())
     assert after - start < 60
 
 
-def test_a_full_disk_is_said_plainly(tmp_path: Path) -> None:
+def test_a_full_disk_gives_a_clear_error(tmp_path: Path) -> None:
     code = (
         START
         + """

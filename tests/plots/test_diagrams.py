@@ -95,7 +95,7 @@ def test_many_panels_take_rows_and_missing_values_are_left_out(truth: Columns, t
     save(plot_abundances({"truth": truth, "few": {n: v[:9] for n, v in truth.items()}}), tmp_path / "a.pdf")
 
 
-def test_diagrams_say_what_is_missing(truth: Columns) -> None:
+def test_errors_of_diagrams_name_what_is_missing(truth: Columns) -> None:
     del truth["logg"]
     with pytest.raises(DraperError, match="panel 'truth' has no column 'logg'"):
         plot_kiel({"truth": truth})

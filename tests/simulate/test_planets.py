@@ -226,7 +226,7 @@ def test_rays_lie_close_enough_for_the_packed_opacities() -> None:
     assert np.sqrt(np.mean(error**2)) < 0.2e-6
 
 
-def test_packed_file_holds_coefficients_alone() -> None:
+def test_packed_file_holds_only_coefficients() -> None:
     arrays = planets.packed()
     assert sum(array.nbytes for array in arrays.values()) < 1e5
     assert set(arrays) == {*Opacities._fields, "error"}

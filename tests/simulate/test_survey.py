@@ -124,7 +124,7 @@ def test_labels_that_no_grid_star_has_are_flagged() -> None:
     assert not odd["outside_box"].any()
 
 
-def test_snr_of_ones_own() -> None:
+def test_snr_can_be_chosen() -> None:
     observed = Survey("gaia-rvs-800", stars=STARS, snr=(20.0, 80.0)).simulate(300, seed=0)
     assert 20 <= observed.table["snr"].min() < 25
     assert 70 < observed.table["snr"].max() <= 80
@@ -163,7 +163,7 @@ def test_widths_cannot_be_negative() -> None:
         Survey(vmac=np.nan)
 
 
-def test_columns_are_of_one_length_and_seeds_are_not_negative() -> None:
+def test_columns_must_have_one_length_and_seeds_be_positive() -> None:
     with pytest.raises(DraperError, match="differ in length"):
         Survey("ideal").simulate(labels(2) | {"teff": np.array([5000.0, 5100.0, 5200.0])})
     with pytest.raises(DraperError, match="seed"):

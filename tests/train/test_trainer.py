@@ -124,7 +124,7 @@ def test_nothing_of_the_process_is_changed() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_average_is_what_it_says() -> None:
+def test_average_is_exponential() -> None:
     config = QUICK.replace(ema=0.5, steps=3, schedule="constant")
     averaged = trainer(config)
     live = trainer(config.replace(ema=None, log_every=1))

@@ -1,5 +1,5 @@
 import sys
 from pathlib import Path
 
-# Processes that compute import the made code by its name.
+# Worker processes import the mock code by its name.
 sys.path.insert(0, str(Path(__file__).parent))

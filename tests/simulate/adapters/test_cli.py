@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from cyclopts import App, Parameter
-from made_code import Made
+from mock_code import MockCode
 
 import draper
 from draper.cli import adapters
@@ -22,8 +22,8 @@ def call(*tokens: object) -> None:
 
 def test_run(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "labels.csv").write_text("id,Teff,fe_h\na,10,0.5\nb,1,0\nc,12,0\n")
-    out = tmp_path / "made.h5"
-    monkeypatch.setattr(adapters, "adapter_with", lambda code, settings: Made(float(settings[0][6:])))
+    out = tmp_path / "out.h5"
+    monkeypatch.setattr(adapters, "adapter_with", lambda code, settings: MockCode(float(settings[0][6:])))
     tokens = (
         "run",
         "pysme",

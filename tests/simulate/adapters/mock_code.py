@@ -1,4 +1,4 @@
-"""A made code: cheap, in a module of its own so that other processes can import it."""
+"""A mock code: cheap, in a separate module so that other processes can import it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from draper.simulate.adapters.adapter import Adapter
 
 
 @dataclass(frozen=True, eq=False)
-class Made(Adapter):
+class MockCode(Adapter):
     package: ClassVar[str] = "numpy"
     module: ClassVar[str] = "numpy"
     extra: ClassVar[str] = "numpy"
@@ -37,12 +37,12 @@ class Made(Adapter):
             return np.full(5, np.nan)
         if teff == 4:
             return np.ones(3)
-        assert os.environ.get("MADE_WITHOUT_TORCH") is None or "torch" not in sys.modules
+        assert os.environ.get("MOCK_WITHOUT_TORCH") is None or "torch" not in sys.modules
         return 1 - self.depth * np.sin(np.arange(5) * teff) + labels.get("fe_h", 0.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Absent(Made):
+class Absent(MockCode):
     package: ClassVar[str] = "a-code-nobody-has"
     module: ClassVar[str] = "a_code_nobody_has"
     extra: ClassVar[str] = "that"
