@@ -86,6 +86,7 @@ def _write(
             "a simulation needs either a number of spectra or a table of labels",
             given=f"-n {number}, --labels {table}",
             expected="one of the two",
+            hint="give -n NUMBER or --labels TABLE",
         )
     what: Any = number if table is None else read_table(table)
     written = 0

@@ -20,18 +20,22 @@ Ratios = Annotated[str | None, BeforeValidator(_as_text)]
 """A range of signal-to-noise ratios: ``"20,200"``, ``"50"`` or ``"inf"``; JSON has no number for the last."""
 
 
-def ratio_range(snr: str | None) -> tuple[str, ...] | None:
-    """Return both ends of a range; the simulator converts them to numbers and refuses what is no range.
+def ratio_range(snr: str | None) -> tuple[Any, ...] | None:
+    """Return both ends of a range as numbers; text that is not a range is left to the simulator to refuse.
 
     Examples
     --------
     >>> ratio_range("20,200"), ratio_range("inf"), ratio_range(None)
-    (('20', '200'), ('inf', 'inf'), None)
+    ((20.0, 200.0), (inf, inf), None)
     """
     if snr is None:
         return None
-    ends = tuple(snr.split(","))
-    return ends if len(ends) > 1 else ends * 2
+    ends = snr.split(",")
+    try:
+        numbers: list[Any] = [float(end) for end in ends]
+    except ValueError:
+        numbers = list(ends)
+    return tuple(numbers if len(numbers) > 1 else numbers * 2)
 
 
 class SimulatorConfig(Config):

@@ -1,1 +1,1 @@
-"""The one training loop; this folder knows no astronomy."""
+"""The training loop; nothing here depends on astronomy."""
