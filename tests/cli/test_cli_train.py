@@ -164,7 +164,7 @@ def start(data: Path, out: Path) -> subprocess.Popen:
     command = [sys.executable, "-c", "import sys; from draper.cli import main; sys.exit(main(sys.argv[1:]))"]
     options = [
         "--train.steps",
-        "6000",
+        "3000",
         "--train.checkpoint-every",
         "50",
         "--labels",

@@ -11,6 +11,7 @@ from toy import CPU, QUICK, Duel, arrays, feed, same, state_of, trainer
 
 from draper.configs.train import TrainConfig
 from draper.errors import DivergedError, DraperError, InterruptedTraining
+from draper.train import session
 from draper.train.checkpoint import FILE, Checkpoint
 from draper.train.feed import ArrayFeed
 from draper.train.trainer import Trainer
@@ -250,6 +251,18 @@ def test_threads_and_mode_are_chosen_by_trial() -> None:
     assert int(facts["threads"]) >= 1
     assert facts["matmul"] in ("highest", "medium")
     assert int(one.module.calls) == before + 2, "trials must not touch the module's buffers"
+
+
+@pytest.mark.parametrize(("limit", "processes", "threads"), [("", "1", 8), ("4", "1", 4), ("1", "2", 4)])
+def test_threads_obey_the_environment(
+    limit: str, processes: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(session, "_seconds", lambda trial, module, batch: 1 / trial.threads)
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    alone = session.Session("cpu", 1, "highest", "float32")
+    assert session._fastest_threads(alone, Duel(), {}) == threads
 
 
 def test_early_stopping_needs_held_out_rows() -> None:

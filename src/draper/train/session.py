@@ -80,9 +80,17 @@ class Session:
 
 
 def _fastest_threads(alone: Session, module: Module, batch: Batch) -> int:
-    """Time the loss and its gradient with 1, 2, 4, ... threads; processes of one run share the cores."""
+    """Time the loss and its gradient with 1, 2, 4, ... threads, up to OMP_NUM_THREADS if it is set.
+
+    Processes of one run share the cores.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if processes > 1:  # torchrun sets the limit to 1 by itself
+        cores = max(1, cores // processes)
+    elif limit.isdigit():
+        cores = min(cores, int(limit))
     best, best_seconds = 1, _seconds(alone, module, batch)
     threads = 2
     while threads <= cores:
