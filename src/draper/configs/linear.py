@@ -17,7 +17,7 @@ class LinearConfig(ModelConfig):
     example: ClassVar[dict[str, Any]] = {"latent": 4, "labels": ("teff", "logg")}
 
     latent: Annotated[int, Field(ge=1)] = 8
-    """Size of the latent space."""
+    """Number of latent dimensions, 1 or more."""
     labels: tuple[str, ...] = ()
     """Columns of the table to predict from the latent space."""
     start: Literal["random", "pca"] = "random"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -17,11 +17,11 @@ from draper.configs.train import TrainConfig
 from draper.data.arrays import has_good_pixel
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
-from draper.data.spectra import Spectra, Subset
+from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
-from draper.models.dataset import Data, Material, free_memory, gather
+from draper.models.dataset import Dataset, Part, Source, gather
 from draper.models.evaluate import evaluate
 from draper.models.run import claim, learn, require_empty
 from draper.nn.module import Batch, Module
@@ -29,8 +29,9 @@ from draper.nn.precision import fastest_mode, matmul_mode
 from draper.registry import config_class
 from draper.results.estimates import Estimates
 from draper.results.report import Report
+from draper.simulate.made import made_spectra
 from draper.train.distributed import World
-from draper.train.feed import ArrayFeed
+from draper.train.feed import Feed
 from draper.train.session import pick_device
 from draper.train.tracking import History
 
@@ -71,6 +72,10 @@ class Model(ABC):
     errors_from_spectra: ClassVar[bool] = False
     """Whether errors of predicted labels follow from the errors of the spectra."""
 
+    needs_pixels: ClassVar[bool] = True
+    """Whether a spectrum without any good pixel is useless to the model: it is left out of training, and what
+    verbs return for it is NaN. A model that also takes photometry, say, sets it to False."""
+
     extra_verbs: ClassVar[tuple[str, ...]] = ()
     """Public methods besides encode, generate, predict and evaluate, which commands may ask for."""
 
@@ -89,8 +94,12 @@ class Model(ABC):
     # ---------------------------------------------- what a final class defines
 
     @abstractmethod
-    def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
-        """Return labels and transforms, measured on the training part alone."""
+    def design(self, *args: Any, **parts: Any) -> tuple[LabelSet, Pipeline]:
+        """Return labels and transforms, measured on the training parts alone.
+
+        A final class names one argument for each input of its config:
+        ``def design(self, spectra: Part)``, or ``def design(self, synthetic: Part, observed: Part)``.
+        """
 
     @abstractmethod
     def build(self, grid: Grid, labels: LabelSet) -> Module:
@@ -103,6 +112,27 @@ class Model(ABC):
     def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return the named arrays (n, ...) that only training needs, such as scaled labels."""
         return {}
+
+    @classmethod
+    def example_data(cls, n: int, seed: int = 0) -> dict[str, Source]:
+        """Return small data with known truth, by input; the public checks train and judge the model by them."""
+        return {"spectra": made_spectra(n, seed=seed)}
+
+    @classmethod
+    def example_spectra(cls, n: int, seed: int = 0) -> Spectra:
+        """Return spectra with true labels like those of :meth:`example_data`, as the verbs take them."""
+        return made_spectra(n, seed=seed)
+
+    def add_labels(self, labels: LabelSet) -> None:
+        """Let the model learn further labels in a later fit; most models cannot."""
+        raise DraperError(
+            f"{type(self).__name__} learns the labels of its first fit alone",
+            given=", ".join(labels.names),
+            hint="train a new model with all labels",
+        )
+
+    def conclude(self, dataset: Dataset, folder: Path | None) -> None:
+        """Do what comes after training, such as measuring; ``folder`` is that of the artifact, if any."""
 
     @abstractmethod
     def citation(self) -> str:
@@ -159,75 +189,104 @@ class Model(ABC):
 
     def fit(
         self,
-        data: Data,
-        valid: Data | float | None = None,
+        data: Source | None = None,
+        valid: Source | float | Mapping[str, Source | float] | None = None,
         train: TrainConfig | None = None,
         out: str | Path | None = None,
         resume: bool = False,
+        *,
+        labels: Sequence[str] = (),
+        **sources: Source,
     ) -> Self:
-        """Learn from spectra; a second call goes on from the weights of the first.
+        """Train the model; a second call continues from the weights of the first.
 
         Parameters
         ----------
         data
-            Spectra, or the path of a file that holds them.
+            Spectra, the path of a file that holds them, Parquet partitions that are streamed, or a simulator,
+            for a model with one input.
         valid
-            Held-out spectra, or which fraction of the objects to hold out; a tenth unless told, none with 0.
-            Errors of predictions are measured on them.
+            Held-out spectra, or the fraction of the objects to hold out: a tenth by default, none with 0. A
+            model of several inputs takes one fraction for all, or a dict by input. Errors of predictions are
+            measured on them.
         train
-            How to train; what it leaves out is as suits the model.
+            How to train; options that are not set have the model's own defaults.
         out
-            Folder of the artifact, with checkpoints while training. Nothing is written without.
+            Folder of the artifact, with checkpoints while training. Without it nothing is written.
         resume
-            Go on from the checkpoint in ``out``; the result is the same as without the interruption.
+            Continue from the checkpoint in ``out``; the result is that of a run without interruption.
+        labels
+            Further labels that a trained model is to learn, where it can.
+        sources
+            The inputs by name, for a model with several: ``fit(synthetic=..., observed=...)``.
 
         Returns
         -------
         Model
             Itself.
         """
-        told = {} if train is None else train.model_dump(exclude_unset=True)
-        # Who asks for epochs does not want the model's usual number of steps.
-        usual = {k: v for k, v in self.config.training.items() if not ("epochs" in told and k == "steps")}
-        train = TrainConfig(**{**usual, **told})
+        chosen = {} if train is None else train.model_dump(exclude_unset=True)
+        # If epochs are given, the model's default number of steps is ignored.
+        own = {k: v for k, v in self.config.training.items() if not ("epochs" in chosen and k == "steps")}
+        train = TrainConfig(**{**own, **chosen})
         folder = None if out is None else Path(out)
-        material = self.gather(data, valid, train.seed)
+        dataset = self.gather(data, valid, train.seed, **sources)
+        if labels:
+            self._learn_further(dataset, labels)
         device = pick_device(train.device)
         world = World.join(device)
-        state = claim(folder, resume, self, material, train)
+        state = claim(folder, resume, self, dataset, train)
         world.wait()  # no process may look into the folder after the first has written to it
-        if state == "complete":
-            return self
-        is_new = self.module is None
-        if is_new:
-            labels, pipeline = self.design(material.learnt)
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(train.seed)
-                self.set_up(material.learnt.grid, labels, pipeline)
-        self.check(material.learnt.spectra)
-        self.check(material.held_out.spectra)
-        learn(self, material, train, device, world, folder, prepare=is_new, resume=state == "begun")
+        if state != "complete":
+            is_new = self.module is None
+            if is_new:
+                found, pipeline = self.design(**dataset.training)
+                with torch.random.fork_rng(devices=[]):
+                    torch.default_generator.manual_seed(train.seed)
+                    self.set_up(next(iter(dataset.training.values())).grid, found, pipeline)
+            for part in (*dataset.training.values(), *dataset.held_out.values()):
+                self.check(part)
+            learn(self, dataset, train, device, world, folder, prepare=is_new, resume=state == "begun")
+        self.conclude(dataset, folder)
         return self
 
-    def gather(self, data: Data, valid: Data | float | None, seed: int) -> Material:
-        """Return what is learnt from and what is held out; models that learn otherwise override it."""
-        return gather(data, valid, seed)
+    def gather(
+        self,
+        data: Source | None,
+        valid: Source | float | Mapping[str, Source | float] | None,
+        seed: int,
+        **sources: Source,
+    ) -> Dataset:
+        """Return the training and held-out parts of what is given to :meth:`fit`."""
+        inputs = self.config.inputs
+        if data is not None:
+            if len(inputs) > 1:
+                names = ", ".join(f"{one.name}=..." for one in inputs)
+                raise DraperError(
+                    f"{type(self).__name__} takes several inputs", given="data without a name", expected=names
+                )
+            sources = {inputs[0].name: data, **sources}
+        return gather(inputs, sources, valid, seed, needs_pixels=self.needs_pixels)
 
-    def feed(self, subset: Subset, train: TrainConfig, device: torch.device, world: World) -> ArrayFeed:
-        """Return the batches of some spectra, held on the device where they fit or are asked to."""
-        arrays = {**self.arrays(subset.spectra), **self.targets(subset.spectra)}
-        needed = sum(array.nbytes for array in arrays.values()) * len(subset) / max(1, len(subset.spectra))
-        resident = train.data == "resident" or (train.data == "auto" and needed < free_memory(device) / 2)
-        return ArrayFeed(
-            arrays,
-            subset.rows,
-            batch_size=train.batch_size,
-            seed=train.seed,
-            device=device,
-            resident=resident,
-            transform=self.transformed,
-            noise=self.noise,
-            world=world.size,
+    def _learn_further(self, dataset: Dataset, names: Sequence[str]) -> None:
+        if self.module is None:
+            raise DraperError(
+                "further labels are for a model that is trained",
+                given=", ".join(names),
+                hint="name the labels of a new model in its options",
+            )
+        if new := [name for name in names if name not in self.labels.names]:
+            table = next(iter(dataset.training.values())).table
+            self.add_labels(LabelSet.from_table(table, new))
+
+    def training_arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return the named arrays (n, ...) that the network is trained on."""
+        return {**self.arrays(spectra), **self.targets(spectra)}
+
+    def feed(self, dataset: Dataset, parts: Mapping[str, Part], train: TrainConfig, **options: Any) -> Feed:
+        """Return the batches of the training or the held-out parts of a data set."""
+        return dataset.feed(
+            parts, self.training_arrays, train, transform=self.transformed, noise=self.noise, **options
         )
 
     def transformed(self, batch: Batch) -> Batch:
@@ -321,7 +380,7 @@ class Model(ABC):
             )
         return self.grid
 
-    def check(self, spectra: Spectra) -> None:
+    def check(self, spectra: Spectra | Part) -> None:
         """Refuse spectra that are not on the model's grid."""
         if self.accepts == "own":
             self.own_grid.require(
@@ -353,10 +412,10 @@ class Model(ABC):
                 part = spectra[rows]
                 arrays = {**self.arrays(part), **({} if more is None else more(part, rows))}
                 batch = {name: torch.from_numpy(np.array(array)).to(device) for name, array in arrays.items()}
-                empty = ~has_good_pixel(spectra.ivar[rows])
                 for result, tensor in zip(results, function(self.transformed(batch)), strict=True):
                     result[rows] = tensor.cpu().numpy()
-                    result[rows][empty] = np.nan
+                    if self.needs_pixels:
+                        result[rows][~has_good_pixel(spectra.ivar[rows])] = np.nan
                 if progress is not None:
                     progress(min(rows.stop, len(spectra)), len(spectra))
         return results

@@ -1,85 +1,457 @@
-"""What a model learns from: which spectra, which are held out, and how to recognise them again."""
+"""What a model is trained on: named sources, their held-out parts, and how to recognise them again."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from draper.config import Input, SourceKind
+from draper.configs.train import TrainConfig
 from draper.data.arrays import blocks_of, has_good_pixel
+from draper.data.grid import Grid
 from draper.data.io import read
+from draper.data.labels import LabelSet
+from draper.data.partitions import Partitions, is_partitioned
 from draper.data.spectra import Spectra, Subset
-from draper.errors import DraperError
+from draper.errors import DraperError, did_you_mean
+from draper.nn.precision import reproducible
+from draper.simulate.base import BLOCK, Simulator
+from draper.train.feed import ArrayFeed, DrawFeed, Feed, JoinedFeed, PartitionFeed, seed_of
 
 HELD_OUT = 0.1
-"""Fraction of the objects that are held out when nothing else is said."""
+"""Fraction of the objects that are held out by default."""
+
+MOST_HELD_OUT = 10_000
+"""Objects of a stream that are held out at most: they are kept in memory."""
 
 SAMPLED = 64
 """Spectra that a fingerprint looks at."""
 
-Data = Spectra | str | Path
+EPOCH = 10_000
+"""Draws of a simulator that count as one epoch."""
+
+SAMPLE = 2_000
+"""Draws of a simulator that transforms are measured on."""
+
+DRAWS, HELD_OUT_DRAWS, SAMPLE_DRAWS = 10, 11, 12
+"""Streams of random numbers of a simulator, which never meet."""
+
+Source = Spectra | Partitions | Simulator | str | Path
+"""What may be given as an input of a model: spectra, their file, a folder of Parquet files, a simulator."""
+
+Arrays = Callable[[Spectra], dict[str, NDArray[Any]]]
+"""Returns the named arrays (n, ...) of some spectra that a network is trained on."""
+
+
+class Part(ABC):
+    """Some objects of one source: labels and transforms are measured on them, batches are drawn from them.
+
+    Attributes
+    ----------
+    grid : Grid
+    quantity, unit, source : str
+        Of the values, and where they come from.
+    prior : LabelSet
+        Range of the labels, where the source knows it (a simulator does); empty else.
+    """
+
+    grid: Grid
+    quantity: str
+    unit: str
+    source: str
+    prior: LabelSet = LabelSet()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of objects; of a simulator, the draws that count as one epoch."""
+
+    @property
+    @abstractmethod
+    def table(self) -> dict[str, NDArray[Any]]:
+        """The columns (m,) of the objects; of a simulator, of a sample."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short hash by which the same data are recognised."""
+
+    @abstractmethod
+    def batches(self, rows: int | None = None) -> Iterator[Spectra]:
+        """Iterate over all spectra, at most ``rows`` at a time; over a sample of those of a simulator."""
+
+    @abstractmethod
+    def feed(self, arrays: Arrays, train: TrainConfig, **options: Any) -> Feed:
+        """Return the batches of the arrays of these spectra; ``options`` are those of every feed."""
+
+
+class SpectraPart(Part):
+    """Rows of spectra in memory or in a mapped file."""
+
+    def __init__(self, subset: Subset) -> None:
+        self.subset = subset
+        spectra = subset.spectra
+        self.grid, self.quantity, self.unit = spectra.grid, spectra.quantity, spectra.unit
+        self.source = str(spectra.meta.get("source", "memory"))
+
+    def __len__(self) -> int:
+        return len(self.subset)
+
+    @property
+    def table(self) -> dict[str, NDArray[Any]]:
+        """The columns (m,) of the objects."""
+        return self.subset.table
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the grid, the number of spectra and a sample of them."""
+        return fingerprint(self.subset)
+
+    def batches(self, rows: int | None = None) -> Iterator[Spectra]:
+        """Iterate over all spectra, at most ``rows`` at a time."""
+        return self.subset.batches(rows)
+
+    def feed(self, arrays: Arrays, train: TrainConfig, **options: Any) -> Feed:
+        """Return the batches, held on the device where they fit or are asked to."""
+        spectra, device = self.subset.spectra, options["device"]
+        found = arrays(spectra)
+        needed = sum(array.nbytes for array in found.values()) * len(self) / max(1, len(spectra))
+        resident = train.data == "resident" or (train.data == "auto" and needed < free_memory(device) / 2)
+        return ArrayFeed(found, self.subset.rows, resident=resident, **options)
+
+
+class StreamPart(Part):
+    """Rows of partitions that are read one after the other."""
+
+    def __init__(self, partitions: Partitions, rows: list[NDArray[np.int64]]) -> None:
+        self.partitions, self.rows = partitions, rows
+        self.grid, self.quantity, self.unit = partitions.grid, partitions.quantity, partitions.unit
+        self.source = str(partitions.path)
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self.rows)
+
+    @property
+    def table(self) -> dict[str, NDArray[Any]]:
+        """The columns (m,) of the objects; they are read alone."""
+        chosen = np.zeros(sum(self.partitions.counts), dtype=bool)
+        first = 0
+        for count, rows in zip(self.partitions.counts, self.rows, strict=True):
+            chosen[first + rows] = True
+            first += count
+        return {name: column[chosen] for name, column in self.partitions.table().items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the partitions and of which rows are used."""
+        digest = hashlib.sha256(self.partitions.fingerprint.encode())
+        for rows in self.rows:
+            digest.update(rows.tobytes())
+        return digest.hexdigest()[:16]
+
+    def batches(self, rows: int | None = None) -> Iterator[Spectra]:
+        """Iterate over all spectra, at most ``rows`` at a time."""
+        for number, own in enumerate(self.rows):
+            if len(own):
+                yield from Subset.whole(self.partitions.read(number, own)).batches(rows)
+
+    def feed(self, arrays: Arrays, train: TrainConfig, **options: Any) -> Feed:
+        """Return the batches, read from disk two partitions at a time."""
+        filled = [number for number, rows in enumerate(self.rows) if len(rows)]
+
+        def read_arrays(number: int) -> dict[str, NDArray[Any]]:
+            return arrays(self.partitions.read(filled[number], self.rows[filled[number]]))
+
+        return PartitionFeed([len(self.rows[number]) for number in filled], read_arrays, **options)
+
+
+class SimulatorPart(Part):
+    """The endless draws of a simulator, with a sample to measure labels and transforms on."""
+
+    def __init__(self, simulator: Simulator, seed: int) -> None:
+        self.simulator, self.seed = simulator, seed_of(seed, DRAWS)
+        self.sample = Subset.whole(drawn(simulator, SAMPLE, seed_of(seed, SAMPLE_DRAWS)))
+        spectra = self.sample.spectra
+        self.grid, self.quantity, self.unit = simulator.grid, spectra.quantity, spectra.unit
+        self.source = f"draws of {type(simulator).__name__}"
+        self.prior = simulator.prior
+
+    def __len__(self) -> int:
+        return EPOCH
+
+    @property
+    def table(self) -> dict[str, NDArray[Any]]:
+        """The columns (m,) of the sample."""
+        return self.sample.table
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the sample."""
+        return fingerprint(self.sample)
+
+    def batches(self, rows: int | None = None) -> Iterator[Spectra]:
+        """Iterate over the sample."""
+        return self.sample.batches(rows)
+
+    def feed(self, arrays: Arrays, train: TrainConfig, **options: Any) -> Feed:
+        """Return batches that are simulated anew at every step."""
+        # Batches that do not end with a block look at it again.
+        block = lru_cache(maxsize=2)(self._block)
+
+        def draw(start: int, stop: int) -> dict[str, NDArray[Any]]:
+            parts = []
+            for number in range(start // BLOCK, (stop - 1) // BLOCK + 1):
+                first = number * BLOCK
+                parts.append(block(number)[max(start - first, 0) : stop - first])
+            return arrays(Spectra.concat(parts))
+
+        sample = ArrayFeed(arrays(self.sample.spectra), resident=False, **options)
+        return DrawFeed(draw, sample, len(self), **options)
+
+    def _block(self, number: int) -> Spectra:
+        with reproducible():
+            return self.simulator.block(number, self.seed)
+
+
+def drawn(simulator: Simulator, number: int, seed: int) -> Spectra:
+    """Return spectra of a simulator, the same whatever the state of torch."""
+    with reproducible():
+        return simulator.simulate(number, seed)
 
 
 @dataclass(frozen=True)
-class Material:
-    """What is learnt from, and what is held out."""
+class Dataset:
+    """What a model is trained on.
 
-    learnt: Subset
-    held_out: Subset
+    Attributes
+    ----------
+    training, held_out : dict of Part
+        By the name of the input. Held-out parts may be empty.
+    """
 
-    @cached_property
-    def mark(self) -> str:
-        """A fingerprint of both parts."""
-        return f"{fingerprint(self.learnt)}-{fingerprint(self.held_out)}"
+    training: Mapping[str, Part]
+    held_out: Mapping[str, SpectraPart]
+
+    @property
+    def fingerprint(self) -> str:
+        """A fingerprint of all parts."""
+        return "+".join(self._fingerprint_of(name) for name in self.training)
+
+    def _fingerprint_of(self, name: str) -> str:
+        return f"{self.training[name].fingerprint}-{self.held_out[name].fingerprint}"
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether objects of every source are held out."""
+        return all(len(part) for part in self.held_out.values())
 
     @property
     def facts(self) -> dict[str, object]:
         """What an artifact says about them."""
-        return {
-            "source": str(self.learnt.spectra.meta.get("source", "memory")),
-            "fingerprint": self.mark,
-            "spectra": len(self.learnt),
-            "held_out": len(self.held_out),
-            "quantity": self.learnt.spectra.quantity,
-            "unit": self.learnt.spectra.unit,
+        first = next(iter(self.training.values()))
+        facts: dict[str, object] = {
+            "source": ", ".join(part.source for part in self.training.values()),
+            "fingerprint": self.fingerprint,
+            "spectra": sum(len(part) for part in self.training.values()),
+            "held_out": sum(len(part) for part in self.held_out.values()),
+            "quantity": first.quantity,
+            "unit": first.unit,
         }
+        if len(self.training) > 1:
+            facts["inputs"] = {
+                name: {
+                    "source": part.source,
+                    "fingerprint": self._fingerprint_of(name),
+                    "spectra": len(part),
+                    "held_out": len(self.held_out[name]),
+                }
+                for name, part in self.training.items()
+            }
+        return facts
+
+    def feed(self, parts: Mapping[str, Part], arrays: Arrays, train: TrainConfig, **options: Any) -> Feed:
+        """Return the batches of the training or the held-out parts; several sources are joined, unpaired.
+
+        Parameters
+        ----------
+        parts
+            ``training`` or ``held_out``.
+        arrays
+            Returns the arrays that a network is trained on.
+        train
+            Size of the batches, seed, and where rows are held.
+        options
+            Those of every :class:`draper.train.feed.Feed`.
+        """
+        seed, size = train.seed, train.batch_size
+        if len(parts) == 1:
+            return next(iter(parts.values())).feed(arrays, train, batch_size=size, seed=seed, **options)
+        size = min(size, max(len(part) for part in parts.values()))
+        size = max(size // options["world"], 1) * options["world"]
+        return JoinedFeed(
+            {
+                name: part.feed(
+                    arrays, train, batch_size=size, seed=seed_of(seed, number), repeat=True, **options
+                )
+                for number, (name, part) in enumerate(parts.items())
+            }
+        )
 
 
-def gather(data: Data, valid: Data | float | None, seed: int) -> Material:
-    """Divide data by object, or take held-out spectra as they are; spectra without a good pixel are left out.
+def gather(
+    inputs: tuple[Input, ...],
+    given: Mapping[str, Source],
+    valid: Source | float | Mapping[str, Source | float] | None,
+    seed: int,
+    *,
+    needs_pixels: bool = True,
+) -> Dataset:
+    """Divide sources by object into a training and a held-out part.
 
     Parameters
     ----------
-    data
-        Spectra, or the path of a file that holds them.
+    inputs
+        What the model takes.
+    given
+        The sources by name.
     valid
-        Held-out spectra, or which fraction of the objects to hold out; a tenth if None.
+        Held-out spectra, or the fraction of the objects to hold out (a tenth if None); or either by the name
+        of the input.
     seed
-        Decides which.
+        Decides which objects are held out, and what a simulator draws.
+    needs_pixels
+        Whether spectra without a good pixel are left out.
     """
-    spectra = as_spectra(data)
-    if len(spectra) == 0:
-        raise DraperError("there are no spectra to learn from", given=repr(spectra))
-    if isinstance(valid, (Spectra, str, Path)):
-        learnt, held_out = Subset.whole(spectra), Subset.whole(as_spectra(valid))
-    else:
-        learnt, held_out = divide(spectra, HELD_OUT if valid is None else valid, seed)
-    learnt, held_out = filled(learnt), filled(held_out)
-    if len(learnt) == 0:
+    names = [one.name for one in inputs]
+    for name in given:
+        if name not in names:
+            raise DraperError(f"the model has no input '{name}'", given=name, hint=did_you_mean(name, names))
+    if missing := [one.name for one in inputs if one.required and one.name not in given]:
+        raise DraperError("an input of the model is missing", given=", ".join(given), expected=", ".join(missing))
+    if not given:
+        raise DraperError("the model needs data", expected=" or ".join(names))
+    held: Mapping[str, Source | float | None]
+    if isinstance(valid, Mapping):
+        if unknown := [name for name in valid if name not in given]:
+            raise DraperError("held-out data are for an input that is not given", given=", ".join(unknown))
+        held = {name: valid.get(name) for name in given}
+    elif len(given) > 1 and valid is not None and not isinstance(valid, (int, float)):
         raise DraperError(
-            "there is no good pixel to learn from", given=repr(spectra), hint="check the inverse variance"
+            "held-out data of several inputs are given by name", given=valid, expected=f"a dict of {', '.join(given)}"
         )
-    return Material(learnt, held_out)
+    else:
+        held = dict.fromkeys(given, valid)
+    training, held_out = {}, {}
+    for number, one in enumerate(one for one in inputs if one.name in given):
+        # The first input is divided by the seed itself, so that one and several inputs agree.
+        own = seed if number == 0 else seed_of(seed, number)
+        source = _opened(given[one.name], one)
+        training[one.name], held_out[one.name] = _divided(source, held[one.name], own, needs_pixels)
+    return Dataset(training, held_out)
 
 
-def as_spectra(data: Data) -> Spectra:
+def _opened(source: Source, one: Input) -> Spectra | Partitions | Simulator:
+    """Return an input as spectra, stream or simulator; refuse what the model does not take."""
+    if isinstance(source, (str, Path)):
+        source = Partitions(source) if "stream" in one.kinds and is_partitioned(source) else read(source)
+    kind: SourceKind = (
+        "spectra" if isinstance(source, Spectra) else "stream" if isinstance(source, Partitions) else "simulator"
+    )
+    if kind not in one.kinds:
+        raise DraperError(
+            f"the input '{one.name}' cannot be a {kind}" if kind != "spectra" else f"the input '{one.name}' is no file",
+            given=repr(source), expected=" or ".join(one.kinds),
+        )
+    return source
+
+
+def _divided(
+    source: Spectra | Partitions | Simulator, valid: Source | float | None, seed: int, needs_pixels: bool
+) -> tuple[Part, SpectraPart]:
+    """Return the training and the held-out part of one source."""
+    fraction = HELD_OUT if valid is None else valid
+    if isinstance(fraction, (int, float)):
+        if not 0 <= fraction < 1:
+            raise DraperError("the held-out fraction is below 1", given=fraction, expected="0 <= fraction < 1")
+        if isinstance(source, Simulator):
+            part = SimulatorPart(source, seed)
+            number = round(fraction * EPOCH)
+            spectra = drawn(source, number, seed_of(seed, HELD_OUT_DRAWS)) if number else part.sample.spectra[:0]
+            return part, SpectraPart(Subset.whole(spectra))
+        if isinstance(source, Partitions):
+            return _stream(source, float(fraction), seed, needs_pixels)
+        training, held_out = divide(_nonempty(source), fraction, seed)
+        return SpectraPart(_usable(training, needs_pixels)), SpectraPart(_usable(held_out, needs_pixels, least=0))
+    apart = SpectraPart(_usable(Subset.whole(as_spectra(fraction)), needs_pixels, least=0))
+    if isinstance(source, Simulator):
+        return SimulatorPart(source, seed), apart
+    if isinstance(source, Partitions):
+        return _stream(source, 0.0, seed, needs_pixels)[0], apart
+    return SpectraPart(_usable(Subset.whole(_nonempty(source)), needs_pixels)), apart
+
+
+def _nonempty(spectra: Spectra) -> Spectra:
+    if len(spectra) == 0:
+        raise DraperError("there are no spectra to train on", given=repr(spectra))
+    return spectra
+
+
+def _usable(subset: Subset, needs_pixels: bool, least: int = 1) -> Subset:
+    """Return the rows that a model can be trained on."""
+    rows = with_good_pixels(subset) if needs_pixels else subset
+    if len(rows) < least:
+        raise DraperError(
+            "no spectrum has a good pixel, and this model needs some",
+            given=repr(subset.spectra),
+            hint="check the inverse variance: it is 0 where a pixel is bad",
+        )
+    return rows
+
+
+def _stream(
+    partitions: Partitions, fraction: float, seed: int, needs_pixels: bool
+) -> tuple[StreamPart, SpectraPart]:
+    """Read a stream once: keep the held-out objects in memory, and note which rows are trained on."""
+    total = sum(partitions.counts)
+    limit = min(fraction, MOST_HELD_OUT / max(1, total))
+    rows, held_out, first = [], [], 0
+    for number, count in enumerate(partitions.counts):
+        spectra = partitions.read(number)
+        usable = has_good_pixel(spectra.ivar) if needs_pixels else np.ones(count, dtype=bool)
+        names = spectra.ids if "id" in spectra.table else np.arange(first, first + count)
+        is_held_out = np.array([_uniform(f"{seed} {name}") < limit for name in names], dtype=bool)
+        rows.append(np.flatnonzero(usable & ~is_held_out))
+        held_out.append(spectra[np.flatnonzero(usable & is_held_out)])
+        first += count
+    training = StreamPart(partitions, rows)
+    if len(training) == 0:
+        raise DraperError(
+            "the partitions hold no spectrum to train on", given=f"{partitions.path}: {total} spectra"
+        )
+    return training, SpectraPart(Subset.whole(Spectra.concat(held_out)))
+
+
+def _uniform(text: str) -> float:
+    """Return a number from 0 to 1 that follows from a text: the same object is always on the same side."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
+
+
+def as_spectra(source: Source) -> Spectra:
     """Return spectra as they are, or those of a file."""
-    return data if isinstance(data, Spectra) else read(data)
+    if isinstance(source, (str, Path)):
+        return read(source)
+    if not isinstance(source, Spectra):
+        raise DraperError("these are no spectra", given=repr(source), expected="spectra, or the path of a file")
+    return source
 
 
 def divide(spectra: Spectra, fraction: float, seed: int) -> tuple[Subset, Subset]:
@@ -88,17 +460,17 @@ def divide(spectra: Spectra, fraction: float, seed: int) -> tuple[Subset, Subset
         raise DraperError("the held-out fraction is below 1", given=fraction, expected="0 <= fraction < 1")
     if fraction == 0:
         return Subset.whole(spectra), Subset.whole(spectra[:0])
-    learnt, held_out = (Subset(spectra, rows) for rows in spectra.split_rows(1 - fraction, seed=seed))
-    if not (len(learnt) and len(held_out)):
+    training, held_out = (Subset(spectra, rows) for rows in spectra.split_rows(1 - fraction, seed=seed))
+    if not (len(training) and len(held_out)):
         raise DraperError(
             "too few objects to hold some out",
             given=f"{len(spectra)} spectra",
             hint="pass valid=0 (--valid 0) to hold out none, or give more spectra",
         )
-    return learnt, held_out
+    return training, held_out
 
 
-def filled(subset: Subset) -> Subset:
+def with_good_pixels(subset: Subset) -> Subset:
     """Return the rows that have a good pixel."""
     ivar = subset.spectra.ivar
     good = np.empty(len(ivar), dtype=bool)

@@ -12,7 +12,7 @@ from draper.config import Config
 from draper.data.spectra import Spectra, Subset, has_errors
 from draper.errors import DraperError
 from draper.instrument.noise import add_noise, ivar_from_snr
-from draper.models.dataset import divide, filled, fingerprint
+from draper.models.dataset import divide, fingerprint, with_good_pixels
 from draper.results.report import Report
 
 if TYPE_CHECKING:
@@ -86,17 +86,22 @@ def relation(training: Mapping[str, Any], spectra: Spectra) -> str:
 
     Whole files are recognised, and the two parts that a training divides them into; single spectra are not.
     """
-    if str(training.get("fingerprint", "")).count("-") != 1:
+    seed = training.get("config", {}).get("seed", 0)
+    relations = [_relation(one, spectra, seed) for one in training.get("inputs", {"": training}).values()]
+    return next((one for one in ("training", "both", "held out", "other") if one in relations), "unknown")
+
+
+def _relation(facts: Mapping[str, Any], spectra: Spectra, seed: int) -> str:
+    if str(facts.get("fingerprint", "")).count("-") != 1:
         return "unknown"
-    learnt, held_out = training["fingerprint"].split("-")
-    mark = fingerprint(filled(Subset.whole(spectra)))
-    if mark in (learnt, held_out):
-        return "training" if mark == learnt else "held out"
-    total = training["spectra"] + training["held_out"]
-    if total == len(spectra) and training["held_out"]:
-        seed = training.get("config", {}).get("seed", 0)
-        parts = divide(spectra, training["held_out"] / total, seed)
-        if fingerprint(filled(parts[0])) == learnt:
+    training, held_out = facts["fingerprint"].split("-")
+    mark = fingerprint(with_good_pixels(Subset.whole(spectra)))
+    if mark in (training, held_out):
+        return "training" if mark == training else "held out"
+    total = facts["spectra"] + facts["held_out"]
+    if total == len(spectra) and facts["held_out"]:
+        parts = divide(spectra, facts["held_out"] / total, seed)
+        if fingerprint(with_good_pixels(parts[0])) == training:
             return "both"
     return "other"
 

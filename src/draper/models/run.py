@@ -12,7 +12,7 @@ import torch
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError
 from draper.models import artifact
-from draper.models.dataset import Material
+from draper.models.dataset import Dataset
 from draper.train.distributed import World
 from draper.train.tracking import History, Row, read_history, trackers
 from draper.train.trainer import Trainer, changed_options
@@ -35,7 +35,7 @@ def require_empty(folder: Path) -> None:
         raise DraperError("the folder is not empty", given=folder, hint="name a new or empty one")
 
 
-def claim(folder: Path | None, resume: bool, model: Model, material: Material, train: TrainConfig) -> State:
+def claim(folder: Path | None, resume: bool, model: Model, dataset: Dataset, train: TrainConfig) -> State:
     """Look at what a folder holds already; with ``resume``, let the model take it over.
 
     Resuming in a folder that is not there yet starts the run, so that a queue may always say ``resume``.
@@ -59,10 +59,10 @@ def claim(folder: Path | None, resume: bool, model: Model, material: Material, t
             hint="resume with the same options, or train into another folder",
         )
     training = description["training"]
-    if training["fingerprint"] != material.mark:
+    if training["fingerprint"] != dataset.fingerprint:
         raise DraperError(
             "the run was started with other data",
-            given=f"fingerprint {material.mark}",
+            given=f"fingerprint {dataset.fingerprint}",
             expected=f"fingerprint {training['fingerprint']}",
             hint="resume with the same files and the same held-out part",
         )
@@ -75,7 +75,7 @@ def claim(folder: Path | None, resume: bool, model: Model, material: Material, t
 
 def learn(
     model: Model,
-    material: Material,
+    dataset: Dataset,
     train: TrainConfig,
     device: torch.device,
     world: World,
@@ -88,8 +88,9 @@ def learn(
     module = model.own_module.to(device)
     model.pipeline.to(device)
     try:
-        feed = model.feed(material.learnt, train, device, world)
-        valid = model.feed(material.held_out, train, device, world) if len(material.held_out) else None
+        place = {"device": device, "world": world.size}
+        feed = model.feed(dataset, dataset.training, train, **place)
+        valid = model.feed(dataset, dataset.held_out, train, **place) if dataset.has_held_out else None
         if prepare:
             with torch.no_grad():
                 module.prepare(feed.sweep)
@@ -99,7 +100,7 @@ def learn(
             seen = feed.condensed(module.condense)
             seen_valid = None if valid is None else valid.condensed(module.condense)
         trainer = Trainer(module, seen, seen_valid, train, device=device, folder=checkpoint, world=world)
-        model.training = {**material.facts, "config": train.to_json()}
+        model.training = {**dataset.facts, "config": train.to_json()}
         written = folder if world.is_first else None
         if written is not None and not resume:
             artifact.write(model, written, complete=False)

@@ -37,6 +37,18 @@ def matmul_mode(mode: Mode) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+@contextmanager
+def reproducible() -> Iterator[None]:
+    """Compute with one thread and in full float32 inside the block, whatever a run around it has chosen."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with matmul_mode("highest"), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @cache
 def fastest_mode(device: str = "cpu") -> Mode:
     """Return the fastest mode whose products agree with float64 to float32 accuracy; tried once a process."""

@@ -166,31 +166,48 @@ class Simulator(ABC):
             raise DraperError("there is nothing to simulate", given=f"{total} spectra", expected="at least 1")
         np.empty(KEPT, dtype=np.uint8)
         for start in range(0, total, BLOCK):
-            block, count = start // BLOCK, min(BLOCK, total - start)
-            rows = slice(start, start + count)
-            table = {} if given is None else {name: values[rows] for name, values in given.items()}
-            if given is None or not set(self.optional) <= set(table):
-                drawn = self.draw(count, seed, block)
-                wanted = drawn if given is None else self.optional
-                table = {name: drawn[name] for name in wanted} | table
-            values = self.prior.read(table)
-            missing = ~np.isfinite(values).all(axis=0)
-            if missing.any():
-                raise DraperError(
-                    "a label is missing",
-                    given=", ".join(np.array(self.prior.names)[missing]),
-                    expected="a finite value in every row",
-                    hint="fill the column, or leave these rows out",
-                )
-            spectra = self.compute(values, seed, block)
-            ids = np.array([f"sim-{seed}-{row:07d}" for row in range(start, start + count)])
-            made = {**spectra.table, "outside_box": ~self.prior.inside(values)}
-            twice = [name for name in given or () if name in made and name not in self.prior.names]
-            if twice:
-                raise DraperError(
-                    "columns have the names of what is simulated",
-                    given=", ".join(twice),
-                    hint=f"rename them, '{twice[0]}_given' say, or leave them out; the labels are "
-                    f"{', '.join(self.prior.names)}",
-                )
-            yield spectra.with_columns(**{"id": ids, **table, **made})
+            count = min(BLOCK, total - start)
+            table = None if given is None else {name: v[start : start + count] for name, v in given.items()}
+            yield self.block(start // BLOCK, seed, count, table)
+
+    def block(self, number: int, seed: int, count: int = BLOCK, given: Columns | None = None) -> Spectra:
+        """Return the first rows of one block of an endless sequence of spectra.
+
+        Parameters
+        ----------
+        number
+            Of the block: its first row is ``number * BLOCK`` of the sequence.
+        seed
+            Decides everything that is random.
+        count
+            Rows, at most ``BLOCK``.
+        given
+            Columns (count,) under draper's names; labels are drawn unless given.
+        """
+        table = {} if given is None else given
+        if given is None or not set(self.optional) <= set(table):
+            drawn = self.draw(count, seed, number)
+            wanted = drawn if given is None else self.optional
+            table = {name: drawn[name] for name in wanted} | table
+        values = self.prior.read(table)
+        missing = ~np.isfinite(values).all(axis=0)
+        if missing.any():
+            raise DraperError(
+                "a label is missing",
+                given=", ".join(np.array(self.prior.names)[missing]),
+                expected="a finite value in every row",
+                hint="fill the column, or leave these rows out",
+            )
+        spectra = self.compute(values, seed, number)
+        first = number * BLOCK
+        ids = np.array([f"sim-{seed}-{row:07d}" for row in range(first, first + count)])
+        columns = {**spectra.table, "outside_box": ~self.prior.inside(values)}
+        twice = [name for name in given or () if name in columns and name not in self.prior.names]
+        if twice:
+            raise DraperError(
+                "columns have the names of what is simulated",
+                given=", ".join(twice),
+                hint=f"rename them, '{twice[0]}_given' say, or leave them out; the labels are "
+                f"{', '.join(self.prior.names)}",
+            )
+        return spectra.with_columns(**{"id": ids, **table, **columns})

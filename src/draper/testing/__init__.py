@@ -1,4 +1,4 @@
-"""The reference model, made spectra with known truth, and the checks that every model must pass.
+"""The reference models, made spectra with known truth, and the checks that every model must pass.
 
 Write your own model by reading :class:`LinearAutoencoder`; check it with::
 
@@ -10,7 +10,18 @@ Write your own model by reading :class:`LinearAutoencoder`; check it with::
 """
 
 from draper.testing.checks import CHECKS, QUICK, fitted, new
-from draper.testing.made import made_spectra
+from draper.simulate.made import made_spectra
+from draper.testing.aligned import AlignedRegression
 from draper.testing.reference import LinearAutoencoder
+from draper.testing.simulated import SimulatedRegression
 
-__all__ = ["CHECKS", "QUICK", "LinearAutoencoder", "fitted", "made_spectra", "new"]
+__all__ = [
+    "CHECKS",
+    "QUICK",
+    "AlignedRegression",
+    "LinearAutoencoder",
+    "SimulatedRegression",
+    "fitted",
+    "made_spectra",
+    "new",
+]

@@ -23,10 +23,12 @@ from draper.models.artifact import read
 from draper.nn.module import Batch
 from draper.registry import config_class, model_class
 from draper.results.estimates import Estimates
-from draper.testing.made import made_spectra
 from draper.train.checkpoint import Checkpoint
 
 QUICK = TrainConfig(epochs=6, batch_size=32, threads=1, matmul="highest", progress="none", checkpoint_every=5)
+
+SHORT = QUICK.replace(steps=27)
+"""Six epochs of the example data; a simulator has no epochs of its own."""
 
 
 def new(name: str) -> Any:
@@ -34,9 +36,26 @@ def new(name: str) -> Any:
     return model_class(name)(config_class(name)(**config_class(name).example))
 
 
+def data_of(name: str, n: int = 160, seed: int = 0) -> dict[str, Any]:
+    """Return small training data of a model, by input."""
+    found: dict[str, Any] = model_class(name).example_data(n, seed)
+    return found
+
+
+def spectra_of(name: str, n: int, seed: int = 0) -> Spectra:
+    """Return spectra with true labels, as the verbs of a model take them."""
+    found: Spectra = model_class(name).example_spectra(n, seed)
+    return found
+
+
+def changed(data: dict[str, Any], change: Callable[[Spectra], Spectra]) -> dict[str, Any]:
+    """Return training data with every set of spectra changed; simulators stay as they are."""
+    return {name: change(one) if isinstance(one, Spectra) else one for name, one in data.items()}
+
+
 def fitted(name: str, **train: Any) -> Any:
-    """Return a model after a short training on made spectra."""
-    return new(name).fit(made_spectra(160), train=QUICK.replace(**train))
+    """Return a model after a short training on its example data."""
+    return new(name).fit(**data_of(name), train=SHORT.replace(**train))
 
 
 def same_state(one: Any, other: Any) -> bool:
@@ -66,15 +85,15 @@ def outputs(model: Any, spectra: Spectra) -> list[NDArray[Any]]:
 
 def trained(name: str) -> Any:
     """Return a model that has learnt enough to be judged by its numbers."""
-    return new(name).fit(made_spectra(800), train=QUICK.replace(epochs=40, learning_rate=5e-3))
+    return new(name).fit(**data_of(name, 800), train=SHORT.replace(steps=900, learning_rate=5e-3))
 
 
-def batch_of(model: Any, spectra: Spectra) -> Batch:
-    """Return spectra as the model's module sees them in training."""
-    arrays = {**model.arrays(spectra), **model.targets(spectra)}
-    batch: Batch = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    drawn = {name: torch.randn(len(spectra), width) for name, width in model.noise.items()}
-    return {**model.transformed(batch), **drawn}
+def batch_of(model: Any, n: int, seed: int) -> Batch:
+    """Return a batch as the model's module sees it in training."""
+    dataset = model.gather(None, 0, seed, **data_of(model.name, n, seed))
+    train = SHORT.replace(batch_size=n, seed=seed)
+    feed = model.feed(dataset, dataset.training, train, device=torch.device("cpu"), world=1)
+    return feed.ready(feed.load(0))
 
 
 def refused(function: Callable[[], Any]) -> DraperError:
@@ -101,7 +120,7 @@ def check_config_rejects_unknown(name: str, folder: Path) -> None:
 def check_fit_lowers_loss(name: str, folder: Path) -> None:
     """Fit returns the model itself, and its loss is lower at the end."""
     model = new(name)
-    assert model.fit(made_spectra(160), train=QUICK.replace(epochs=20)) is model
+    assert model.fit(**data_of(name), train=SHORT.replace(steps=90)) is model
     totals = [
         {k: v for k, v in row.items() if k.startswith("valid/") and k.endswith("total")}
         for row in model.history
@@ -114,7 +133,7 @@ def check_gradients_by_player(name: str, folder: Path) -> None:
     """Every trainable parameter gets a gradient from one player, and belongs to no other."""
     model = fitted(name)
     module = model.own_module
-    batch = batch_of(model, made_spectra(16, seed=3))
+    batch = batch_of(model, 16, seed=3)
     owners: dict[nn.Parameter, str] = {}
     for player in module.players:
         shared = module.shared(batch)
@@ -135,7 +154,7 @@ def check_moving_buffers_are_named(name: str, folder: Path) -> None:
     model = fitted(name)
     module = model.own_module.train()
     before = {k: buffer.clone() for k, buffer in module.named_buffers()}
-    batch = batch_of(model, made_spectra(16, seed=3))
+    batch = batch_of(model, 16, seed=3)
     shared = module.shared(batch)
     for player in module.players:
         module.loss(batch, shared, player, 0.5)
@@ -168,13 +187,13 @@ def check_resume_is_exact(name: str, folder: Path) -> None:
 
     Checkpoint.write = write_and_die  # type: ignore[assignment,method-assign]
     try:
-        new(name).fit(made_spectra(160), train=QUICK, out=folder / "run")
+        new(name).fit(**data_of(name), train=SHORT, out=folder / "run")
     except ProcessLookupError:
         pass
     finally:
         Checkpoint.write = written  # type: ignore[method-assign]
     assert len(calls) == 2, "the run ended before it could be interrupted"
-    resumed = new(name).fit(made_spectra(160), train=QUICK, out=folder / "run", resume=True)
+    resumed = new(name).fit(**data_of(name), train=SHORT, out=folder / "run", resume=True)
     assert same_state(whole, resumed)
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.history]
     assert rows == [{k: v for k, v in row.items() if k != "seconds"} for row in whole.history]
@@ -182,7 +201,7 @@ def check_resume_is_exact(name: str, folder: Path) -> None:
 
 def check_save_and_load(name: str, folder: Path) -> None:
     """A loaded model says exactly what the saved one said."""
-    model, spectra = fitted(name), made_spectra(20, seed=9)
+    model, spectra = fitted(name), spectra_of(name, 20, seed=9)
     loaded = read(model.save(folder / "model"))
     assert same_state(model, loaded)
     assert loaded.config == model.config
@@ -192,50 +211,74 @@ def check_save_and_load(name: str, folder: Path) -> None:
 
 def check_gaps_are_tolerated(name: str, folder: Path) -> None:
     """Missing labels and bad pixels are tolerated; without a good pixel the answer is NaN and flagged."""
-    spectra = made_spectra(160)
-    random = np.random.default_rng(0)
-    flux, ivar = np.array(spectra.flux), np.array(spectra.ivar)
-    bad = random.random(flux.shape) < 0.1
-    flux[bad], ivar[bad] = np.nan, 0
-    ivar[3] = 0
-    table = dict(spectra.table)
-    for label in ("teff", "logg", "fe_h"):
-        table[label] = np.where(random.random(len(spectra)) < 0.2, np.nan, table[label])
-    broken = Spectra(spectra.grid, flux, ivar, table, spectra.quantity)
-    model = new(name).fit(broken, train=QUICK)
-    rest = np.arange(len(broken)) != 3
-    for output in outputs(model, broken):
+
+    def damaged(spectra: Spectra) -> Spectra:
+        random = np.random.default_rng(0)
+        flux, ivar = np.array(spectra.flux), np.array(spectra.ivar)
+        bad = random.random(flux.shape) < 0.1
+        flux[bad], ivar[bad] = np.nan, 0
+        ivar[3] = 0
+        table = {
+            label: np.where(random.random(len(spectra)) < 0.2, np.nan, column)
+            if column.dtype.kind == "f"
+            else column
+            for label, column in spectra.table.items()
+        }
+        return Spectra(spectra.grid, flux, ivar, table, spectra.quantity)
+
+    model = new(name).fit(**changed(data_of(name), damaged), train=SHORT)
+    spectra = damaged(spectra_of(name, 160))
+    rest = np.arange(len(spectra)) != 3
+    for output in outputs(model, spectra):
         assert np.isfinite(output[rest]).all()
-    if "predict" in model.verbs:
-        estimates = model.predict(broken)
+    if "predict" in model.verbs and model.needs_pixels:
+        estimates = model.predict(spectra)
         assert np.isnan(estimates.median[3]).all()
         assert np.array_equal(estimates.flags["no_data"], ~rest)
-    error = refused(lambda: Spectra(spectra.grid, np.where(bad, np.nan, spectra.flux), spectra.ivar))
-    assert "ivar" in str(error)
+    flux = np.where(np.arange(len(spectra.grid)) == 5, np.nan, spectra.flux)
+    assert "ivar" in str(refused(lambda: Spectra(spectra.grid, flux, np.ones_like(flux))))
+
+
+def check_spectra_without_pixels(name: str, folder: Path) -> None:
+    """A model that needs pixels refuses data that have none, and says why."""
+    model, data = new(name), data_of(name)
+    if not model.needs_pixels or not any(isinstance(one, Spectra) for one in data.values()):
+        return
+    empty = changed(data, lambda one: Spectra(one.grid, one.flux, 0 * one.ivar, one.table, one.quantity))
+    assert "good pixel" in str(refused(lambda: model.fit(**empty, train=SHORT)))
 
 
 def check_bad_pixels_do_not_matter(name: str, folder: Path) -> None:
     """Whatever stands in a bad pixel changes neither what is learnt nor what is said."""
-    spectra = made_spectra(160)
-    ivar = np.array(spectra.ivar)
-    ivar[np.random.default_rng(0).random(ivar.shape) < 0.1] = 0
-    filled = [
-        Spectra(
-            spectra.grid, np.where(ivar > 0, spectra.flux, filling), ivar, spectra.table, spectra.quantity
-        )
-        for filling in (0.0, 7.0)
-    ]
-    one, other = (new(name).fit(spectra, train=QUICK) for spectra in filled)
-    assert same_state(one, other)
-    for first, second in zip(*(outputs(one, spectra) for spectra in filled), strict=True):
+
+    def filled(filling: float) -> Callable[[Spectra], Spectra]:
+        def change(spectra: Spectra) -> Spectra:
+            ivar = np.array(spectra.ivar)
+            ivar[np.random.default_rng(0).random(ivar.shape) < 0.1] = 0
+            flux = np.where(ivar > 0, spectra.flux, filling)
+            return Spectra(spectra.grid, flux, ivar, spectra.table, spectra.quantity)
+
+        return change
+
+    models = [new(name).fit(**changed(data_of(name), filled(value)), train=SHORT) for value in (0.0, 7.0)]
+    assert same_state(*models)
+    spectra = [filled(value)(spectra_of(name, 160)) for value in (0.0, 7.0)]
+    for first, second in zip(*map(outputs, models, spectra), strict=True):
         assert np.array_equal(first, second, equal_nan=True)
 
 
 def check_held_out_spectra_teach_nothing(name: str, folder: Path) -> None:
     """Held-out spectra decide neither transforms, nor labels, nor weights."""
-    valid = made_spectra(40, seed=3)
-    strange = Spectra(valid.grid, 3 * valid.flux, valid.ivar, valid.table, valid.quantity)
-    one, other = (new(name).fit(made_spectra(160), valid=held, train=QUICK) for held in (valid, strange))
+
+    def brighter(spectra: Spectra) -> Spectra:
+        return Spectra(spectra.grid, 3 * spectra.flux, spectra.ivar, spectra.table, spectra.quantity)
+
+    data = data_of(name)
+    valid = {key: spectra_of(name, 40, seed=3) for key in data}
+    one, other = (
+        new(name).fit(**data, valid=held_out, train=SHORT)
+        for held_out in (valid, {key: brighter(spectra) for key, spectra in valid.items()})
+    )
     assert one.labels == other.labels
     pairs = zip(one.pipeline.state_dict().values(), other.pipeline.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -247,7 +290,7 @@ def check_a_second_fit_goes_on(name: str, folder: Path) -> None:
     """Fine-tuning starts from the weights of the first fit."""
     model = fitted(name)
     before = [parameter.detach().clone() for parameter in model.own_module.parameters()]
-    model.fit(made_spectra(160), train=QUICK.replace(steps=1, learning_rate=1e-12))
+    model.fit(**data_of(name), train=SHORT.replace(steps=1, learning_rate=1e-12))
     for parameter, kept in zip(model.own_module.parameters(), before, strict=True):
         torch.testing.assert_close(parameter.detach(), kept, rtol=1e-5, atol=1e-7)
 
@@ -257,7 +300,7 @@ def check_predictions_are_physical(name: str, folder: Path) -> None:
     model = trained(name)
     if "predict" not in model.verbs:
         return
-    test = made_spectra(200, seed=8)
+    test = spectra_of(name, 200, seed=8)
     estimates: Estimates = model.predict(test)
     assert np.array_equal(estimates.ids, test.ids)
     for number, label in enumerate(estimates.labels.names):
@@ -278,7 +321,7 @@ def check_generated_spectra_are_physical(name: str, folder: Path) -> None:
     model = trained(name)
     if "generate" not in model.verbs or model.accepts != "own":
         return
-    test = made_spectra(100, seed=8)
+    test = spectra_of(name, 100, seed=8)
     rebuilt = model.generate(test)
     assert rebuilt.grid.matches(test.grid)
     assert rebuilt.quantity == test.quantity
@@ -292,10 +335,12 @@ def check_evaluation_tells_the_truth(name: str, folder: Path) -> None:
     model = fitted(name)
     if "evaluate" not in model.verbs:
         return
-    test = made_spectra(40, seed=8)
+    test = spectra_of(name, 40, seed=8)
     report = model.evaluate(test)
     assert not any("was trained on" in note for note in report.notes)
-    assert any("was trained on" in note for note in model.evaluate(made_spectra(160)).notes)
+    for source in data_of(name).values():
+        if isinstance(source, Spectra):
+            assert any("was trained on" in note for note in model.evaluate(source).notes)
     if report.estimates is not None:
         for label, figures in report.labels.items():
             error = report.estimates[label] - test.table[label]
@@ -309,8 +354,8 @@ def check_processes_agree(name: str, folder: Path) -> None:
     """Two processes do what one does, to 1e-5."""
     program = f"""
         import json, os
-        from draper.testing import QUICK, made_spectra, new
-        model = new({name!r}).fit(made_spectra(200), train=QUICK.replace(ema=0.9, clip=1.0))
+        from draper.testing.checks import SHORT, data_of, new
+        model = new({name!r}).fit(**data_of({name!r}, 200), train=SHORT.replace(ema=0.9, clip=1.0))
         if os.environ["RANK"] == "0":
             print("HISTORY" + json.dumps(model.history))
     """
@@ -340,19 +385,45 @@ def check_wrong_grid_and_labels(name: str, folder: Path) -> None:
     """A wrong grid or label is refused with both sides named."""
     model = fitted(name)
     if model.accepts == "own":
-        other = made_spectra(4, pixels=90)
-        error = refused(lambda: outputs(model, other))
-        assert "96 px" in str(error), error
-        assert "90 px" in str(error), error
-    if model.labels:
-        renamed = made_spectra(60).with_columns(teff=None, teffx=np.linspace(4000, 5000, 60))
-        error = refused(lambda: new(name).fit(renamed, train=QUICK))
-        assert "teffx" in str(error), error
+        spectra = spectra_of(name, 4)
+        pixels = len(spectra.grid)
+        error = refused(lambda: outputs(model, spectra.pixels(slice(0, pixels - 6))))
+        assert f"{pixels} px" in str(error), error
+        assert f"{pixels - 6} px" in str(error), error
+    data = data_of(name)
+    if model.labels and any(isinstance(one, Spectra) for one in data.values()):
+        label = model.labels.names[0]
+
+        def renamed(spectra: Spectra) -> Spectra:
+            values = spectra.table.get(label, np.zeros(len(spectra)))
+            return spectra.with_columns(**{label: None, f"{label}x": values})
+
+        error = refused(lambda: new(name).fit(**changed(data, renamed), train=SHORT))
+        assert f"{label}x" in str(error), error
+
+
+def check_further_labels(name: str, folder: Path) -> None:
+    """Labels that come with a later fit are learnt, or refused with the reason."""
+    model, data = fitted(name), data_of(name)
+    known = model.labels.names
+    table = next((one.table for one in data.values() if isinstance(one, Spectra)), {})
+    further = [key for key, column in table.items() if column.dtype.kind == "f" and key not in known][:1]
+    if not further:
+        return
+    try:
+        model.fit(**data, labels=further, train=SHORT)
+    except DraperError as error:
+        assert further[0] in str(error), error
+        assert model.labels.names == known
+        return
+    assert model.labels.names == (*known, *further)
+    loaded = read(model.save(folder / "model"))
+    assert loaded.predict(spectra_of(name, 3)).labels.names == (*known, *further)
 
 
 def check_any_number(name: str, folder: Path) -> None:
     """Verbs work on one spectrum and on none, and one spectrum gives what it gives among others."""
-    model, spectra = fitted(name), made_spectra(300, seed=4)
+    model, spectra = fitted(name), spectra_of(name, 300, seed=4)
     for number in (0, 1):
         for output in outputs(model, spectra[:number]):
             assert len(output) == number
@@ -372,12 +443,14 @@ CHECKS: tuple[Callable[[str, Path], None], ...] = (
     check_save_and_load,
     check_a_second_fit_goes_on,
     check_gaps_are_tolerated,
+    check_spectra_without_pixels,
     check_bad_pixels_do_not_matter,
     check_held_out_spectra_teach_nothing,
     check_predictions_are_physical,
     check_generated_spectra_are_physical,
     check_evaluation_tells_the_truth,
     check_wrong_grid_and_labels,
+    check_further_labels,
     check_any_number,
 )
 """Every check takes the name of a registered model and an empty folder."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -12,11 +14,12 @@ from draper.config import Config
 from draper.configs.linear import LinearConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
-from draper.data.spectra import Spectra, Subset
+from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.standardize import Standardize
 from draper.models.base import Model, Progress
+from draper.models.dataset import Part
 from draper.nn.linear import LinearNetwork
 from draper.nn.module import Batch
 from draper.results.estimates import Estimates
@@ -28,7 +31,7 @@ class LinearAutoencoder(Model):
     Examples
     --------
     >>> from draper.configs.train import TrainConfig
-    >>> from draper.testing.made import made_spectra
+    >>> from draper.simulate.made import made_spectra
     >>> model = LinearAutoencoder(latent=4, labels=["teff"])
     >>> train = TrainConfig(epochs=2, threads=1, progress="none")
     >>> model.fit(made_spectra(200), train=train).encode(made_spectra(3)).shape
@@ -38,10 +41,10 @@ class LinearAutoencoder(Model):
     name: ClassVar[str] = "linear"
     config: LinearConfig
 
-    def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
+    def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
         """Scale labels by their ranges, and spectra by their mean and scatter."""
-        labels = LabelSet.from_table(train.table, self.config.labels)
-        return labels, Pipeline([Standardize.fit(train.batches())])
+        labels = LabelSet.from_table(spectra.table, self.config.labels)
+        return labels, Pipeline([Standardize.fit(spectra.batches())])
 
     def build(self, grid: Grid, labels: LabelSet) -> LinearNetwork:
         """Return a new network."""
@@ -123,25 +126,48 @@ class LinearAutoencoder(Model):
             raise DraperError(
                 "this model was trained without labels", hint="train with labels=[...] (--labels)"
             )
+        return linear_estimates(self, self.network, spectra, lambda batch: batch["flux"])
 
-        def infer(batch: Batch) -> tuple[Tensor, ...]:
-            z = network.encoder(batch["flux"])
-            return network.predicted(z), network.misfit(batch["flux"], batch["ivar"], z)[:, None]
-
-        scaled, misfit = self.apply(spectra, infer, (len(self.labels), 1), progress=progress)
-        sigma = np.broadcast_to(network.sigma.cpu().numpy(), scaled.shape)
-        median = self.labels.unscale(scaled)
-        return Estimates(
-            self.labels,
-            median,
-            self.labels.unscale_error(scaled, sigma),
-            spectra.ids,
-            flags={
-                "outside": misfit[:, 0] > float(network.limit),
-                "label_range": ~self.labels.inside(median),
-            },
-        )
+    def add_labels(self, labels: LabelSet) -> None:
+        """Let the head predict further labels; those that it knows stay as they are."""
+        before = self.network.state_dict()
+        self.config = self.config.replace(labels=(*self.labels.names, *labels.names))
+        self.set_up(self.own_grid, LabelSet([*self.labels, *labels]), self.pipeline)
+        with torch.no_grad():
+            for name, tensor in self.network.state_dict().items():
+                if name.startswith("head."):
+                    tensor.zero_()
+                known = before.get(name, tensor[:0])
+                if known.dim():
+                    tensor[: len(known)] = known
+                else:
+                    tensor.copy_(known)
 
     def citation(self) -> str:
         """Return BibTeX of what a user of this model should cite."""
         return "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
+
+
+def linear_estimates(
+    model: Model, network: LinearNetwork, spectra: Spectra, flux: Callable[[Batch], Tensor]
+) -> Estimates:
+    """Return the labels that a linear network reads from ``flux`` (n, p) of each batch."""
+
+    def infer(batch: Batch) -> tuple[Tensor, ...]:
+        given = flux(batch)
+        z = network.encoder(given)
+        return network.predicted(z), network.misfit(given, batch["ivar"], z)[:, None]
+
+    scaled, misfit = model.apply(spectra, infer, (len(model.labels), 1))
+    sigma = np.broadcast_to(network.sigma.cpu().numpy(), scaled.shape)
+    median = model.labels.unscale(scaled)
+    return Estimates(
+        model.labels,
+        median,
+        model.labels.unscale_error(scaled, sigma),
+        spectra.ids,
+        flags={
+            "outside": misfit[:, 0] > float(network.limit),
+            "label_range": ~model.labels.inside(median),
+        },
+    )

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.data.spectra import Spectra
+from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
 from draper.latents.baselines import MOST_ROWS
 from draper.latents.leakage import Leakage, measure_leakage
 from draper.models import artifact
-from draper.models.dataset import Data
 from draper.train.distributed import World
 
 if TYPE_CHECKING:
@@ -71,12 +70,9 @@ def leakage_of(
     )  # fmt: skip
 
 
-def probe_held_out(
-    model: Disentangler, data: Data, valid: Data | float | None, out: str | Path | None
-) -> None:
+def probe_held_out(model: Disentangler, held_out: Subset, out: Path | None) -> None:
     """Probe the spectra that were held out of the training, halves of them, and say so in the artifact."""
     seed = int(model.training["config"]["seed"])
-    held_out = model.gather(data, valid, seed).held_out
     labels = (*model.config.remove, *model.config.keep)
     if not labels or any(name not in held_out.table for name in labels):
         return
@@ -89,7 +85,7 @@ def probe_held_out(
     report = leakage_of(model, train, test, "", {"seeds": (seed,), "probes": ("ridge", "mlp")})
     model.training["leakage"] = {"summary": report.summary(), **report.to_json()}
     if out is not None:
-        artifact.write(model, Path(out), complete=True)
+        artifact.write(model, out, complete=True)
 
 
 def filled(model: Model, spectra: Spectra) -> NDArray[np.float32]:

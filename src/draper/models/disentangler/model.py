@@ -18,14 +18,14 @@ from draper.configs.disentangler import DisentanglerConfig
 from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
-from draper.data.spectra import Spectra, Subset
+from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.standardize import Standardize
 from draper.latents.leakage import Leakage
 from draper.latents.swap import Swap
 from draper.models.base import Model, Progress
-from draper.models.dataset import Data
+from draper.models.dataset import Dataset, Part
 from draper.models.disentangler.leakage import leakage_of, probe_held_out
 from draper.models.disentangler.swap import swap_of
 from draper.nn.adversary import Adversarial, Discriminators
@@ -54,7 +54,7 @@ class Disentangler(Model):
     Examples
     --------
     >>> from draper.configs.train import TrainConfig
-    >>> from draper.testing.made import made_spectra
+    >>> from draper.simulate.made import made_spectra
     >>> train = TrainConfig(epochs=2, threads=1, progress="none")
     >>> model = Disentangler(remove=["teff"], keep=["fe_h"], latent=4, encoder=[32], decoder=[32])
     >>> stars = made_spectra(200)
@@ -67,10 +67,10 @@ class Disentangler(Model):
     extra_verbs: ClassVar[tuple[str, ...]] = ("leakage", "swap")
     config: DisentanglerConfig
 
-    def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
+    def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
         """Scale labels by their ranges, and spectra by their mean and scatter."""
-        names = self.config.named or tuple(name for name in DEFAULT_LABELS if name in train.table)
-        return LabelSet.from_table(train.table, names), Pipeline([Standardize.fit(train.batches())])
+        names = self.config.named or tuple(name for name in DEFAULT_LABELS if name in spectra.table)
+        return LabelSet.from_table(spectra.table, names), Pipeline([Standardize.fit(spectra.batches())])
 
     def build(self, grid: Grid, labels: LabelSet) -> Disentangling:
         """Return a new network."""
@@ -134,22 +134,10 @@ class Disentangler(Model):
         """The network, by its own type."""
         return cast(Disentangling, self.own_module)
 
-    def fit(
-        self,
-        data: Data,
-        valid: Data | float | None = None,
-        train: TrainConfig | None = None,
-        out: str | Path | None = None,
-        resume: bool = False,
-    ) -> Self:
-        """Train the model, as every model is trained, and measure the leakage on the held-out spectra.
-
-        Spectra without labels also train the autoencoder; single labels may be missing (NaN).
-        """
-        super().fit(data, valid, train, out, resume)
+    def conclude(self, dataset: Dataset, folder: Path | None) -> None:
+        """Measure on the held-out spectra what the latents still tell of the labels."""
         if self.config.probe and self.config.named and "leakage" not in self.training:
-            probe_held_out(self, data, valid, out)
-        return self
+            probe_held_out(self, dataset.held_out["spectra"].subset, folder)
 
     # ---------------------------------------------------------------- the verbs
 

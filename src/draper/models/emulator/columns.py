@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from draper.data.labels import UNITS, LabelSet
-from draper.data.spectra import Spectra, Subset
+from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.forecast import equal_columns
+from draper.models.dataset import Part
 from draper.simulate.population import microturbulence
 
 NO_INPUT = {"rv"}
@@ -36,7 +37,7 @@ def complete_columns(wanted: LabelSet, labels: Mapping[str, ArrayLike] | Spectra
     return columns
 
 
-def stellar_labels(train: Subset) -> tuple[str, ...]:
+def stellar_labels(train: Part) -> tuple[str, ...]:
     """Return the columns that vary and have draper's names of stellar labels."""
     table = train.table
     names = [

@@ -19,7 +19,7 @@ from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.resample import resample
-from draper.data.spectra import Spectra, Subset
+from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.forward import ForwardModel
 from draper.infer.label_fit import LabelFit
@@ -28,6 +28,7 @@ from draper.instrument.observed import Widths, are_pixels_alone, is_coarser, obs
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.resolution import resolving_power_of
 from draper.models.base import INFERENCE_ROWS, Model, Progress
+from draper.models.dataset import Part
 from draper.models.emulator.columns import complete_columns, stellar_labels
 from draper.models.emulator.distil import distil
 from draper.models.emulator.networks import build_network, options_of_network
@@ -47,7 +48,7 @@ class Emulator(Model):
     Examples
     --------
     >>> from draper.configs.train import TrainConfig
-    >>> from draper.testing.made import made_spectra
+    >>> from draper.simulate.made import made_spectra
     >>> model = Emulator(hidden=[32, 32]).fit(made_spectra(300), train=TrainConfig(epochs=5, progress="none"))
     >>> model.generate({"teff": [5000, 9000], "logg": 2.5, "fe_h": 0.0}).table["outside_box"]
     array([False,  True])
@@ -70,14 +71,14 @@ class Emulator(Model):
 
     # -------------------------------------------------------------- the contract
 
-    def design(self, train: Subset) -> tuple[LabelSet, Pipeline]:
+    def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
         """Scale labels by the ranges of the training set; the network itself takes care of the flux."""
-        names = self.config.labels or stellar_labels(train)
+        names = self.config.labels or stellar_labels(spectra)
         # If some pixels are bad, pixels are learnt instead: components of gappy spectra are less exact.
-        whole = all((batch.ivar > 0).all() for batch in train.batches())
-        self.components = min(MOST_COMPONENTS, len(train.grid), max(1, len(train) - 1)) if whole else 0
-        labels = LabelSet.from_table(train.table, names)
-        if not np.isfinite(labels.read(train.table)).all(axis=1).any():
+        whole = all((batch.ivar > 0).all() for batch in spectra.batches())
+        self.components = min(MOST_COMPONENTS, len(spectra.grid), max(1, len(spectra) - 1)) if whole else 0
+        labels = LabelSet.from_table(spectra.table, names)
+        if not np.isfinite(labels.read(spectra.table)).all(axis=1).any():
             raise DraperError(
                 "no spectrum has all labels",
                 given=", ".join(names),
@@ -305,7 +306,7 @@ class Emulator(Model):
         Examples
         --------
         >>> from draper.configs.train import TrainConfig
-        >>> from draper.testing.made import made_spectra
+        >>> from draper.simulate.made import made_spectra
         >>> train = TrainConfig(epochs=5, threads=1, progress="none")
         >>> model = Emulator(hidden=[32, 32]).fit(made_spectra(300), train=train)
         >>> model.predict(made_spectra(3, seed=5), rv=0.0).labels.names
