@@ -29,12 +29,11 @@ from torch.nn import functional
 
 from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
-from draper.data.spectra import Spectra, Subset
+from draper.data.spectra import Spectra
 from draper.models.disentangler.model import Disentangler
 from draper.nn.adversary import Adversarial
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.simulate.survey import Survey
-from draper.train.distributed import World
 from draper.train.feed import Feed
 from draper.train.trainer import Trainer
 from report import arguments, report
@@ -49,11 +48,12 @@ def model() -> Disentangler:
     return Disentangler(engine="bins", remove=LABELS[:2], keep=LABELS[2:], probe=False)
 
 
-def made(model: Disentangler, spectra: Subset, config: TrainConfig) -> tuple[Adversarial, Feed]:
+def made(model: Disentangler, spectra: Spectra, config: TrainConfig) -> tuple[Adversarial, Feed]:
     """Return a new network and its batches."""
     torch.manual_seed(0)
-    model.set_up(spectra.grid, *model.design(spectra))
-    feed = model.feed(spectra, config, CPU, World())
+    data = model.gather(spectra, 0, config.seed)
+    model.set_up(spectra.grid, *model.design(**data.training))
+    feed = model.feed(data, data.training, config, device=CPU, world=1)
     network = model.own_module
     assert isinstance(network, Adversarial)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def by_trainer(spectra: Spectra, steps: int, mode: str, head: bool) -> float:
     """Return the CPU seconds of some steps in draper."""
     given: dict[str, Any] = {"matmul": mode, "steps": steps, "threads": 1, "progress": "none"}
     config = TrainConfig(**{**model().config.training, **given})
-    network, feed = made(model(), Subset.whole(spectra), config)
+    network, feed = made(model(), spectra, config)
     if not head:
         network.head.requires_grad_(False)
         network.players = ("critic", "model")
@@ -197,7 +197,7 @@ def learn(train: Spectra, measure: Callable[[Disentangler], tuple[float, float]]
     one = model()
     given = {"threads": 1, "progress": "none", **options}
     config = TrainConfig(**{**one.config.training, **given})
-    network, feed = made(one, Subset.whole(train), config)
+    network, feed = made(one, train, config)
     steps = config.total_steps(feed.rows, feed.size)
     trainer = Trainer(network, feed, None, config.replace(log_every=max(1, steps // 40)), device=CPU)
     events = trainer.events()

@@ -19,8 +19,8 @@ from draper.cli.model import config_named, unknown_option, with_options
 from draper.cli.show import show
 from draper.cli.simulate import app as simulate
 from draper.cli.sweep import app as sweep
-from draper.cli.train import app as train
 from draper.cli.train import file_options
+from draper.cli.train import make_app as make_train_app
 from draper.cli.tune import app as tune
 from draper.cli.verbs import cite, encode, evaluate, predict
 from draper.config import Config, reworded
@@ -54,6 +54,7 @@ def make_app(tokens: Sequence[str] = ()) -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(consume_multiple=True, negative=()),
     )
+    train = make_train_app(tokens)
     for command in (demo, samples, formats, info, convert, simulate, train, tune, sweep, show, cite, map_):
         app.command(command)
     config = config_named(tokens[1:]) if tokens and tokens[0] in VERBS else None

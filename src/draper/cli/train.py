@@ -5,72 +5,112 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter as Argument
+from inspect import Signature
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
 
 from draper.cli.output import say, say_json, two_columns
-from draper.config import ModelConfig
+from draper.config import Config, Input, ModelConfig
 from draper.configs.read import ReadConfig
-from draper.configs.train import TrainConfig
+from draper.configs.simulators import SIMULATORS
+from draper.configs.train import training_class
 from draper.errors import DraperError
-from draper.models.disentangler.gandalf import OPTION_FILE
-from draper.registry import config_class, targets
+from draper.registry import config_class, resolve, targets
 
-Flat = Parameter(name="*")
+if TYPE_CHECKING:
+    from draper.models.dataset import Source
 
-GANDALF = "disentangler"
-"""The model that GANDALF's files of options are about."""
+POSITIONAL = "spectra"
+"""The input whose files are named without a flag."""
+
+TEXT = """{summary}
+
+Example: draper train {name} {example} -o model/ --train.steps 2000
+
+Parameters
+----------
+spectra
+    {spectra}
+out
+    Folder of the model, new or empty; checkpoints are written there while training.
+valid
+    Held-out data: a FILE, or the fraction of the objects to hold out; for a model of several inputs also
+    NAME=FILE or NAME=FRACTION. The default is 0.1.
+start
+    Folder of a model to continue from (fine-tuning). Further --labels are learnt where the model can.
+resume
+    Continue from the checkpoint of an interrupted run.
+json
+    Print the result as JSON.
+config
+    File with the same options (TOML, YAML, JSON){foreign}; those of the command line take precedence.
+"""
 
 
-def make_app() -> App:
-    """Return the command with a subcommand for each model."""
-    app = App(name="train", help="Train a model on files of spectra.")
+def make_app(tokens: Sequence[str] = ()) -> App:
+    """Return the command with a subcommand for each model.
+
+    Parameters
+    ----------
+    tokens
+        The command line: the simulator that it names decides which options it has.
+    """
+    app = App(name="train", help="Train a model.")
     for name in targets():
-        app.command(_command(name, config_class(name)), name=name)
+        app.command(_command(name, config_class(name), _named(tokens, "--simulator")), name=name)
     return app
 
 
-def file_options(tokens: list[str]) -> tuple[Dict, ...]:
+# --------------------------------------------------------------- files of options
+
+
+def file_options(tokens: Sequence[str]) -> tuple[Dict, ...]:
     """Return the options of the file that ``train MODEL ... --config FILE`` names, if it does.
 
-    They are looked up here, since cyclopts wants to know them before it reads the command line. What
-    GANDALF's options lose in translation is said at once.
+    They are looked up here, since cyclopts must know them before it reads the command line. If the file is
+    one of another code, notes about options that work differently in draper go to the error stream.
     """
-    path = _named_file(tokens)
+    path = _named(tokens[2:], "--config")
     if path is None:
         return ()
     model = tokens[1]
-    options = _content(path)
-    if not OPTION_FILE.recognises(options):
-        return (Dict({"train": {model: options}}, source=str(path)),)
-    if model != GANDALF:
-        raise DraperError(
-            "these are options of GANDALF, whose model is the disentangler",
-            given=f"draper train {model} --config {path}",
-            hint=f"draper train {GANDALF} --config {path}",
-        )
-    given = {token.partition("=")[0].removeprefix("--") for token in tokens if token.startswith("--")}
-    found = OPTION_FILE.translate(options, given)
-    if os.environ.get("RANK", "0") == "0":
-        sys.stderr.writelines(f"note: {note}\n" for note in found.notes)
-    translated = {**found.model, "train": found.train, "read": found.read}
-    return (Dict({"train": {model: translated}}, source=str(path)),)
+    content = _content(Path(path))
+    known = config_class(model)
+    for target in known.foreign_options:
+        file = resolve(target)
+        if file.recognises(content):
+            given = {token.partition("=")[0].removeprefix("--") for token in tokens if token.startswith("--")}
+            translation = file.translate(content, given)
+            if os.environ.get("RANK", "0") == "0":
+                sys.stderr.writelines(f"note: {note}\n" for note in translation.notes)
+            content = {**translation.model, "train": translation.train, "read": translation.read}
+            return (Dict({"train": {model: content}}, source=path),)
+    for other in targets():
+        for target in config_class(other).foreign_options:
+            if (file := resolve(target)).recognises(content):
+                raise DraperError(
+                    f"these are options of {file.name}, whose model is the {other}",
+                    given=f"draper train {model} --config {path}",
+                    hint=f"draper train {other} --config {path}",
+                )
+    return (Dict({"train": {model: content}}, source=path),)
 
 
-def _named_file(tokens: list[str]) -> Path | None:
-    """Return the file that ``--config FILE`` or ``--config=FILE`` names; the last one counts."""
-    named = [token.partition("=")[2] for token in tokens[2:] if token.startswith("--config=")]
-    if "--config" in tokens[2:-1]:
-        named.append(tokens[tokens.index("--config") + 1])
-    return Path(named[-1]) if named else None
+def _named(tokens: Sequence[str], flag: str) -> str | None:
+    """Return the value of ``FLAG VALUE`` or ``FLAG=VALUE``; the last one counts."""
+    values = [token.partition("=")[2] for token in tokens if token.startswith(f"{flag}=")]
+    values += [value for token, value in pairwise(tokens) if token == flag]
+    return values[-1] if values else None
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Return what a file of options says: YAML or JSON by its suffix, TOML else."""
+    """Return the content of a file of options: YAML or JSON by its suffix, TOML else."""
     import yaml
 
     kind = "YAML" if path.suffix.lower() in (".yaml", ".yml", ".json") else "TOML"
@@ -86,99 +126,195 @@ def _content(path: Path) -> dict[str, Any]:
     return options
 
 
-def _data_of(config: Path | None) -> tuple[Path, ...]:
-    """Return the data that a file of GANDALF's options names."""
-    options = {} if config is None else _content(config)
-    found = OPTION_FILE.translate(options).data if OPTION_FILE.recognises(options) else None
+def _data_of(config: type[ModelConfig], path: Path | None) -> tuple[Path, ...]:
+    """Return the data that a file of options of another code names."""
+    if path is None:
+        return ()
+    content = _content(path)
+    files = [resolve(target) for target in config.foreign_options]
+    found = next((file.translate(content).data for file in files if file.recognises(content)), None)
     return () if found is None else (found,)
 
 
-def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
-    def train_model(
-        *data: Path,
-        out: Path,
-        options: Any,
-        train: Any,
-        hints: Any,
-        valid: str | None = None,
-        start: Path | None = None,
-        resume: bool = False,
-        json: bool = False,
-        config: Path | None = None,
-    ) -> None:
-        from draper.data.io import read
-        from draper.models.base import load
-        from draper.registry import model_class
+# ----------------------------------------------------------------------- the command
 
-        data = data or _data_of(config)
-        if not data:
-            raise DraperError("no data were named", hint=f"draper train {name} DATA... -o FOLDER")
-        told = hints.model_dump(exclude_unset=True)
-        spectra = read(list(data), **told)
-        if start is None:
-            model = model_class(name)(options)
-        else:
-            model = load(start)
-            given = {option: getattr(options, option) for option in options.model_fields_set}
-            if model.name != name or any(getattr(model.config, option) != given[option] for option in given):
-                raise DraperError(
-                    "the model to start from has other options",
-                    given=f"{name} {given}",
-                    expected=f"{model.name} {model.config}",
+
+def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Callable[..., None]:
+    """Return the function whose parameters are the inputs and options of a model."""
+    files = [one for one in config.inputs if one.kinds != ("simulator",)]
+    simulated = next((one for one in config.inputs if "simulator" in one.kinds), None)
+
+    def train_model(*spectra: Path, **given: Any) -> None:
+        defaults = {one.name: one.default for one in arguments if one.kind is keyword}
+        _train(name, config, {POSITIONAL: spectra}, {**defaults, **given}, simulated)
+
+    keyword = Argument.KEYWORD_ONLY
+    arguments = [
+        Argument("spectra", Argument.VAR_POSITIONAL, annotation=Path)
+        if one.name == POSITIONAL
+        else Argument(
+            one.name,
+            keyword,
+            default=(),
+            annotation=Annotated[
+                tuple[Path, ...], Parameter(help=one.summary, required=one.required, show_default=False)
+            ],
+        )
+        for one in files
+    ]
+    if simulated is not None:
+        arguments.append(
+            Argument(
+                "simulator",
+                keyword,
+                default=None,
+                annotation=Annotated[
+                    Literal[tuple(SIMULATORS)] | None,
+                    Parameter(
+                        help=f"{simulated.summary} --simulator NAME --help shows its options.",
+                        required=simulated.required and simulated.kinds == ("simulator",),
+                    ),
+                ],
+            )
+        )
+        if simulator in SIMULATORS:
+            own = SIMULATORS[simulator]
+            arguments.append(
+                Argument(
+                    "simulator_options",
+                    keyword,
+                    default=own(),
+                    annotation=Annotated[own, Parameter(name="simulator", accepts_keys=True)],
                 )
-        fraction = _fraction(valid)
-        held_out = fraction if valid is None or fraction is not None else read(valid, **told)
-        model.fit(spectra, valid=held_out, train=train, out=out, resume=resume)
-        if os.environ.get("RANK", "0") != "0":
-            return  # of several processes one speaks
-        if json:
-            say_json({"model": name, "path": out, **model.training})
-        else:
-            say(two_columns({"model": f"{out}/", **model.training["valid"]}))
-
-    train_model.__doc__ = f"""{config.summary}
-
-    Example: draper train {name} stars.h5 -o model/ --train.epochs 20
-
-    Parameters
-    ----------
-    data
-        Files of spectra, with the labels that the model asks for as columns.
-    out
-        Folder of the model, new or empty; checkpoints go there while training.
-    valid
-        Held-out spectra: a FILE, or which fraction of the objects (0.1 unless told).
-    start
-        Model to go on from (fine-tuning).
-    resume
-        Go on from the checkpoint of an interrupted run.
-    json
-        Print JSON.
-    config
-        File with the same options (TOML, YAML or JSON), or GANDALF's; those of the command line come first.
-    """
-    train_model.__annotations__ |= {
-        "out": Annotated[Path, Parameter(name=["--out", "-o"])],
-        "options": Annotated[config, Flat],
-        "train": TrainConfig,
-        "hints": Annotated[ReadConfig, Parameter(name="read")],
-        "start": Annotated[Path | None, Parameter(name="--from")],
-    }
-    train_model.__kwdefaults__ = {
-        **(train_model.__kwdefaults__ or {}),
-        "options": config(),
-        "train": TrainConfig(),
-        "hints": ReadConfig(),
-    }
+            )
+    train, flat = training_class(config), Parameter(name="*")
+    arguments += [
+        Argument("out", keyword, annotation=Annotated[Path, Parameter(name=["--out", "-o"])]),
+        Argument("valid", keyword, default=(), annotation=tuple[str, ...]),
+        Argument("start", keyword, default=None, annotation=Annotated[Path | None, Parameter(name="--from")]),
+        Argument("resume", keyword, default=False, annotation=bool),
+        Argument("json", keyword, default=False, annotation=bool),
+        Argument("config", keyword, default=None, annotation=Path | None),
+        Argument("options", keyword, default=config(), annotation=Annotated[config, flat]),
+        Argument("train", keyword, default=train(), annotation=train),
+        Argument("read", keyword, default=ReadConfig(), annotation=ReadConfig),
+    ]
+    # Positional files come first in a signature.
+    arguments.sort(key=lambda argument: argument.kind is keyword)
+    train_model.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
+    train_model.__annotations__ = {argument.name: argument.annotation for argument in arguments}
+    foreign = [resolve(target).name for target in config.foreign_options]
+    summary = next((one.summary for one in files if one.name == POSITIONAL), "")
+    text = TEXT.format(
+        summary=config.summary,
+        name=name,
+        example=" ".join(_example(one) for one in config.inputs if one.required),
+        spectra=summary,
+        foreign=f", or of {' or '.join(foreign)}" if foreign else "",
+    )
+    train_model.__doc__ = text if summary else text.replace("spectra\n    \n", "")
     return train_model
 
 
-app = make_app()
+def _example(one: Input) -> str:
+    if one.kinds == ("simulator",):
+        return "--simulator stars"
+    return "stars.h5" if one.name == POSITIONAL else f"--{one.name} {one.name}.h5"
 
 
-def _fraction(valid: str | None) -> float | None:
-    """Return the number that a text is, if it is one."""
-    try:
-        return None if valid is None else float(valid)
-    except ValueError:
+def _train(
+    name: str,
+    config: type[ModelConfig],
+    files: dict[str, tuple[Path, ...]],
+    given: dict[str, Any],
+    simulated: Input | None,
+) -> None:
+    from draper.models.base import load
+    from draper.registry import model_class
+
+    files |= {
+        one.name: given[one.name] for one in config.inputs if one.name in given and one is not simulated
+    }
+    if not any(files.values()):
+        files[POSITIONAL] = _data_of(config, given["config"])
+    hints = given["read"]
+    sources = {
+        key: _source(paths, hints, next(one for one in config.inputs if one.name == key))
+        for key, paths in files.items()
+        if paths
+    }
+    if simulated is not None and given["simulator"] is not None:
+        if simulated.name in sources:
+            raise DraperError(
+                f"the input '{simulated.name}' is given twice",
+                given="files and --simulator",
+                hint="leave out one",
+            )
+        sources[simulated.name] = given["simulator_options"].build()
+    if not sources:
+        example = " ".join(_example(one) for one in config.inputs if one.required)
+        raise DraperError("no data were named", hint=f"draper train {name} {example} -o FOLDER")
+    options, further = given["options"], ()
+    if given["start"] is None:
+        model = model_class(name)(options)
+    else:
+        model = load(given["start"])
+        chosen = {option: getattr(options, option) for option in options.model_fields_set}
+        further = tuple(one for one in chosen.pop("labels", ()) if one not in model.labels.names)
+        if model.name != name or any(getattr(model.config, option) != chosen[option] for option in chosen):
+            raise DraperError(
+                "the model to start from has other options",
+                given=f"{name} {chosen}",
+                expected=f"{model.name} {model.config}",
+            )
+    model.fit(
+        **sources,
+        valid=_held_out(given["valid"], tuple(sources), hints),
+        train=given["train"],
+        out=given["out"],
+        resume=given["resume"],
+        labels=further,
+    )
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes one prints
+    if given["json"]:
+        say_json({"model": name, "path": given["out"], **model.training})
+    else:
+        say(two_columns({"model": f"{given['out']}/", **model.training["valid"]}))
+
+
+def _source(paths: tuple[Path, ...], hints: Config, one: Input) -> Source:
+    """Return the spectra of files, or a folder of Parquet files as a stream."""
+    from draper.data.io import read
+    from draper.data.partitions import Partitions
+    from draper.models.dataset import is_partitioned
+
+    if len(paths) == 1 and "stream" in one.kinds and is_partitioned(paths[0]) and not hints.model_fields_set:
+        return Partitions(paths[0])
+    return read(list(paths), **hints.model_dump(exclude_unset=True))
+
+
+def _held_out(
+    values: tuple[str, ...], names: tuple[str, ...], hints: Config
+) -> Source | float | Mapping[str, Source | float] | None:
+    """Return held-out data or fractions, for all inputs or by name."""
+    from draper.data.io import read
+
+    def value_of(text: str) -> Source | float:
+        try:
+            return float(text)
+        except ValueError:
+            return read(text, **hints.model_dump(exclude_unset=True))
+
+    if not values:
         return None
+    pairs = [text.partition("=") for text in values]
+    if all(equals and name in names for name, equals, _ in pairs):
+        return {name: value_of(text) for name, _, text in pairs}
+    if len(values) > 1:
+        raise DraperError(
+            "held-out data are one FILE or FRACTION, or NAME=FILE and NAME=FRACTION",
+            given=" ".join(values),
+            expected=f"a name among {', '.join(names)}",
+        )
+    return value_of(values[0])

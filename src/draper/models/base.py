@@ -115,7 +115,7 @@ class Model(ABC):
 
     @classmethod
     def example_data(cls, n: int, seed: int = 0) -> dict[str, Source]:
-        """Return small data with known truth, by input; the public checks train and judge the model by them."""
+        """Return small data with known truth, by input; the public checks train the model on them."""
         return {"spectra": made_spectra(n, seed=seed)}
 
     @classmethod
@@ -133,6 +133,7 @@ class Model(ABC):
 
     def conclude(self, dataset: Dataset, folder: Path | None) -> None:
         """Do what comes after training, such as measuring; ``folder`` is that of the artifact, if any."""
+        del dataset, folder
 
     @abstractmethod
     def citation(self) -> str:

@@ -21,7 +21,7 @@ from draper.data.arrays import blocks_of, has_good_pixel
 from draper.data.grid import Grid
 from draper.data.io import read
 from draper.data.labels import LabelSet
-from draper.data.partitions import Partitions, is_partitioned
+from draper.data.partitions import Partitions
 from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError, did_you_mean
 from draper.nn.precision import reproducible
@@ -336,7 +336,9 @@ def gather(
         if name not in names:
             raise DraperError(f"the model has no input '{name}'", given=name, hint=did_you_mean(name, names))
     if missing := [one.name for one in inputs if one.required and one.name not in given]:
-        raise DraperError("an input of the model is missing", given=", ".join(given), expected=", ".join(missing))
+        raise DraperError(
+            "an input of the model is missing", given=", ".join(given), expected=", ".join(missing)
+        )
     if not given:
         raise DraperError("the model needs data", expected=" or ".join(names))
     held: Mapping[str, Source | float | None]
@@ -346,16 +348,17 @@ def gather(
         held = {name: valid.get(name) for name in given}
     elif len(given) > 1 and valid is not None and not isinstance(valid, (int, float)):
         raise DraperError(
-            "held-out data of several inputs are given by name", given=valid, expected=f"a dict of {', '.join(given)}"
+            "held-out data of several inputs are given by name",
+            given=valid,
+            expected=f"a dict of {', '.join(given)}",
         )
     else:
         held = dict.fromkeys(given, valid)
     training, held_out = {}, {}
-    for number, one in enumerate(one for one in inputs if one.name in given):
-        # The first input is divided by the seed itself, so that one and several inputs agree.
-        own = seed if number == 0 else seed_of(seed, number)
-        source = _opened(given[one.name], one)
-        training[one.name], held_out[one.name] = _divided(source, held[one.name], own, needs_pixels)
+    for one in inputs:
+        if one.name in given:
+            source = _opened(given[one.name], one)
+            training[one.name], held_out[one.name] = _divided(source, held[one.name], seed, needs_pixels)
     return Dataset(training, held_out)
 
 
@@ -363,13 +366,13 @@ def _opened(source: Source, one: Input) -> Spectra | Partitions | Simulator:
     """Return an input as spectra, stream or simulator; refuse what the model does not take."""
     if isinstance(source, (str, Path)):
         source = Partitions(source) if "stream" in one.kinds and is_partitioned(source) else read(source)
-    kind: SourceKind = (
-        "spectra" if isinstance(source, Spectra) else "stream" if isinstance(source, Partitions) else "simulator"
-    )
+    kinds: dict[type, SourceKind] = {Spectra: "spectra", Partitions: "stream", Simulator: "simulator"}
+    kind = next((kind for known, kind in kinds.items() if isinstance(source, known)), None)
     if kind not in one.kinds:
         raise DraperError(
-            f"the input '{one.name}' cannot be a {kind}" if kind != "spectra" else f"the input '{one.name}' is no file",
-            given=repr(source), expected=" or ".join(one.kinds),
+            f"the model does not take this as its input '{one.name}'",
+            given=repr(source),
+            expected=" or ".join(one.kinds),
         )
     return source
 
@@ -381,16 +384,22 @@ def _divided(
     fraction = HELD_OUT if valid is None else valid
     if isinstance(fraction, (int, float)):
         if not 0 <= fraction < 1:
-            raise DraperError("the held-out fraction is below 1", given=fraction, expected="0 <= fraction < 1")
+            raise DraperError(
+                "the held-out fraction is below 1", given=fraction, expected="0 <= fraction < 1"
+            )
         if isinstance(source, Simulator):
             part = SimulatorPart(source, seed)
             number = round(fraction * EPOCH)
-            spectra = drawn(source, number, seed_of(seed, HELD_OUT_DRAWS)) if number else part.sample.spectra[:0]
+            spectra = (
+                drawn(source, number, seed_of(seed, HELD_OUT_DRAWS)) if number else part.sample.spectra[:0]
+            )
             return part, SpectraPart(Subset.whole(spectra))
         if isinstance(source, Partitions):
             return _stream(source, float(fraction), seed, needs_pixels)
         training, held_out = divide(_nonempty(source), fraction, seed)
-        return SpectraPart(_usable(training, needs_pixels)), SpectraPart(_usable(held_out, needs_pixels, least=0))
+        return SpectraPart(_usable(training, needs_pixels)), SpectraPart(
+            _usable(held_out, needs_pixels, least=0)
+        )
     apart = SpectraPart(_usable(Subset.whole(as_spectra(fraction)), needs_pixels, least=0))
     if isinstance(source, Simulator):
         return SimulatorPart(source, seed), apart
@@ -445,12 +454,20 @@ def _uniform(text: str) -> float:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
 
 
+def is_partitioned(path: str | Path) -> bool:
+    """Return whether a path is a Parquet file, or a folder of such files."""
+    path = Path(path)
+    return path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet")))
+
+
 def as_spectra(source: Source) -> Spectra:
     """Return spectra as they are, or those of a file."""
     if isinstance(source, (str, Path)):
         return read(source)
     if not isinstance(source, Spectra):
-        raise DraperError("these are no spectra", given=repr(source), expected="spectra, or the path of a file")
+        raise DraperError(
+            "these are no spectra", given=repr(source), expected="spectra, or the path of a file"
+        )
     return source
 
 

@@ -10,9 +10,7 @@ from draper.data.labels import Label, LabelSet
 from draper.data.spectra import Spectra
 from draper.simulate.base import BLOCK, NOISE, Simulator, generator
 
-LABELS = LabelSet(
-    [Label("teff", "K", 4000, 7000), Label("logg", "dex", 0, 5), Label("fe_h", "dex", -2, 0.5)]
-)
+LABELS = LabelSet([Label("teff", "K", 4000, 7000), Label("logg", "dex", 0, 5), Label("fe_h", "dex", -2, 0.5)])
 
 FloatArray = NDArray[np.float64]
 
@@ -45,8 +43,8 @@ class MadeStars(Simulator):
 
     Examples
     --------
-    >>> MadeStars().simulate(2, seed=1)
-    Spectra(2 x 96 px, normalised flux, 8460.000-8700.000 A vacuum, columns: id, teff, logg, fe_h, outside_box)
+    >>> len(MadeStars().simulate(2, seed=1).grid)
+    96
     """
 
     prior = LABELS

@@ -9,9 +9,9 @@ Write your own model by reading :class:`LinearAutoencoder`; check it with::
         check("my-model", tmp_path)
 """
 
-from draper.testing.checks import CHECKS, QUICK, fitted, new
 from draper.simulate.made import made_spectra
 from draper.testing.aligned import AlignedRegression
+from draper.testing.checks import CHECKS, QUICK, fitted, new
 from draper.testing.reference import LinearAutoencoder
 from draper.testing.simulated import SimulatedRegression
 

@@ -1,4 +1,4 @@
-"""The reference model of a pair: it is trained on synthetic and observed spectra that belong to other stars."""
+"""The reference model of a pair: it is trained on synthetic and observed spectra of different stars."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from draper.config import Config
 from draper.configs.aligned import AlignedConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.standardize import Standardize
-from draper.models.base import Model
+from draper.models.base import Model, Progress
 from draper.models.dataset import Part, Source
 from draper.nn.linear import LinearNetwork
 from draper.nn.module import Batch, Batches
@@ -42,7 +43,7 @@ class AlignedNetwork(LinearNetwork):
         return super().shared(only(batch, "synthetic"))
 
     def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
-        """Return the squared distance of shifted observed spectra from the mean, or the loss of the regression."""
+        """Return the squared distance of shifted spectra from the mean, or the loss of the regression."""
         if player != "offset":
             return super().loss(only(batch, "synthetic"), shared, player, progress)
         return {"total": self.shifted(only(batch, "observed")).square().mean()}
@@ -52,8 +53,12 @@ class AlignedNetwork(LinearNetwork):
         return [self.offset] if player == "offset" else super().parameters_of(player)
 
     def prepare(self, train: Batches) -> None:
-        """Start from the principal components of synthetic spectra."""
+        """Start from the principal components of synthetic spectra, and the mean of observed ones."""
         super().prepare(lambda: (only(batch, "synthetic") for batch in train()))
+        observed = [only(batch, "observed") for batch in train()]
+        good = torch.cat([batch["ivar"] > 0 for batch in observed])
+        flux = torch.cat([batch["flux"] for batch in observed])
+        self.offset.copy_(-(good * flux).sum(0) / good.sum(0).clamp(min=1))
 
     def finish(self, train: Batches, valid: Batches | None) -> None:
         """Measure the errors of the labels on held-out synthetic spectra."""
@@ -120,14 +125,22 @@ class AlignedRegression(Model):
         """The network, by its own type."""
         return cast(AlignedNetwork, self.own_module)
 
-    def generate(self, spectra: Spectra) -> Spectra:
+    def generate(
+        self,
+        spectra: Spectra,
+        *,
+        options: Config | None = None,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Spectra:
         """Return observed spectra as synthetic ones would look."""
+        self.options_of("generate", options, **changes)
         network = self.network
 
         def shift(batch: Batch) -> tuple[Tensor, ...]:
             return self.pipeline.inverse(network.shifted(batch), batch["ivar"])[:1]
 
-        (flux,) = self.apply(spectra, shift, (len(self.own_grid),))
+        (flux,) = self.apply(spectra, shift, (len(self.own_grid),), progress=progress)
         return Spectra(
             self.own_grid,
             flux,
@@ -137,9 +150,17 @@ class AlignedRegression(Model):
             meta=spectra.meta,
         )
 
-    def predict(self, spectra: Spectra) -> Estimates:
+    def predict(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Estimates:
         """Return labels of observed spectra with the scatter of held-out synthetic ones."""
-        return linear_estimates(self, self.network, spectra, self.network.shifted)
+        self.options_of("predict", options, **changes)
+        return linear_estimates(self, self.network, spectra, self.network.shifted, progress)
 
     def citation(self) -> str:
         """Return BibTeX of what a user of this model should cite."""

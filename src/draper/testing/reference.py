@@ -126,7 +126,7 @@ class LinearAutoencoder(Model):
             raise DraperError(
                 "this model was trained without labels", hint="train with labels=[...] (--labels)"
             )
-        return linear_estimates(self, self.network, spectra, lambda batch: batch["flux"])
+        return linear_estimates(self, network, spectra, lambda batch: batch["flux"], progress)
 
     def add_labels(self, labels: LabelSet) -> None:
         """Let the head predict further labels; those that it knows stay as they are."""
@@ -137,11 +137,9 @@ class LinearAutoencoder(Model):
             for name, tensor in self.network.state_dict().items():
                 if name.startswith("head."):
                     tensor.zero_()
-                known = before.get(name, tensor[:0])
-                if known.dim():
-                    tensor[: len(known)] = known
-                else:
-                    tensor.copy_(known)
+                if name in before:
+                    # Only the first axis of the head, and of its errors, has grown.
+                    (tensor[: len(before[name])] if tensor.dim() else tensor).copy_(before[name])
 
     def citation(self) -> str:
         """Return BibTeX of what a user of this model should cite."""
@@ -149,7 +147,11 @@ class LinearAutoencoder(Model):
 
 
 def linear_estimates(
-    model: Model, network: LinearNetwork, spectra: Spectra, flux: Callable[[Batch], Tensor]
+    model: Model,
+    network: LinearNetwork,
+    spectra: Spectra,
+    flux: Callable[[Batch], Tensor],
+    progress: Progress | None = None,
 ) -> Estimates:
     """Return the labels that a linear network reads from ``flux`` (n, p) of each batch."""
 
@@ -158,7 +160,7 @@ def linear_estimates(
         z = network.encoder(given)
         return network.predicted(z), network.misfit(given, batch["ivar"], z)[:, None]
 
-    scaled, misfit = model.apply(spectra, infer, (len(model.labels), 1))
+    scaled, misfit = model.apply(spectra, infer, (len(model.labels), 1), progress=progress)
     sigma = np.broadcast_to(network.sigma.cpu().numpy(), scaled.shape)
     median = model.labels.unscale(scaled)
     return Estimates(

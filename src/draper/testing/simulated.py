@@ -7,13 +7,14 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.config import Config
 from draper.configs.simulated import SimulatedConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.standardize import Standardize
-from draper.models.base import Model
+from draper.models.base import Model, Progress
 from draper.models.dataset import Part, Source
 from draper.nn.linear import LinearNetwork
 from draper.results.estimates import Estimates
@@ -64,10 +65,18 @@ class SimulatedRegression(Model):
         """Return scaled labels."""
         return {"labels": self.labels.scale(self.labels.read(spectra.table)).astype(np.float32)}
 
-    def predict(self, spectra: Spectra) -> Estimates:
+    def predict(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Estimates:
         """Return labels with their held-out scatter; flagged where a spectrum is unlike the simulator's."""
+        self.options_of("predict", options, **changes)
         network = cast(LinearNetwork, self.own_module)
-        return linear_estimates(self, network, spectra, lambda batch: batch["flux"])
+        return linear_estimates(self, network, spectra, lambda batch: batch["flux"], progress)
 
     def citation(self) -> str:
         """Return BibTeX of what a user of this model should cite."""

@@ -250,9 +250,7 @@ class ArrayFeed(Feed):
 
     def take(self, step: int, share: slice) -> dict[str, Tensor]:
         """Return some rows of the global batch of a step; sorted, so that a mapped file is read in order."""
-        pieces = [
-            self._order(epoch)[positions] for epoch, positions in epochs_of(step, self.size, self.rows)
-        ]
+        pieces = [self._order(epoch)[positions] for epoch, positions in epochs_of(step, self.size, self.rows)]
         return self._gather(np.sort(np.concatenate(pieces))[share])
 
     def rows_in_order(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -363,7 +361,7 @@ class DrawFeed(Feed):
         As of :class:`ArrayFeed`.
     """
 
-    # What is drawn may depend on the state of torch (threads, precision), which belongs to the trainer's thread.
+    # Drawing may set the state of torch (threads, precision), which belongs to the trainer's thread.
     threaded = False
 
     def __init__(
@@ -380,7 +378,7 @@ class DrawFeed(Feed):
         """Return some rows of the global batch of a step."""
         start = step * self.size
         drawn = self.draw(start + share.start, start + share.stop)
-        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in drawn.items()}
+        return {name: torch.from_numpy(np.array(array)) for name, array in drawn.items()}
 
     def rows_in_order(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
         """Return rows of the sample."""
@@ -416,10 +414,16 @@ class JoinedFeed(Feed):
     def __init__(self, feeds: Mapping[str, Feed]) -> None:
         first = next(iter(feeds.values()))
         if len({feed.size for feed in feeds.values()}) > 1:
-            raise DraperError("joined sources have different batch sizes", given={k: f.size for k, f in feeds.items()})
+            raise DraperError(
+                "joined sources have different batch sizes", given={k: f.size for k, f in feeds.items()}
+            )
         super().__init__(
             max(feed.rows for feed in feeds.values()),
-            batch_size=first.size, seed=first.seed, device=first.device, world=first.world, repeat=True,
+            batch_size=first.size,
+            seed=first.seed,
+            device=first.device,
+            world=first.world,
+            repeat=True,
         )
         self.feeds = dict(feeds)
         has_draws = any(isinstance(feed, DrawFeed) for feed in feeds.values())
@@ -451,9 +455,7 @@ class JoinedFeed(Feed):
 
     def rows_in_order(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
         """Return rows of each source."""
-        return _joined(
-            {name: feed.rows_in_order(rows % feed.rows) for name, feed in self.feeds.items()}
-        )
+        return _joined({name: feed.rows_in_order(rows % feed.rows) for name, feed in self.feeds.items()})
 
 
 def _joined(batches: Mapping[str, Batch]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from draper.config import Config
 from draper.configs.disentangler import DisentanglerConfig
-from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
