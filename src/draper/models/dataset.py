@@ -122,7 +122,7 @@ class SpectraPart(Part):
 
     def feed(self, arrays: Arrays, train: TrainConfig, **options: Any) -> Feed:
         """Return the batches, held on the device where they fit or are asked to."""
-        spectra, device = self.subset.spectra, options["device"]
+        spectra, device = self.subset.spectra, torch.device(options["device"])
         found = arrays(spectra)
         needed = sum(array.nbytes for array in found.values()) * len(self) / max(1, len(spectra))
         resident = train.data == "resident" or (train.data == "auto" and needed < free_memory(device) / 2)

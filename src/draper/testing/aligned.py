@@ -128,8 +128,8 @@ class AlignedRegression(Model):
     def generate(
         self,
         spectra: Spectra,
-        *,
         options: Config | None = None,
+        *,
         progress: Progress | None = None,
         **changes: Any,
     ) -> Spectra:
