@@ -162,6 +162,9 @@ class AlignedRegression(Model):
         self.options_of("predict", options, **changes)
         return linear_estimates(self, self.network, spectra, self.network.shifted, progress)
 
+    def reconstruct(self, spectra: Spectra) -> None:
+        """Return nothing: the spectra that this model generates are to look different."""
+
     def citation(self) -> str:
         """Return BibTeX of what a user of this model should cite."""
         return "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
