@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from draper.testing.made import made_spectra
 
 from draper import Spectra, TrainConfig, load
 from draper.configs.disentangler import DisentanglerConfig
@@ -21,7 +22,6 @@ from draper.models.search.sweep import JOURNAL, RUNS, TABLE, sweep
 from draper.nn.linear import LinearNetwork
 from draper.results.sweep import SweepResult
 from draper.testing.checks import same_state
-from draper.testing.made import made_spectra
 from draper.testing.reference import LinearAutoencoder
 
 OPTIONS = LinearConfig(labels=("teff",))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from draper.testing.made import made_spectra
 
 from draper import Spectra, TrainConfig, load
 from draper.configs.disentangler import LeakageObjectivesConfig
@@ -25,7 +26,6 @@ from draper.models.search.tune import BEST, MODELS, TABLE, model_folder, tune
 from draper.nn.linear import LinearNetwork
 from draper.results.trials import Figures, SearchResult
 from draper.testing.checks import same_state
-from draper.testing.made import made_spectra
 from draper.testing.reference import LinearAutoencoder
 
 pytest.importorskip("optuna")

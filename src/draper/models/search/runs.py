@@ -17,7 +17,7 @@ from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra
 from draper.errors import DivergedError, DraperError, Interrupted
 from draper.models.base import Model
-from draper.models.dataset import Data, as_spectra
+from draper.models.dataset import Source, as_spectra
 from draper.registry import model_class
 from draper.results.trials import Figures
 
@@ -31,7 +31,7 @@ class Division:
     test: Spectra
 
 
-def divide(data: Data, valid: float, test: float, seed: int) -> Division:
+def divide(data: Source, valid: float, test: float, seed: int) -> Division:
     """Divide data by object.
 
     Parameters

@@ -15,7 +15,7 @@ from draper.configs.sweep import SweepConfig, Variant, variants
 from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError
-from draper.models.dataset import Data, fingerprint
+from draper.models.dataset import Source, fingerprint
 from draper.models.run import require_empty
 from draper.models.search.objectives import Objectives
 from draper.models.search.runs import cut_last_line, divide, require_same, resumable, train_and_evaluate
@@ -32,7 +32,7 @@ Note = Callable[[SweepResult, int], None]
 
 def sweep(
     model: str,
-    data: Data,
+    data: Source,
     out: str | Path,
     sweep: SweepConfig | None = None,
     options: ModelConfig | None = None,

@@ -15,7 +15,7 @@ from draper.configs.train import TrainConfig
 from draper.configs.tune import Range, TuneConfig, search_space
 from draper.data.spectra import Spectra, Subset
 from draper.models.base import load
-from draper.models.dataset import Data, fingerprint
+from draper.models.dataset import Source, fingerprint
 from draper.models.search.journal import Journal, quiet, require_optuna
 from draper.models.search.objectives import Objectives
 from draper.models.search.runs import divide, options_toml, resumable, train_and_evaluate
@@ -31,7 +31,7 @@ Note = Callable[[SearchResult], None]
 
 def tune(
     model: str,
-    data: Data,
+    data: Source,
     out: str | Path,
     search: TuneConfig | None = None,
     options: ModelConfig | None = None,
