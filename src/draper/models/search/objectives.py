@@ -12,13 +12,12 @@ import torch
 from draper.config import Config, ModelConfig
 from draper.configs.train import TrainConfig
 from draper.data.arrays import has_good_pixel
-from draper.data.spectra import Spectra, Subset, has_errors
+from draper.data.spectra import Spectra, has_errors
 from draper.errors import DivergedError, DraperError, Interrupted, did_you_mean
 from draper.models.base import Model
 from draper.registry import resolve
 from draper.results.metrics import residuals
 from draper.results.trials import Figures
-from draper.train.distributed import World
 from draper.train.session import Session
 from draper.train.trainer import Trainer
 
@@ -146,7 +145,8 @@ def held_out_loss(model: Model, part: Spectra) -> float:
     """Return the mean total loss of a fitted model over spectra; of several players that of the last."""
     module, device = model.own_module, torch.device("cpu")
     train = TrainConfig(**model.training["config"]).replace(threads=1)
-    feed = model.feed(Subset.whole(part), train, device, World())
+    dataset = model.gather(part, 0, train.seed)
+    feed = model.feed(dataset, dataset.training, train, device=device, world=1)
     if module.condenses:
         feed = feed.condensed(module.condense)
     trainer = Trainer(module, feed, feed, train, device=device)
