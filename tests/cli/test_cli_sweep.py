@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from draper.testing.made import made_spectra
 
 from draper import load
 from draper.cli import main
 from draper.data.io import write
 from draper.errors import Interrupted
+from draper.simulate.made import made_spectra
 from draper.testing.reference import LinearAutoencoder
 
 QUICK = ["--train.steps", "10", "--train.batch-size", "64", "--train.threads", "1"]

@@ -10,12 +10,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from draper.testing.made import made_spectra
 from factor_spectra import stars
 
 from draper import load
 from draper.cli import main
 from draper.data.io import write
+from draper.simulate.made import made_spectra
 
 pytest.importorskip("optuna")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from draper.testing.made import made_spectra
 
 from draper import Spectra, TrainConfig, load
 from draper.configs.disentangler import DisentanglerConfig
@@ -21,6 +20,7 @@ from draper.models.search.objectives import held_out_loss
 from draper.models.search.sweep import JOURNAL, RUNS, TABLE, sweep
 from draper.nn.linear import LinearNetwork
 from draper.results.sweep import SweepResult
+from draper.simulate.made import made_spectra
 from draper.testing.checks import same_state
 from draper.testing.reference import LinearAutoencoder
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from draper.testing.made import made_spectra
 
 from draper import Spectra, TrainConfig, load
 from draper.configs.disentangler import LeakageObjectivesConfig
@@ -25,6 +24,7 @@ from draper.models.search.objectives import HeldOutLoss, Objectives, held_out_lo
 from draper.models.search.tune import BEST, MODELS, TABLE, model_folder, tune
 from draper.nn.linear import LinearNetwork
 from draper.results.trials import Figures, SearchResult
+from draper.simulate.made import made_spectra
 from draper.testing.checks import same_state
 from draper.testing.reference import LinearAutoencoder
 
