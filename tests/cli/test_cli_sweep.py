@@ -106,5 +106,5 @@ def test_help_has_an_example(capsys) -> None:
     assert main(["sweep", "disentangler", "--help"]) == 0
     text = capsys.readouterr().out
     assert "Example: draper sweep disentangler" in text
-    for option in ("--vary", "--seeds", "--least-kept", "--rate", "--train.epochs", "--resume"):
+    for option in ("--vary", "--seeds", "--least-kept", "--information-limit", "--train.epochs", "--resume"):
         assert option in text

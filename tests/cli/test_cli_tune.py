@@ -181,7 +181,14 @@ def test_help_has_an_example_and_the_options_of_the_objectives(capsys) -> None:
     assert main(["tune", "disentangler", "--help"]) == 0
     text = capsys.readouterr().out
     assert "Example: draper tune disentangler" in text
-    for option in ("--search", "--least-kept", "--rate", "--train.epochs", "--read.unit", "--resume"):
+    for option in (
+        "--search",
+        "--least-kept",
+        "--information-limit",
+        "--train.epochs",
+        "--read.unit",
+        "--resume",
+    ):
         assert option in text
     assert main(["tune", "emulator", "--help"]) == 0
     text = capsys.readouterr().out

@@ -15,7 +15,13 @@ ROWS, PIXELS, LATENT = 12, 9, 5
 def network(remove: tuple[int, ...] = (0,), keep: tuple[int, ...] = (1,), **options) -> Bottleneck:
     torch.manual_seed(0)
     sizes = Sizes(PIXELS, 3, LATENT, (6,), (6,))
-    given = {"erase": False, "rate": 2.0, "critic": (4,), "strength": (50.0,) * len(remove), **options}
+    given = {
+        "erase": False,
+        "information_limit": 2.0,
+        "critic": (4,),
+        "strength": (50.0,) * len(remove),
+        **options,
+    }
     return Bottleneck(sizes, remove, keep, **given)
 
 
@@ -46,7 +52,7 @@ def test_the_code_costs_its_divergence_from_the_prior() -> None:
 
 
 def test_the_price_rises_while_too_much_is_told() -> None:
-    one = network(rate=2.0)
+    one = network(information_limit=2.0)
     one.price.fill_(10.0)
     misfit = torch.tensor(3.0)
     for rate, factor in ((4.0, 1 + PACE), (100.0, 1 + PACE), (3.0, 1 + 0.5 * PACE), (2.0, 1.0)):
@@ -73,7 +79,7 @@ def test_the_noise_follows_the_misfit() -> None:
 
 
 def test_controllers_move_in_training_alone() -> None:
-    one, of = network(rate=1e-9).eval(), batch()
+    one, of = network(information_limit=1e-9).eval(), batch()
     losses(one, of)
     assert torch.isnan(one.noise)
     assert one.price == 1

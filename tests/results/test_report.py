@@ -11,7 +11,7 @@ import pytest
 from draper import Estimates, Label, LabelSet, Spectra, TrainConfig, load
 from draper.errors import DraperError
 from draper.models.emulator.model import Emulator
-from draper.models.evaluate import relation
+from draper.models.provenance import relation
 from draper.results.report import Report
 from draper.testing import LinearAutoencoder, made_spectra
 

@@ -21,7 +21,7 @@ OPPOSED: tuple[Engine, ...] = ("bins", "joint", "continuous", "hsic")
 OWN: dict[str, tuple[Engine, ...]] = {
     "strength": ("bottleneck", *OPPOSED),
     "bins": ("bins", "joint"),
-    "rate": ("bottleneck",),
+    "information_limit": ("bottleneck",),
     "ramp": OPPOSED,
 }
 """Options that some engines have alone."""
@@ -29,7 +29,7 @@ OWN: dict[str, tuple[Engine, ...]] = {
 ADVERSARIAL: dict[str, tuple[float, float]] = {"strength": (1e-4, 1), "ramp": (0, 1)}
 
 SEARCHED: dict[Engine, dict[str, tuple[float, float]]] = {
-    "bottleneck": {"strength": (5, 500), "rate": (4, 36)},
+    "bottleneck": {"strength": (5, 500), "information_limit": (4, 36)},
     "bins": ADVERSARIAL,
     "joint": ADVERSARIAL,
     "continuous": ADVERSARIAL,
@@ -109,7 +109,7 @@ class DisentanglerConfig(ModelConfig):
     erase: bool = False
     """Whether linear traces of removed labels are erased from the latents after training (LEACE); the kept
     labels among the latents of the engine bottleneck stay as they are."""
-    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 12.0
+    information_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 12.0
     """Nats that the free latents of the engine bottleneck may tell of a spectrum, on average."""
     ramp: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Part of the training over which the strength of opponents rises to its value."""

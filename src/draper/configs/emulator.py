@@ -64,14 +64,14 @@ class EmulatorConfig(ModelConfig):
     """Columns of the table that the network takes as labels; all stellar labels that vary by default."""
     hidden: Annotated[tuple[Size, ...], Field(min_length=1)] = (600, 600, 600)
     """Sizes of the hidden layers; 600,600,600 by default."""
-    form: Literal["perceptron", "query", "pixelwise"] = "perceptron"
+    architecture: Literal["perceptron", "query", "pixelwise"] = "perceptron"
     """Form of the network: one output for each pixel (perceptron, the default), or labels and wavelength as
     inputs (query), which gives the flux between pixels, too. Networks of one small network for each pixel
     (pixelwise, the form of binspec) are imported and cannot be trained."""
     waves: Size = 128
-    """Number of sines and cosines of ln(lambda) that encode a wavelength (form query); 128 by default."""
+    """Number of sines and cosines of ln(lambda) that encode a wavelength (query); 128 by default."""
     decoder: Annotated[tuple[Size, ...], Field(min_length=2)] = (256, 64, 64)
-    """Sizes of the layers that wavelengths pass (form query), at least two; labels pass those of `hidden`."""
+    """Sizes of the layers that wavelengths pass (query), at least two; labels pass those of `hidden`."""
     activation: Activation = "silu"
     """Activation function of the hidden layers."""
     output: Literal["linear", "bounded"] = "linear"
@@ -106,14 +106,14 @@ class EmulatorConfig(ModelConfig):
                 given=f"components={self.components}, loss={self.loss}, output={self.output}",
                 hint="set components=0, or leave it out",
             )
-        if self.form == "query" and (
+        if self.architecture == "query" and (
             self.components or self.censor or self.output == "bounded" or self.start == "ridge"
         ):
             raise DraperError(
-                "form='query' has no components, no bounded output, no ridge start and no censored labels",
+                "the architecture query has no components, bounded output, ridge start or censored labels",
                 given=f"components={self.components}, output={self.output}, start={self.start}, "
                 f"censor={self.censor}",
-                hint="leave these options out, or form='query'",
+                hint="leave these options out, or architecture='query'",
             )
         if unknown := set(self.censor) - set(self.labels or self.censor):
             raise DraperError(

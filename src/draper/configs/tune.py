@@ -119,8 +119,8 @@ def parse_ranges(tokens: Iterable[str], options: ModelConfig) -> dict[str, tuple
     Examples
     --------
     >>> from draper.registry import config_class
-    >>> parse_ranges(["latent=4,16", "rate"], config_class("disentangler")())
-    {'latent': (4.0, 16.0), 'rate': (4, 36)}
+    >>> parse_ranges(["latent=4,16", "information_limit"], config_class("disentangler")())
+    {'latent': (4.0, 16.0), 'information_limit': (4, 36)}
     """
     own = options.search_ranges()
     found: dict[str, tuple[float, float]] = {}

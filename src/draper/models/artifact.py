@@ -18,15 +18,21 @@ from draper.errors import DraperError, did_you_mean
 from draper.registry import config_class, model_class
 
 if TYPE_CHECKING:
-    from draper.models.base import Model
+    from draper.models.protocol import Trainable
 
 FORMAT = "draper-model"
-VERSION = 1
+VERSION = 2
 DESCRIPTION, WEIGHTS, HISTORY, CARD, CHECKPOINT = (
     "model.json", "weights.safetensors", "history.csv", "README.md", "checkpoint",
 )  # fmt: skip
 BUILTIN = "builtin:"
 """Prefix of the names of models that draper ships."""
+
+RENAMED: dict[str, dict[str, str]] = {
+    "emulator": {"form": "architecture"},
+    "disentangler": {"rate": "information_limit"},
+}
+"""Options of version 1 by model, and their names since version 2."""
 
 PACKAGES = ("draper", "torch", "numpy", "safetensors")
 
@@ -78,10 +84,19 @@ def describe(folder: str | Path) -> dict[str, Any]:
             expected=f"{FORMAT} {VERSION}",
             hint="upgrade draper",
         )
-    return description
+    return migrated(description)
 
 
-def write(model: Model, folder: Path, *, complete: bool) -> None:
+def migrated(description: dict[str, Any]) -> dict[str, Any]:
+    """Return what an older draper wrote with the names of today."""
+    if description["version"] > 1:
+        return description
+    names = RENAMED.get(description["model"], {})
+    config = {names.get(option, option): value for option, value in description["config"].items()}
+    return {**description, "version": VERSION, "config": config}
+
+
+def write(model: Trainable, folder: Path, *, complete: bool) -> None:
     """Write description, weights and card; each file replaces the one before in one step."""
     from safetensors.torch import save
 
@@ -114,7 +129,7 @@ def write(model: Model, folder: Path, *, complete: bool) -> None:
         atomic.write(folder / CARD, card(description, model.citation()))
 
 
-def read(folder: str | Path) -> Model:
+def read(folder: str | Path) -> Trainable:
     """Return the model that an artifact holds."""
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -134,7 +149,7 @@ def read(folder: str | Path) -> Model:
             )
         tensors = load(content)
         name = description["model"]
-        model: Model = model_class(name)(config_class(name).from_json(description["config"]))
+        model: Trainable = model_class(name)(config_class(name).from_json(description["config"]))
         model.set_up(
             Grid.from_json(description["grid"]),
             LabelSet.from_json(description["labels"]),

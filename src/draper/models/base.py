@@ -17,12 +17,12 @@ from draper.configs.train import TrainConfig
 from draper.data.arrays import has_good_pixel
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
-from draper.data.spectra import Spectra
+from draper.data.spectra import Spectra, has_errors
 from draper.errors import DraperError, did_you_mean
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.dataset import Dataset, Part, Source, gather
-from draper.models.evaluate import evaluate
+from draper.models.provenance import NO_ERRORS, NOTES, SEEN, relation, with_noise
 from draper.models.run import claim, learn, require_empty
 from draper.nn.module import Batch, Module
 from draper.nn.precision import fastest_mode, matmul_mode
@@ -328,7 +328,32 @@ class Model(ABC):
         changes
             Single options of ``predict`` by name.
         """
-        return evaluate(self, spectra, self.options_of("evaluate", options, **changes), snr, seed, progress)
+        options = self.options_of("evaluate", options, **changes)
+        if len(spectra) == 0:
+            raise DraperError("there are no spectra to evaluate the model on", given=repr(spectra))
+        seen = relation(self.training, spectra)
+        noisy = spectra if snr is None else with_noise(spectra, snr, seed)
+        estimates, version, origin = None, self.reconstruct(spectra), self.reconstructs_from
+        if self.labels and "predict" in self.verbs:
+            if version is None:
+                estimates, version = self.explain(noisy, options, progress=progress)
+                origin = "the predicted labels"
+            else:
+                estimates = self.predict(noisy, options, progress=progress)  # type: ignore[attr-defined]
+        notes = [NOTES[seen]] if seen in NOTES else []
+        if estimates is not None and self.errors_from_spectra and not has_errors(noisy):
+            notes.append(NO_ERRORS)
+        facts = {
+            "spectra": f"{len(spectra):,} x {len(spectra.grid):,} pixels, {spectra.grid.extent}",
+            "source": str(spectra.meta.get("source", "memory")),
+            "seen before": SEEN[seen],
+            "trained on": f"{self.training['spectra']:,} spectra"
+            if "spectra" in self.training
+            else "unknown",
+            **({} if snr is None else {"noise": f"added: S/N {snr:g} per pixel, seed {seed}"}),
+            **{f"option {k}": str(v) for k, v in options.model_dump(exclude_unset=True, mode="json").items()},
+        }
+        return Report(self.name, spectra, estimates, version, origin, facts, tuple(notes))
 
     reconstructs_from: ClassVar[str] = "the spectra themselves"
     """What :meth:`reconstruct` computes spectra from."""
@@ -487,4 +512,4 @@ def load(path: str | Path) -> Model:
             given=path,
             hint="go on with it: the same fit(..., resume=True), or draper train ... --resume",
         )
-    return artifact.read(path)
+    return cast(Model, artifact.read(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
@@ -13,12 +13,10 @@ from draper.configs.train import TrainConfig
 from draper.errors import DraperError
 from draper.models import artifact
 from draper.models.dataset import Dataset
+from draper.models.protocol import Trainable
 from draper.train.distributed import World
 from draper.train.tracking import History, Row, read_history, trackers
 from draper.train.trainer import Trainer, changed_options
-
-if TYPE_CHECKING:
-    from draper.models.base import Model
 
 State = Literal["new", "begun", "complete"]
 
@@ -35,7 +33,7 @@ def require_empty(folder: Path) -> None:
         raise DraperError("the folder is not empty", given=folder, hint="name a new or empty one")
 
 
-def claim(folder: Path | None, resume: bool, model: Model, dataset: Dataset, train: TrainConfig) -> State:
+def claim(folder: Path | None, resume: bool, model: Trainable, dataset: Dataset, train: TrainConfig) -> State:
     """Look at what a folder holds already; with ``resume``, let the model take it over.
 
     Resuming in a folder that is not there yet starts the run, so that a queue may always say ``resume``.
@@ -74,7 +72,7 @@ def claim(folder: Path | None, resume: bool, model: Model, dataset: Dataset, tra
 
 
 def learn(
-    model: Model,
+    model: Trainable,
     dataset: Dataset,
     train: TrainConfig,
     device: torch.device,
@@ -121,7 +119,7 @@ def learn(
 
 
 def _listen(
-    trainer: Trainer, train: TrainConfig, folder: Path | None, model: Model, *, resume: bool
+    trainer: Trainer, train: TrainConfig, folder: Path | None, model: Trainable, *, resume: bool
 ) -> tuple[dict[str, float], dict[str, object]]:
     """Run a trainer and tell its trackers; returns the held-out losses of the result, and facts."""
     record = None if folder is None else folder / artifact.HISTORY

@@ -52,7 +52,7 @@ class Bottleneck(Disentangling):
     ----------
     sizes, remove, keep, erase
         As for all engines.
-    rate
+    information_limit
         Information limit of the free latents (nats per spectrum, on average).
     critic
         Hidden layers of the discriminator that predicts removed labels from the latents, and of its
@@ -69,12 +69,12 @@ class Bottleneck(Disentangling):
         keep: Sequence[int],
         *,
         erase: bool,
-        rate: float,
+        information_limit: float,
         critic: Sequence[int],
         strength: Sequence[float],
     ) -> None:
         super().__init__(sizes, remove, keep, erase=erase)
-        self.rate = rate
+        self.information_limit = information_limit
         free = sizes.latent - len(keep)
         self.noise_size = sizes.latent + sizes.pixels + 1
         # Kept labels are not erased: what they imply of removed ones is no leak.
@@ -241,7 +241,7 @@ class Bottleneck(Disentangling):
     def update_price_and_noise(self, rate: Tensor, misfit: Tensor) -> None:
         """Raise the price while the rate exceeds its limit, else lower it; average the noise over batches."""
         self.noise.copy_(torch.where(self.noise.isnan(), misfit, self.noise.lerp(misfit, PACE)))
-        excess = (rate / self.rate - 1).clamp(-1, 1)
+        excess = (rate / self.information_limit - 1).clamp(-1, 1)
         self.price.copy_((self.price * (1 + PACE * excess)).clamp(min=1.0, max=1e4))
 
 

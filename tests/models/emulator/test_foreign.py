@@ -154,7 +154,7 @@ def test_pixel_network_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pixel_network_is_not_trained() -> None:
     with pytest.raises(DraperError, match="train an emulator"):
-        Emulator(form="pixelwise", hidden=(4,)).fit(
+        Emulator(architecture="pixelwise", hidden=(4,)).fit(
             made_spectra(60), train=TrainConfig(epochs=1, progress="none")
         )
 

@@ -17,7 +17,7 @@ from draper.nn.query import QueryNetwork
 from draper.testing import checks, made_spectra
 
 QUICK = TrainConfig(epochs=100, batch_size=64, threads=1, matmul="highest", progress="none")
-SMALL = {"form": "query", "hidden": (32, 32), "waves": 48, "decoder": (96, 32, 32)}
+SMALL = {"architecture": "query", "hidden": (32, 32), "waves": 48, "decoder": (96, 32, 32)}
 STARS = {"teff": [5200.0, 6300.0], "logg": [2.0, 4.0], "fe_h": [-1.0, 0.1]}
 
 
@@ -175,7 +175,7 @@ def test_processes_see_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=lambda check: check.__name__.removeprefix("check_"),
 )
 def test_conforms(check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    example: Mapping = {"form": "query", "hidden": (16,), "waves": 16, "decoder": (24, 12, 12)}
+    example: Mapping = {"architecture": "query", "hidden": (16,), "waves": 16, "decoder": (24, 12, 12)}
     monkeypatch.setattr(EmulatorConfig, "example", {"labels": ("teff", "logg", "fe_h"), **example})
     monkeypatch.setattr(query, "PIXELS", 30)
     check("emulator", tmp_path)
@@ -184,7 +184,7 @@ def test_conforms(check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_options_that_do_not_go_together_are_refused() -> None:
     for options in ({"components": 5}, {"output": "bounded"}, {"start": "ridge"}):
         with pytest.raises(DraperError, match="has no components"):
-            Emulator(form="query", **options)
+            Emulator(architecture="query", **options)
 
 
 def test_a_network_of_others() -> None:
@@ -220,7 +220,7 @@ def test_a_pupil_agrees_with_its_teacher_within_its_error(model: Emulator, tmp_p
     teacher = np.sqrt(np.mean(1 / theirs.ivar[inside], axis=0))
     assert (pupil.network.uncertainty.numpy() > 0.9 * teacher).all()
     told = load(pupil.save(tmp_path / "pupil")).training
-    assert told["distilled_from"]["form"] == "query"
+    assert told["distilled_from"]["architecture"] == "query"
     assert told["distilled_from"]["fingerprint"] == model.training["fingerprint"]
     assert told["quantity"] == "normalised flux"
 

@@ -55,7 +55,7 @@ def test_what_is_set_is_not_searched() -> None:
         ({"latent": (4, 2)}, "from a smaller to a larger"),
         ({"latent": (4, 4)}, "instead of searching it"),
         ({"latent": (2.5, 4)}, "whole number"),
-        ({"rate": (1, float("inf"))}, "from a smaller to a larger"),
+        ({"information_limit": (1, float("inf"))}, "from a smaller to a larger"),
         ({"latent": (1, 8)}, "latent of at least 2"),
         ({"ramp": (0, 2)}, "less than or equal to 1"),
         ({"learning_rate": (-1, 1)}, "greater than 0"),

@@ -79,9 +79,14 @@ class Disentangler(Model):
         if config.engine == "bottleneck":
             strength = config.strength or (STRENGTH["bottleneck"],)
             return Bottleneck(
-                sizes, remove, keep, erase=config.erase, rate=config.rate, critic=config.critic,
+                sizes,
+                remove,
+                keep,
+                erase=config.erase,
+                information_limit=config.information_limit,
+                critic=config.critic,
                 strength=strength * len(remove) if len(strength) == 1 else strength,
-            )  # fmt: skip
+            )
         number = len(remove) + len(keep)
         given = config.strength or (STRENGTH[config.engine],)
         discriminators = Discriminators(

@@ -47,7 +47,11 @@ def distil(
     own = student.network.uncertainty
     own.copy_(torch.hypot(own, torch.from_numpy(error).to(own)))
     origin = {name: teacher.training[name] for name in ("source", "fingerprint") if name in teacher.training}
-    student.training["distilled_from"] = {"model": teacher.name, "form": teacher.config.form, **origin}
+    student.training["distilled_from"] = {
+        "model": teacher.name,
+        "architecture": teacher.config.architecture,
+        **origin,
+    }
     return student
 
 

@@ -22,9 +22,9 @@ LEFT = 0.002
 
 def build_network(config: EmulatorConfig, grid: Grid, labels: LabelSet, components: int) -> SpectralNetwork:
     """Return a new network; ``components`` is the number of components of the training set."""
-    if config.form == "pixelwise":
+    if config.architecture == "pixelwise":
         return PixelNetwork(len(labels), len(grid), config.hidden[0])
-    if config.form == "query":
+    if config.architecture == "query":
         return QueryNetwork(
             len(labels),
             grid.vacuum,
@@ -62,10 +62,10 @@ def build_network(config: EmulatorConfig, grid: Grid, labels: LabelSet, componen
 def options_of_network(network: SpectralNetwork) -> dict[str, Any]:
     """Return the options that describe a network."""
     if isinstance(network, PixelNetwork):
-        return {"form": "pixelwise", "hidden": (network.shift.shape[1],), "activation": "sigmoid"}
+        return {"architecture": "pixelwise", "hidden": (network.shift.shape[1],), "activation": "sigmoid"}
     if isinstance(network, QueryNetwork):
         return {
-            "form": "query",
+            "architecture": "query",
             "hidden": _sizes(network.layers),
             "activation": network.activation,
             "waves": len(network.periods),

@@ -61,7 +61,7 @@ def _one_payne_network(model: Emulator) -> Perceptron:
     network = model.own_module
     reasons = []
     if not isinstance(network, Perceptron):
-        reasons.append(f"the form is {model.config.form}, one_payne's is perceptron")
+        reasons.append(f"the form is {model.config.architecture}, one_payne's is perceptron")
     else:
         if network.activation != "silu":
             reasons.append(f"the activation is {network.activation}, one_payne's is silu")

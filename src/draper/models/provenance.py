@@ -1,22 +1,17 @@
-"""Judge a model by spectra whose truth is known: the part of ``evaluate`` that all models share."""
+"""How spectra that a model is evaluated on relate to its training, and noise for computed ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
-from draper.config import Config
 from draper.data.spectra import Spectra, Subset, has_errors
 from draper.errors import DraperError
 from draper.instrument.noise import add_noise, ivar_from_snr
 from draper.models.dataset import divide, fingerprint, with_good_pixels
-from draper.results.report import Report
-
-if TYPE_CHECKING:
-    from draper.models.base import Model
 
 IN_TRAINING = (
     "These are the spectra that the model was trained on. The figures say how well it remembers, not how "
@@ -45,40 +40,6 @@ SEEN = {
     "held out": "held out in training",
     **UNKNOWN,
 }
-
-
-def evaluate(
-    model: Model,
-    spectra: Spectra,
-    options: Config,
-    snr: float | None,
-    seed: int,
-    progress: Callable[[int, int], None] | None,
-) -> Report:
-    """Return figures of merit and plots; see :meth:`draper.models.base.Model.evaluate`."""
-    if len(spectra) == 0:
-        raise DraperError("there are no spectra to judge the model by", given=repr(spectra))
-    seen = relation(model.training, spectra)
-    noisy = spectra if snr is None else with_noise(spectra, snr, seed)
-    estimates, made, how = None, model.reconstruct(spectra), model.reconstructs_from
-    if model.labels and "predict" in model.verbs:
-        if made is None:
-            estimates, made = model.explain(noisy, options, progress=progress)
-            how = "the predicted labels"
-        else:
-            estimates = model.predict(noisy, options, progress=progress)  # type: ignore[attr-defined]
-    notes = [NOTES[seen]] if seen in NOTES else []
-    if estimates is not None and model.errors_from_spectra and not has_errors(noisy):
-        notes.append(NO_ERRORS)
-    facts = {
-        "spectra": f"{len(spectra):,} x {len(spectra.grid):,} pixels, {spectra.grid.extent}",
-        "source": str(spectra.meta.get("source", "memory")),
-        "seen before": SEEN[seen],
-        "trained on": f"{model.training['spectra']:,} spectra" if "spectra" in model.training else "unknown",
-        **({} if snr is None else {"noise": f"added: S/N {snr:g} per pixel, seed {seed}"}),
-        **{f"option {k}": str(v) for k, v in options.model_dump(exclude_unset=True, mode="json").items()},
-    }
-    return Report(model.name, spectra, estimates, made, how, facts, tuple(notes))
 
 
 def relation(training: Mapping[str, Any], spectra: Spectra) -> str:
