@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+import draper
 from draper.cli import main
 from draper.data.io import write
 from draper.testing import made_spectra
@@ -325,3 +326,68 @@ def test_wrong_filters_are_refused(data: Path, tmp_path: Path, capsys) -> None:
         command = ["train", "linear", str(data), "-o", str(tmp_path / "m"), "--read.select", condition]
         assert main(command) == 2
         assert says in capsys.readouterr().err
+
+
+def test_a_flag_for_each_input(tmp_path: Path, capsys) -> None:
+    """A model of two unpaired sets is trained with a flag for each, and refuses to train without one."""
+    flags = []
+    for name, spectra in (("synthetic", made_spectra(200)), ("observed", made_spectra(80, seed=1))):
+        flags += [f"--{name}", str(write(spectra, tmp_path / f"{name}.h5"))]
+    quick = ["--train.steps", "5", "--train.threads", "1", "--train.progress", "none"]
+    command = ["train", "aligned", *quick, "-o"]
+    out = tmp_path / "model"
+    assert main([*command, str(out), *flags, "--valid", "observed=0.25", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["inputs"]["observed"]["held_out"] == 20
+    assert result["inputs"]["synthetic"]["held_out"] == 20
+    assert main(["predict", str(out), str(tmp_path / "observed.h5"), "-o", str(tmp_path / "labels.csv")]) == 0
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "other"), *flags[:2]]) == 2
+    assert "--observed" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "other"), *flags, "--valid", "a=1", "b=2"]) == 2
+    assert "NAME=FRACTION" in capsys.readouterr().err
+
+
+def test_a_simulator_with_its_own_options(tmp_path: Path, capsys) -> None:
+    quick = ["--train.steps", "3", "--train.threads", "1", "--train.progress", "none", "--valid", "0.02"]
+    simulator = ["--simulator", "planets", "--simulator.instrument", "hst-wfc3-g141", "--simulator.snr", "50"]
+    out = tmp_path / "model"
+    assert main(["train", "simulated", *simulator, "-o", str(out), *quick, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["source"], found["held_out"]) == ("draws of Planets", 200)
+    assert draper.load(out).own_grid.vacuum[0] > 11000
+    assert main(["train", "simulated", "--simulator", "planets", "--help"]) == 0
+    assert "--simulator.instrument" in capsys.readouterr().out
+    assert main(["train", "simulated", *simulator, "--simulator.instrumnt", "x", "-o", str(out), *quick]) == 2
+    assert "--simulator.instrument" in capsys.readouterr().err
+    assert main(["train", "simulated", "--simulator", "comets", "-o", str(out), *quick]) == 2
+    assert "planets" in capsys.readouterr().err
+
+
+def test_a_folder_of_parquet_files_is_streamed(tmp_path: Path, capsys) -> None:
+    from draper.data.partitions import write_partitions
+
+    folder = write_partitions(made_spectra(200), tmp_path / "stars", rows=50)
+    quick = ["--train.steps", "5", "--train.threads", "1", "--train.progress", "none"]
+    command = ["train", "linear", str(folder), "-o", str(tmp_path / "model"), "--labels", "teff", *quick]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["source"] == str(folder)
+
+
+def test_further_labels_by_fine_tuning(data: Path, tmp_path: Path, capsys) -> None:
+    quick = ["--train.steps", "3", "--train.threads", "1", "--train.progress", "none"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(["train", "linear", str(data), "-o", str(one), "--labels", "teff", *quick]) == 0
+    more = ["--from", str(one), "--labels", "teff", "logg"]
+    assert main(["train", "linear", str(data), "-o", str(two), *more, *quick]) == 0
+    assert draper.load(two).labels.names == ("teff", "logg")
+
+
+def test_the_help_shows_the_defaults_that_are_used(capsys) -> None:
+    from draper.registry import config_class
+
+    assert main(["train", "emulator", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    defaults = config_class("emulator").training
+    assert f"[default: {defaults['learning_rate']}]" in text
+    assert f"[default: {float(defaults['epochs'])}]" in text or f"[default: {defaults['epochs']}]" in text

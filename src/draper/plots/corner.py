@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from draper.errors import DraperError
+from draper.plots.protocol import LabelEstimates
 from draper.plots.recovery import label_name, with_unit
 from draper.plots.style import BLACK, BLUE, RED, free_figure, styled
-from draper.results.estimates import Estimates
 
 FloatArray = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ REACH = 3.5
 
 @styled
 def plot_corner(
-    estimates: Estimates,
+    estimates: LabelEstimates,
     row: int = 0,
     truth: Mapping[str, NDArray[Any]] | None = None,
     names: Sequence[str] | None = None,
@@ -94,7 +94,7 @@ def plot_corner(
     return figure
 
 
-def _label_axes(ax: Axes, own: Estimates, places: Sequence[int], i: int, j: int) -> None:
+def _label_axes(ax: Axes, own: LabelEstimates, places: Sequence[int], i: int, j: int) -> None:
     """Name the outer axes only."""
     ax.xaxis.set_major_locator(MaxNLocator(3, prune="both"))
     ax.tick_params(labelsize=8)
@@ -114,7 +114,7 @@ def _label_axes(ax: Axes, own: Estimates, places: Sequence[int], i: int, j: int)
         ax.tick_params(labelleft=False)
 
 
-def _draw_label(ax: Axes, own: Estimates, place: int, span: tuple[float, float]) -> None:
+def _draw_label(ax: Axes, own: LabelEstimates, place: int, span: tuple[float, float]) -> None:
     if own.samples is not None:
         drawn = own.samples[0, :, place]
         ax.hist(drawn, bins=BINS, range=span, color=BLUE, alpha=0.35, histtype="stepfilled")
@@ -128,7 +128,7 @@ def _draw_label(ax: Axes, own: Estimates, place: int, span: tuple[float, float])
 
 
 def _draw_pair(
-    ax: Axes, own: Estimates, x: int, y: int, across: tuple[float, float], up: tuple[float, float]
+    ax: Axes, own: LabelEstimates, x: int, y: int, across: tuple[float, float], up: tuple[float, float]
 ) -> None:
     if own.samples is None:
         for mass in MASSES:
@@ -157,7 +157,7 @@ def _level(density: FloatArray, mass: float) -> float:
     return float(ordered[min(int(np.searchsorted(share, mass)), ordered.size - 1)])
 
 
-def _ellipse(own: Estimates, x: int, y: int, mass: float) -> FloatArray:
+def _ellipse(own: LabelEstimates, x: int, y: int, mass: float) -> FloatArray:
     """Return the outline (2, points) that holds a part of the mass of a Gaussian."""
     covariance = np.diag(own.sigma[0] ** 2) if own.covariance is None else own.covariance[0]
     sizes, axes = np.linalg.eigh(covariance[np.ix_([x, y], [x, y])])
@@ -169,7 +169,7 @@ def _ellipse(own: Estimates, x: int, y: int, mass: float) -> FloatArray:
     return outline
 
 
-def _range(own: Estimates, place: int, value: float) -> tuple[float, float]:
+def _range(own: LabelEstimates, place: int, value: float) -> tuple[float, float]:
     """Return what a panel shows of a label: nearly all of the posterior, and the true value."""
     if own.samples is not None:
         low, high = np.quantile(own.samples[0, :, place], (0.002, 0.998))
@@ -189,7 +189,7 @@ def _true_value(truth: Mapping[str, NDArray[Any]] | None, name: str, row: int) -
     return np.nan if truth is None or name not in truth else float(truth[name][row])
 
 
-def _quoted(own: Estimates, place: int) -> str:
+def _quoted(own: LabelEstimates, place: int) -> str:
     """Return the median with the distances to the ends of the central 68 %, to two digits of the smaller."""
     middle, low, high = (float(v[0, place]) for v in (own.quantile(0.5), *own.interval(0.68)))
     below, above = middle - low, high - middle

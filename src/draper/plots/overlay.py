@@ -12,9 +12,9 @@ from draper.data.lines import Lines, strong_lines
 from draper.data.spectra import Spectra, has_errors
 from draper.errors import DraperError
 from draper.plots.pixels import spectral_axis
+from draper.plots.protocol import LabelEstimates
 from draper.plots.recovery import label_name, rounded
 from draper.plots.style import BLACK, BLUE, RED, free_figure, styled
-from draper.results.estimates import Estimates
 
 PIXELS_IN_ROW, MOST_ROWS = 2500, 4
 """Pixels of each row of panels, and the largest number of rows."""
@@ -101,7 +101,7 @@ def plot_overlay(
     return figure
 
 
-def title_of_estimates(estimates: Estimates, row: int) -> str:
+def title_of_estimates(estimates: LabelEstimates, row: int) -> str:
     """Return a title for one star: its name, the estimates of the main labels, and its flags."""
     parts = []
     for number, name in enumerate(estimates.labels.names):

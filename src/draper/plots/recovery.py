@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from draper.data.labels import Label
 from draper.errors import DraperError
+from draper.plots.protocol import LabelEstimates
 from draper.plots.style import BLACK, BLUE, RED, free_figure, styled
-from draper.results.estimates import Estimates
 from draper.results.metrics import recovery
 
 PLATE = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.5}
@@ -43,7 +43,7 @@ def with_unit(label: Label) -> str:
 
 @styled
 def plot_recovery(
-    estimates: Estimates,
+    estimates: LabelEstimates,
     truth: Mapping[str, NDArray[Any]],
     names: Sequence[str] | None = None,
     *,
