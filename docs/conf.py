@@ -29,7 +29,7 @@ nitpicky = False
 def help_of(command: str) -> str:
     """Return what ``draper COMMAND --help`` prints; the exit codes, which follow every time, stand once."""
     printed = StringIO()
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "88"
     with redirect_stdout(printed):
         if main([*shlex.split(command), "--help"]):
             raise RuntimeError(f"draper {command} --help failed")

@@ -56,6 +56,31 @@ def test_every_page_is_in_the_contents() -> None:
             assert re.search(rf"^{name}$", index, re.MULTILINE), name
 
 
+HEADINGS = [
+    "What it is",
+    "When to use it, and when not",
+    "Data it needs",
+    "Example",
+    "Options",
+    "Outputs",
+    "How well it does",
+    "Theory",
+    "Citation",
+]
+
+
+@pytest.mark.parametrize("guide", sorted((DOCS / "guides").glob("*.md")), ids=lambda page: page.stem)
+def test_guides_have_the_same_headings(guide: Path) -> None:
+    assert re.findall(r"^## (.*)$", guide.read_text(), re.MULTILINE) == HEADINGS
+
+
+def test_the_drawing_shows_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    from draw_architecture import DRAWING, draw
+
+    assert DRAWING.read_text() == draw(), "run scripts/draw_architecture.py"
+
+
 def test_documented_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"`make (\w+)`", "".join(page.read_text() for page in PAGES))):
