@@ -56,6 +56,14 @@ def test_every_page_is_in_the_contents() -> None:
             assert re.search(rf"^{name}$", index, re.MULTILINE), name
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent == ROOT], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Sphinx checks the pages in docs/."""
+    targets = re.findall(r"\]\(([^):#]+)", page.read_text())
+    assert targets
+    assert not [target for target in targets if not (ROOT / target).exists()]
+
+
 HEADINGS = [
     "What it is",
     "When to use it, and when not",
