@@ -163,7 +163,9 @@ class Emulator(Model):
         """
         from draper.models.emulator.foreign.export import export
 
-        return export(self, Path(path), medium)
+        return export(
+            ForwardModel(self.network, self.own_grid, self.labels), self.training, Path(path), medium
+        )
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Load the arrays of a model; the number of components follows from them."""

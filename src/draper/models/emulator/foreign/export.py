@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -13,17 +14,21 @@ from numpy.typing import NDArray
 from draper.atomic import replacing
 from draper.data.labels import Label
 from draper.errors import DraperError
-from draper.models.emulator.model import Emulator
+from draper.infer.forward import ForwardModel
 from draper.nn.spectral import Perceptron
 
 
-def export(model: Emulator, path: Path, medium: Literal["air", "vacuum"] = "air") -> Path:
+def export(
+    model: ForwardModel, training: Mapping[str, Any], path: Path, medium: Literal["air", "vacuum"] = "air"
+) -> Path:
     """Write the weights with the keys of one_payne, and the medium of the wavelengths beside them.
 
     Parameters
     ----------
     model
-        With SiLU in the hidden layers and a bounded output, the only form that one_payne has.
+        A network with SiLU in the hidden layers and a bounded output, the only form that one_payne has.
+    training
+        Facts about its training, which go into the file.
     path
         The file (.npz) to write.
     medium
@@ -42,13 +47,13 @@ def export(model: Emulator, path: Path, medium: Literal["air", "vacuum"] = "air"
     arrays |= {
         "x_min": model.labels.low / units,
         "x_max": model.labels.high / units,
-        "wavelength": model.own_grid.to(medium=medium),
+        "wavelength": model.grid.to(medium=medium),
         "label_names": np.array([_one_payne_name(label) for label in model.labels]),
         "medium": np.array(medium),
         **{
             # None would be written as a Python object.
             name: np.array(np.nan if value is None else value)
-            for name, value in _facts(model, len(network.layers)).items()
+            for name, value in _facts(training, network.layers[0].out_features, len(network.layers)).items()
         },
     }
     with replacing(path) as part:
@@ -56,12 +61,12 @@ def export(model: Emulator, path: Path, medium: Literal["air", "vacuum"] = "air"
     return path
 
 
-def _one_payne_network(model: Emulator) -> Perceptron:
+def _one_payne_network(model: ForwardModel) -> Perceptron:
     """Return the network of a model, or raise an error that says why one_payne has no such network."""
-    network = model.own_module
+    network = model.function
     reasons = []
     if not isinstance(network, Perceptron):
-        reasons.append(f"the form is {model.config.architecture}, one_payne's is perceptron")
+        reasons.append(f"it is a {type(network).__name__}, one_payne's is a perceptron")
     else:
         if network.activation != "silu":
             reasons.append(f"the activation is {network.activation}, one_payne's is silu")
@@ -88,9 +93,8 @@ def _one_payne_name(label: Label) -> str:
     return "_".join(part.capitalize() for part in name.split("_")) if is_element else name
 
 
-def _facts(model: Emulator, depth: int) -> dict[str, Any]:
+def _facts(training: Mapping[str, Any], width: Any, depth: int) -> dict[str, Any]:
     """Return one_payne's entries about a training run; unknown ones are NaN or 0."""
-    training: dict[str, Any] = model.training
     config: dict[str, Any] = training.get("config", {})
     return {
         "base_lr": config.get("learning_rate", np.nan),
@@ -104,7 +108,7 @@ def _facts(model: Emulator, depth: int) -> dict[str, Any]:
         "total_steps": training.get("steps", 0),
         "device": str(training.get("on", "cpu")),
         "checkpoint_dir": "",
-        "hidden_neurons": model.config.hidden[0],
+        "hidden_neurons": width,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "author": "draper",
         "model_architecture": "-".join(["Linear-SiLU"] * depth + ["Linear-Sigmoid"]),
