@@ -254,7 +254,7 @@ def test_a_diverged_model_can_still_be_looked_at(tmp_path: Path) -> None:
     with pytest.raises(DraperError, match="diverged"):
         model.fit(made_spectra(100), train=QUICK.replace(optimizer="sgd", learning_rate=1e30))
     assert not model.own_module.training
-    assert "not to the end" in (model.save(tmp_path / "model") / "README.md").read_text()
+    assert "not complete" in (model.save(tmp_path / "model") / "README.md").read_text()
 
 
 def test_saving_does_not_replace_another_model(model: LinearAutoencoder, tmp_path: Path) -> None:

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 FORMAT = "draper-model"
 VERSION = 2
-DESCRIPTION, WEIGHTS, HISTORY, CARD, CHECKPOINT = (
-    "model.json", "weights.safetensors", "history.csv", "README.md", "checkpoint",
-)  # fmt: skip
+DESCRIPTION, WEIGHTS, HISTORY = "model.json", "weights.safetensors", "history.csv"
+CARD, CHECKPOINT = "README.md", "checkpoint"
 BUILTIN = "builtin:"
 """Prefix of the names of models that draper ships."""
 
@@ -51,15 +50,13 @@ def located(folder: str | Path) -> Path:
     packed = Path(str(files("draper.models").joinpath("packed")))
     known = sorted(f"{BUILTIN}{path.name}" for path in packed.iterdir())
     if name not in known:
-        raise DraperError(
-            "no such model is built in", given=name, expected=", ".join(known),
-            hint=did_you_mean(name, known),
-        )  # fmt: skip
+        hint = did_you_mean(name, known)
+        raise DraperError("no such model is built in", given=name, expected=", ".join(known), hint=hint)
     return packed / name.removeprefix(BUILTIN)
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
-    """Return what ``model.json`` says; needs no torch.
+    """Return the content of ``model.json``, with the names of today; this needs no torch.
 
     Parameters
     ----------
@@ -69,9 +66,11 @@ def describe(folder: str | Path) -> dict[str, Any]:
     path = located(folder) / DESCRIPTION
     if not path.is_file():
         raise DraperError(
-            "there is no model here", given=folder, expected=f"a folder that holds {DESCRIPTION}",
+            "there is no model here",
+            given=folder,
+            expected=f"a folder that holds {DESCRIPTION}",
             hint="draper train MODEL DATA -o FOLDER makes one",
-        )  # fmt: skip
+        )
     try:
         description: dict[str, Any] = json.loads(path.read_text())
         recognised = description["format"] == FORMAT
@@ -126,7 +125,7 @@ def write(model: Trainable, folder: Path, *, complete: bool) -> None:
     atomic.write(folder / WEIGHTS, weights)
     atomic.write(folder / DESCRIPTION, json.dumps(description, indent=1, allow_nan=False))
     if complete:
-        atomic.write(folder / CARD, card(description, model.citation()))
+        atomic.write(folder / CARD, card(description, model.citation(), model.card_sections()))
 
 
 def read(folder: str | Path) -> Trainable:
@@ -145,7 +144,7 @@ def read(folder: str | Path) -> Trainable:
         if description["complete"] and not is_whole:
             # While training the weights may be newer: a kill between two renames must not end the run.
             raise DraperError(
-                "weights and description are not of one run", given=folder, hint="train it again"
+                "weights and description are not of one run", given=folder, hint="train the model again"
             )
         tensors = load(content)
         name = description["model"]

@@ -23,7 +23,7 @@ from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.dataset import Dataset, Part, Source, gather
 from draper.models.provenance import NO_ERRORS, NOTES, SEEN, relation, with_noise
-from draper.models.run import claim, learn, require_empty
+from draper.models.run import claim_folder, require_empty, run_training
 from draper.nn.module import Batch, Module
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.registry import config_class
@@ -49,7 +49,7 @@ class Model(ABC):
 
     A final class names itself (``name``), says how a network is made from options, grid and labels
     (:meth:`design`, :meth:`build`) and which arrays go in (:meth:`arrays`, :meth:`targets`), and defines the
-    verbs that it has. Options come as keywords, or as one config object.
+    verbs that it has. Options are given as keywords, or as one config object.
 
     Verbs have the same signature in every model; those that a model lacks are not defined:
 
@@ -80,7 +80,7 @@ class Model(ABC):
     """Public methods besides encode, generate, predict and evaluate, which commands may ask for."""
 
     noise: Mapping[str, int] = {}
-    """Standard normal numbers that the module wants with each row: name to count."""
+    """Standard normal numbers that the module needs with each row: name to count."""
 
     def __init__(self, config: ModelConfig | None = None, **options: Any) -> None:
         self.config = config_class(self.name)(**options) if config is None else config.replace(**options)
@@ -126,7 +126,7 @@ class Model(ABC):
     def add_labels(self, labels: LabelSet) -> None:
         """Let the model learn further labels in a later fit; most models cannot."""
         raise DraperError(
-            f"{type(self).__name__} learns the labels of its first fit alone",
+            f"{type(self).__name__} cannot learn further labels after its first fit",
             given=", ".join(labels.names),
             hint="train a new model with all labels",
         )
@@ -134,6 +134,10 @@ class Model(ABC):
     def conclude(self, dataset: Dataset, folder: Path | None) -> None:
         """Do what comes after training, such as measuring; ``folder`` is that of the artifact, if any."""
         del dataset, folder
+
+    def card_sections(self) -> Mapping[str, str]:
+        """Return further sections of the model card, by title."""
+        return {}
 
     @abstractmethod
     def citation(self) -> str:
@@ -236,7 +240,7 @@ class Model(ABC):
             self._learn_further(dataset, labels)
         device = pick_device(train.device)
         world = World.join(device)
-        state = claim(folder, resume, self, dataset, train)
+        state = claim_folder(folder, resume, self, dataset, train)
         world.wait()  # no process may look into the folder after the first has written to it
         if state != "complete":
             is_new = self.module is None
@@ -247,7 +251,7 @@ class Model(ABC):
                     self.set_up(next(iter(dataset.training.values())).grid, found, pipeline)
             for part in (*dataset.training.values(), *dataset.held_out.values()):
                 self.check(part)
-            learn(self, dataset, train, device, world, folder, prepare=is_new, resume=state == "begun")
+            run_training(self, dataset, train, device, world, folder, prepare=is_new, resume=state == "begun")
         self.conclude(dataset, folder)
         return self
 
@@ -310,21 +314,21 @@ class Model(ABC):
         progress: Progress | None = None,
         **changes: Any,
     ) -> Report:
-        """Return how good the model is on spectra whose truth is known, and which it has not seen.
+        """Evaluate the model on spectra with known labels that it was not trained on.
 
         Parameters
         ----------
         spectra
-            With true labels as columns.
+            Spectra with true labels as columns.
         options
             Options of ``predict``.
         snr
-            Signal-to-noise ratio per pixel of noise that is added before labels are predicted, for computed
-            spectra.
+            Signal-to-noise ratio per pixel of noise that is added to computed spectra before their labels are
+            predicted; no noise by default.
         seed
-            Of the noise.
+            Seed of the noise.
         progress
-            Called with how many predictions are made, and how many there will be.
+            Called with the number of spectra that are done, and of all.
         changes
             Single options of ``predict`` by name.
         """
@@ -392,18 +396,14 @@ class Model(ABC):
     def own_module(self) -> Module:
         """The network; an error before the first fit."""
         if self.module is None:
-            raise DraperError(
-                f"this {type(self).__name__} has learnt nothing yet", hint="call fit, or draper.load"
-            )
+            raise DraperError(f"this {type(self).__name__} is not trained", hint="call fit, or draper.load")
         return self.module
 
     @property
     def own_grid(self) -> Grid:
         """The grid; an error before the first fit."""
         if self.grid is None:
-            raise DraperError(
-                f"this {type(self).__name__} has learnt nothing yet", hint="call fit, or draper.load"
-            )
+            raise DraperError(f"this {type(self).__name__} is not trained", hint="call fit, or draper.load")
         return self.grid
 
     def check(self, spectra: Spectra | Part) -> None:
@@ -425,9 +425,23 @@ class Model(ABC):
     ) -> tuple[NDArray[np.float32], ...]:
         """Apply a function of a transformed batch to all spectra, block by block.
 
-        ``widths`` are the second axes of what it returns, so that no spectra give empty arrays. A spectrum
-        without a good pixel says nothing: its rows are NaN. ``more`` returns further arrays for some spectra,
-        and is told which rows these are.
+        Parameters
+        ----------
+        spectra
+            The n spectra.
+        function
+            From a batch to tensors (rows, width).
+        widths
+            The second axes of these tensors, so that zero spectra give empty arrays.
+        more
+            Returns further arrays of some spectra, which are the given rows of all.
+        progress
+            Called after each block.
+
+        Returns
+        -------
+        tuple of ndarray (n, width)
+            NaN for spectra without a good pixel, if the model needs pixels.
         """
         self.check(spectra)
         device = next(iter(self.state().values())).device
@@ -447,7 +461,7 @@ class Model(ABC):
         return results
 
     def to(self, device: str) -> Self:
-        """Let the verbs compute on a device: auto, cpu, cuda, cuda:1, mps."""
+        """Move the model to a device, on which its verbs compute: auto, cpu, cuda, cuda:1, mps."""
         for part in (self.own_module, self.pipeline):
             part.to(pick_device(device))
         return self
@@ -464,7 +478,7 @@ class Model(ABC):
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take the arrays that :meth:`state` returned."""
+        """Set the arrays that :meth:`state` returned."""
         for group, owner in {"module": self.own_module, "pipeline": self.pipeline}.items():
             prefix = f"{group}."
             owner.load_state_dict(
@@ -508,8 +522,8 @@ def load(path: str | Path) -> Model:
     """
     if not artifact.describe(path)["complete"]:
         raise DraperError(
-            "the training of this model has not ended",
+            "the training of this model is not complete",
             given=path,
-            hint="go on with it: the same fit(..., resume=True), or draper train ... --resume",
+            hint="continue it: the same fit(..., resume=True), or draper train ... --resume",
         )
     return cast(Model, artifact.read(path))

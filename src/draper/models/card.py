@@ -2,70 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from draper.data.grid import Grid
 from draper.registry import config_class
 
 
-def card(description: dict[str, Any], citation: str) -> str:
-    """Return the card as Markdown, from what ``model.json`` says."""
+def card(description: dict[str, Any], citation: str, sections: Mapping[str, str]) -> str:
+    """Return the card as Markdown.
+
+    Parameters
+    ----------
+    description
+        The content of ``model.json``.
+    citation
+        BibTeX.
+    sections
+        Further sections of the model, by title.
+    """
     training, made = description["training"], description["made"]
     config = config_class(description["model"])
-    grid = Grid.from_json(description["grid"])
-    lines = [
-        f"# {config.model.partition(':')[2]} ({description['model']})",
-        "",
-        config.summary,
-        "",
-        "| | |",
-        "|---|---|",
-        *(
-            [
-                f"| spectra | {training['spectra']:,} for training, {training['held_out']:,} held out |",
-                f"| data | {training['source']}, fingerprint `{training['fingerprint']}` |",
-            ]
-            if "spectra" in training
-            else []
-        ),
-        f"| grid | {grid!r} |",
-        *(
-            [
-                f"| steps | {training['steps']:,} in {training['seconds']:.0f} s on {training['on']} |",
-                f"| seed | {training['config']['seed']} |",
-            ]
-            if "steps" in training
-            else ["| training | not to the end |"]
-            if "spectra" in training
-            else [f"| training | elsewhere: {training.get('source', 'not said')} |"]
-        ),
-        f"| made | {made['date']} with draper {made['draper']}, torch {made['torch']} |",
-        "",
-    ]
+    lines = [f"# {config.model.partition(':')[2]} ({description['model']})", "", config.summary, ""]
+    lines += ["| | |", "|---|---|", *_data(training), f"| grid | {Grid.from_json(description['grid'])!r} |"]
+    lines += _run(training)
+    lines += [f"| made | {made['date']} with draper {made['draper']}, torch {made['torch']} |", ""]
     if description["labels"]:
-        lines += ["## Labels", "", "| label | unit | learnt range |", "|---|---|---|"]
+        lines += ["## Labels", "", "| label | unit | training range |", "|---|---|---|"]
         lines += [
             f"| {label['name']} | {label['unit']} | {label['low']:g} to {label['high']:g} |"
             for label in description["labels"]
         ]
         lines.append("")
     if training.get("valid"):
-        lines += ["## On held-out spectra", "", "| term | value |", "|---|---|"]
+        lines += ["## Held-out losses", "", "| term | value |", "|---|---|"]
         lines += [f"| {name} | {value:.5g} |" for name, value in training["valid"].items()]
-        lines += ["", "Held-out spectra chose no weights unless early stopping was on (`patience`).", ""]
+        lines += ["", "Held-out data influenced no weights unless early stopping was on (`patience`).", ""]
     else:
-        lines += ["No spectra were held out: errors of predictions are unknown (NaN).", ""]
-    if training.get("leakage"):
-        lines += ["## What the latents tell", "", training["leakage"]["summary"], ""]
-        lines += ["A leak of 0 is what kept labels alone tell of a removed one, 1 what the spectra tell.", ""]
+        lines += ["No data were held out: errors of predictions are unknown (NaN).", ""]
+    for title, text in sections.items():
+        lines += [f"## {title}", "", text, ""]
     lines += ["## Options", "", "| option | value |", "|---|---|"]
     lines += [f"| {name} | `{value}` |" for name, value in description["config"].items()]
-    lines += [
-        "",
-        "## Limits",
-        "",
-        "Spectra and labels outside the learnt range are flagged, not corrected.",
-        "",
-    ]
-    lines += ["## Citation", "", "```bibtex", citation, "```", ""]
+    limits = "Spectra and labels outside the training range are flagged, not corrected."
+    lines += ["", "## Limits", "", limits, "", "## Citation", "", "```bibtex", citation, "```", ""]
     return "\n".join(lines)
+
+
+def _data(training: Mapping[str, Any]) -> list[str]:
+    """Return rows about the data, one for each input."""
+    if "spectra" not in training:
+        return []
+    rows = []
+    for name, facts in training.get("inputs", {"data": training}).items():
+        counts = f"{facts['spectra']:,} for training, {facts['held_out']:,} held out"
+        rows += [f"| {name} | {counts}; {facts['source']}, fingerprint `{facts['fingerprint']}` |"]
+    return rows
+
+
+def _run(training: Mapping[str, Any]) -> list[str]:
+    """Return rows about the training run."""
+    if "steps" in training:
+        duration = f"{training['steps']:,} in {training['seconds']:.0f} s on {training['on']}"
+        return [f"| steps | {duration} |", f"| seed | {training['config']['seed']} |"]
+    if "spectra" in training:
+        return ["| training | not complete |"]
+    return [f"| training | elsewhere: {training.get('source', 'unknown')} |"]

@@ -331,21 +331,21 @@ def gather(
     needs_pixels
         Whether spectra without a good pixel are left out.
     """
-    names = [one.name for one in inputs]
+    names = [entry.name for entry in inputs]
     for name in given:
         if name not in names:
             raise DraperError(f"the model has no input '{name}'", given=name, hint=did_you_mean(name, names))
-    if missing := [one.name for one in inputs if one.required and one.name not in given]:
+    if missing := [entry.name for entry in inputs if entry.required and entry.name not in given]:
         raise DraperError(
             "an input of the model is missing", given=", ".join(given), expected=", ".join(missing)
         )
     if not given:
         raise DraperError("the model needs data", expected=" or ".join(names))
-    held: Mapping[str, Source | float | None]
+    fractions: Mapping[str, Source | float | None]
     if isinstance(valid, Mapping):
         if unknown := [name for name in valid if name not in given]:
             raise DraperError("held-out data are for an input that is not given", given=", ".join(unknown))
-        held = {name: valid.get(name) for name in given}
+        fractions = {name: valid.get(name) for name in given}
     elif len(given) > 1 and valid is not None and not isinstance(valid, (int, float)):
         raise DraperError(
             "held-out data of several inputs are given by name",
@@ -353,26 +353,27 @@ def gather(
             expected=f"a dict of {', '.join(given)}",
         )
     else:
-        held = dict.fromkeys(given, valid)
+        fractions = dict.fromkeys(given, valid)
     training, held_out = {}, {}
-    for one in inputs:
-        if one.name in given:
-            source = _opened(given[one.name], one)
-            training[one.name], held_out[one.name] = _divided(source, held[one.name], seed, needs_pixels)
+    for entry in inputs:
+        name = entry.name
+        if name in given:
+            source = _opened(given[name], entry)
+            training[name], held_out[name] = _divided(source, fractions[name], seed, needs_pixels)
     return Dataset(training, held_out)
 
 
-def _opened(source: Source, one: Input) -> Spectra | Partitions | Simulator:
+def _opened(source: Source, entry: Input) -> Spectra | Partitions | Simulator:
     """Return an input as spectra, stream or simulator; refuse what the model does not take."""
     if isinstance(source, (str, Path)):
-        source = Partitions(source) if "stream" in one.kinds and is_partitioned(source) else read(source)
+        source = Partitions(source) if "stream" in entry.kinds and is_partitioned(source) else read(source)
     kinds: dict[type, SourceKind] = {Spectra: "spectra", Partitions: "stream", Simulator: "simulator"}
     kind = next((kind for known, kind in kinds.items() if isinstance(source, known)), None)
-    if kind not in one.kinds:
+    if kind not in entry.kinds:
         raise DraperError(
-            f"the model does not take this as its input '{one.name}'",
+            f"the model does not take this as its input '{entry.name}'",
             given=repr(source),
-            expected=" or ".join(one.kinds),
+            expected=" or ".join(entry.kinds),
         )
     return source
 

@@ -52,3 +52,6 @@ class Trainable(Protocol):
 
     def citation(self) -> str:
         """Return BibTeX."""
+
+    def card_sections(self) -> Mapping[str, str]:
+        """Return further sections of the model card."""

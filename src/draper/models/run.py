@@ -1,4 +1,4 @@
-"""One run of training: the folder it writes to, the loop, and what is kept of it."""
+"""One training run: its folder, the trainer, and the artifact that it writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ State = Literal["new", "begun", "complete"]
 
 
 def require_empty(folder: Path) -> None:
-    """Refuse a folder that holds something."""
+    """Refuse a folder that is not empty."""
     if (folder / artifact.DESCRIPTION).exists():
         raise DraperError(
             "the folder holds a model already",
@@ -33,10 +33,12 @@ def require_empty(folder: Path) -> None:
         raise DraperError("the folder is not empty", given=folder, hint="name a new or empty one")
 
 
-def claim(folder: Path | None, resume: bool, model: Trainable, dataset: Dataset, train: TrainConfig) -> State:
-    """Look at what a folder holds already; with ``resume``, let the model take it over.
+def claim_folder(
+    folder: Path | None, resume: bool, model: Trainable, dataset: Dataset, train: TrainConfig
+) -> State:
+    """Return the state of the run in a folder; with ``resume``, the model continues from it.
 
-    Resuming in a folder that is not there yet starts the run, so that a queue may always say ``resume``.
+    Resuming in a folder that does not exist starts the run, so that a job script may always ask for it.
     """
     if folder is None:
         if resume:
@@ -48,12 +50,12 @@ def claim(folder: Path | None, resume: bool, model: Trainable, dataset: Dataset,
         require_empty(folder)
         return "new"
     description = artifact.describe(folder)
-    held = artifact.read(folder)
-    if type(held) is not type(model) or held.config != model.config:
+    saved = artifact.read(folder)
+    if type(saved) is not type(model) or saved.config != model.config:
         raise DraperError(
             "the folder holds a model with other options",
             given=model.config,
-            expected=held.config,
+            expected=saved.config,
             hint="resume with the same options, or train into another folder",
         )
     training = description["training"]
@@ -65,13 +67,13 @@ def claim(folder: Path | None, resume: bool, model: Trainable, dataset: Dataset,
             hint="resume with the same files and the same held-out part",
         )
     changed_options(training["config"], train)
-    model.set_up(held.own_grid, held.labels, held.pipeline)
-    model.load_state(held.state())
-    model.training, model.history = held.training, held.history
+    model.set_up(saved.own_grid, saved.labels, saved.pipeline)
+    model.load_state(saved.state())
+    model.training, model.history = saved.training, saved.history
     return "complete" if description["complete"] else "begun"
 
 
-def learn(
+def run_training(
     model: Trainable,
     dataset: Dataset,
     train: TrainConfig,
@@ -82,7 +84,7 @@ def learn(
     prepare: bool,
     resume: bool,
 ) -> None:
-    """Run the trainer on a model that is set up, and keep the artifact up to date."""
+    """Train a model that is set up, and keep its artifact up to date."""
     module = model.own_module.to(device)
     model.pipeline.to(device)
     try:
@@ -103,7 +105,7 @@ def learn(
         if written is not None and not resume:
             artifact.write(model, written, complete=False)
         # A run that was killed before its first checkpoint starts again from the weights in the folder.
-        metrics, facts = _listen(
+        metrics, facts = _track(
             trainer, train, written, model, resume=resume and checkpoint is not None and checkpoint.is_dir()
         )
         with torch.no_grad():
@@ -118,10 +120,10 @@ def learn(
     world.wait()
 
 
-def _listen(
+def _track(
     trainer: Trainer, train: TrainConfig, folder: Path | None, model: Trainable, *, resume: bool
 ) -> tuple[dict[str, float], dict[str, object]]:
-    """Run a trainer and tell its trackers; returns the held-out losses of the result, and facts."""
+    """Run a trainer and pass its events to the trackers; returns the final held-out losses, and facts."""
     record = None if folder is None else folder / artifact.HISTORY
     with closing(trainer.events(resume)) as events:
         started = next(events)
@@ -139,6 +141,5 @@ def _listen(
             for listener in listeners:
                 listener.close()
             model.history = history.rows
-    return last.metrics, {
-        "steps": trainer.step, "seconds": round(last.seconds, 3), "threads": started.facts["threads"],
-    }  # fmt: skip
+    seconds = round(last.seconds, 3)
+    return last.metrics, {"steps": trainer.step, "seconds": seconds, "threads": started.facts["threads"]}

@@ -466,7 +466,7 @@ def test_the_leakage_report_travels_with_the_model(hasty: None, tmp_path: Path) 
     assert description["complete"]
     assert description["training"]["leakage"] == report
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "What the latents tell" in card
+    assert "Leakage of the latents" in card
     assert report["summary"] in card
     assert load(tmp_path / "model").training["leakage"] == report
     # A complete run is not probed again.

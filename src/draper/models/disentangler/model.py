@@ -336,6 +336,13 @@ class Disentangler(Model):
         """Return the reconstructions."""
         return replace(self.generate(spectra), table=spectra.table)
 
+    def card_sections(self) -> Mapping[str, str]:
+        """Return what the probes of the held-out spectra found."""
+        if "leakage" not in self.training:
+            return {}
+        scale = "A leak of 0 is what the kept labels alone tell of a removed one, 1 what the spectra tell."
+        return {"Leakage of the latents": f"{self.training['leakage']['summary']}\n\n{scale}"}
+
     def citation(self) -> str:
         """Return BibTeX of what a user of this model should cite."""
         return (
