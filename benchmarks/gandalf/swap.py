@@ -16,7 +16,7 @@ from draper.data.labels import ALPHA
 from draper.data.spectra import Spectra
 from draper.latents.swap import measure_swap
 from draper.models.disentangler.model import Disentangler
-from draper.models.disentangler.swap import RATIO
+from draper.models.disentangler.swap import SNR
 from draper.simulate.population import microturbulence
 from draper.simulate.survey import Preset, Survey
 from gandalf.fits import ALIKE, fitted
@@ -78,5 +78,5 @@ def swap(
 
 def read(made: Spectra) -> Array:
     """Return labels (n, 4) of spectra without noise."""
-    weight = np.where(made.ivar > 0, RATIO**2, 0.0).astype(np.float32)
+    weight = np.where(made.ivar > 0, SNR**2, 0.0).astype(np.float32)
     return fitted(Spectra(made.grid, made.flux, weight, quantity=made.quantity), ALIKE)

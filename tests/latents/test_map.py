@@ -7,7 +7,7 @@ import pytest
 
 from draper.errors import DraperError
 from draper.latents import map as embedding
-from draper.latents.map import Map, embed, neighbours_tell
+from draper.latents.map import Map, embed, neighbour_r2
 
 pytest.importorskip("openTSNE")
 
@@ -109,18 +109,18 @@ def test_scales_do_not_count_where_points_are_standardised() -> None:
     assert told[0] > 0.9 > 0.6 > told[1]
 
 
-def test_neighbours_tell_what_a_map_is_ordered_by() -> None:
+def test_neighbour_r2_what_a_map_is_ordered_by() -> None:
     random = np.random.default_rng(0)
     places = random.uniform(size=(800, 2))
-    assert neighbours_tell(places, places[:, 0]) > 0.97
+    assert neighbour_r2(places, places[:, 0]) > 0.97
     # The mean of k values that know nothing has 1/k of their variance.
-    assert neighbours_tell(places, random.normal(size=800), 10) == pytest.approx(-0.1, abs=0.06)
+    assert neighbour_r2(places, random.normal(size=800), 10) == pytest.approx(-0.1, abs=0.06)
     some = np.where(random.uniform(size=800) < 0.3, np.nan, places[:, 1])
-    assert neighbours_tell(places, some) > 0.97
-    assert np.isnan(neighbours_tell(places, np.ones(800)))
+    assert neighbour_r2(places, some) > 0.97
+    assert np.isnan(neighbour_r2(places, np.ones(800)))
     # A point is not its own neighbour, even where others stand in the same place.
     same = np.zeros((40, 2))
-    assert neighbours_tell(same, random.normal(size=40)) < 0.1
+    assert neighbour_r2(same, random.normal(size=40)) < 0.1
 
 
 def test_errors_say_what_to_do(tmp_path: Path, made: tuple[Map, np.ndarray]) -> None:
@@ -136,7 +136,7 @@ def test_errors_say_what_to_do(tmp_path: Path, made: tuple[Map, np.ndarray]) -> 
         embed(np.ones((60, 3)), perplexity=5)
     with pytest.raises(DraperError, match="components is too small"):
         embed(points, perplexity=5, components=1)
-    with pytest.raises(DraperError, match="not of the kind"):
+    with pytest.raises(DraperError, match="another dimension"):
         found.place(points[:, :4])
     with pytest.raises(DraperError, match=r"\.npz"):
         found.save(tmp_path / "map.pkl")

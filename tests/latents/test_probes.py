@@ -8,7 +8,6 @@ import pytest
 
 from draper.errors import DraperError
 from draper.latents.baselines import measure_baselines
-from draper.latents.factors import measure_factors
 from draper.latents.figures import figures
 from draper.latents.leakage import Leakage, measure_leakage
 from draper.latents.probes import PROBES, mutual_information, probe, probe_r2, r_squared
@@ -206,7 +205,7 @@ def test_report_is_readable_and_written(tmp_path) -> None:
     assert "leak of teff" in found.summary()
     assert "kept of fe_h 1.00" in found.summary()
     assert len(repr(found).splitlines()) == 5
-    assert "2 latents, read from 1,000 held-out" in repr(found)
+    assert "2 latents: R2 on 1,000 held-out" in repr(found)
     held = json.loads(found.write(tmp_path / "leakage.json").read_text())
     assert held == found.to_json()
     assert held["labels"]["fe_h"]["kept_ratio"]["value"] == pytest.approx(found.kept_ratio["fe_h"])
@@ -224,35 +223,12 @@ def test_report_needs_labels_and_rows() -> None:
     labels = {"teff": noise(1, 80)[:, 0]}
     with pytest.raises(DraperError, match="is missing"):
         report(noise(), labels, removed=("tef",), kept=())
-    with pytest.raises(DraperError, match="wants labels"):
+    with pytest.raises(DraperError, match="needs labels"):
         report(noise(), labels, removed=(), kept=())
     with pytest.raises(DraperError, match="too few rows"):
         report(noise(), {"teff": np.full(N, np.nan)}, removed=(), kept=("teff",))
     with pytest.raises(DraperError, match="against spectra"):
         measure_leakage(noise(), noise(), labels, labels, removed=("teff",), kept=())
-
-
-# ------------------------------------------------------------------ factors
-
-
-def test_factors_of_latents_that_are_labels_and_that_mix_them() -> None:
-    y = noise(3, 90)
-    whole = measure_factors(y, y, np.ones(3))
-    assert whole.disentanglement > 0.95
-    assert whole.completeness.min() > 0.95
-    assert whole.mig.min() > 0.8
-    mixed = measure_factors(y @ np.linalg.qr(noise(3, 91, 3))[0], y, np.ones(3))
-    assert mixed.disentanglement < 0.7
-    assert mixed.mig.max() < 0.4
-    np.testing.assert_allclose(mixed.importance.sum(0), 1)
-
-
-def test_labels_that_cannot_be_read_do_not_count() -> None:
-    y = noise(3, 92)
-    found = measure_factors(y[:, :2], y, [1.0, 1.0, -0.01])
-    assert found.disentanglement > 0.95
-    assert np.isnan(found.completeness[2])
-    assert np.isnan(measure_factors(y, y[:, :1], [1.0]).disentanglement)
 
 
 def test_numbers_that_tell_nothing_hide_no_leak(monkeypatch: pytest.MonkeyPatch) -> None:

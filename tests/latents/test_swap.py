@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from draper.errors import DraperError
-from draper.latents.swap import FAR, NEAR, as_columns, donors, measure_swap
+from draper.latents.swap import MAX_DIFFERENCE, MIN_CHANGE, changes_by_label, donors, measure_swap
 
 NAMES = ("teff", "logg", "fe_h")
 
@@ -23,8 +23,8 @@ def test_a_donor_is_alike_but_for_the_label_that_it_gives(stars: np.ndarray) -> 
     given = found >= 0
     assert given.mean() > 0.8
     apart = np.abs(stars[found[given]] - stars[:200][given]) / width
-    assert apart[:, [0, 2]].max() < NEAR
-    assert apart[:, 1].min() > FAR
+    assert apart[:, [0, 2]].max() < MAX_DIFFERENCE
+    assert apart[:, 1].min() > MIN_CHANGE
     assert (donors(stars[:200], stars, 1, width, seed=3) == found).all()
     assert (donors(stars[:200], stars, 1, width, seed=4) != found).any()
 
@@ -45,11 +45,11 @@ def test_figures_are_those_of_the_moves(stars: np.ndarray) -> None:
     found = measure_swap(move, stars[:100], stars, NAMES)
     width = np.subtract(*np.percentile(stars, (99, 1), axis=0))
     assert found.slope("teff") == pytest.approx(0.9)
-    assert found.typical("logg") == pytest.approx(0.1)
+    assert found.median_error("logg") == pytest.approx(0.1)
     assert found.slope("teff", "fe_h") == pytest.approx(-0.0002 * width[0] / width[2])
-    assert found.typical("teff", "fe_h") == pytest.approx(0.0002 * width[0] / width[2])
+    assert found.median_error("teff", "fe_h") == pytest.approx(0.0002 * width[0] / width[2])
     assert found.slope("fe_h", "teff") == 0
-    asked, read = as_columns(found)
+    asked, read = changes_by_label(found)
     np.testing.assert_allclose(read["logg"], 0.9 * asked["logg"])
     assert "0.900   10.0%" in repr(found)
 
@@ -70,7 +70,7 @@ def test_stars_that_lack_a_label_give_none(stars: np.ndarray) -> None:
     holes[::2, 0] = np.nan
     found = measure_swap(lambda rows, k, change: np.zeros((len(rows), 3)), stars[:50], holes, NAMES)
     assert all(np.isfinite(asked).all() for asked in found.asked)
-    with pytest.raises(DraperError, match="none can give one"):
+    with pytest.raises(DraperError, match="there is no donor"):
         measure_swap(lambda rows, k, change: change, stars[:5], np.full((4, 3), np.nan), NAMES)
     with pytest.raises(DraperError, match="one column each"):
         measure_swap(lambda rows, k, change: change, stars[:5, :2], stars, NAMES)

@@ -62,7 +62,7 @@ def map_(
 
     from draper.data.arrays import has_good_pixel
     from draper.data.labels import columns as label_columns
-    from draper.latents.map import Map, embed, neighbours_tell
+    from draper.latents.map import Map, embed, neighbour_r2
     from draper.plots.latent import plot_maps
     from draper.plots.style import drawable, save
 
@@ -90,10 +90,10 @@ def map_(
         drawn["latents"] = Map.load(into).place(latents)
     save(plot_maps(drawn, columns), out)
     fractions = {
-        title: {name: neighbours_tell(places, values) for name, values in columns.items()}
+        title: {name: neighbour_r2(places, values) for name, values in columns.items()}
         for title, places in drawn.items()
     }
     if json:
-        say_json({"path": out, "map": into or kept, "spectra": len(spectra), "neighbours_tell": fractions})
+        say_json({"path": out, "map": into or kept, "spectra": len(spectra), "neighbour_r2": fractions})
         return
     say(escape(f"{len(spectra):,} spectra drawn in {out}" + ("" if into else f"; the map is kept in {kept}")))

@@ -1,1 +1,1 @@
-"""What the latents of a model tell about labels: probes, leakage, swap test and maps."""
+"""Which labels the latents of a model contain: probes, leakage, swap test and t-SNE maps."""

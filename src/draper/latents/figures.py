@@ -1,4 +1,4 @@
-"""The figures of a leakage report, and their errors, from what probes have read."""
+"""The figures of a leakage report and their errors, from the predictions of probes."""
 
 from __future__ import annotations
 
@@ -11,74 +11,72 @@ from draper.latents.probes import r_squared
 
 FloatArray = NDArray[np.float64]
 
-LEAST = 0.02
-"""R2 by which the ceiling must be above the floor for a leak between them to be measured, and above 0 for a
-ratio."""
+MIN_SPAN = 0.02
+"""Minimum difference of R2 between ceiling and floor for a leak, and minimum R2 of a spectrum for a ratio."""
 
 DRAWS = 200
-"""Bootstrap samples of seeds and rows that errors come from."""
+"""Number of bootstrap samples of seeds and rows for the errors."""
 
 
 def figures_with_errors(
-    read: Mapping[str, FloatArray], truth: FloatArray, removed: int, seed: int
+    predicted: Mapping[str, FloatArray], truth: FloatArray, removed: int, seed: int
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the figures of a report, and their errors by a bootstrap over seeds and rows.
 
     Parameters
     ----------
-    read
-        Labels (d, P, S, m) as read by P probes with S seeds from ``latents`` and ``spectra``, and, where any
-        label is kept, the removed ones (the first) from ``known`` labels, from ``both`` of it, and from
-        ``mixed``: kept labels with latents of other stars.
+    predicted
+        Labels (d, P, S, m) predicted by P probes with S seeds from ``latents`` and ``spectra``, and, where
+        any label is kept, the removed ones (the first) from ``known``: kept labels, ``both``: latents and
+        kept labels, and ``mixed``: kept labels with latents of other stars.
     truth : array (d, m)
         True labels.
     removed
-        How many of the labels are removed.
+        Number of removed labels.
     seed
-        Of the bootstrap.
+        Seed of the bootstrap.
     """
-    value = figures(_filled(_scores(read, truth, None), removed), removed)
-    drawn = _filled(_scores(read, truth, _counts(truth.shape[1], seed)), removed)
-    spread = figures(_drawn(drawn, seed), removed)
-    return value, {key: values.std(axis=0) for key, values in spread.items()}
+    value = figures(_completed(_scores(predicted, truth, None), removed), removed)
+    drawn = _completed(_scores(predicted, truth, _counts(truth.shape[1], seed)), removed)
+    samples = figures(_drawn(drawn, seed), removed)
+    return value, {key: values.std(axis=0) for key, values in samples.items()}
 
 
 def figures(r2: Mapping[str, FloatArray], removed: int) -> dict[str, FloatArray]:
     """Return the figures of a report, (..., d) or (..., d, P), from R2 (..., d, P, S) of each source."""
     ceilings = r2["spectra"].max(axis=-2, keepdims=True)
     floors = np.maximum(r2["known"].max(axis=-2, keepdims=True), 0)
-    spans = np.where(ceilings - floors > LEAST, ceilings - floors, np.nan)
-    found = {source: np.median(values, axis=-1) for source, values in r2.items()}
-    found["floor"], found["ceiling"] = (np.median(v, axis=-1)[..., 0] for v in (floors, ceilings))
+    spans = np.where(ceilings - floors > MIN_SPAN, ceilings - floors, np.nan)
+    result = {source: np.median(values, axis=-1) for source, values in r2.items()}
+    result["floor"], result["ceiling"] = (np.median(v, axis=-1)[..., 0] for v in (floors, ceilings))
     mixed = np.maximum(r2["mixed"].max(axis=-2, keepdims=True), 0)
     for name, source, start in (("leak", "latents", floors), ("conditional", "both", mixed)):
-        found[name] = np.median((r2[source] - start) / spans, axis=-1)
-        found[f"best_{name}"] = found[name].max(axis=-1)
-    readable = np.where(r2["spectra"] > LEAST, r2["spectra"], np.nan)
-    found["ratio"] = np.median(r2["latents"] / readable, axis=-1)
-    found["ratio"][..., :removed, :] = np.nan
-    best = found["spectra"].argmax(axis=-1)[..., None]
-    found["kept_ratio"] = np.take_along_axis(found["ratio"], best, axis=-1)[..., 0]
-    return found
+        result[name] = np.median((r2[source] - start) / spans, axis=-1)
+        result[f"best_{name}"] = result[name].max(axis=-1)
+    measurable = np.where(r2["spectra"] > MIN_SPAN, r2["spectra"], np.nan)
+    result["ratio"] = np.median(r2["latents"] / measurable, axis=-1)
+    result["ratio"][..., :removed, :] = np.nan
+    best = result["spectra"].argmax(axis=-1)[..., None]
+    result["kept_ratio"] = np.take_along_axis(result["ratio"], best, axis=-1)[..., 0]
+    return result
 
 
 def _scores(
-    read: Mapping[str, FloatArray], truth: FloatArray, counts: FloatArray | None
+    predicted: Mapping[str, FloatArray], truth: FloatArray, counts: FloatArray | None
 ) -> dict[str, FloatArray]:
-    """Return R2 (d, P, S), or (B, d, P, S) for counts (B, m), of readings (d, P, S, m)."""
-    found = {}
-    for source, values in read.items():
+    """Return R2 (d, P, S), or (B, d, P, S) for counts (B, m), of predictions (d, P, S, m)."""
+    r2 = {}
+    for source, values in predicted.items():
         columns = [
-            r_squared(one.reshape(-1, one.shape[-1]), y, counts)
-            for one, y in zip(values, truth, strict=False)
+            r_squared(label.reshape(-1, label.shape[-1]), y, counts)
+            for label, y in zip(values, truth, strict=False)
         ]
-        shape = (len(values), *values.shape[1:-1])
-        found[source] = np.stack(columns, axis=-2).reshape(*columns[0].shape[:-1], *shape)
-    return found
+        r2[source] = np.stack(columns, axis=-2).reshape(*columns[0].shape[:-1], *values.shape[:-1])
+    return r2
 
 
-def _filled(r2: dict[str, FloatArray], removed: int) -> dict[str, FloatArray]:
-    """Return R2 (..., d, P, S) from all sources: kept labels have no floor, and if none is kept it is 0."""
+def _completed(r2: dict[str, FloatArray], removed: int) -> dict[str, FloatArray]:
+    """Return R2 (..., d, P, S) of all sources: kept labels have no floor, and without them the floor is 0."""
     latents = r2["latents"]
     whole = {
         "latents": latents,
@@ -95,13 +93,13 @@ def _filled(r2: dict[str, FloatArray], removed: int) -> dict[str, FloatArray]:
 
 
 def _counts(rows: int, seed: int) -> FloatArray:
-    """Return how often each row (m,) is drawn, in each bootstrap sample."""
+    """Return how often each row is drawn in each bootstrap sample (DRAWS, m)."""
     random = np.random.default_rng(seed)
     return random.multinomial(rows, np.full(rows, 1 / rows), size=DRAWS).astype(np.float64)
 
 
 def _drawn(r2: dict[str, FloatArray], seed: int) -> dict[str, FloatArray]:
-    """Return R2 (B, d, P, S) with seeds drawn, too; all sources and probes by the same draw."""
-    one = next(iter(r2.values()))
-    draw = np.random.default_rng([seed, 1]).integers(0, one.shape[-1], (len(one), 1, 1, one.shape[-1]))
+    """Return R2 (B, d, P, S) with seeds drawn as well, the same for all sources and probes."""
+    samples, seeds = r2["latents"].shape[0], r2["latents"].shape[-1]
+    draw = np.random.default_rng([seed, 1]).integers(0, seeds, (samples, 1, 1, seeds))
     return {source: np.take_along_axis(values, draw, axis=-1) for source, values in r2.items()}

@@ -1,4 +1,4 @@
-"""Maps of spectra or latents on a plane (t-SNE): what is alike stands together; new points are added."""
+"""t-SNE maps of spectra or latents, into which new points can be placed."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ FloatArray = NDArray[np.float64]
 Rows = NDArray[np.float32]
 
 FORMAT = 1
-"""Version of the files of maps."""
+"""Version of the file format."""
 
 NEIGHBOURS = 10
-"""Points around another whose values are compared with its own."""
+"""Default number of neighbours that predict the value of a point."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Map:
-    """Where n points of d numbers each stand on a plane, and all that it takes to add others.
+    """Positions of n points of d numbers on a plane, and all that is needed to place other points.
 
     Attributes
     ----------
     coordinates : ndarray (n, 2)
-        Where the points stand; only which are neighbours has a meaning.
+        Positions; only the neighbourhoods have a meaning.
     data : ndarray (n, k) float32
-        The points as the map knows them: scaled, and by their principal components.
+        The points, scaled and reduced to their principal components.
     centre, scale : ndarray (d,)
-        What is subtracted from a point, and what it is then divided by.
+        Subtracted from a point, which is then divided by the scale.
     components : ndarray (k, d)
-        The principal components; the unit matrix where there was no need of them.
+        The principal components; the unit matrix if the points were not reduced.
     perplexity : float
-        Roughly how many neighbours of a point count.
+        Effective number of neighbours.
     seed : int
-        What the map was begun with.
+        Seed of the map.
     """
 
     coordinates: FloatArray
@@ -72,24 +72,23 @@ class Map:
         return f"Map({len(self)} points of {len(self.centre)} numbers, perplexity {self.perplexity:g})"
 
     def place(self, new: ArrayLike) -> FloatArray:
-        """Return where new points (m, d) stand in this map (m, 2); the old ones stay where they are.
+        """Return the positions (m, 2) of new points (m, d) in this map; the old points stay.
 
-        Each is placed for itself, among the old points that it resembles: it matters neither which others are
-        placed with it nor in what order.
+        Each is placed for itself, among similar old points, whatever other points are placed with it.
         """
         rows = as_points(new)
         if rows.shape[1] != len(self.centre):
             raise DraperError(
-                "these points are not of the kind that the map was made of",
+                "these points have another dimension than those of the map",
                 given=f"{rows.shape[1]} numbers each",
                 expected=f"{len(self.centre)}",
             )
         tsne = opentsne("openTSNE")
-        known = Known(self.data)
+        affinities = Affinities(self.data)
         placed = np.empty((len(rows), 2))
         for some in blocks(len(rows)):
-            # The interpolation's cost hardly depends on how many points the map has.
-            reference = tsne.TSNEEmbedding(self.coordinates, known, negative_gradient_method="fft")
+            # The cost of the interpolation hardly depends on the number of points of the map.
+            reference = tsne.TSNEEmbedding(self.coordinates, affinities, negative_gradient_method="fft")
             placed[some] = reference.transform(reduced(rows[some], self.centre, self.scale, self.components))
         return placed
 
@@ -119,10 +118,10 @@ class Map:
         return cls(**parts | {"perplexity": float(parts["perplexity"]), "seed": int(parts["seed"])})
 
 
-class Known:
-    """The points of a map, in the form in which openTSNE asks how near new ones are to them.
+class Affinities:
+    """Affinities of new points to those of a map, in the form that openTSNE uses.
 
-    openTSNE's own classes first search the neighbours of all old points, of no use here.
+    openTSNE's own classes first search the neighbours of all old points, which are not needed here.
     """
 
     def __init__(self, data: Rows) -> None:
@@ -138,9 +137,13 @@ class Known:
         number = min(n, int(3 * perplexity))
         distances, neighbours = self.index.kneighbors(data, number)
         affinities = opentsne("openTSNE.affinity").joint_probabilities_nn(
-            neighbours, distances, [min(perplexity, number / 3)], symmetrize=False,
-            normalization="point-wise", n_reference_samples=n,
-        )  # fmt: skip
+            neighbours,
+            distances,
+            [min(perplexity, number / 3)],
+            symmetrize=False,
+            normalization="point-wise",
+            n_reference_samples=n,
+        )
         return (affinities, neighbours, distances) if return_distances else affinities
 
 
@@ -154,37 +157,37 @@ def embed(
     iterations: int = 500,
     threads: int = 1,
 ) -> Map:
-    """Make a map of points by t-SNE: those that are near each other in d dimensions are so on the plane.
+    """Make a t-SNE map: points that are near each other in d dimensions are near each other on the plane.
 
-    The map begins with the first two principal components, so it is much the same for any seed. It shows
-    which points are alike; it proves nothing on what can be told from them.
+    The map starts from the first two principal components, so it is much the same for any seed. It shows
+    which points are similar; it does not prove which labels can be predicted from them.
 
     Parameters
     ----------
     x : array (n, d)
         Such as spectra or latents.
     perplexity
-        Roughly how many neighbours of a point count; there must be more than three times as many points.
+        Effective number of neighbours; there must be more than three times as many points.
     seed
         The same points, options and seed make the same map.
     standardise
-        Whether each of the d numbers is first divided by its standard deviation; without, large ones count
-        more. Their mean is subtracted in any case.
+        Whether each of the d numbers is first divided by its standard deviation; otherwise large ones
+        dominate. Their mean is subtracted in any case.
     components
-        Longer points are first reduced to so many principal components.
+        Number of principal components to which longer points are first reduced.
     iterations
-        Steps of the map, after 250 in which clusters form.
+        Number of iterations, after 250 in which clusters form.
     threads
-        How many processor cores to use.
+        Number of processor cores.
 
     Examples
     --------
     >>> random = np.random.default_rng(0)
     >>> latents = random.normal(size=(60, 4)) + np.repeat([[0.0], [9.0]], 30, axis=0)
-    >>> found = embed(latents, perplexity=8, iterations=100)
-    >>> found
+    >>> tsne = embed(latents, perplexity=8, iterations=100)
+    >>> tsne
     Map(60 points of 4 numbers, perplexity 8)
-    >>> found.place(latents[:3] + 0.01).shape
+    >>> tsne.place(latents[:3] + 0.01).shape
     (3, 2)
     """
     from sklearn.decomposition import PCA
@@ -193,10 +196,11 @@ def embed(
     n, d = rows.shape
     if perplexity < 1 or n <= 3 * perplexity:
         raise DraperError(
-            "there are too few points for this perplexity", given=f"{n} points, perplexity {perplexity:g}",
+            "there are too few points for this perplexity",
+            given=f"{n} points, perplexity {perplexity:g}",
             expected=f"more than {3 * perplexity:g} points",
             hint=f"perplexity={(n - 1) // 3}" if n > 3 else None,
-        )  # fmt: skip
+        )
     for name, number in (("components", components - 1), ("iterations", iterations), ("threads", threads)):
         if number < 1:
             raise DraperError(f"{name} is too small", given=number + (name == "components"))
@@ -210,34 +214,34 @@ def embed(
     scale = np.where(varies & standardise, spread, 1.0)
     main = np.eye(d)
     if d > components:
-        some = reduced(rows, centre, scale)
-        main = PCA(min(components, n - 1), random_state=seed).fit(some).components_.astype(np.float64)
+        scaled = reduced(rows, centre, scale)
+        main = PCA(min(components, n - 1), random_state=seed).fit(scaled).components_.astype(np.float64)
     data = reduced(rows, centre, scale, main)
     # Exact neighbours: approximate ones save little here and differ between machines.
-    found = opentsne("openTSNE").TSNE(
+    tsne = opentsne("openTSNE").TSNE(
         perplexity=perplexity, n_iter=iterations, neighbors="exact", n_jobs=threads, random_state=seed
-    ).fit(data)  # fmt: skip
-    coordinates = np.array(found, dtype=np.float64)
+    )
+    coordinates = np.array(tsne.fit(data), dtype=np.float64)
     coordinates -= (coordinates.max(axis=0) + coordinates.min(axis=0)) / 2  # as openTSNE does to add points
     return Map(coordinates, data, centre, scale, main, float(perplexity), seed)
 
 
-def neighbours_tell(coordinates: ArrayLike, values: ArrayLike, number: int = NEIGHBOURS) -> float:
-    """Return how much of the variance of a value its neighbours in a map tell: 1 is all, 0 or less nothing.
+def neighbour_r2(coordinates: ArrayLike, values: ArrayLike, number: int = NEIGHBOURS) -> float:
+    """Return R2 of the prediction of each point's value by the mean of its neighbours in a map.
 
     Parameters
     ----------
     coordinates : array (n, 2)
         Of the points in a map.
     values : array (n,)
-        Each is guessed by the mean of its neighbours'; points without (NaN) do not count.
+        Points without a value (NaN) are left out.
     number
-        How many neighbours.
+        Number of neighbours.
 
     Examples
     --------
     >>> line = np.linspace(0, 1, 101)
-    >>> round(neighbours_tell(np.stack([line, 0 * line], axis=1), line), 2)
+    >>> round(neighbour_r2(np.stack([line, 0 * line], axis=1), line), 2)
     1.0
     """
     from scipy.spatial import KDTree
@@ -262,19 +266,20 @@ def as_points(x: ArrayLike) -> Rows:
     ]
     if bad:
         raise DraperError(
-            "points of a map are finite numbers", given=f"{len(bad)} points that are not",
+            "points of a map are finite numbers",
+            given=f"{len(bad)} points that are not",
             hint="fill bad pixels, or leave these points out",
-        )  # fmt: skip
+        )
     return rows
 
 
 def reduced(rows: Rows, centre: FloatArray, scale: FloatArray, components: FloatArray | None = None) -> Rows:
     """Return scaled points (n, d), or their principal components (n, k), block by block."""
-    found = np.empty((len(rows), rows.shape[1] if components is None else len(components)), np.float32)
+    points = np.empty((len(rows), rows.shape[1] if components is None else len(components)), np.float32)
     for some in blocks_of(rows):
         scaled = (rows[some] - centre) / scale
-        found[some] = scaled if components is None else scaled @ components.T
-    return found
+        points[some] = scaled if components is None else scaled @ components.T
+    return points
 
 
 def opentsne(module: str) -> Any:

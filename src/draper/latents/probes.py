@@ -1,4 +1,4 @@
-"""Fresh probes: what can be read from numbers by somebody who has not taken part in their making."""
+"""Probes: fresh regressions that measure how well labels can be predicted from latents or spectra."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from draper.errors import DraperError, did_you_mean
 FloatArray = NDArray[np.float64]
 
 PROBES: tuple[Probe, ...] = get_args(Probe)
-"""Linear, trees, and the 200-100 perceptron."""
+"""Ridge regression, boosted trees, and a perceptron with hidden layers of 200 and 100."""
 
-FIXED: tuple[Probe, ...] = ("ridge",)
-"""Probes that no seed changes."""
+DETERMINISTIC: tuple[Probe, ...] = ("ridge",)
+"""Probes that do not depend on the seed."""
 
-STRENGTHS = np.logspace(-2, 6, 17)
-"""Ridges that cross-validation chooses from, for standardised inputs."""
+RIDGES = np.logspace(-2, 6, 17)
+"""Regularisations that cross-validation chooses from, for standardised inputs."""
 
 TREES = 300
-"""Trees of the boosting probe at most; it stops where a tenth of the rows no longer gains."""
+"""Maximum number of boosted trees; training stops when the error on a tenth of the rows stops falling."""
 
-LEAST_ROWS = 20
-"""Rows of a label below which no probe can be trained."""
+MIN_ROWS = 20
+"""Minimum number of rows with a label for a probe."""
 
 
 def probe(
     kind: Probe, x_train: ArrayLike, y_train: ArrayLike, x_test: ArrayLike, seed: int = 0
 ) -> FloatArray:
-    """Train a probe, a fresh one for each label, and return what it reads from other rows.
+    """Train a probe, a fresh one for each label, and return its predictions for other rows.
 
-    All inputs are standardised by the training rows, so that nothing hides in a small amplitude. The labels
-    are read one by one: beside one that cannot be read, training would stop before another has been.
+    All inputs are standardised by the training rows, so that nothing is hidden by a small amplitude. Each
+    label has a probe of its own: together with a label that cannot be predicted, training would stop before
+    the others are learnt.
 
     Parameters
     ----------
@@ -42,16 +43,16 @@ def probe(
         ``ridge`` with a cross-validated strength, ``boosting`` of trees (histograms), or ``mlp``, see
         :func:`draper.train.regress.regress`.
     x_train, x_test : array (n, p), (m, p)
-        Numbers that may tell something.
+        Inputs, such as latents.
     y_train : array (n, d)
         Labels; NaN where missing.
     seed
-        Of what is random in a probe.
+        Seed of the random numbers of a probe.
 
     Returns
     -------
     ndarray (m, d)
-        Labels.
+        Predicted labels.
 
     Examples
     --------
@@ -66,30 +67,33 @@ def probe(
     x, other = (np.asarray(values, dtype=np.float64) for values in (x_train, x_test))
     y = np.asarray(y_train, dtype=np.float64)
     if not (np.isfinite(x).all() and np.isfinite(other).all()):
-        raise DraperError("a probe reads finite numbers", given="inputs with NaN or infinite values")
-    found = np.empty((len(other), y.shape[1]))
+        raise DraperError(
+            "the inputs of a probe are finite numbers", given="inputs with NaN or infinite values"
+        )
+    predicted = np.empty((len(other), y.shape[1]))
     for number, column in enumerate(y.T):
         known = np.isfinite(column)
-        if known.sum() < LEAST_ROWS:
+        if known.sum() < MIN_ROWS:
             raise DraperError(
-                "too few rows have the label that a probe is to read",
-                given=f"{known.sum()} of column {number}", expected=f"at least {LEAST_ROWS}",
-            )  # fmt: skip
-        found[:, number] = _READERS[kind](x[known], column[known], other, seed)
-    return found
+                "too few rows have the label that a probe is to predict",
+                given=f"{known.sum()} of column {number}",
+                expected=f"at least {MIN_ROWS}",
+            )
+        predicted[:, number] = _PREDICTORS[kind](x[known], column[known], other, seed)
+    return predicted
 
 
 def r_squared(predicted: ArrayLike, truth: ArrayLike, weight: ArrayLike | None = None) -> FloatArray:
-    """Return 1 - squared errors / squared deviations from the mean of the same rows.
+    """Return R2: 1 - squared errors / squared deviations from the mean of the same rows.
 
     Parameters
     ----------
     predicted : array (k, m)
         By k probes.
     truth : array (m,)
-        NaN where unknown; such rows do not count.
+        NaN where unknown; such rows are left out.
     weight : array (b, m), optional
-        How often each row counts, in b draws.
+        Number of times that each row counts, in b bootstrap samples.
 
     Returns
     -------
@@ -111,8 +115,8 @@ def r_squared(predicted: ArrayLike, truth: ArrayLike, weight: ArrayLike | None =
     centred = values[known] - values[known].mean()
     total = counts @ centred**2 - (counts @ centred) ** 2 / np.maximum(counts.sum(axis=1), 1)
     share = (counts @ error.T) / np.where(total > 0, total, np.nan)[:, None]
-    found: FloatArray = 1 - (share[0] if weight is None else share)
-    return found
+    r2: FloatArray = 1 - (share[0] if weight is None else share)
+    return r2
 
 
 def probe_r2(
@@ -123,7 +127,7 @@ def probe_r2(
     y_test: ArrayLike,
     seed: int = 0,
 ) -> FloatArray:
-    """Return R2 (d,) of what a probe, trained on some rows, reads from others; see :func:`probe`.
+    """Return R2 (d,) of a probe that is trained on some rows and tested on others; see :func:`probe`.
 
     Examples
     --------
@@ -131,16 +135,16 @@ def probe_r2(
     >>> probe_r2("ridge", x[:100], x[:100], x[100:], x[100:]).round(3)
     array([1., 1.])
     """
-    found = probe(kind, x_train, y_train, x_test, seed)
+    predicted = probe(kind, x_train, y_train, x_test, seed)
     truth = np.asarray(y_test, dtype=np.float64)
-    return np.concatenate([r_squared(found[:, [j]].T, truth[:, j]) for j in range(truth.shape[1])])
+    return np.concatenate([r_squared(predicted[:, [j]].T, truth[:, j]) for j in range(truth.shape[1])])
 
 
 def mutual_information(predicted: ArrayLike, truth: ArrayLike) -> float:
-    """Return the mutual information [nats] of a probe's reading (m,) and the truth (m,).
+    """Return the mutual information [nats] of a probe's predictions (m,) and the truth (m,).
 
-    It is estimated from nearest neighbours (Kraskov et al. 2004). What a function of the inputs tells is
-    never more than what the inputs tell, so this is a lower bound of the latter but for its own noise.
+    It is estimated from nearest neighbours (Kraskov et al. 2004). A function of the inputs has at most the
+    information of the inputs, so this is a lower bound of the latter, apart from its own noise.
 
     Examples
     --------
@@ -152,7 +156,7 @@ def mutual_information(predicted: ArrayLike, truth: ArrayLike) -> float:
 
     x, y = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     known = np.isfinite(y)
-    if known.sum() < LEAST_ROWS:
+    if known.sum() < MIN_ROWS:
         return np.nan
     return float(mutual_info_regression(x[known, None], y[known], random_state=0)[0])
 
@@ -162,7 +166,7 @@ def _ridge(x: FloatArray, y: FloatArray, other: FloatArray, seed: int) -> FloatA
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return cast(FloatArray, make_pipeline(StandardScaler(), RidgeCV(STRENGTHS)).fit(x, y).predict(other))
+    return cast(FloatArray, make_pipeline(StandardScaler(), RidgeCV(RIDGES)).fit(x, y).predict(other))
 
 
 def _boosting(x: FloatArray, y: FloatArray, other: FloatArray, seed: int) -> FloatArray:
@@ -175,10 +179,10 @@ def _boosting(x: FloatArray, y: FloatArray, other: FloatArray, seed: int) -> Flo
 def _mlp(x: FloatArray, y: FloatArray, other: FloatArray, seed: int) -> FloatArray:
     from draper.train.regress import regress
 
-    # In double precision: what is small beside its mean would be lost by rounding.
+    # In double precision: a scatter that is small compared with the mean would be lost by rounding.
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1
     return regress((x - mean) / scale, y, seed=seed).predict((other - mean) / scale)[:, 0].astype(np.float64)
 
 
-_READERS = {"ridge": _ridge, "boosting": _boosting, "mlp": _mlp}
+_PREDICTORS = {"ridge": _ridge, "boosting": _boosting, "mlp": _mlp}

@@ -1,4 +1,4 @@
-"""The swap test: stars get a label of others like them, and what the spectra then say is read back."""
+"""The swap test: stars get one label of similar stars, and the labels of the new spectra are measured."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from draper.results.table import writable, write_table
 
 FloatArray = NDArray[np.float64]
 
-NEAR = 0.07
-"""How much another label of the donor differs at most, in units of the range."""
+MAX_DIFFERENCE = 0.07
+"""Maximum difference of the other labels between star and donor, in units of their ranges."""
 
-FAR = 0.15
-"""How much the swapped label differs at least."""
+MIN_CHANGE = 0.15
+"""Minimum change of the swapped label, in units of its range."""
 
-FEWEST = 10
-"""Stars with a donor that a figure needs."""
+MIN_STARS = 10
+"""Minimum number of stars with a donor for a figure."""
 
 Move = Callable[[NDArray[np.int64], int, FloatArray], FloatArray]
-"""Returns how labels (k, d), as they are read back, move when one of k rows is changed by something (k,)."""
+"""Takes k rows, the number of a label and its changes (k,); returns measured changes of all labels (k, d)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Swap:
-    """What is read back of changes of d labels.
+    """Requested and measured changes of d labels.
 
     Attributes
     ----------
     names : tuple of str
         The labels.
     width : ndarray (d,)
-        Their ranges, which hold 98 % of the stars.
+        Their ranges, which contain 98 % of the stars.
     rows : tuple of ndarray (k,)
-        For each label, the stars that had a donor.
+        For each label, the stars with a donor.
     asked : tuple of ndarray (k,)
-        For each label, the changes asked for.
+        For each label, the requested changes.
     moved : tuple of ndarray (k, d)
-        For each label, how all labels moved.
+        For each label, the measured changes of all labels.
     """
 
     names: tuple[str, ...]
@@ -54,39 +54,41 @@ class Swap:
     asked: tuple[FloatArray, ...]
     moved: tuple[FloatArray, ...]
 
-    def slope(self, name: str, read: str | None = None) -> float:
-        """Return how much a label moves for each unit that another, or itself, is changed by; both in ranges.
+    def slope(self, name: str, measured: str | None = None) -> float:
+        """Return the slope of measured against requested changes, both in units of the ranges.
 
-        By least squares through the origin; NaN where too few stars had a donor.
+        The measured label is the changed one unless given. By least squares through the origin; NaN where too
+        few stars have a donor.
         """
-        asked, moved = self._shares(name, read or name)
-        return float(asked @ moved / (asked @ asked)) if len(asked) >= FEWEST else np.nan
+        asked, moved = self._changes(name, measured or name)
+        return float(asked @ moved / (asked @ asked)) if len(asked) >= MIN_STARS else np.nan
 
-    def typical(self, name: str, read: str | None = None) -> float:
-        """Return the median size of what is wrong, as a fraction of the change; both in ranges."""
-        asked, moved = self._shares(name, read or name)
-        wrong = moved - asked if read in (None, name) else moved
-        return float(np.median(np.abs(wrong / asked))) if len(asked) >= FEWEST else np.nan
+    def median_error(self, name: str, measured: str | None = None) -> float:
+        """Return the median absolute error of a measured change, as a fraction of the requested change."""
+        asked, moved = self._changes(name, measured or name)
+        error = moved - asked if measured in (None, name) else moved
+        return float(np.median(np.abs(error / asked))) if len(asked) >= MIN_STARS else np.nan
 
-    def _shares(self, name: str, read: str) -> tuple[FloatArray, FloatArray]:
-        row, column = self.names.index(name), self.names.index(read)
+    def _changes(self, name: str, measured: str) -> tuple[FloatArray, FloatArray]:
+        """Return requested and measured changes (k,) in units of the ranges."""
+        row, column = self.names.index(name), self.names.index(measured)
         return self.asked[row] / self.width[row], self.moved[row][:, column] / self.width[column]
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures as JSON values; None where there are too few stars."""
 
-        def known(value: float) -> float | None:
+        def finite(value: float) -> float | None:
             return value if np.isfinite(value) else None
 
         return {
             name: {
                 "stars": len(asked),
-                "slope": known(self.slope(name)),
-                "median_error": known(self.typical(name)),
+                "slope": finite(self.slope(name)),
+                "median_error": finite(self.median_error(name)),
                 "others": {
                     other: {
-                        "slope": known(self.slope(name, other)),
-                        "median": known(self.typical(name, other)),
+                        "slope": finite(self.slope(name, other)),
+                        "median": finite(self.median_error(name, other)),
                     }
                     for other in self.names
                     if other != name
@@ -96,7 +98,7 @@ class Swap:
         }
 
     def table(self) -> dict[str, NDArray[Any]]:
-        """Return one row for each change: the label, the row of the star, what was asked, what was read."""
+        """Return one row for each change: label, row of the star, requested change, measured changes."""
         counts = [len(asked) for asked in self.asked]
         moved = np.concatenate(self.moved)
         return {
@@ -115,13 +117,13 @@ class Swap:
 
     def __repr__(self) -> str:
         head = "change of".ljust(12) + "stars".rjust(6) + "slope".rjust(8) + "error".rjust(8)
-        lines = ["Swap test: what is read back of changed labels, in units of their ranges", ""]
+        lines = ["Swap test: measured changes of labels, in units of their ranges", ""]
         lines += [head + "   slopes of the others"]
         for name, asked in zip(self.names, self.asked, strict=True):
             others = ", ".join(
                 f"{other} {self.slope(name, other):+.3f}" for other in self.names if other != name
             )
-            figures = f"{self.slope(name):8.3f}{self.typical(name):8.1%}"
+            figures = f"{self.slope(name):8.3f}{self.median_error(name):8.1%}"
             lines.append(f"{name:<12}{len(asked):6}{figures}   {others}")
         return "\n".join(lines)
 
@@ -129,40 +131,43 @@ class Swap:
 def measure_swap(
     move: Move, labels: ArrayLike, others: ArrayLike, names: Sequence[str], seed: int = 0
 ) -> Swap:
-    """Change each label of stars to that of a donor, and ask how labels move.
+    """Change each label of stars to that of a donor, and measure the changes of all labels.
 
-    A donor is like the star in all other labels, so that the new combination is one that stars have; how far
-    it differs in the one that is swapped is left to chance.
+    A donor has similar values of all other labels, so that the new combination is one that stars have; the
+    size of the change is random.
 
     Parameters
     ----------
     move
-        Changes labels and reads them back.
+        Changes a label of some stars and measures the changes of all labels.
     labels, others : array (n, d), (m, d)
-        Labels of the stars, and of those that may give.
+        Labels of the stars, and of the possible donors.
     names
         The d labels.
     seed
-        Of the choice of donors.
+        Seed of the choice of donors.
 
     Examples
     --------
     >>> stars = np.random.default_rng(0).uniform(size=(500, 2))
     >>> def move(rows, changed, change):
     ...     return np.outer(change, [1.0, 0.05] if changed == 0 else [0.0, 0.9])
-    >>> found = measure_swap(move, stars[:100], stars, ["teff", "logg"])
-    >>> round(found.slope("teff"), 3), round(found.slope("teff", "logg"), 2), round(found.typical("logg"), 3)
-    (1.0, 0.05, 0.1)
+    >>> swap = measure_swap(move, stars[:100], stars, ["teff", "logg"])
+    >>> round(swap.slope("teff"), 3), round(swap.slope("teff", "logg"), 2)
+    (1.0, 0.05)
+    >>> round(swap.median_error("logg"), 3)
+    0.1
     """
     values, given = (np.asarray(one, dtype=np.float64) for one in (labels, others))
     if values.ndim != 2 or given.ndim != 2 or not values.shape[1] == given.shape[1] == len(names):
         raise DraperError(
-            "the labels of a swap test are one column each", given=f"shapes {values.shape} and {given.shape}",
+            "the labels of a swap test are one column each",
+            given=f"shapes {values.shape} and {given.shape}",
             expected=f"{len(names)} columns",
-        )  # fmt: skip
+        )
     given = given[np.isfinite(given).all(axis=1)]
     if len(given) == 0:
-        raise DraperError("no star has all labels, so none can give one", expected=", ".join(names))
+        raise DraperError("no star has all labels, so there is no donor", expected=", ".join(names))
     low, high = np.percentile(given, (1, 99), axis=0)
     width = np.where(high > low, high - low, 1.0)
     rows, asked, moved = [], [], []
@@ -179,22 +184,24 @@ def measure_swap(
 def donors(
     labels: FloatArray, others: FloatArray, swapped: int, width: FloatArray, seed: int
 ) -> NDArray[np.int64]:
-    """Return for each star (n, d) a row of the others (m, d) that gives its label, -1 where none is alike."""
+    """Return for each star (n, d) the row of its donor among others (m, d), -1 where none is similar."""
     random = np.random.default_rng(seed)
     rest = np.arange(labels.shape[1]) != swapped
-    found = np.full(len(labels), -1)
+    chosen = np.full(len(labels), -1)
     for row, star in enumerate(labels):
         apart = np.abs(others - star) / width
-        alike = np.flatnonzero((apart[:, rest] < NEAR).all(axis=1) & (apart[:, swapped] > FAR))
-        if len(alike):
-            # Even in the new label, not in the stars: most of these are near.
-            wanted = random.uniform(others[alike, swapped].min(), others[alike, swapped].max())
-            found[row] = alike[np.abs(others[alike, swapped] - wanted).argmin()]
-    return found
+        similar = np.flatnonzero(
+            (apart[:, rest] < MAX_DIFFERENCE).all(axis=1) & (apart[:, swapped] > MIN_CHANGE)
+        )
+        if len(similar):
+            # Uniform in the new label, not in the stars: most of these are near.
+            wanted = random.uniform(others[similar, swapped].min(), others[similar, swapped].max())
+            chosen[row] = similar[np.abs(others[similar, swapped] - wanted).argmin()]
+    return chosen
 
 
-def as_columns(swap: Swap) -> tuple[Mapping[str, FloatArray], Mapping[str, FloatArray]]:
-    """Return the changes asked for and read back by label, as :func:`plot_swap` draws them."""
+def changes_by_label(swap: Swap) -> tuple[Mapping[str, FloatArray], Mapping[str, FloatArray]]:
+    """Return requested and measured changes by label, for :func:`draper.plots.relabelled.plot_swap`."""
     numbered = list(enumerate(swap.names))
     return (
         {name: swap.asked[number] for number, name in numbered},

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from draper.data.labels import Label
 from draper.errors import DraperError
-from draper.latents.map import neighbours_tell
+from draper.latents.map import neighbour_r2
 from draper.plots.recovery import PLATE, with_unit
 from draper.plots.style import free_figure, styled
 
@@ -80,7 +80,7 @@ def plot_maps(
             ax.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
             if row == 0:
                 ax.set_title(title)
-            told = neighbours_tell(found, column) if score else np.nan
+            told = neighbour_r2(found, column) if score else np.nan
             if np.isfinite(told):
                 ax.text(
                     0.03, 0.03, f"neighbours: R2 {told:.2f}", transform=ax.transAxes, fontsize=7, bbox=PLATE

@@ -240,9 +240,9 @@ def test_map_draws_and_takes_new_stars(folder: Path, tmp_path: Path, capsys) -> 
     assert run(folder, "map", "@model", "@test.h5", "-o", str(out), *few, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["spectra"] == 60
-    assert set(found["neighbours_tell"]) == {"spectra", "latents"}
-    assert set(found["neighbours_tell"]["latents"]) == {"teff", "fe_h"}
-    assert found["neighbours_tell"]["latents"]["teff"] < found["neighbours_tell"]["spectra"]["teff"]
+    assert set(found["neighbour_r2"]) == {"spectra", "latents"}
+    assert set(found["neighbour_r2"]["latents"]) == {"teff", "fe_h"}
+    assert found["neighbour_r2"]["latents"]["teff"] < found["neighbour_r2"]["spectra"]["teff"]
     assert out.stat().st_size > 10_000
     again = [*few, "--into", str(tmp_path / "map.npz"), "--spectra=false", "--labels", "hidden"]
     assert run(folder, "map", "@model", "@bare.h5", "-o", str(tmp_path / "new.png"), *again) == 0

@@ -142,11 +142,11 @@ def swap(
     found = model.swap(spectra[some], spectra, reader, fit, truth=truth, seed=seed)
     found.write(out)
     if plot is not None:
-        from draper.latents.swap import as_columns
+        from draper.latents.swap import changes_by_label
         from draper.plots.relabelled import plot_swap
         from draper.plots.style import save
 
-        save(plot_swap(*as_columns(found)), plot)
+        save(plot_swap(*changes_by_label(found)), plot)
     if json:
         say_json({"path": out, **found.to_json()})
         return

@@ -1,91 +1,97 @@
-"""What a model's latents tell of the labels that they are to be free of."""
+"""Leakage of a model: how well fresh probes predict labels from the latents of its spectra."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.data.spectra import Spectra, Subset
+from draper.data.spectra import Spectra
 from draper.errors import DraperError
-from draper.latents.baselines import MOST_ROWS
+from draper.latents.baselines import MAX_ROWS, Baselines
 from draper.latents.leakage import Leakage, measure_leakage
-from draper.models import artifact
-from draper.train.distributed import World
 
 if TYPE_CHECKING:
     from draper.models.base import Model
-    from draper.models.disentangler.model import Disentangler
-
-PROBED = 8000
-"""Held-out spectra that are probed after training, at most."""
 
 FEWEST = 200
-"""Held-out spectra that are worth probing."""
+"""Minimum number of held-out spectra for a measurement of the leakage after training."""
+
+MAX_PROBED = 8000
+"""Maximum number of held-out spectra for the measurement of the leakage after training."""
 
 
 def leakage_of(
-    model: Disentangler, train: Spectra, test: Spectra, truth: str, options: Mapping[str, Any]
+    encode: Callable[[Spectra], NDArray[np.float32]],
+    scaled_flux: Callable[[Spectra], NDArray[np.float32]],
+    train: Spectra,
+    test: Spectra,
+    *,
+    removed: Sequence[str],
+    kept: Sequence[str],
+    truth: str = "",
+    baselines: Baselines | None = None,
+    max_rows: int = MAX_ROWS,
+    **options: Any,
 ) -> Leakage:
-    """Return the leakage of a model; see :meth:`draper.models.disentangler.model.Disentangler.leakage`."""
-    removed, kept = model.config.remove, model.config.keep
+    """Return the leakage of the latents of spectra.
+
+    Parameters
+    ----------
+    encode, scaled_flux
+        Return latents (n, k) and flux without gaps (n, p) of spectra.
+    train, test
+        Spectra that probes are trained on, and other spectra that they are tested on.
+    removed, kept
+        Names of the labels.
+    truth
+        Suffix of the columns with true labels, such as ``_true``.
+    baselines, max_rows, options
+        See :func:`draper.latents.leakage.measure_leakage`.
+    """
     if not (removed or kept):
         raise DraperError(
-            "this model was asked to remove no label and to keep none",
+            "this model removes no label and keeps none",
             hint="train with remove=[...] and keep=[...] (--remove, --keep)",
         )
-    named = {name: f"{name}{truth}" for name in (*removed, *kept)}
+    columns = {name: f"{name}{truth}" for name in (*removed, *kept)}
     for part in (train, test):
-        if missing := [column for column in named.values() if column not in part.table]:
+        if missing := [column for column in columns.values() if column not in part.table]:
             raise DraperError(
-                "the spectra lack labels that the model removes or keeps", given=", ".join(missing),
-                hint="join them from a table, or say how their columns end with truth (--truth)",
-            )  # fmt: skip
-    baselines = options.get("baselines")
-    if baselines is None:  # which know rows by their numbers
-        random, most = np.random.default_rng(0), options.get("max_rows", MOST_ROWS)
+                "the spectra lack labels that the model removes or keeps",
+                given=", ".join(missing),
+                hint="join them from a table, or give the suffix of their columns as truth (--truth)",
+            )
+    if baselines is None:  # baselines refer to rows by number
+        random = np.random.default_rng(0)
         train, test = (
-            part if len(part) <= most else part[np.sort(random.permutation(len(part))[:most])]
+            part if len(part) <= max_rows else part[np.sort(random.permutation(len(part))[:max_rows])]
             for part in (train, test)
         )
-    labels = [
-        {name: np.asarray(part.table[column], dtype=np.float64) for name, column in named.items()}
-        for part in (train, test)
-    ]
-    latents = [model.encode(part) for part in (train, test)]
-    known = [np.isfinite(z).all(axis=1) for z in latents]
-    learnt, judged = known
+    latents, labels, flux = [], [], []
+    for part in (train, test):
+        z = encode(part)
+        rows = np.isfinite(z).all(axis=1)
+        latents.append(z[rows])
+        labels.append(
+            {name: np.asarray(part.table[column], np.float64)[rows] for name, column in columns.items()}
+        )
+        flux.append(None if baselines else scaled_flux(part)[rows])
     return measure_leakage(
-        latents[0][learnt],
-        latents[1][judged],
-        {name: values[learnt] for name, values in labels[0].items()},
-        {name: values[judged] for name, values in labels[1].items()},
-        removed=removed, kept=kept,
-        spectra_train=None if baselines else filled(model, train)[learnt],
-        spectra_test=None if baselines else filled(model, test)[judged],
+        latents[0],
+        latents[1],
+        labels[0],
+        labels[1],
+        removed=removed,
+        kept=kept,
+        spectra_train=flux[0],
+        spectra_test=flux[1],
+        baselines=baselines,
+        max_rows=max_rows,
         **options,
-    )  # fmt: skip
-
-
-def probe_held_out(model: Disentangler, held_out: Subset, out: Path | None) -> None:
-    """Probe the spectra that were held out of the training, halves of them, and say so in the artifact."""
-    seed = int(model.training["config"]["seed"])
-    labels = (*model.config.remove, *model.config.keep)
-    if not labels or any(name not in held_out.table for name in labels):
-        return
-    known = np.isfinite(np.column_stack([held_out.table[name] for name in labels])).all(axis=1)
-    rows = np.sort(np.random.default_rng(seed).permutation(held_out.rows[known])[:PROBED])
-    if len(rows) < FEWEST or not World.join(next(iter(model.state().values())).device).is_first:
-        return
-    spectra = held_out.spectra[rows]
-    train, test = spectra.split(0.6, seed=seed)
-    report = leakage_of(model, train, test, "", {"seeds": (seed,), "probes": ("ridge", "mlp")})
-    model.training["leakage"] = {"summary": report.summary(), **report.to_json()}
-    if out is not None:
-        artifact.write(model, out, complete=True)
+    )
 
 
 def filled(model: Model, spectra: Spectra) -> NDArray[np.float32]:

@@ -17,21 +17,23 @@ from draper.config import Config
 from draper.configs.disentangler import DisentanglerConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
-from draper.data.spectra import Spectra
+from draper.data.spectra import Spectra, Subset
 from draper.errors import DraperError, did_you_mean
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.standardize import Standardize
 from draper.latents.leakage import Leakage
 from draper.latents.swap import Swap
+from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part
-from draper.models.disentangler.leakage import leakage_of, probe_held_out
-from draper.models.disentangler.swap import swap_of
+from draper.models.disentangler.leakage import FEWEST, MAX_PROBED, filled, leakage_of
+from draper.models.disentangler.swap import label_fit, measurable, swap_labels
 from draper.nn.adversary import Adversarial, Discriminators
 from draper.nn.bottleneck import Bottleneck
 from draper.nn.disentangle import Disentangling, Sizes
 from draper.nn.module import Batch
 from draper.results.estimates import Estimates
+from draper.train.distributed import World
 
 DEFAULT_LABELS = ("teff", "logg", "fe_h", "alpha_fe")
 """Labels that are used, as far as the table has them, if the options name none."""
@@ -139,9 +141,25 @@ class Disentangler(Model):
         return cast(Disentangling, self.own_module)
 
     def conclude(self, dataset: Dataset, folder: Path | None) -> None:
-        """Measure on the held-out spectra what the latents still tell of the labels."""
+        """Measure the leakage on the held-out spectra."""
         if self.config.probe and self.config.named and "leakage" not in self.training:
-            probe_held_out(self, dataset.held_out["spectra"].subset, folder)
+            self._probe_held_out(dataset.held_out["spectra"].subset, folder)
+
+    def _probe_held_out(self, held_out: Subset, folder: Path | None) -> None:
+        """Measure the leakage on the held-out spectra, and record it in the artifact."""
+        seed = int(self.training["config"]["seed"])
+        labels = (*self.config.remove, *self.config.keep)
+        if not labels or any(name not in held_out.table for name in labels):
+            return
+        known = np.isfinite(np.column_stack([held_out.table[name] for name in labels])).all(axis=1)
+        rows = np.sort(np.random.default_rng(seed).permutation(held_out.rows[known])[:MAX_PROBED])
+        if len(rows) < FEWEST or not World.join(next(iter(self.state().values())).device).is_first:
+            return
+        train, test = held_out.spectra[rows].split(0.6, seed=seed)
+        report = self.leakage(train, test, seeds=(seed,), probes=("ridge", "mlp"))
+        self.training["leakage"] = {"summary": report.summary(), **report.to_json()}
+        if folder is not None:
+            artifact.write(self, folder, complete=True)
 
     # ---------------------------------------------------------------- the verbs
 
@@ -298,7 +316,16 @@ class Disentangler(Model):
         options
             Those of :func:`draper.latents.leakage.measure_leakage`, such as ``probes`` and ``seeds``.
         """
-        return leakage_of(self, train, test, truth, options)
+        return leakage_of(
+            self.encode,
+            lambda spectra: filled(self, spectra),
+            train,
+            test,
+            removed=self.config.remove,
+            kept=self.config.keep,
+            truth=truth,
+            **options,
+        )
 
     def swap(
         self,
@@ -320,17 +347,19 @@ class Disentangler(Model):
         others
             Donors of labels, such as the training set.
         emulator
-            An emulator of such spectra, which reads labels by a fit.
+            An emulator of such spectra, which fits their labels.
         options, changes
             How the emulator fits labels, such as ``priors``.
         truth
             Suffix of the columns with true labels, such as ``_true``.
         seed
-            Of the choice of who gives.
+            Seed of the choice of donors.
         """
-        return swap_of(
-            self, stars, others, emulator, truth, seed, emulator.options_of("predict", options, **changes)
-        )
+        emulator.require("predict")
+        fit = emulator.options_of("predict", options, **changes)
+        names = measurable(self.labels.names, emulator.labels.names)
+        measure = label_fit(lambda spectra: emulator.predict(spectra, fit), names)  # type: ignore[attr-defined]
+        return swap_labels(self.generate, measure, stars, others, names, truth=truth, seed=seed)
 
     def reconstruct(self, spectra: Spectra) -> Spectra:
         """Return the reconstructions."""

@@ -1,80 +1,121 @@
-"""The swap test of a model that relabels spectra: an emulator's fit reads the changed labels back."""
+"""The swap test of a model that relabels spectra: a fit measures the changed labels again."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.config import Config
 from draper.data.labels import ALPHA
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.latents.swap import Swap, measure_swap
-
-if TYPE_CHECKING:
-    from draper.models.base import Model
-    from draper.models.disentangler.model import Disentangler
+from draper.results.estimates import Estimates
 
 FloatArray = NDArray[np.float64]
 
-RATIO = 200.0
-"""S/N that spectra of models, which have no noise, are fitted with."""
+SNR = 200.0
+"""S/N per pixel that is assumed in the fit of generated spectra, which have no noise."""
+
+MeasureLabels = Callable[[Spectra], FloatArray]
+"""Returns labels (n, d) of generated spectra."""
 
 
-def swap_of(
-    model: Disentangler,
+Generate = Callable[[Spectra, Mapping[str, FloatArray]], Spectra]
+"""Returns spectra with the given labels changed; their reconstructions if none is given."""
+
+
+def swap_labels(
+    generate: Generate,
+    measure: MeasureLabels,
     stars: Spectra,
     others: Spectra,
-    emulator: Model,
-    truth: str,
-    seed: int,
-    options: Config,
+    names: Sequence[str],
+    *,
+    truth: str = "",
+    seed: int = 0,
 ) -> Swap:
-    """Return the swap test; see :meth:`draper.models.disentangler.model.Disentangler.swap`."""
-    names = tuple(name for name in model.labels.names if readable(emulator, name))
-    if not names:
-        raise DraperError(
-            "the emulator knows none of the model's labels", given=", ".join(emulator.labels.names),
-            expected=", ".join(model.labels.names),
-        )  # fmt: skip
+    """Return the swap test of a model.
+
+    Parameters
+    ----------
+    generate
+        Changes the labels of spectra.
+    measure
+        Measures the d labels of generated spectra, such as :func:`label_fit`.
+    stars, others
+        Spectra whose labels are changed, and donors of labels.
+    names
+        The d labels.
+    truth
+        Suffix of the columns with true labels, such as ``_true``.
+    seed
+        Seed of the choice of donors.
+    """
+    columns = [f"{name}{truth}" for name in names]
     for part in (stars, others):
-        if missing := [f"{name}{truth}" for name in names if f"{name}{truth}" not in part.table]:
+        if missing := [column for column in columns if column not in part.table]:
             raise DraperError(
-                "the spectra lack labels that are to be swapped", given=", ".join(missing),
-                hint="join them from a table, or say how their columns end with truth (--truth)",
-            )  # fmt: skip
-    true, given = (part.columns([f"{name}{truth}" for name in names]) for part in (stars, others))
-    rebuilt = model.generate(stars)
-    before = read_back(emulator, rebuilt, names, options)
+                "the spectra lack labels that are to be swapped",
+                given=", ".join(missing),
+                hint="join them from a table, or give the suffix of their columns as truth (--truth)",
+            )
+    reconstructed = generate(stars, {})
+    before = measure(reconstructed)
 
     def move(rows: NDArray[np.int64], number: int, change: FloatArray) -> FloatArray:
-        # From the label as the model has it: what it is wrong by is no part of the change.
-        new = rebuilt.column(names[number])[rows] + change
-        made = model.generate(stars[rows], {names[number]: new})
-        return read_back(emulator, made, names, options) - before[rows]
+        # The change starts from the model's own label, so that its error is no part of the change.
+        new = reconstructed.column(names[number])[rows] + change
+        return measure(generate(stars[rows], {names[number]: new})) - before[rows]
 
-    return measure_swap(move, true, given, names, seed)
-
-
-def readable(emulator: Model, name: str) -> bool:
-    """Return whether a fit says something of a label."""
-    known = emulator.labels.names
-    return name in known or (name == "alpha_fe" and all(element in known for element in ALPHA))
+    return measure_swap(move, stars.columns(columns), others.columns(columns), names, seed)
 
 
-def read_back(emulator: Model, made: Spectra, names: tuple[str, ...], options: Config) -> FloatArray:
-    """Return labels (n, d) of spectra without noise, as an emulator's fit has them."""
-    level = np.abs(np.median(made.flux, axis=1, keepdims=True))
-    weight = np.where(made.ivar > 0, (RATIO / np.maximum(level, 1e-30)) ** 2, 0.0).astype(np.float32)
-    weighted = Spectra(made.grid, made.flux, weight, quantity=made.quantity)
-    found = emulator.predict(weighted, options)  # type: ignore[attr-defined]
-    known = found.labels.names
-    return np.stack(
-        [
-            found[name] if name in known else np.mean([found[element] for element in ALPHA], axis=0)
-            for name in names
-        ],
-        axis=1,
+def measurable(names: Sequence[str], fitted: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the labels that a fit with other labels measures; alpha_fe is a mean of elements.
+
+    Examples
+    --------
+    >>> measurable(["teff", "rv"], ["teff", "logg"])
+    ('teff',)
+    """
+    found = tuple(
+        name for name in names if name in fitted or (name == "alpha_fe" and set(ALPHA) <= set(fitted))
     )
+    if not found:
+        raise DraperError(
+            "the emulator has none of the model's labels",
+            given=", ".join(fitted),
+            expected=", ".join(names),
+        )
+    return found
+
+
+def label_fit(predict: Callable[[Spectra], Estimates], names: Sequence[str]) -> MeasureLabels:
+    """Return a function that measures labels of generated spectra by the fit of an emulator.
+
+    Parameters
+    ----------
+    predict
+        Fits labels, such as ``predict`` of an Emulator.
+    names
+        The labels to return; see :func:`measurable`.
+    """
+
+    def measure(generated: Spectra) -> FloatArray:
+        level = np.abs(np.median(generated.flux, axis=1, keepdims=True))
+        weight = np.where(generated.ivar > 0, (SNR / np.maximum(level, 1e-30)) ** 2, 0.0).astype(np.float32)
+        estimates = predict(Spectra(generated.grid, generated.flux, weight, quantity=generated.quantity))
+        fitted = estimates.labels.names
+        return np.stack(
+            [
+                estimates[name]
+                if name in fitted
+                else np.mean([estimates[element] for element in ALPHA], axis=0)
+                for name in names
+            ],
+            axis=1,
+        )
+
+    return measure
