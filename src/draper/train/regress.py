@@ -1,4 +1,4 @@
-"""Labels from numbers by a small network, in one call."""
+"""Regression of labels on other numbers by a small network, in one call."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from draper.train.feed import ArrayFeed, seed_of
 from draper.train.trainer import Trainer
 
 WEIGHTS, SPLIT = 3, 4
-"""Streams of random numbers; see draper.train.feed and draper.train.trainer for the others."""
+"""Numbers of the random streams; the others stand in draper.train.feed and draper.train.trainer."""
 
 HELD_OUT = 0.1
-"""Part of the rows that decides when to stop."""
+"""Fraction of the rows that decides when training stops."""
 
-EPOCHS, LEAST_STEPS = 50, 3000
-"""Passes over the rows at most unless told otherwise; few rows are passed more often."""
+EPOCHS, MIN_STEPS = 50, 3000
+"""Default maximum number of epochs, and the steps that few rows get at least."""
 
 AVERAGE = 0.99
-"""Decay of the average of the weights, which are steadier than those of the last step."""
+"""Decay of the running average of the weights, which is steadier than the weights of the last step."""
 
-LEAST_ROWS = 10
-"""Rows without which there is nothing to learn or to hold out."""
+MIN_ROWS = 10
+"""Minimum number of rows."""
 
 BLOCK = 4096
-"""Rows that are read together."""
+"""Number of rows that are predicted together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +43,11 @@ class Regression:
     module : Regressor
         The network.
     steps : int
-        Batches that it has seen.
+        Number of training steps.
     valid : float
-        Its loss on the held-out tenth.
+        Loss on the held-out tenth.
     seconds : float
-        What training took.
+        Time of the training.
     """
 
     module: Regressor
@@ -57,27 +57,17 @@ class Regression:
 
     def predict(self, x: ArrayLike) -> NDArray[np.float32]:
         """Return labels (n, d) of inputs (n, p)."""
-        return self._read(x)[0]
-
-    def predict_with_errors(self, x: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return labels (n, d) and 1-sigma errors (n, d), which held-out rows have calibrated."""
-        return self._read(x)
-
-    def _read(self, x: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows = _matrix(x, "inputs")
         blocks = (rows[start : start + BLOCK] for start in range(0, max(1, len(rows)), BLOCK))
         with torch.inference_mode():
-            means, sigmas = zip(*(self.module(torch.tensor(block)) for block in blocks), strict=True)
-            return torch.cat(means).numpy(), torch.cat(sigmas).numpy()
+            return torch.cat([self.module(torch.tensor(block)) for block in blocks]).numpy()
 
 
 def regress(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    weight: ArrayLike | None = None,
     hidden: Sequence[int] = (200, 100),
-    heteroscedastic: bool = False,
     standardise: bool = True,
     seed: int = 0,
     epochs: float | None = None,
@@ -88,7 +78,7 @@ def regress(
 ) -> Regression:
     """Learn labels (n, d) from inputs (n, p) with a perceptron, on the CPU.
 
-    A seeded tenth of the rows is not learnt from: it chooses when to stop, and calibrates the errors.
+    A random tenth of the rows is held out and decides when training stops.
 
     Parameters
     ----------
@@ -96,47 +86,42 @@ def regress(
         Finite numbers.
     y : array (n, d) or (n,)
         Labels; NaN where missing.
-    weight : array (n,), optional
-        How much each row counts.
-    hidden, heteroscedastic, standardise
+    hidden, standardise
         See :class:`draper.nn.regressor.Regressor`.
     seed
-        Of weights, batches and the held-out tenth.
+        Seed of weights, batches and the held-out tenth.
     epochs
-        Passes over the rows at most; 50, and more for few rows, unless given.
+        Maximum number of passes over the rows; by default 50, and more for few rows.
     batch_size, learning_rate
-        Of each step; the rate falls as a cosine.
+        Of each step; the rate follows a cosine schedule.
     patience
-        Epochs without improvement after which to stop.
+        Number of epochs without improvement after which training stops.
     threads
-        CPU threads; more than one does not pay for networks as small as this.
+        CPU threads; more than one does not help networks as small as this.
 
     Examples
     --------
     >>> x = np.random.default_rng(0).normal(size=(500, 2))
-    >>> found = regress(x, x[:, :1] * x[:, 1:])
-    >>> bool(np.abs(found.predict([[1.0, -1.0]]) + 1) < 0.1)
+    >>> regression = regress(x, x[:, :1] * x[:, 1:])
+    >>> bool(np.abs(regression.predict([[1.0, -1.0]]) + 1) < 0.1)
     True
     """
     inputs, labels = _matrix(x, "inputs"), _matrix(y, "labels")
-    arrays = {"x": inputs, "y": labels}
-    if weight is not None:
-        arrays["weight"] = np.asarray(weight, dtype=np.float32)
-    if len(inputs) != len(labels) or len(inputs) < LEAST_ROWS:
+    if len(inputs) != len(labels) or len(inputs) < MIN_ROWS:
         raise DraperError(
             "inputs and labels do not fit together",
             given=f"{len(inputs)} rows of inputs, {len(labels)} of labels",
-            expected=f"as many of both, at least {LEAST_ROWS}",
+            expected=f"as many of both, at least {MIN_ROWS}",
         )
     order = np.random.default_rng(seed_of(seed, SPLIT)).permutation(len(inputs))
     held_out, learnt = np.split(order, [round(HELD_OUT * len(inputs))])
     feed, valid = (
-        ArrayFeed(arrays, np.sort(rows), batch_size=size, seed=seed, resident=True)
+        ArrayFeed({"x": inputs, "y": labels}, np.sort(rows), batch_size=size, seed=seed, resident=True)
         for rows, size in ((learnt, batch_size), (held_out, BLOCK))
     )
     an_epoch = max(1, feed.rows // feed.size)
     config = TrainConfig(
-        steps=max(1, round(epochs * an_epoch)) if epochs else max(EPOCHS * an_epoch, LEAST_STEPS),
+        steps=max(1, round(epochs * an_epoch)) if epochs else max(EPOCHS * an_epoch, MIN_STEPS),
         batch_size=batch_size,
         learning_rate=learning_rate,
         ema=AVERAGE,
@@ -148,17 +133,12 @@ def regress(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, WEIGHTS))
-        module = Regressor(
-            inputs.shape[1], labels.shape[1], hidden, heteroscedastic=heteroscedastic, standardise=standardise
-        )
+        module = Regressor(inputs.shape[1], labels.shape[1], hidden, standardise=standardise)
     with torch.no_grad():
         module.prepare(feed.sweep)
     trainer = Trainer(module, feed, valid, config, device=torch.device("cpu"))
     *_, last = trainer.events()
-    module.eval()
-    with torch.no_grad():
-        module.finish(feed.sweep, valid.sweep)
-    return Regression(module, trainer.step, last.metrics["valid/total"], last.seconds)
+    return Regression(module.eval(), trainer.step, last.metrics["valid/total"], last.seconds)
 
 
 def _matrix(values: ArrayLike, what: str) -> NDArray[np.float32]:
