@@ -115,13 +115,16 @@ def leaks(found: Found) -> list[dict[str, Any]]:
         made.append(row)
     made += [
         {
-            "latent": cell.title, "leak": "-", "given kept": "-", "kept": "-",
+            "latent": cell.title,
+            "leak": "-",
+            "given kept": "-",
+            "kept": "-",
             "chi2": spread([figures["reconstruction"]["chi2"]]),
             "CPU s": spread([figures["training_cpu_seconds"]]),
         }
         for cell, figures in found
         if cell.kind in ("pure", "supervised")
-    ]  # fmt: skip
+    ]
     return made
 
 

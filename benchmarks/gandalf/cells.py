@@ -109,9 +109,14 @@ class Cell:
         if engine != "none":
             strength = strength or (STRENGTH[engine],)  # named, so that cells know when the usual one changes
         return {
-            "labels": LABELS, "engine": engine, "remove": remove, "keep": keep, "erase": erase,
-            "strength": strength, "probe": False,
-        }  # fmt: skip
+            "labels": LABELS,
+            "engine": engine,
+            "remove": remove,
+            "keep": keep,
+            "erase": erase,
+            "strength": strength,
+            "probe": False,
+        }
 
 
 ENGINES = get_args(Engine)
@@ -133,10 +138,11 @@ def parsed(name: str) -> tuple[str, tuple[float, ...], bool]:
         or (at and not strength.replace(".", "", 1).isdigit())
     ):
         raise DraperError(
-            "there is no such engine", given=name,
+            "there is no such engine",
+            given=name,
             expected=f"{', '.join(ENGINES)}, maybe with @STRENGTH and +erase",
             hint=did_you_mean(bare, ENGINES),
-        )  # fmt: skip
+        )
     return bare, (float(strength),) if at else (), bool(erase)
 
 
@@ -250,9 +256,13 @@ class Cells:
         held = self.arrays(cell)
         lengths = held.pop("lengths")
         return Baselines(
-            removed, kept, self.settings.probes, self.settings.probe_seeds,
-            (int(lengths[0]), int(lengths[1])), **held,
-        )  # fmt: skip
+            removed,
+            kept,
+            self.settings.probes,
+            self.settings.probe_seeds,
+            (int(lengths[0]), int(lengths[1])),
+            **held,
+        )
 
     # --------------------------------------------------------------- the cells
 
@@ -281,9 +291,14 @@ class Cells:
     def _floor(self, part: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         removed, kept = PARTS[part]
         found = measure_baselines(
-            *self.truth, self.fresh.flux, self.data[1].flux, removed=removed, kept=kept,
-            probes=self.settings.probes, seeds=self.settings.probe_seeds,
-        )  # fmt: skip
+            *self.truth,
+            self.fresh.flux,
+            self.data[1].flux,
+            removed=removed,
+            kept=kept,
+            probes=self.settings.probes,
+            seeds=self.settings.probe_seeds,
+        )
         arrays = {
             name: np.asarray(getattr(found, name))
             for name in ("lengths", "train", "test", "learnt", "truth", "known", "spectra")
@@ -298,9 +313,13 @@ class Cells:
         centre, scale = (0.0, 1.0) if cell.kind == "raw, raw labels" else (y.mean(axis=0), y.std(axis=0))
         start = time.process_time()
         network = regress(
-            x, (y - centre) / scale, standardise=not cell.kind.startswith("raw"), seed=cell.seed,
-            epochs=self.settings.reading, threads=self.threads,
-        )  # fmt: skip
+            x,
+            (y - centre) / scale,
+            standardise=not cell.kind.startswith("raw"),
+            seed=cell.seed,
+            epochs=self.settings.reading,
+            threads=self.threads,
+        )
         found = centre + scale * network.predict(other).astype(float)
         seconds = time.process_time() - start
         figures = {"stars": len(held_out), "rows": {cell.title: judged(found, held_out)}}
@@ -310,9 +329,13 @@ class Cells:
         learnt, held_out = self.data
         start = time.process_time()
         train = TrainConfig(
-            epochs=self.settings.epochs, batch_size=BATCH, seed=cell.seed, threads=self.threads,
-            device="cpu", progress="none",
-        )  # fmt: skip
+            epochs=self.settings.epochs,
+            batch_size=BATCH,
+            seed=cell.seed,
+            threads=self.threads,
+            device="cpu",
+            progress="none",
+        )
         model = Disentangler(**cell.options).fit(learnt, train=train)
         seconds = time.process_time() - start
         z, other = model.encode(learnt), model.encode(held_out)
@@ -332,9 +355,15 @@ class Cells:
     def _leakage(self, part: str, z: Rows, other: Rows) -> Leakage:
         removed, kept = PARTS[part]
         return measure_leakage(
-            z, other, *self.truth, removed=removed, kept=kept,
-            probes=self.settings.probes, seeds=self.settings.probe_seeds, baselines=self.floor(part),
-        )  # fmt: skip
+            z,
+            other,
+            *self.truth,
+            removed=removed,
+            kept=kept,
+            probes=self.settings.probes,
+            seeds=self.settings.probe_seeds,
+            baselines=self.floor(part),
+        )
 
 
 # ------------------------------------------------------------------- figures
@@ -361,9 +390,11 @@ def residuals(left: Array) -> dict[str, float]:
     """
     size = np.abs(left)
     return {
-        "mae": float(size.mean()), "mean": float(left.mean()),
-        "sd": float(left.std()), "sd_absolute": float(size.std()),
-    }  # fmt: skip
+        "mae": float(size.mean()),
+        "mean": float(left.mean()),
+        "sd": float(left.std()),
+        "sd_absolute": float(size.std()),
+    }
 
 
 def expected(sigma: Array, stars: Spectra) -> Figures:
@@ -379,9 +410,11 @@ def of_gaussian(sigma: Array) -> dict[str, float]:
     """Return what :func:`residuals` gives on average for residuals of scatters (n,)."""
     mae, square = np.sqrt(2 / np.pi) * sigma.mean(), np.square(sigma).mean()
     return {
-        "mae": float(mae), "mean": 0.0, "sd": float(np.sqrt(square)),
+        "mae": float(mae),
+        "mean": 0.0,
+        "sd": float(np.sqrt(square)),
         "sd_absolute": float(np.sqrt(square - mae**2)),
-    }  # fmt: skip
+    }
 
 
 def misfit(made: Spectra, stars: Spectra) -> dict[str, float]:

@@ -32,8 +32,11 @@ CONTINUUM: int | None = None
 """Degree of the fitted continuum."""
 
 ALIKE: Mapping[str, float] = {
-    "alpha": 0.03, "ni_fe": 0.03, "vmic": 0.01, "rv": PRESETS["gaia-rvs-800"].rv_scatter,
-}  # fmt: skip
+    "alpha": 0.03,
+    "ni_fe": 0.03,
+    "vmic": 0.01,
+    "rv": PRESETS["gaia-rvs-800"].rv_scatter,
+}
 """Scatter of the elements about their mean, of nickel, of the microturbulence about its relation, of rv."""
 
 
@@ -59,9 +62,12 @@ def bounded(stars: Spectra, alike: Mapping[str, float] | None = None) -> Array:
     for part in range(0, len(stars), 256):
         some = slice(part, part + 256)
         found = emulator().information(
-            {name: column[some] for name, column in truth.items()}, ivar=stars.ivar[some], grid=stars.grid,
-            priors=WIDE, continuum=CONTINUUM,
-        )  # fmt: skip
+            {name: column[some] for name, column in truth.items()},
+            ivar=stars.ivar[some],
+            grid=stars.grid,
+            priors=WIDE,
+            continuum=CONTINUUM,
+        )
         covariance = found.covariance
         if alike:
             _, covariance = narrowed(found.names, found.values, covariance, alike)

@@ -158,7 +158,7 @@ def test_the_error_grid_has_from_across_and_to_upward(tmp_path: Path) -> None:
     old, new = np.array([4000.0, 5000, 6000]), np.array([4500.0, 5500])
     error = np.array([[0.01, 0.02], [0.03, 0.04], [0.05, np.nan]])
     ax = plot_error_grid(old, new, error)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Teff [K] of the star", "Teff [K] asked for")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Teff [K] of the star", "Teff [K] requested")
     assert ax.get_xlim() == (3500, 6500)
     assert ax.get_ylim() == (4000, 6000)
     (mesh,) = ax.collections
@@ -192,7 +192,7 @@ def test_changes_read_back_are_held_against_those_asked_for(tmp_path: Path) -> N
     median = next(line for line in logg.lines if line.get_label() == "median").get_xydata()
     np.testing.assert_allclose(median[:, 1], 0.8 * median[:, 0])
     save(plot_swap({"teff": np.zeros(3)}, {"teff": np.ones(3)}), tmp_path / "swap.png")
-    with pytest.raises(DraperError, match="read back"):
+    with pytest.raises(DraperError, match="was measured"):
         plot_swap(asked, {"fe_h": np.ones(N)})
     with pytest.raises(DraperError, match="differ in number"):
         plot_swap(asked, {"teff": np.ones(3)})

@@ -1,4 +1,4 @@
-"""Maps of spectra and latents side by side, coloured by labels."""
+"""t-SNE maps of spectra and latents side by side, coloured by labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PANEL = 2.7
 """Side of a map [inch]."""
 
 LIMITS = (2, 98)
-"""Percentiles of a label that the colours go between."""
+"""Percentiles of a label at the ends of the colour scale."""
 
 UNKNOWN = "#CCCCCC"
 """Colour of points without a value."""
@@ -35,8 +35,7 @@ def plot_maps(
 ) -> Figure:
     """Draw maps of the same stars side by side, one row for each label, coloured by it.
 
-    Where a label is spread over the plane without order, neighbours do not tell it. That a map shows no order
-    does not prove that the label is gone from what the map was made of: fresh probes do.
+    A map without any order in a label does not prove that the label has been removed: only fresh probes do.
 
     Parameters
     ----------
@@ -45,27 +44,27 @@ def plot_maps(
     labels
         Columns (n,); points without a value (NaN) are grey.
     score
-        Whether to write how much of a label's variance the neighbours of a point in the map tell.
+        Whether to write R2 of the prediction of a label from the neighbours in the map.
     figure
         Where to draw; a new figure unless given.
     """
-    places = {title: np.asarray(found, dtype=np.float64) for title, found in maps.items()}
-    values = {name: np.asarray(found, dtype=np.float64) for name, found in labels.items()}
+    places = {title: np.asarray(points, dtype=np.float64) for title, points in maps.items()}
+    values = {name: np.asarray(column, dtype=np.float64) for name, column in labels.items()}
     if not places or not values:
         raise DraperError("there is nothing to draw", given=f"{len(places)} maps, {len(values)} labels")
     n = len(next(iter(values.values())))
-    for what, found, shape in (
-        *((f"the map '{title}'", array, (n, 2)) for title, array in places.items()),
-        *((f"label '{name}'", array, (n,)) for name, array in values.items()),
+    for what, array, shape in (
+        *((f"the map '{title}'", points, (n, 2)) for title, points in places.items()),
+        *((f"label '{name}'", column, (n,)) for name, column in values.items()),
     ):
-        if found.shape != shape:
+        if array.shape != shape:
             raise DraperError(
-                f"{what} is not of the same stars", given=f"shape {found.shape}", expected=f"{shape}"
+                f"{what} is not of the same stars", given=f"shape {array.shape}", expected=f"{shape}"
             )
     if figure is None:
         figure = free_figure(PANEL * len(places) + 0.9, PANEL * len(values) + 0.3)
     panels = figure.subplots(len(values), len(places), squeeze=False)
-    # Whoever is drawn last is seen: that must not depend on how a table was sorted.
+    # Later points cover earlier ones: that must not depend on the order of the table.
     order = np.random.default_rng(0).permutation(n)
     style: dict[str, Any] = {"s": point_size(n), "linewidths": 0, "rasterized": True}
     for row, (name, column) in enumerate(values.items()):
@@ -73,17 +72,19 @@ def plot_maps(
         shown = order[np.isfinite(column[order])]
         hidden = order[~np.isfinite(column[order])]
         drawn: Any = None
-        for ax, (title, found) in zip(panels[row], places.items(), strict=True):
-            ax.scatter(*found[hidden].T, color=UNKNOWN, **style)
-            drawn = ax.scatter(*found[shown].T, c=column[shown], cmap="viridis", vmin=low, vmax=high, **style)
+        for ax, (title, points) in zip(panels[row], places.items(), strict=True):
+            ax.scatter(*points[hidden].T, color=UNKNOWN, **style)
+            drawn = ax.scatter(
+                *points[shown].T, c=column[shown], cmap="viridis", vmin=low, vmax=high, **style
+            )
             ax.set(xticks=[], yticks=[], box_aspect=1)
             ax.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
             if row == 0:
                 ax.set_title(title)
-            told = neighbour_r2(found, column) if score else np.nan
-            if np.isfinite(told):
+            r2 = neighbour_r2(points, column) if score else np.nan
+            if np.isfinite(r2):
                 ax.text(
-                    0.03, 0.03, f"neighbours: R2 {told:.2f}", transform=ax.transAxes, fontsize=7, bbox=PLATE
+                    0.03, 0.03, f"neighbours: R2 {r2:.2f}", transform=ax.transAxes, fontsize=7, bbox=PLATE
                 )
         bar = figure.colorbar(drawn, ax=list(panels[row]), extend="both", aspect=22, pad=0.02)
         bar.set_label(with_unit(Label(name)))
@@ -91,7 +92,7 @@ def plot_maps(
 
 
 def colour_limits(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return between which values colours run, so that a few outliers do not use them up.
+    """Return the ends of the colour scale, so that a few outliers do not use it up.
 
     Examples
     --------
@@ -107,5 +108,5 @@ def colour_limits(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def point_size(n: int) -> float:
-    """Return the area of a point [square points] so that n of them neither vanish nor hide each other."""
+    """Return the area of a point [square points] so that n of them are visible and do not hide each other."""
     return float(np.clip(250 / np.sqrt(n + 1), 1.2, 14))

@@ -1,4 +1,4 @@
-"""What latents tell of each label, between what they must tell and what they could."""
+"""Leakage of latents: R2 of probes for each label, between floor and ceiling."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ ROW = 0.8
 """Height of a label's row [inch]."""
 
 MARKERS = "osD^v"
-"""One for each probe."""
+"""Markers of the probes."""
 
 LOWEST = -0.15
-"""R2 below which nothing is drawn: a probe that says less than the mean has read nothing."""
+"""Smallest R2 that is drawn: below 0 a probe predicts worse than the mean."""
 
 
 @styled
 def plot_leakage(leakage: Leakage, *, figure: Figure | None = None) -> Figure:
-    """Draw for each label what every probe reads from the latents, with its error.
+    """Draw R2 of every probe of the latents for each label, with its error.
 
-    The grey bar goes from the floor, what the kept labels tell of a removed one, to the ceiling, what the
-    spectrum tells; kept labels have no floor. A removed label's dots should lie at the left end of its bar,
-    and a kept one's at the right. Hollow dots are read from latents and kept labels together.
+    The grey bar goes from the floor, R2 of a removed label from kept ones, to the ceiling, R2 from the
+    spectra; kept labels have no floor. The markers of a removed label should lie at the left end of its bar,
+    and those of a kept one at the right. Hollow markers are predictions from latents and kept labels
+    together.
 
     Parameters
     ----------
@@ -55,10 +56,19 @@ def plot_leakage(leakage: Leakage, *, figure: Figure | None = None) -> Figure:
         style: dict[str, Any] = {"fmt": MARKERS[number % len(MARKERS)], "color": color, "markersize": 5}
         _draw(ax, leakage, "latents", number, at, {**style, "label": kind})
         if leakage.kept and leakage.removed:
-            told = {"label": "with kept labels"} if number == 0 else {}
-            _draw(ax, leakage, "both", number, at + 0.3 * gap, {**style, "markerfacecolor": "white", **told})
+            legend = {"label": "with kept labels"} if number == 0 else {}
+            _draw(
+                ax, leakage, "both", number, at + 0.3 * gap, {**style, "markerfacecolor": "white", **legend}
+            )
     for row, name in enumerate(leakage.names):
-        ax.text(1.02, row, _told(leakage, name), transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+        ax.text(
+            1.02,
+            row,
+            _text_beside(leakage, name),
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+        )
     ax.axvline(0, color=BLACK, linewidth=0.8, zorder=2)
     ax.set_xlim(min(-0.03, ax.get_xlim()[0]), 1.02)
     ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -72,13 +82,13 @@ def plot_leakage(leakage: Leakage, *, figure: Figure | None = None) -> Figure:
 def _draw(
     ax: Axes, leakage: Leakage, source: str, number: int, at: NDArray[Any], style: dict[str, Any]
 ) -> None:
-    """Draw what one probe reads from a source."""
+    """Draw R2 of one probe from a source."""
     value, error = leakage.value[source][:, number], leakage.error[source][:, number]
     ax.errorbar(np.maximum(value, LOWEST), at, xerr=error, elinewidth=1, zorder=3, **style)
 
 
-def _told(leakage: Leakage, name: str) -> str:
-    """Return what is said beside a label's row."""
+def _text_beside(leakage: Leakage, name: str) -> str:
+    """Return the text beside the row of a label."""
     figures, errors = leakage.value, leakage.error
     row = leakage.names.index(name)
 

@@ -1,4 +1,4 @@
-"""The same star with other labels: its spectrum, where in the grid it goes wrong, and labels read back."""
+"""The same star with other labels: its spectrum, errors over a grid of labels, and the swap test."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from draper.plots.style import BLACK, BLUE, COLORS, RED, axes_or_new, free_figur
 FloatArray = NDArray[np.float64]
 
 GREEN = COLORS[2]
-"""What the spectrum should be."""
+"""Colour of true spectra."""
 
 NUMBERED = 12
-"""Rows and columns of a grid up to which numbers are written into the cells."""
+"""Maximum number of rows and columns of a grid whose numbers are written into the cells."""
 
 WIDE = 10.0
-"""Ratio of the largest to the smallest error from which colours are logarithmic."""
+"""Ratio of the largest to the smallest error above which colours are logarithmic."""
 
 DARK = 0.55
-"""Part of the colours, from the lowest, on which numbers are white."""
+"""Fraction of the colour scale, from below, on which numbers are white."""
 
 STEPS = 12
-"""Parts of the range of a change in which the median is drawn."""
+"""Number of bins of a change for the running median."""
 
 
 @styled
@@ -49,28 +49,28 @@ def plot_relabelled(
     truth: Spectra | None = None,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw a star's spectrum and the same with other labels; beneath, what has changed, and what is wrong.
+    """Draw the spectrum of a star and the same with other labels; below, the changes and the errors.
 
     Parameters
     ----------
     original, generated
-        The observed spectra, and those that a model made of them with other labels, on one grid.
+        The observed spectra, and those that a model generated with other labels, on one grid.
     row
         Which star.
     reconstruction
-        What the model makes of the spectra with their own labels; changes are then counted from it.
+        The model's spectra with the stars' own labels; changes are then relative to it.
     truth
-        Spectra of the same stars with the other labels, where they are known.
+        True spectra of the same stars with the other labels.
     figure
         Where to draw; a new figure unless given.
     """
-    held = {"original": original, "reconstruction": reconstruction, "relabelled": generated, "truth": truth}
-    spectra = {what: found for what, found in held.items() if found is not None}
-    for what, found in spectra.items():
-        original.grid.require(found.grid, f"original and {what} spectra are on other grids", "resample one")
-        if len(found) != len(original):
+    given = {"original": original, "reconstruction": reconstruction, "relabelled": generated, "truth": truth}
+    spectra = {what: part for what, part in given.items() if part is not None}
+    for what, part in spectra.items():
+        original.grid.require(part.grid, f"original and {what} spectra are on other grids", "resample one")
+        if len(part) != len(original):
             raise DraperError(
-                "these are not the same stars", given=f"{len(found)} {what} spectra", expected=len(original)
+                "these are not the same stars", given=f"{len(part)} {what} spectra", expected=len(original)
             )
     if not 0 <= row < len(original):
         raise DraperError("there is no such star", given=row, expected=f"0 to {len(original) - 1}")
@@ -117,7 +117,7 @@ def plot_relabelled(
 
 
 def relabelling(original: Spectra, generated: Spectra, row: int) -> str:
-    """Return which labels of a star are others, for a title."""
+    """Return the changed labels of a star, for a title."""
     parts = [str(original.ids[row])]
     for name, column in original.table.items():
         if name not in generated.table or column.dtype.kind != "f":
@@ -136,13 +136,17 @@ def draw_curves(ax: Axes, grid: Grid, curves: Mapping[str, tuple[FloatArray, str
     for what, (values, colour) in curves.items():
         for number, piece in enumerate(grid.segments()):
             ax.plot(
-                axis[piece], values[piece], color=colour, linewidth=0.9, alpha=0.9,
+                axis[piece],
+                values[piece],
+                color=colour,
+                linewidth=0.9,
+                alpha=0.9,
                 label=what if number == 0 else None,
-            )  # fmt: skip
+            )
 
 
 def rms(values: FloatArray) -> float:
-    """Return the root mean square of what is finite."""
+    """Return the root mean square of the finite values."""
     finite = values[np.isfinite(values)]
     return float(np.sqrt(np.mean(finite**2))) if finite.size else np.nan
 
@@ -157,20 +161,20 @@ def plot_error_grid(
     what: str = "rms error",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the error of relabelled spectra against the label that stars had and the one they were given.
+    """Draw the error of relabelled spectra by the old and the new value of a label.
 
-    On the diagonal nothing has been changed. Small grids have their numbers in the cells.
+    On the diagonal nothing has been changed. The cells of small grids show their numbers.
 
     Parameters
     ----------
     values_from, values_to
         Increasing values of the label, (a,) and (b,).
     error
-        Positive numbers (a, b): of spectra made from the first for the second; NaN cells stay grey.
+        Positive numbers (a, b): errors of spectra changed from the first to the second; NaN cells are grey.
     name
-        Of the label.
+        Name of the label.
     what
-        What the colour means.
+        Name of the error.
     ax
         Where to draw; a new figure unless given.
     """
@@ -178,9 +182,10 @@ def plot_error_grid(
     cells = np.asarray(error, dtype=np.float64)
     if cells.shape != (len(old), len(new)):
         raise DraperError(
-            "the grid of errors has one row for each value from which, and one column for each to which",
-            given=f"shape {cells.shape}", expected=f"({len(old)}, {len(new)})",
-        )  # fmt: skip
+            "the grid of errors has one row for each old value, and one column for each new value",
+            given=f"shape {cells.shape}",
+            expected=f"({len(old)}, {len(new)})",
+        )
     if min(len(old), len(new)) < 1 or (np.diff(old) <= 0).any() or (np.diff(new) <= 0).any():
         raise DraperError("the values of an error grid increase")
     ax = axes_or_new(ax)
@@ -196,13 +201,18 @@ def plot_error_grid(
         for (row, column), value in np.ndenumerate(cells):
             if np.isfinite(value):
                 ax.text(
-                    float(old[row]), float(new[column]), rounded(float(value), signed=False), fontsize=6.5,
-                    color="white" if norm(float(value)) < DARK else BLACK, ha="center", va="center",
-                )  # fmt: skip
+                    float(old[row]),
+                    float(new[column]),
+                    rounded(float(value), signed=False),
+                    fontsize=6.5,
+                    color="white" if norm(float(value)) < DARK else BLACK,
+                    ha="center",
+                    va="center",
+                )
     elif ends[0] < ends[1]:
         ax.plot(ends, ends, color="white", linestyle="--", linewidth=1.0)
     ax.set_xlabel(f"{with_unit(Label(name))} of the star")
-    ax.set_ylabel(f"{with_unit(Label(name))} asked for")
+    ax.set_ylabel(f"{with_unit(Label(name))} requested")
     bar = ax.figure.colorbar(drawn, ax=ax, aspect=25, pad=0.02)
     if is_wide:
         logarithmic(bar.ax.yaxis)
@@ -233,23 +243,23 @@ def plot_swap(
     columns: int = 4,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw, label by label, the change read back from relabelled spectra against the change asked for.
+    """Draw measured against requested changes of the labels of relabelled spectra.
 
     Parameters
     ----------
     asked, read
         Changes (n,) of each label, in its unit: new minus old value. Stars without either (NaN) are left out.
     band
-        How far, as a fraction of the change asked for, the shaded band goes.
+        Half-width of the shaded band, as a fraction of the requested change.
     columns
-        How many panels stand side by side.
+        Number of panels side by side.
     figure
         Where to draw; a new figure unless given.
     """
     names = [name for name in asked if name in read]
     if not names:
         raise DraperError(
-            "there is no label whose change was read back", given=", ".join(read), expected=", ".join(asked)
+            "there is no label whose change was measured", given=", ".join(read), expected=", ".join(asked)
         )
     columns = min(columns, len(names))
     rows = -(-len(names) // columns)
@@ -267,10 +277,10 @@ def plot_swap(
                 expected=f"{wanted.shape}",
             )
         ax.set_title(with_unit(Label(names[place])))
-        ax.set_xlabel("change asked for")
+        ax.set_xlabel("requested change")
         draw_swap(ax, wanted, found, band)
     for line in panels:
-        line[0].set_ylabel("change read back")
+        line[0].set_ylabel("measured change")
     return figure
 
 
@@ -284,24 +294,33 @@ def draw_swap(ax: Axes, wanted: FloatArray, found: FloatArray, band: float) -> N
     span = float(np.ptp(wanted)) or float(np.abs(wanted).max())
     line = np.sort([wanted.min() - 0.05 * span, 0.0, wanted.max() + 0.05 * span])
     ax.fill_between(
-        line, line - band * np.abs(line), line + band * np.abs(line), color="#999999", alpha=0.3, linewidth=0,
+        line,
+        line - band * np.abs(line),
+        line + band * np.abs(line),
+        color="#999999",
+        alpha=0.3,
+        linewidth=0,
         label=f"+- {100 * band:g} %",
-    )  # fmt: skip
+    )
     ax.plot(line, line, color=BLACK, linewidth=0.8)
     ax.scatter(wanted, found, s=point_size(len(wanted)), color=BLUE, alpha=0.4, linewidths=0, rasterized=True)
     ends = np.linspace(wanted.min(), wanted.max(), STEPS + 1)
     part = np.clip(np.searchsorted(ends, wanted, side="right") - 1, 0, STEPS - 1)
-    medians = np.array([
-        [np.median(wanted[part == number]), np.median(found[part == number])]
-        for number in np.unique(part)
-    ])  # fmt: skip
+    medians = np.array(
+        [[np.median(wanted[part == number]), np.median(found[part == number])] for number in np.unique(part)]
+    )
     ax.plot(*medians.T, color=RED, marker="o", markersize=3, linewidth=1.2, label="median")
     slope = float(wanted @ found / (wanted @ wanted))
     inside = float(np.mean(np.abs(found - wanted) <= band * np.abs(wanted)))
     ax.text(
-        0.03, 0.97, f"slope {slope:.3f}\n{100 * inside:.0f} % within {100 * band:g} %",
-        transform=ax.transAxes, va="top", fontsize=8, bbox=PLATE,
-    )  # fmt: skip
+        0.03,
+        0.97,
+        f"slope {slope:.3f}\n{100 * inside:.0f} % within {100 * band:g} %",
+        transform=ax.transAxes,
+        va="top",
+        fontsize=8,
+        bbox=PLATE,
+    )
     ax.set_xlim(line[0], line[-1])
     low, high = np.percentile(found, (0.5, 99.5))
     ax.set_ylim(min(line[0], float(low)) - 0.03 * span, max(line[-1], float(high)) + 0.03 * span)

@@ -1,4 +1,4 @@
-"""What latents tell, and how they lie: ``draper leakage`` and ``draper swap``."""
+"""Leakage and swap test of latents: ``draper leakage`` and ``draper swap``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from draper.configs.fit import FitConfig
 from draper.configs.read import ReadConfig
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+    from draper.latents.leakage import Leakage
+    from draper.latents.swap import Swap
 
 
 def leakage(
@@ -31,7 +36,7 @@ def leakage(
     plot: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Measure what latents still tell of removed labels, and of kept ones, by fresh probes.
+    """Measure the leakage: how well fresh probes predict removed and kept labels from the latents.
 
     Example: draper leakage model/ test.h5 -o leakage.json --plot leakage.png
 
@@ -40,48 +45,38 @@ def leakage(
     artifact
         The folder of the model.
     data
-        Files of spectra with labels, which the model has not seen. Probes learn from 60 % of the stars and
-        are judged on the others.
+        Files of spectra with labels, which the model has not seen. Probes are trained on 60 % of the stars
+        and tested on the others.
     out
         All figures as .json, or the table as .csv, .ecsv or .fits.
     truth
-        End of the names of the columns with true labels: _true in a simulated survey.
+        Suffix of the columns with true labels, such as _true.
     probes
-        Which: ridge, boosting, mlp.
+        Kinds of probes: ridge, boosting, mlp.
     seeds
-        How often each probe learns, with other random numbers.
+        Number of trainings of each probe, with different random numbers.
     seed
-        The first seed; it also divides the stars.
+        First seed; it also decides which stars probes are trained on.
     hints
         What the files do not say themselves, and what becomes of their rows.
     plot
-        Draw floor, ceiling and what each probe reads, as .png, .pdf or .svg.
+        Draw floor, ceiling and R2 of each probe, as .png, .pdf or .svg.
     json
         Print JSON.
     """
-    from draper.results.table import writable
-
-    writable(out, also=(".json",))
-    if plot is not None:
-        from draper.plots.style import drawable
-
-        drawable(plot)
+    _check_paths(out, plot)
     model = opened(artifact, "leakage")
     spectra = gathered(data, hints, f"draper leakage {artifact} DATA... -o REPORT.json")
     train, test = spectra.split(0.6, seed=seed)
     numbers = tuple(range(seed, seed + seeds))
-    report = model.leakage(train, test, truth=truth, probes=probes, seeds=numbers)
-    report.write(out)
-    if plot is not None:
-        from draper.plots.leakage import plot_leakage
-        from draper.plots.style import save
+    report: Leakage = model.leakage(train, test, truth=truth, probes=probes, seeds=numbers)
 
-        save(plot_leakage(report), plot)
-    if json:
-        say_json({"path": out, **report.to_json()})
-        return
-    sys.stdout.write(f"{report!r}\n")
-    say(escape(f"written to {', '.join(str(path) for path in (out, plot) if path is not None)}"))
+    def draw() -> Figure:
+        from draper.plots.leakage import plot_leakage
+
+        return plot_leakage(report)
+
+    _write(report, draw, out, plot, json)
 
 
 def swap(
@@ -97,7 +92,7 @@ def swap(
     plot: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Give stars labels of others like them, and read the changes back by an emulator's fit.
+    """Swap test: change labels of stars to those of similar stars, and measure them by an emulator's fit.
 
     Example: draper swap model/ test.h5 -o swap.json --plot swap.png --truth _true
 
@@ -112,22 +107,40 @@ def swap(
     emulator
         An emulator of such spectra.
     number
-        Spectra that are relabelled, at most; all of them may give labels.
+        Maximum number of spectra that are relabelled; all of them may be donors of labels.
     truth
-        End of the names of the columns with true labels: _true in a simulated survey.
+        Suffix of the columns with true labels, such as _true.
     seed
-        Of the choice of stars and of who gives.
+        Seed of the choice of stars and of donors.
     fit
-        How labels are fitted.
+        Options of the emulator's fit.
     hints
         What the files do not say themselves, and what becomes of their rows.
     plot
-        Draw the changes read back against those asked for, as .png, .pdf or .svg.
+        Draw measured against requested changes, as .png, .pdf or .svg.
     json
         Print JSON.
     """
     import numpy as np
 
+    _check_paths(out, plot)
+    model = opened(artifact, "swap")
+    fitter = opened(emulator, "predict")
+    spectra = gathered(data, hints, f"draper swap {artifact} DATA... -o SWAP.json")
+    rows = np.sort(np.random.default_rng(seed).permutation(len(spectra))[:number])
+    report: Swap = model.swap(spectra[rows], spectra, fitter, fit, truth=truth, seed=seed)
+
+    def draw() -> Figure:
+        from draper.latents.swap import changes_by_label
+        from draper.plots.relabelled import plot_swap
+
+        return plot_swap(*changes_by_label(report))
+
+    _write(report, draw, out, plot, json)
+
+
+def _check_paths(out: Path, plot: Path | None) -> None:
+    """Refuse files that cannot be written, before anything is computed."""
     from draper.results.table import writable
 
     writable(out, also=(".json",))
@@ -135,20 +148,19 @@ def swap(
         from draper.plots.style import drawable
 
         drawable(plot)
-    model = opened(artifact, "swap")
-    reader = opened(emulator, "predict")
-    spectra = gathered(data, hints, f"draper swap {artifact} DATA... -o SWAP.json")
-    some = np.sort(np.random.default_rng(seed).permutation(len(spectra))[:number])
-    found = model.swap(spectra[some], spectra, reader, fit, truth=truth, seed=seed)
-    found.write(out)
+
+
+def _write(
+    report: Leakage | Swap, draw: Callable[[], Figure], out: Path, plot: Path | None, json: bool
+) -> None:
+    """Write a report and its plot, and print it."""
+    report.write(out)
     if plot is not None:
-        from draper.latents.swap import changes_by_label
-        from draper.plots.relabelled import plot_swap
         from draper.plots.style import save
 
-        save(plot_swap(*changes_by_label(found)), plot)
+        save(draw(), plot)
     if json:
-        say_json({"path": out, **found.to_json()})
+        say_json({"path": out, **report.to_json()})
         return
-    sys.stdout.write(f"{found!r}\n")
+    sys.stdout.write(f"{report!r}\n")
     say(escape(f"written to {', '.join(str(path) for path in (out, plot) if path is not None)}"))

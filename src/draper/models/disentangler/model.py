@@ -225,9 +225,11 @@ class Disentangler(Model):
         for name in changed:
             if name not in self.labels.names:
                 raise DraperError(
-                    f"the model has no label '{name}'", given=name, expected=", ".join(self.labels.names),
+                    f"the model has no label '{name}'",
+                    given=name,
+                    expected=", ".join(self.labels.names),
                     hint=did_you_mean(name, self.labels.names),
-                )  # fmt: skip
+                )
         wanted = np.full((len(spectra), len(self.labels)), np.nan)
         for name, value in changed.items():
             wanted[:, self.labels.names.index(name)] = values_for(spectra, name, value)
@@ -237,9 +239,10 @@ class Disentangler(Model):
         edited = None if latents is None else np.asarray(latents, dtype=np.float32)
         if edited is not None and edited.shape != (len(spectra), self.config.latent):
             raise DraperError(
-                "the latents do not go with the spectra", given=f"shape {edited.shape}",
+                "the latents do not go with the spectra",
+                given=f"shape {edited.shape}",
                 expected=f"({len(spectra)}, {self.config.latent})",
-            )  # fmt: skip
+            )
         if edited is not None and not np.isfinite(edited).all():
             raise DraperError("latents are not finite", hint="leave out spectra without a good pixel")
         network, draw = self.network, latent_noise(self)
@@ -262,10 +265,13 @@ class Disentangler(Model):
         values = np.where(np.isfinite(wanted), wanted, values)
         table = {**spectra.table, **dict(zip(self.labels.names, values.T, strict=True))}
         return Spectra(
-            self.own_grid, flux,
+            self.own_grid,
+            flux,
             table={**table, "outside_box": ~self.labels.inside(values)},
-            quantity=spectra.quantity, unit=spectra.unit, meta={**spectra.meta, "model": self.name},
-        )  # fmt: skip
+            quantity=spectra.quantity,
+            unit=spectra.unit,
+            meta={**spectra.meta, "model": self.name},
+        )
 
     def predict(
         self,
@@ -284,8 +290,9 @@ class Disentangler(Model):
         if self.config.encoder_sees_labels:
             raise DraperError(
                 "this model's encoder gets the labels as inputs, so that it would repeat them",
-                given="encoder_sees_labels=True", hint="train one whose encoder sees the spectra alone",
-            )  # fmt: skip
+                given="encoder_sees_labels=True",
+                hint="train one whose encoder sees the spectra alone",
+            )
         network = self.network
 
         def infer(batch: Batch) -> tuple[Tensor, ...]:
@@ -298,10 +305,15 @@ class Disentangler(Model):
         scaled, sigma, misfit = self.apply(spectra, infer, sizes, latent_noise(self), progress)
         median = self.labels.unscale(scaled)
         return Estimates(
-            self.labels, median, self.labels.unscale_error(scaled, sigma), spectra.ids,
-            flags={"outside": misfit[:, 0] > float(network.limit), "label_range":
-            ~self.labels.inside(median)},
-        )  # fmt: skip
+            self.labels,
+            median,
+            self.labels.unscale_error(scaled, sigma),
+            spectra.ids,
+            flags={
+                "outside": misfit[:, 0] > float(network.limit),
+                "label_range": ~self.labels.inside(median),
+            },
+        )
 
     def leakage(self, train: Spectra, test: Spectra, *, truth: str = "", **options: Any) -> Leakage:
         """Return the leakage: how well fresh probes predict the labels from the latents.
