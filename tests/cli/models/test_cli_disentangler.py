@@ -62,7 +62,7 @@ def test_train_takes_every_option(folder: Path, tmp_path: Path, capsys) -> None:
 
 
 def test_train_probes_what_was_held_out(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(regress, "LEAST_STEPS", 20)
+    monkeypatch.setattr(regress, "MIN_STEPS", 20)
     monkeypatch.setattr(regress, "EPOCHS", 1)
     out, options = (
         tmp_path / "model",
@@ -313,7 +313,7 @@ def test_swap_reads_changes_back(folder: Path, reader: Path, tmp_path: Path, cap
         (["swap", "@model", "@bare.h5", "-o", "@swap.json", "--emulator", "@reader"], "lack labels"),
         (["swap", "@model", "@test.h5", "-o", "@swap.txt", "--emulator", "@reader"], "unknown table format"),
         (["swap", "@model", "@none.h5", "-o", "@swap.json", "--emulator", "@reader"], "none.h5"),
-        (["swap", "@model", "@test.h5", "-o", "@swap.json", "--emulator", "@linear"], "knows none"),
+        (["swap", "@model", "@test.h5", "-o", "@swap.json", "--emulator", "@linear"], "has none of"),
     ],
 )
 def test_swap_refuses(folder: Path, reader: Path, command: list[str], words: str, capsys) -> None:

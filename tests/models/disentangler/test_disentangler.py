@@ -452,7 +452,7 @@ def test_a_loaded_model_draws_the_same_latents(model: Disentangler, unseen: Spec
 @pytest.fixture
 def hasty(monkeypatch) -> None:
     """Probes that learn little: what matters here is where their report goes."""
-    monkeypatch.setattr(regress, "LEAST_STEPS", 20)
+    monkeypatch.setattr(regress, "MIN_STEPS", 20)
     monkeypatch.setattr(regress, "EPOCHS", 1)
 
 
@@ -511,7 +511,7 @@ def test_leakage_wants_labels_of_spectra_and_of_the_model(model: Disentangler, u
         model.leakage(true[:200], true[200:], **options)
     one = model.leakage(true[:200], true[200:], truth="_true", **options)
     assert one.to_json() == model.leakage(unseen[:200], unseen[200:], **options).to_json()
-    with pytest.raises(DraperError, match="remove no label and to keep none"):
+    with pytest.raises(DraperError, match="removes no label and keeps none"):
         Disentangler(**SMALL).fit(stars(60), train=QUICK.replace(steps=1)).leakage(unseen, unseen)
 
 
