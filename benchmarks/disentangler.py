@@ -1,12 +1,12 @@
 """GANDALF's adversarial step in draper beside a bare torch loop, and the time to its reconstruction error.
 
-First the step: 800 pixels, 512-256-25 and back, four opponents 64-32-10, batch 256, one thread. The bare loop
-is plain float32 torch, written from the published description: one forward pass, one step of each opponent,
-one step of the autoencoder, Adam. draper's trainer runs the engine ``bins`` with all that it does besides
-(weights by inverse variance, unknown labels, scaling, clipping, the mode of matrix products that it chooses).
-The two run in turn; the ratio of a pair is of CPU seconds, and the median counts. GANDALF trains regressors
-on its latents afterwards, draper's head learns beside: it is left out of the first rows, and in the last
-trained on both sides.
+First the step: 800 pixels, 512-256-25 and back, four discriminators 64-32-10, batch 256, one thread. The bare
+loop is plain float32 torch, written from the published description: one forward pass, one step of each
+discriminator, one step of the autoencoder, Adam. draper's trainer runs the engine ``bins`` with all that it
+does besides (weights by inverse variance, unknown labels, scaling, clipping, the mode of matrix products that
+it chooses). The two run in turn; the ratio of a pair is of CPU seconds, and the median counts. GANDALF trains
+regressors on its latents afterwards, draper's head learns beside: it is left out of the first rows, and in
+the last trained on both sides.
 
 Then the time: a simulated survey, a fifth of it held out. The engine ``bins`` learns once with GANDALF's
 settings (batch 50, 20 epochs, a constant rate of 1e-3), and then with draper's own. What counts is the CPU
@@ -100,14 +100,14 @@ def by_bare_loop(flux: Tensor, labels: Tensor, steps: int, fused: bool, head: bo
     """Return the CPU seconds of some steps of a plain loop."""
     torch.manual_seed(0)
     encoder, decoder = layers((PIXELS, 512, 256, LATENT)), layers((LATENT + 4, 256, 512, PIXELS))
-    opponents = [layers((LATENT, 64, 32, BINS)) for _ in LABELS]
+    discriminators = [layers((LATENT, 64, 32, BINS)) for _ in LABELS]
     regressor = layers((LATENT, 200, 100, 2 * len(LABELS)))
     strengths = (0.01, 0.01, -0.01, -0.01)
 
     def adam(*modules: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam([p for m in modules for p in m.parameters()], 1e-3, fused=fused)
 
-    moves, moved, read = [adam(one) for one in opponents], adam(encoder, decoder), adam(regressor)
+    moves, moved, read = [adam(one) for one in discriminators], adam(encoder, decoder), adam(regressor)
     low, high = labels.amin(0), labels.amax(0)
     bins = ((labels - low) / (high - low) * BINS).long().clamp(max=BINS - 1)
     start, order, at = time.process_time(), torch.randperm(len(flux)), 0
@@ -119,8 +119,8 @@ def by_bare_loop(flux: Tensor, labels: Tensor, steps: int, fused: bool, head: bo
         x, y, target = flux[rows], labels[rows], bins[rows]
         z = torch.sigmoid(encoder(x))
         seen = z.detach()
-        for number, (opponent, move) in enumerate(zip(opponents, moves, strict=True)):
-            loss = functional.cross_entropy(opponent(seen), target[:, number])
+        for number, (discriminator, move) in enumerate(zip(discriminators, moves, strict=True)):
+            loss = functional.cross_entropy(discriminator(seen), target[:, number])
             move.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             move.step()
@@ -133,8 +133,8 @@ def by_bare_loop(flux: Tensor, labels: Tensor, steps: int, fused: bool, head: bo
             read.step()
             loss.item()
         loss = (decoder(torch.cat([z, y], dim=1)) - x).square().mean()
-        for number, (opponent, strength) in enumerate(zip(opponents, strengths, strict=True)):
-            loss = loss - strength * functional.cross_entropy(opponent(z), target[:, number])
+        for number, (discriminator, strength) in enumerate(zip(discriminators, strengths, strict=True)):
+            loss = loss - strength * functional.cross_entropy(discriminator(z), target[:, number])
         moved.zero_grad()
         loss.backward()
         moved.step()
@@ -255,7 +255,7 @@ def main() -> None:
     rows = compare_steps(steps)
     facts = {"threads": 1, "steps": steps, "pairs": PAIRS, "figure": "spectra per CPU second"}
     chosen = {"products chosen by draper": fastest_mode()}
-    report("adversarial step, 800 pixels, 512-256-25, four opponents", rows, facts | chosen, None)
+    report("adversarial step, 800 pixels, 512-256-25, four discriminators", rows, facts | chosen, None)
     number = 64_305 if options.full else 16_000
     times, curves = compare_times(number)
     report(

@@ -1,12 +1,12 @@
 """Table 1 of the GANDALF paper on a simulated survey with known truth, with the rows that it lacks.
 
 64,305 stars of a simulated Gaia RVS survey (G = 8-14, published labels with errors), a fifth held out by
-star. From each representation the same 200-100 network reads Teff, log g, [M/H] and [alpha/Fe]: from raw
+star. From each representation the same 200-100 network predicts Teff, log g, [M/H] and [alpha/Fe]: from raw
 spectra, as they are and standardised, from 25 principal components, and from 25 latents: of a plain
 autoencoder ("pure"), one that keeps all labels ("supervised"), and two that keep a pair and remove the
 other ("first" keeps Teff and log g, "second" [M/H] and [alpha/Fe], as in the paper's table) with each
 engine of removal. Beside them stand the fit of an emulator and the Cramer-Rao bound. For each latent: how
-much fresh probes read of what was removed and kept, how well spectra are rebuilt, and the swap test.
+well fresh probes predict removed and kept labels, the misfit of reconstructions, and the swap test.
 Finished cells are kept in the folder and not computed again.
 """
 
@@ -36,7 +36,7 @@ SIMPLE = ("raw, raw labels", "raw", "standardised", "PCA-25")
 REFERENCES = ("raw", "standardised", "Cramer-Rao bound", "bound, relations known")
 DEFAULT_ENGINES = ("bottleneck", "bins", "continuous")
 ALL_ENGINES = (*ENGINES, "bins@0.1", "bins@1", "bins+erase", "none+erase")
-"""``joint`` removes alone: one opponent of all labels together cannot keep others."""
+"""``joint`` only removes: one discriminator of all labels together cannot keep others."""
 
 Found = list[tuple[Cell, dict[str, Any]]]
 
@@ -71,7 +71,7 @@ def table(found: Found, against: str) -> list[dict[str, Any]]:
 
 
 def ratios(found: Found) -> list[dict[str, Any]]:
-    """Return the MAE against the truth of what keeps a label over that of each reference."""
+    """Return the MAE of the latents that keep a label over that of each reference, against the truth."""
     rows = titles(found)
 
     def mae(title: str, name: str) -> float:
@@ -90,7 +90,7 @@ def ratios(found: Found) -> list[dict[str, Any]]:
 
 
 def leaks(found: Found) -> list[dict[str, Any]]:
-    """Return what the best probe reads of removed labels, between floor and ceiling, and of kept ones."""
+    """Return the leak of removed labels, and the ratio of kept ones, by the best probe."""
     made = []
     grouped: dict[str, list[dict[str, Any]]] = {}
     for cell, figures in found:
@@ -129,7 +129,7 @@ def leaks(found: Found) -> list[dict[str, Any]]:
 
 
 def swaps(found: Found) -> list[dict[str, Any]]:
-    """Return how much of a change of each label is read back, and the most that another label moves."""
+    """Return slope and error of the measured change of each label, and the largest of another label."""
     made = []
     for cell, figures in found:
         if "swap" not in figures:
@@ -198,8 +198,8 @@ def main() -> None:
     wanted = cells_of(engines, range(options.seeds or (5 if options.full else 1)))
     found: Found = []
     for number, (cell, figures, is_new) in enumerate(cells.run(wanted), start=1):
-        told = f"{figures['cpu_seconds']:.0f} CPU s" + ("" if is_new else ", kept from before")
-        print(f"  {number}/{len(wanted)} {cell.title}, seed {cell.seed}: {told}", flush=True)
+        time = f"{figures['cpu_seconds']:.0f} CPU s" + ("" if is_new else ", kept from before")
+        print(f"  {number}/{len(wanted)} {cell.title}, seed {cell.seed}: {time}", flush=True)
         found.append((cell, figures))
     facts = {name: value for name, value in asdict(settings).items() if name != "probe_seeds"}
     facts |= {"threads": options.threads, "split": "80/20 by star"}

@@ -1,4 +1,4 @@
-"""The cells of Table 1: one representation, engine and seed each; what is finished is not computed again."""
+"""The cells of Table 1: one representation, engine and seed each; finished cells are not computed again."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SPLIT = 1
 
 COMPONENTS = 25
 MAPPED = 3000
-"""Held-out stars whose latents are kept for maps."""
+"""Number of held-out stars whose latents are stored for maps."""
 
 BATCH = 256
 
@@ -60,17 +60,17 @@ class Settings:
     Attributes
     ----------
     stars, survey
-        How many, and the seed that they are simulated with.
+        Number of stars, and the seed of their simulation.
     epochs
-        Of autoencoders.
+        Epochs of autoencoders.
     reading
-        Epochs of the 200-100 regressors at most.
+        Maximum number of epochs of the 200-100 regressors.
     fits
         Held-out stars that the emulator is fitted to, and that the bound is averaged over.
     swaps
         Held-out stars whose labels are swapped.
     fresh
-        Further stars, which no model has seen, that probes learn from.
+        Number of further stars, which no model has seen, for the training of probes.
     probes, probe_seeds
         Of the leakage reports.
     """
@@ -88,7 +88,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table with one seed, or what several of them need."""
+    """One row of the table with one seed, or a result that several rows need."""
 
     kind: str
     engine: str = ""
@@ -101,13 +101,13 @@ class Cell:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of its autoencoder; the decoder is told all four labels always."""
+        """Options of its autoencoder; the decoder always gets all four labels."""
         engine, strength, erase = parsed(self.engine)
         remove, keep = PARTS.get(self.kind, ((), LABELS if self.kind == "supervised" else ()))
-        # One opponent of all labels together either removes or keeps.
+        # One discriminator of all labels together either removes or keeps.
         keep = () if engine == "joint" else keep
         if engine != "none":
-            strength = strength or (STRENGTH[engine],)  # named, so that cells know when the usual one changes
+            strength = strength or (STRENGTH[engine],)  # named, so that a new default means new cells
         return {
             "labels": LABELS,
             "engine": engine,
@@ -228,7 +228,7 @@ class Cells:
 
     @cached_property
     def data(self) -> tuple[Spectra, Spectra]:
-        """The stars to learn from, and those that all is judged on."""
+        """The training stars and the test stars."""
         stars = Survey("gaia-rvs-800").simulate(self.settings.stars, seed=self.settings.survey)
         learnt, held_out = stars.split(0.8, seed=SPLIT)
         return learnt, held_out
@@ -240,7 +240,7 @@ class Cells:
 
     @cached_property
     def truth(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """True labels, by name, of stars that probes learn from and are judged on."""
+        """True labels by name of the stars for the training and the test of probes."""
         fresh, held_out = (
             {name: part.column(f"{name}_true").astype(float) for name in LABELS}
             for part in (self.fresh, self.data[1])
@@ -274,8 +274,8 @@ class Cells:
         if cell.kind in ("emulator", "bound"):
             some = held_out[: self.settings.fits]
             if cell.kind == "emulator":
-                found = {"emulator's fit": fitted(some), "fit, relations known": fitted(some, ALIKE)}
-                return {"stars": len(some), "rows": {k: judged(v, some) for k, v in found.items()}}, {}
+                fits = {"emulator's fit": fitted(some), "fit, relations known": fitted(some, ALIKE)}
+                return {"stars": len(some), "rows": {k: compared(v, some) for k, v in fits.items()}}, {}
             bounds = {"Cramer-Rao bound": bounded(some), "bound, relations known": bounded(some, ALIKE)}
             return {"stars": len(some), "rows": {k: expected(v, some) for k, v in bounds.items()}}, {}
         if cell.kind == "swap":
@@ -290,7 +290,7 @@ class Cells:
 
     def _floor(self, part: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         removed, kept = PARTS[part]
-        found = measure_baselines(
+        baselines = measure_baselines(
             *self.truth,
             self.fresh.flux,
             self.data[1].flux,
@@ -300,7 +300,7 @@ class Cells:
             seeds=self.settings.probe_seeds,
         )
         arrays = {
-            name: np.asarray(getattr(found, name))
+            name: np.asarray(getattr(baselines, name))
             for name in ("lengths", "train", "test", "learnt", "truth", "known", "spectra")
         }
         return {"rows": {}}, arrays
@@ -320,10 +320,10 @@ class Cells:
             epochs=self.settings.reading,
             threads=self.threads,
         )
-        found = centre + scale * network.predict(other).astype(float)
+        predicted = centre + scale * network.predict(other).astype(float)
         seconds = time.process_time() - start
-        figures = {"stars": len(held_out), "rows": {cell.title: judged(found, held_out)}}
-        return {**figures, "regressor_cpu_seconds": seconds}, {"labels": found.astype(np.float32)}
+        figures = {"stars": len(held_out), "rows": {cell.title: compared(predicted, held_out)}}
+        return {**figures, "regressor_cpu_seconds": seconds}, {"labels": predicted.astype(np.float32)}
 
     def _autoencoder(self, cell: Cell) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         learnt, held_out = self.data
@@ -369,11 +369,11 @@ class Cells:
 # ------------------------------------------------------------------- figures
 
 
-def judged(found: Array, stars: Spectra) -> Figures:
-    """Return by label how far found labels (n, 4) are from the published ones, and from the truth."""
+def compared(labels: Array, stars: Spectra) -> Figures:
+    """Return the errors of labels (n, 4) by name, against published ones and against the truth."""
     return {
         name: {
-            against: residuals(found[:, number] - stars.column(f"{name}{suffix}"))
+            against: residuals(labels[:, number] - stars.column(f"{name}{suffix}"))
             for against, suffix in (("survey", ""), ("truth", "_true"))
         }
         for number, name in enumerate(LABELS)
@@ -399,11 +399,11 @@ def residuals(left: Array) -> dict[str, float]:
 
 def expected(sigma: Array, stars: Spectra) -> Figures:
     """Return the same for Gaussian errors (n, 4), those of the published labels added in quadrature."""
-    found: Any = {}
+    figures: Any = {}
     for number, name in enumerate(LABELS):
         published = np.hypot(sigma[:, number], stars.column(f"{name}_err"))
-        found[name] = {"survey": of_gaussian(published), "truth": of_gaussian(sigma[:, number])}
-    return found  # type: ignore[no-any-return]
+        figures[name] = {"survey": of_gaussian(published), "truth": of_gaussian(sigma[:, number])}
+    return figures  # type: ignore[no-any-return]
 
 
 def of_gaussian(sigma: Array) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""The swap test of a model and, as a control, of the simulator: what is missed there, reading back misses.
+"""The swap test of a model and, as a control, of the simulator, whose errors are those of the measurement.
 
-Labels are read back by an emulator's fit that knows the relations by which the population was drawn, as in
-the rows of Table 1 (:mod:`gandalf.fits`).
+Labels are measured by an emulator's fit that knows the relations by which the population was drawn, as in the
+rows of Table 1 (:mod:`gandalf.fits`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from gandalf.fits import ALIKE, fitted
 Array = NDArray[np.float64]
 
 Relabel = Callable[[Spectra, str, Array], Spectra]
-"""Makes the spectra of stars of which one label is changed by something (n,)."""
+"""Returns spectra of stars with one label changed by given amounts (n,)."""
 
 
 def by_model(model: Disentangler) -> Relabel:
-    """Return how a model relabels: from the label as it has it, whose error is no part of the change."""
+    """Return how a model relabels: the change starts from its own label, whose error is no part of it."""
 
     def relabel(stars: Spectra, name: str, change: Array) -> Spectra:
         return model.generate(stars, {name: model.generate(stars).column(name) + change})
@@ -37,7 +37,7 @@ def by_model(model: Disentangler) -> Relabel:
 
 
 def by_simulator(stars: Spectra, name: str, change: Array) -> Spectra:
-    """Return what stars that are truly changed look like, without noise."""
+    """Return true spectra of the changed stars, without noise."""
     simulator = Survey(Preset(stars.grid, (0.0, 0.0), (np.inf, np.inf)))
     table = {
         label: stars.column(f"{label}_true" if f"{label}_true" in stars.table else label).astype(float)
@@ -53,30 +53,30 @@ def by_simulator(stars: Spectra, name: str, change: Array) -> Spectra:
 def swap(
     relabel: Relabel, stars: Spectra, learnt: Spectra, names: Sequence[str], seed: int = 0
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return figures by label, and the changes asked for and read back.
+    """Return figures by label, and requested and measured changes.
 
     Parameters
     ----------
     relabel
-        What is tested.
+        The model or simulator that is tested.
     stars, learnt
-        Held-out stars that are relabelled, and those that give labels, with true ones.
+        Held-out stars that are relabelled, and donors of labels, with true labels.
     names
-        The labels that are swapped, and those that are read back.
+        The labels that are swapped and measured.
     """
     true, others = (part.columns([f"{name}_true" for name in names]) for part in (stars, learnt))
-    before = read(relabel(stars, names[0], np.zeros(len(stars))))
+    before = measure(relabel(stars, names[0], np.zeros(len(stars))))
 
     def move(rows: NDArray[np.int64], number: int, change: Array) -> Array:
-        return read(relabel(stars[rows], names[number], change)) - before[rows]
+        return measure(relabel(stars[rows], names[number], change)) - before[rows]
 
-    found = measure_swap(move, true, others, names, seed)
-    arrays = {f"{name}_asked": asked for name, asked in zip(names, found.asked, strict=True)}
-    arrays |= {f"{name}_read": moved for name, moved in zip(names, found.moved, strict=True)}
-    return found.to_json(), arrays
+    report = measure_swap(move, true, others, names, seed)
+    arrays = {f"{name}_asked": asked for name, asked in zip(names, report.asked, strict=True)}
+    arrays |= {f"{name}_read": moved for name, moved in zip(names, report.moved, strict=True)}
+    return report.to_json(), arrays
 
 
-def read(made: Spectra) -> Array:
+def measure(made: Spectra) -> Array:
     """Return labels (n, 4) of spectra without noise."""
     weight = np.where(made.ivar > 0, SNR**2, 0.0).astype(np.float32)
     return fitted(Spectra(made.grid, made.flux, weight, quantity=made.quantity), ALIKE)

@@ -86,10 +86,12 @@ class Map:
         tsne = opentsne("openTSNE")
         affinities = Affinities(self.data)
         placed = np.empty((len(rows), 2))
-        for some in blocks(len(rows)):
+        for block in blocks(len(rows)):
             # The cost of the interpolation hardly depends on the number of points of the map.
             reference = tsne.TSNEEmbedding(self.coordinates, affinities, negative_gradient_method="fft")
-            placed[some] = reference.transform(reduced(rows[some], self.centre, self.scale, self.components))
+            placed[block] = reference.transform(
+                reduced(rows[block], self.centre, self.scale, self.components)
+            )
         return placed
 
     def save(self, path: str | Path) -> Path:
@@ -262,7 +264,9 @@ def as_points(x: ArrayLike) -> Rows:
     if rows.ndim != 2:
         raise DraperError("points have two axes", given=f"shape {rows.shape}", expected="(points, numbers)")
     bad = [
-        number for some in blocks_of(rows) for number in np.flatnonzero(~np.isfinite(rows[some]).all(axis=1))
+        number
+        for block in blocks_of(rows)
+        for number in np.flatnonzero(~np.isfinite(rows[block]).all(axis=1))
     ]
     if bad:
         raise DraperError(
@@ -276,9 +280,9 @@ def as_points(x: ArrayLike) -> Rows:
 def reduced(rows: Rows, centre: FloatArray, scale: FloatArray, components: FloatArray | None = None) -> Rows:
     """Return scaled points (n, d), or their principal components (n, k), block by block."""
     points = np.empty((len(rows), rows.shape[1] if components is None else len(components)), np.float32)
-    for some in blocks_of(rows):
-        scaled = (rows[some] - centre) / scale
-        points[some] = scaled if components is None else scaled @ components.T
+    for block in blocks_of(rows):
+        scaled = (rows[block] - centre) / scale
+        points[block] = scaled if components is None else scaled @ components.T
     return points
 
 

@@ -158,7 +158,7 @@ def measure_swap(
     >>> round(swap.median_error("logg"), 3)
     0.1
     """
-    values, given = (np.asarray(one, dtype=np.float64) for one in (labels, others))
+    values, given = (np.asarray(array, dtype=np.float64) for array in (labels, others))
     if values.ndim != 2 or given.ndim != 2 or not values.shape[1] == given.shape[1] == len(names):
         raise DraperError(
             "the labels of a swap test are one column each",
@@ -173,11 +173,11 @@ def measure_swap(
     rows, asked, moved = [], [], []
     for number in range(len(names)):
         donor = donors(values, given, number, width, seed)
-        some = np.flatnonzero(donor >= 0)
-        change = given[donor[some], number] - values[some, number]
-        rows.append(some)
+        changed = np.flatnonzero(donor >= 0)
+        change = given[donor[changed], number] - values[changed, number]
+        rows.append(changed)
         asked.append(change)
-        moved.append(move(some, number, change) if len(some) else np.empty((0, len(names))))
+        moved.append(move(changed, number, change) if len(changed) else np.empty((0, len(names))))
     return Swap(tuple(names), width, tuple(rows), tuple(asked), tuple(moved))
 
 

@@ -1,4 +1,4 @@
-"""How much two sets of numbers depend on each other, as a penalty; and the removal of linear dependence."""
+"""Statistical dependence of two sets of numbers (HSIC), and the removal of linear dependence (LEACE)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def dependence(one: Tensor, other: Tensor) -> Tensor:
+def dependence(first: Tensor, second: Tensor) -> Tensor:
     """Return the Hilbert-Schmidt independence criterion of rows (n, a) and (n, b), scaled to 0-1.
 
     Gaussian kernels whose widths are the mean distances; the scale is that of centred kernel alignment.
@@ -18,8 +18,8 @@ def dependence(one: Tensor, other: Tensor) -> Tensor:
     >>> bool(dependence(x, x.square()) > 0.2)
     True
     """
-    first, second = _kernel(one), _kernel(other)
-    alignment: Tensor = (first * second).sum() / (first.norm() * second.norm()).clamp(min=1e-12)
+    a, b = _kernel(first), _kernel(second)
+    alignment: Tensor = (a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-12)
     return alignment
 
 
@@ -41,7 +41,7 @@ def eraser(latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     latents
         Rows (n, d).
     labels
-        Rows (n, l); NaN where unknown, and then there is no covariance over the rows where a label is known.
+        Rows (n, l); NaN where unknown: then the covariance vanishes over the rows where a label is known.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def eraser(latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     z, y = z - mean, torch.where(known, y - y.nanmean(0), 0.0)
     scale = z.square().mean(0).sqrt()
     scale = torch.where(scale > 0, scale, 1.0)
-    z = z / scale  # or what is small beside others would count as constant, and hide what it tells
+    z = z / scale  # else small latents would count as constant, and keep their information
     values, vectors = torch.linalg.eigh(z.T @ z / len(z))
     kept = values > 1e-10 * values.max()
     basis, scatter = vectors[:, kept], values[kept].sqrt()

@@ -269,30 +269,30 @@ def plot_swap(
         if place >= len(names):
             ax.remove()
             continue
-        wanted, found = (np.asarray(each[names[place]], dtype=np.float64) for each in (asked, read))
-        if wanted.ndim != 1 or wanted.shape != found.shape:
+        requested, measured = (np.asarray(each[names[place]], dtype=np.float64) for each in (asked, read))
+        if requested.ndim != 1 or requested.shape != measured.shape:
             raise DraperError(
                 f"changes of '{names[place]}' differ in number",
-                given=f"{found.shape}",
-                expected=f"{wanted.shape}",
+                given=f"{measured.shape}",
+                expected=f"{requested.shape}",
             )
         ax.set_title(with_unit(Label(names[place])))
         ax.set_xlabel("requested change")
-        draw_swap(ax, wanted, found, band)
+        draw_swap(ax, requested, measured, band)
     for line in panels:
         line[0].set_ylabel("measured change")
     return figure
 
 
-def draw_swap(ax: Axes, wanted: FloatArray, found: FloatArray, band: float) -> None:
+def draw_swap(ax: Axes, requested: FloatArray, measured: FloatArray, band: float) -> None:
     """Draw the panel of one label: stars, their running median, the 1:1 line and the band around it."""
-    both = np.isfinite(wanted) & np.isfinite(found)
-    wanted, found = wanted[both], found[both]
-    if len(wanted) == 0 or not wanted.any():
+    both = np.isfinite(requested) & np.isfinite(measured)
+    requested, measured = requested[both], measured[both]
+    if len(requested) == 0 or not requested.any():
         ax.text(0.5, 0.5, "no star was changed", transform=ax.transAxes, ha="center")
         return
-    span = float(np.ptp(wanted)) or float(np.abs(wanted).max())
-    line = np.sort([wanted.min() - 0.05 * span, 0.0, wanted.max() + 0.05 * span])
+    span = float(np.ptp(requested)) or float(np.abs(requested).max())
+    line = np.sort([requested.min() - 0.05 * span, 0.0, requested.max() + 0.05 * span])
     ax.fill_between(
         line,
         line - band * np.abs(line),
@@ -303,15 +303,26 @@ def draw_swap(ax: Axes, wanted: FloatArray, found: FloatArray, band: float) -> N
         label=f"+- {100 * band:g} %",
     )
     ax.plot(line, line, color=BLACK, linewidth=0.8)
-    ax.scatter(wanted, found, s=point_size(len(wanted)), color=BLUE, alpha=0.4, linewidths=0, rasterized=True)
-    ends = np.linspace(wanted.min(), wanted.max(), STEPS + 1)
-    part = np.clip(np.searchsorted(ends, wanted, side="right") - 1, 0, STEPS - 1)
+    ax.scatter(
+        requested,
+        measured,
+        s=point_size(len(requested)),
+        color=BLUE,
+        alpha=0.4,
+        linewidths=0,
+        rasterized=True,
+    )
+    ends = np.linspace(requested.min(), requested.max(), STEPS + 1)
+    part = np.clip(np.searchsorted(ends, requested, side="right") - 1, 0, STEPS - 1)
     medians = np.array(
-        [[np.median(wanted[part == number]), np.median(found[part == number])] for number in np.unique(part)]
+        [
+            [np.median(requested[part == number]), np.median(measured[part == number])]
+            for number in np.unique(part)
+        ]
     )
     ax.plot(*medians.T, color=RED, marker="o", markersize=3, linewidth=1.2, label="median")
-    slope = float(wanted @ found / (wanted @ wanted))
-    inside = float(np.mean(np.abs(found - wanted) <= band * np.abs(wanted)))
+    slope = float(requested @ measured / (requested @ requested))
+    inside = float(np.mean(np.abs(measured - requested) <= band * np.abs(requested)))
     ax.text(
         0.03,
         0.97,
@@ -322,6 +333,6 @@ def draw_swap(ax: Axes, wanted: FloatArray, found: FloatArray, band: float) -> N
         bbox=PLATE,
     )
     ax.set_xlim(line[0], line[-1])
-    low, high = np.percentile(found, (0.5, 99.5))
+    low, high = np.percentile(measured, (0.5, 99.5))
     ax.set_ylim(min(line[0], float(low)) - 0.03 * span, max(line[-1], float(high)) + 0.03 * span)
     ax.legend(loc="lower right")

@@ -115,9 +115,9 @@ class Disentangler(Model):
         """
         labels, errors = np.full((2, len(spectra), len(self.labels)), np.nan)
         for number, name in enumerate(self.labels.names):
-            for found, column in ((labels, name), (errors, f"{name}_err")):
+            for array, column in ((labels, name), (errors, f"{name}_err")):
                 if column in spectra.table:
-                    found[:, number] = spectra.table[column]
+                    array[:, number] = spectra.table[column]
         scaled = self.labels.scale_error(labels, errors)
         named = np.array([f"{name}_err" in spectra.table for name in self.labels.names], dtype=bool)
         scaled = np.where(
@@ -203,7 +203,7 @@ class Disentangler(Model):
         Parameters
         ----------
         spectra
-            Of the stars. Labels that are not changed are those that the spectra tell (engine bottleneck), or
+            Of the stars. Labels that are not changed are estimated from the spectra (engine bottleneck), or
             those of their table.
         labels, changes
             New values (n,), or one for all, by name: ``generate(stars, teff=6500, alpha_fe=0)``.
@@ -248,8 +248,8 @@ class Disentangler(Model):
         network, draw = self.network, latent_noise(self)
 
         def more(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
-            found = {**draw(part, rows), "wanted": scaled[rows]}
-            return found if edited is None else {**found, "latents": edited[rows]}
+            arrays = {**draw(part, rows), "wanted": scaled[rows]}
+            return arrays if edited is None else {**arrays, "latents": edited[rows]}
 
         def make(batch: Batch) -> tuple[Tensor, ...]:
             z = batch["latents"] if edited is not None else network.encode(batch)
@@ -415,8 +415,8 @@ def latent_noise(model: Disentangler) -> Any:
     def draw(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
         flux = np.where(part.ivar > 0, part.flux, 0.0).astype(np.float32)
         numbers = np.empty((len(flux), model.config.latent), dtype=np.float32)
-        for row, one in enumerate(flux):
-            key = int.from_bytes(blake2b(one.tobytes(), digest_size=16, key=seed).digest(), "little")
+        for row, spectrum in enumerate(flux):
+            key = int.from_bytes(blake2b(spectrum.tobytes(), digest_size=16, key=seed).digest(), "little")
             numbers[row] = np.random.Generator(np.random.Philox(key=key)).standard_normal(
                 numbers.shape[1], dtype=np.float32
             )

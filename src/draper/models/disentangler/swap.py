@@ -80,16 +80,16 @@ def measurable(names: Sequence[str], fitted: Sequence[str]) -> tuple[str, ...]:
     >>> measurable(["teff", "rv"], ["teff", "logg"])
     ('teff',)
     """
-    found = tuple(
+    both = tuple(
         name for name in names if name in fitted or (name == "alpha_fe" and set(ALPHA) <= set(fitted))
     )
-    if not found:
+    if not both:
         raise DraperError(
             "the emulator has none of the model's labels",
             given=", ".join(fitted),
             expected=", ".join(names),
         )
-    return found
+    return both
 
 
 def label_fit(predict: Callable[[Spectra], Estimates], names: Sequence[str]) -> MeasureLabels:
