@@ -1,4 +1,4 @@
-"""Opponents: whom they pay, in which direction, and who moves whose weights."""
+"""Discriminators: the sign of their losses in the loss of the encoder, and who trains which weights."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from draper.nn.module import Batch
 ROWS, PIXELS, LATENT = 60, 8, 3
 ENGINES = ("bins", "joint", "continuous", "hsic")
 READING = ("bins", "joint", "continuous")
-"""Engines whose opponents are networks."""
+"""Engines whose discriminators are networks."""
 
 
 def network(
@@ -44,12 +44,12 @@ def batch(rows: int = ROWS) -> dict[str, torch.Tensor]:
     return {"flux": flux, "ivar": torch.ones(rows, PIXELS), "labels": flux[:, :2].clone()}
 
 
-def opponents(one: Adversarial, of: Batch) -> torch.Tensor:
+def losses_of(one: Adversarial, of: Batch) -> torch.Tensor:
     return one.discriminator_losses(one.latents(of), one.labels(of)[:, one.target_labels])
 
 
 def schooled(one: Adversarial, of: Batch) -> Adversarial:
-    """Let the opponents learn, so that there is something to be paid for."""
+    """Let the discriminators learn, so that their losses depend on the latents."""
     if "critic" in one.players:
         optimizer = torch.optim.Adam(one.critic.parameters(), 0.03)
         shared = {name: tensor.detach() for name, tensor in one.shared(of).items()}
@@ -79,32 +79,32 @@ def step(one: Adversarial, of: Batch, player: str, size: float = 0.02) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_removing_makes_opponents_fail_and_keeping_makes_them_succeed(engine: str) -> None:
+def test_removing_makes_discriminators_fail_and_keeping_makes_them_succeed(engine: str) -> None:
     for remove, keep, sign in (((0,), (), 1), ((), (0,), -1)):
         of = batch()
         one = schooled(network(engine, remove, keep), of)
-        before = opponents(one, of).sum()
+        before = losses_of(one, of).sum()
         step(one, of, "model")
-        assert sign * (opponents(one, of).sum() - before) > 1e-4
+        assert sign * (losses_of(one, of).sum() - before) > 1e-4
 
 
 def test_labels_of_both_kinds_pull_in_opposite_directions() -> None:
     of = batch()
     one = schooled(network("bins", (0,), (1,)), of)
-    before = opponents(one, of)
+    before = losses_of(one, of)
     step(one, of, "model")
-    removed, kept = (opponents(one, of) - before).tolist()
+    removed, kept = (losses_of(one, of) - before).tolist()
     assert removed > 0 > kept
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_loss_is_that_of_manteiga_et_al(engine: str) -> None:
-    """Misfit minus the sum of lambda times the opponents' losses; and its gradient."""
+    """Misfit minus the sum of lambda times the discriminators' losses; and its gradient."""
     remove, keep = ((0, 1), ()) if engine == "joint" else ((0,), (1,))
     of, signs = batch(), torch.tensor([1.0] if engine == "joint" else [1.0, -1.0])
     one = schooled(network(engine, remove, keep, strength=0.3), of)
     terms = one.loss(of, one.shared(of), "model", 0.5)
-    failure = opponents(one, of)
+    failure = losses_of(one, of)
     torch.testing.assert_close(terms["discriminators"], failure.sum())
     made = one.decode(one.latents(of), one.labels(of))
     misfit = (made - of["flux"]).square().mean()
@@ -131,11 +131,11 @@ def test_strength_rises_with_progress(ramp: float) -> None:
 
 
 def test_worse_than_the_scatter_is_no_success() -> None:
-    """The surprise of an opponent has no bounds: the encoder would be paid for driving it mad."""
+    """The loss of a discriminator has no bound: the encoder would gain by making it arbitrarily wrong."""
     of, one = batch(), network("continuous")
     with torch.no_grad():
         one.critic.biases[-1][..., 0] += 50.0
-    assert float(opponents(one, of).detach()) > 0.5
+    assert float(losses_of(one, of).detach()) > 0.5
     terms = one.loss(of, one.shared(of), "model", 1.0)
     assert float(terms["discriminators"].detach()) == 0.5
     weights = list(one.encoder.parameters())
@@ -174,7 +174,7 @@ def test_nobody_moves_the_weights_of_another(engine: str) -> None:
     assert len(owned) == len({id(p) for p in owned}) == len(list(one.parameters()))
 
 
-def test_what_opponents_see_is_cut_from_the_encoder() -> None:
+def test_what_discriminators_see_is_cut_from_the_encoder() -> None:
     """The trainer detaches what they are given; their loss has no other way to the encoder."""
     of, one = batch(), network("bins", (0,), (1,))
     z = one.latents(of).detach()
@@ -186,7 +186,7 @@ def test_what_opponents_see_is_cut_from_the_encoder() -> None:
 @pytest.mark.parametrize(
     ("engine", "remove", "keep"), [("none", (0,), (1,)), ("hsic", (0,), (1,)), ("bins", (), ())]
 )
-def test_there_are_opponents_only_where_they_are_needed(
+def test_there_are_discriminators_only_where_they_are_needed(
     engine: str, remove: tuple[int, ...], keep: tuple[int, ...]
 ) -> None:
     one, of = network(engine, remove, keep), batch()
@@ -206,7 +206,7 @@ def test_joint_classes_are_the_digits_of_all_labels() -> None:
     labels = one.labels(of)
     digits = one.bin_numbers(labels)
     torch.testing.assert_close(
-        opponents(one, of)[0],
+        losses_of(one, of)[0],
         functional.cross_entropy(one.critic(one.latents(of))[0], digits[:, 0] + 4 * digits[:, 1]),
     )
 
@@ -231,7 +231,7 @@ def test_rows_whose_label_is_unknown_weigh_nothing(engine: str, known: int) -> N
     of = batch()
     one = network(engine)
     of["labels"][known:, 0] = torch.nan
-    found = opponents(one, of)
+    found = losses_of(one, of)
     weights = list(one.encoder.parameters())
     total = one.loss(of, one.shared(of), "model", 1.0)["total"]
     assert all(bool(torch.isfinite(g).all()) for g in torch.autograd.grad(total, weights))
@@ -240,9 +240,9 @@ def test_rows_whose_label_is_unknown_weigh_nothing(engine: str, known: int) -> N
         return
     few = {name: rows[:known] for name, rows in of.items()}
     if engine != "hsic":  # whose latents are in units of the scatter of the whole batch
-        torch.testing.assert_close(found, opponents(one, few))
+        torch.testing.assert_close(found, losses_of(one, few))
     other = {**of, "flux": torch.cat([of["flux"][:known], of["flux"][known:].flip(0)])}
-    torch.testing.assert_close(opponents(one, other), found)
+    torch.testing.assert_close(losses_of(one, other), found)
 
 
 def test_joint_classes_want_all_labels_of_a_star() -> None:
@@ -250,7 +250,7 @@ def test_joint_classes_want_all_labels_of_a_star() -> None:
     one = network("joint", (0, 1))
     of["labels"][10:, 1] = torch.nan
     few = {name: rows[:10] for name, rows in of.items()}
-    torch.testing.assert_close(opponents(one, of), opponents(one, few))
+    torch.testing.assert_close(losses_of(one, of), losses_of(one, few))
 
 
 def test_ranges_are_those_of_all_batches_and_of_known_labels() -> None:
@@ -267,17 +267,17 @@ def test_ranges_are_those_of_all_batches_and_of_known_labels() -> None:
     np.testing.assert_allclose(one.spread, np.nanstd(known, axis=0), rtol=1e-5)
 
 
-def test_the_decoder_is_told_what_the_head_reads_where_a_label_is_unknown() -> None:
+def test_the_decoder_gets_the_heads_prediction_of_an_unknown_label() -> None:
     of = batch()
     of["labels"][5:, 1] = torch.nan
     for sees_labels in (False, True):
         one = network("none", sees_labels=sees_labels)
-        told, labels = one.decoder_labels(of), one.labels(of)
+        used, labels = one.decoder_labels(of), one.labels(of)
         known = torch.isfinite(labels)
-        assert torch.equal(told[known], labels[known])
-        read = torch.zeros_like(told) if sees_labels else one.head(one.latents(of))[0]
-        assert torch.equal(told[~known], read[~known])
-        assert not told.requires_grad
+        assert torch.equal(used[known], labels[known])
+        read = torch.zeros_like(used) if sees_labels else one.head(one.latents(of))[0]
+        assert torch.equal(used[~known], read[~known])
+        assert not used.requires_grad
 
 
 # ---------------------------------------------------------------------- the end of a run

@@ -51,7 +51,7 @@ def test_the_code_costs_its_divergence_from_the_prior() -> None:
     torch.testing.assert_close(losses(one, of)["rate"], exact)
 
 
-def test_the_price_rises_while_too_much_is_told() -> None:
+def test_the_price_rises_while_the_rate_exceeds_its_limit() -> None:
     one = network(information_limit=2.0)
     one.price.fill_(10.0)
     misfit = torch.tensor(3.0)
@@ -204,9 +204,9 @@ def test_the_level_of_noise_is_measured_on_the_training_set() -> None:
 def test_only_what_kept_labels_do_not_tell_is_a_leak() -> None:
     one, of = network(remove=(0, 2), keep=(1,), strength=(50.0, 7.0)).eval(), batch()
     shared = one.shared(of)
-    told, known = one.discriminator_losses(shared, of)
+    latents, kept = one.discriminator_losses(shared, of)
     terms = one.loss(of, shared, "model", 0.0)
-    paid = torch.tensor([50.0, 7.0]) * (known - told).clamp(min=0)
+    paid = torch.tensor([50.0, 7.0]) * (kept - latents).clamp(min=0)
     torch.testing.assert_close(terms["leak"], paid.sum())
     # The rival sees the kept labels themselves, and is no matter of the encoder.
     with torch.no_grad():
@@ -227,11 +227,11 @@ def test_without_kept_labels_the_rival_is_the_scatter() -> None:
     assert one.latents(of).shape == (ROWS, LATENT)
 
 
-def test_a_leak_moves_the_encoder_against_its_opponent() -> None:
-    """What is paid for a leak lowers what the opponent knows."""
+def test_a_leak_moves_the_encoder_against_its_discriminator() -> None:
+    """The penalty on a leak raises the loss of the discriminator."""
     one, of = network(keep=(), strength=(1e6,)).eval(), batch()
     with torch.no_grad():
-        # An opponent that knows a little: the label is what it reads, but for noise.
+        # A discriminator that knows a little: the label is what it reads, but for noise.
         one.prepare(lambda: iter([of]))
     read = torch.optim.Adam(one.critic.parameters(), 0.05)
     shared = {name: tensor.detach() for name, tensor in one.shared(of).items()}
@@ -250,7 +250,7 @@ def test_a_leak_moves_the_encoder_against_its_opponent() -> None:
     assert one.discriminator_losses(one.shared(of), of)[0] > before + 1e-3
 
 
-def test_nothing_to_remove_has_no_opponent() -> None:
+def test_nothing_to_remove_has_no_discriminator() -> None:
     one = network(remove=(), strength=())
     assert one.players == ("head", "model")
     assert "leak" not in losses(one, batch())

@@ -104,8 +104,8 @@ def erased(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def covariances(left: torch.Tensor, z: torch.Tensor, y: torch.Tensor) -> float:
     """Return the largest covariance with a label, in units of the scatters before anything was erased."""
-    told = (y.double() - y.double().mean(0)) / y.double().std(0)
-    return float(abs((left - left.mean(0)).T @ told / len(y) / z.double().std(0)[:, None]).max())
+    centred_labels = (y.double() - y.double().mean(0)) / y.double().std(0)
+    return float(abs((left - left.mean(0)).T @ centred_labels / len(y) / z.double().std(0)[:, None]).max())
 
 
 @pytest.mark.parametrize("labels", [1, 2, 5])
@@ -118,8 +118,8 @@ def test_nothing_linear_is_left(labels: int) -> None:
 def test_erasure_is_the_closed_form() -> None:
     """Belrose et al. 2023: C (C' S^-1 C)^-1 C' S^-1 for covariances S of latents and C with labels."""
     z, y = mixed()
-    centred, told = z.double() - z.double().mean(0), y.double() - y.double().mean(0)
-    covariance, cross = centred.T @ centred / len(z), centred.T @ told / len(z)
+    centred, centred_labels = z.double() - z.double().mean(0), y.double() - y.double().mean(0)
+    covariance, cross = centred.T @ centred / len(z), centred.T @ centred_labels / len(z)
     inverse = torch.linalg.inv(covariance)
     expected = cross @ torch.linalg.inv(cross.T @ inverse @ cross) @ cross.T @ inverse
     mean, matrix = eraser(z, y)
@@ -172,8 +172,8 @@ def test_latents_may_be_constant_or_copies() -> None:
     double = torch.column_stack([z, z[:, :1], torch.full((500,), 2.0)])
     left = erased(double, y)
     assert torch.isfinite(left).all()
-    told = (left - left.mean(0)).T @ (y.double() - y.double().mean(0)) / len(y)
-    assert (told.abs() < 1e-5 * double.double().std(0).clamp(min=1)[:, None]).all()
+    centred_labels = (left - left.mean(0)).T @ (y.double() - y.double().mean(0)) / len(y)
+    assert (centred_labels.abs() < 1e-5 * double.double().std(0).clamp(min=1)[:, None]).all()
     torch.testing.assert_close(left[:, 4], double[:, 4].double())
     mean, matrix = eraser(torch.ones(5, 2), y[:5])
     assert torch.equal(matrix, torch.zeros(2, 2))

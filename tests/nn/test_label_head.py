@@ -1,4 +1,4 @@
-"""Several perceptrons at once, labels with errors, and what a label's surprise is."""
+"""Several perceptrons at once, labels with errors, and the likelihood of a label."""
 
 import math
 
@@ -51,20 +51,20 @@ def test_a_perceptron_of_any_depth_and_of_nothing() -> None:
     assert perceptron(3, (8,), 0)(torch.zeros(5, 3)).shape == (5, 0)
 
 
-# ---------------------------------------------------------------------- surprise
+# ------------------------------------------------------- negative log-likelihood
 
 
-def test_surprise_is_the_likelihood_of_a_gaussian_but_for_its_constant() -> None:
+def test_it_is_that_of_a_gaussian_but_for_its_constant() -> None:
     mean, error, labels = (normal(6, 3, seed=seed) for seed in range(3))
     exact = -torch.distributions.Normal(mean, error.exp()).log_prob(labels)
     torch.testing.assert_close(
         negative_log_likelihood(mean, error, labels) + 0.5 * math.log(2 * math.pi), exact
     )
-    # The best that knows nothing says the scatter: one half, which opponents are measured by.
+    # The best that knows nothing says the scatter: one half, which discriminators are measured by.
     assert float(negative_log_likelihood(torch.zeros(1), torch.zeros(1), torch.ones(1))) == 0.5
 
 
-def test_labels_that_are_not_known_surprise_nobody() -> None:
+def test_unknown_labels_have_no_likelihood() -> None:
     mean, error = normal(4, 2).requires_grad_(), normal(4, 2, seed=1).requires_grad_()
     labels = normal(4, 2, seed=2)
     labels[1, 0] = torch.nan

@@ -36,10 +36,10 @@ def test_every_label_has_its_bar_and_dots(tmp_path: Path) -> None:
     np.testing.assert_allclose(bars, expected)
     ridge = ax.containers[1].lines[0]
     np.testing.assert_allclose(ridge.get_xdata(), found.value["latents"][:, 0])
-    told = [text.get_text() for text in ax.texts]
-    assert told[0].startswith("leak ")
-    assert "given kept" in told[0]
-    assert told[1].startswith("kept 1.0") or told[1].startswith("kept 0.9")
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[0].startswith("leak ")
+    assert "given kept" in texts[0]
+    assert texts[1].startswith("kept 1.0") or texts[1].startswith("kept 0.9")
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["floor to ceiling", "ridge", "with kept labels", "boosting"]
     save(figure, tmp_path / "plot.png")

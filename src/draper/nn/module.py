@@ -17,11 +17,11 @@ Batches = Callable[[], Iterator[Batch]]
 class Module(nn.Module, ABC):
     """A network that knows its losses, as seen by each of its players.
 
-    A plain network has one player. An adversarial one lists its opponents in the order in which they move in
-    each batch; the last player owns the graph of :meth:`shared`, the others see it detached. Losses are means
-    over the rows of the batch, so that a batch may be divided among processes. Random numbers come with the
-    batch (see :class:`draper.train.feed.ArrayFeed`, ``noise``) or from torch's generator, which the trainer
-    seeds at each step; only those of the batch are the same for one process and for several.
+    A plain network has one player. An adversarial one lists its discriminators in the order in which they
+    move in each batch; the last player owns the graph of :meth:`shared`, the others see it detached. Losses
+    are means over the rows of the batch, so that a batch may be divided among processes. Random numbers come
+    with the batch (see :class:`draper.train.feed.ArrayFeed`, ``noise``) or from torch's generator, which the
+    trainer seeds at each step; only those of the batch are the same for one process and for several.
 
     State that a loss changes (controllers, running means) is a buffer whose name stands in ``moving``;
     processes share its mean after each step.

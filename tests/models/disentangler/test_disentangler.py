@@ -24,8 +24,8 @@ BY_NAME = {check.__name__.removeprefix("check_"): check for check in CHECKS}
 
 def new(engine: str = "bottleneck", **options) -> Disentangler:
     keep = () if engine == "joint" else ("fe_h",)
-    told = {"remove": ("teff",), "keep": keep, "engine": engine, "probe": False, **SMALL}
-    return Disentangler(**{**told, **options})
+    given = {"remove": ("teff",), "keep": keep, "engine": engine, "probe": False, **SMALL}
+    return Disentangler(**{**given, **options})
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_every_engine_conforms(engine: str, name: str, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("engine", ["bottleneck", "bins"])
-def test_runs_with_opponents_resume_exactly(engine: str, tmp_path: Path, monkeypatch) -> None:
+def test_runs_with_discriminators_resume_exactly(engine: str, tmp_path: Path, monkeypatch) -> None:
     example = {"remove": ("teff",), "keep": ("fe_h",), "engine": engine, **SMALL}
     example |= {"ramp": 0.5} if engine == "bins" else {}
     monkeypatch.setattr(DisentanglerConfig, "example", example)
@@ -158,10 +158,10 @@ def test_erasure_leaves_no_line_that_tells_the_label(engine: str) -> None:
     z, free = (found.encode(spectra) for found in (before, after))
     np.testing.assert_array_equal(z[:, :kept], free[:, :kept])
     teff = spectra.table["teff"]
-    told = [max(abs(np.corrcoef(values[:, kept:].T, teff)[-1, :-1])) for values in (z, free)]
+    correlations = [max(abs(np.corrcoef(values[:, kept:].T, teff)[-1, :-1])) for values in (z, free)]
     # The bottleneck's latents are drawn, other ones than those that were looked at.
-    assert told[1] < (1e-3 if engine != "bottleneck" else 0.15)
-    assert told[1] < told[0]
+    assert correlations[1] < (1e-3 if engine != "bottleneck" else 0.15)
+    assert correlations[1] < correlations[0]
 
 
 def test_kept_labels_among_the_latents_survive_erasure(unseen: Spectra) -> None:
@@ -218,7 +218,7 @@ def test_without_changes_spectra_are_rebuilt(model: Disentangler, unseen: Spectr
     assert relative(made, flux_at(unseen.table)) < 0.25
     assert np.array_equal(made.ids, unseen.ids)
     assert made.meta["model"] == "disentangler"
-    # What the decoder was told is what the spectrum tells, not what the table says.
+    # The decoder got the labels estimated from the spectrum, not those of the table.
     assert rms(made.table["fe_h"] - unseen.table["fe_h"]) < 0.15 * unseen.table["fe_h"].std()
     assert not np.array_equal(made.table["fe_h"], unseen.table["fe_h"])
     bare = model.generate(unseen.with_columns(teff=None, fe_h=None))
@@ -228,7 +228,9 @@ def test_without_changes_spectra_are_rebuilt(model: Disentangler, unseen: Spectr
     assert dict(same.table) == dict(unseen.table)
 
 
-def test_opponents_tell_the_decoder_the_labels_of_the_table(plain: Disentangler, unseen: Spectra) -> None:
+def test_discriminators_tell_the_decoder_the_labels_of_the_table(
+    plain: Disentangler, unseen: Spectra
+) -> None:
     made = plain.generate(unseen)
     for name in ("teff", "fe_h"):
         np.testing.assert_allclose(made.table[name], unseen.table[name], rtol=1e-5, atol=1e-5)
@@ -413,7 +415,7 @@ def test_errors_are_unknown_where_nothing_is_held_out(unseen: Spectra) -> None:
 # ------------------------------------------------------------ labels for the encoder
 
 
-def test_an_encoder_may_be_told_the_labels(unseen: Spectra) -> None:
+def test_an_encoder_may_get_the_labels(unseen: Spectra) -> None:
     sees, blind = (
         new("bins", encoder_sees_labels=value).fit(stars(200), train=QUICK) for value in (True, False)
     )
@@ -518,7 +520,7 @@ def test_leakage_wants_labels_of_spectra_and_of_the_model(model: Disentangler, u
 # ----------------------------------------------------- what a reviewer found
 
 
-def test_an_encoder_that_is_told_labels_predicts_none(unseen: Spectra) -> None:
+def test_an_encoder_that_gets_labels_predicts_none(unseen: Spectra) -> None:
     model = Disentangler(engine="bins", keep=("teff",), encoder_sees_labels=True, probe=False, **SMALL)
     model.fit(stars(60), train=QUICK)
     with pytest.raises(DraperError, match="would repeat them"):

@@ -57,9 +57,9 @@ def test_every_option_of_a_whole_file() -> None:
 
 
 def test_ranks_have_another_scatter() -> None:
-    told = settings()
-    told["data"]["normalize_spectra"] = True
-    assert OPTION_FILE.translate(told).model["strength"] == pytest.approx((0.12, 0.24, 0.36))
+    options = settings()
+    options["data"]["normalize_spectra"] = True
+    assert OPTION_FILE.translate(options).model["strength"] == pytest.approx((0.12, 0.24, 0.36))
 
 
 def test_what_a_file_leaves_out_is_as_on_their_command_line() -> None:

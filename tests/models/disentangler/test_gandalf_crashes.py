@@ -17,7 +17,7 @@ from draper.testing.checks import batch_of, same_state
 from draper.train.checkpoint import Checkpoint
 from draper.train.feed import ArrayFeed
 
-OPPONENTS = ("bins", "joint", "continuous", "hsic")
+ADVERSARIAL = ("bins", "joint", "continuous", "hsic")
 
 
 def gandalf(**options) -> Disentangler:
@@ -32,11 +32,11 @@ def differs(one: Disentangler, other: Disentangler) -> bool:
     return not all(map(torch.equal, parameters(one), parameters(other)))
 
 
-# ------------------------------------------------------------------ labels and opponents
+# ------------------------------------------------------------------ labels and discriminators
 
 
 @pytest.mark.parametrize("engine", ["bins", "continuous", "hsic"])
-def test_several_labels_have_an_opponent_each(engine: str) -> None:
+def test_several_labels_have_an_discriminator_each(engine: str) -> None:
     """GANDALF: one optimiser of all discriminators dies at the first step."""
     spectra = stars(120)
     found = gandalf(remove=("teff", "hidden"), keep=("fe_h",), engine=engine).fit(spectra, train=QUICK)
@@ -50,7 +50,7 @@ def test_several_labels_have_an_opponent_each(engine: str) -> None:
     assert len(set(losses.tolist())) == 3
     if engine == "hsic":
         return
-    # Each opponent's loss moves its own weights, and no other's.
+    # Each discriminator's loss moves its own weights, and no other's.
     for number, loss in enumerate(losses):
         gradients = torch.autograd.grad(loss, list(network.critic.parameters()), retain_graph=True)
         for gradient in gradients:
@@ -58,7 +58,7 @@ def test_several_labels_have_an_opponent_each(engine: str) -> None:
             assert moved.tolist() == [number == other for other in range(3)]
 
 
-def test_an_opponent_without_classes_reads_the_label_of_its_own_star() -> None:
+def test_an_discriminator_without_classes_reads_the_label_of_its_own_star() -> None:
     """GANDALF: without --discretize each discriminator is compared with the labels of another star."""
     found = gandalf(remove=("teff", "hidden"), engine="continuous").fit(stars(60), train=QUICK)
     network, batch = found.own_module, batch_of(found, stars(60))
@@ -83,7 +83,7 @@ def test_a_bin_holds_the_stars_between_its_ends() -> None:
     assert set(bins) == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("engine", ["bottleneck", *OPPONENTS])
+@pytest.mark.parametrize("engine", ["bottleneck", *ADVERSARIAL])
 def test_an_outlier_leaves_bins_empty(engine: str) -> None:
     """GANDALF: the output is as wide as the occupied bins of the first label."""
     spectra = stars(120)
@@ -140,7 +140,7 @@ def test_layers_may_be_of_any_number(engine: str, sizes: tuple[int, ...], tmp_pa
     np.testing.assert_array_equal(again.encode(stars(5)), found.encode(stars(5)))
 
 
-@pytest.mark.parametrize("engine", ["bottleneck", *OPPONENTS])
+@pytest.mark.parametrize("engine", ["bottleneck", *ADVERSARIAL])
 def test_batches_larger_than_the_training_set(engine: str) -> None:
     train = QUICK.replace(batch_size=256)
     large = gandalf(engine=engine).fit(stars(40), train=train)
@@ -148,7 +148,7 @@ def test_batches_larger_than_the_training_set(engine: str) -> None:
     assert not differs(large, whole), "all rows are one batch"
 
 
-@pytest.mark.parametrize("engine", ["bottleneck", *OPPONENTS])
+@pytest.mark.parametrize("engine", ["bottleneck", *ADVERSARIAL])
 def test_a_last_batch_of_a_single_spectrum(engine: str) -> None:
     found = gandalf(engine=engine).fit(stars(60), valid=stars(17, seed=2), train=QUICK.replace(batch_size=16))
     assert np.isfinite(found.history[-1]["valid/total"])
@@ -178,7 +178,7 @@ def test_one_strength_for_all_or_one_for_each() -> None:
     assert differs(removing[0], removing[2])
 
 
-def test_joint_opponent_pays_its_strength_once() -> None:
+def test_joint_discriminator_pays_its_strength_once() -> None:
     found = gandalf(remove=("teff", "hidden"), engine="joint", strength=(0.2,), bins=3)
     network = found.fit(stars(60), train=QUICK).own_module
     batch = batch_of(found, stars(60))
@@ -201,7 +201,7 @@ def test_strength_may_rise_over_the_run(ramp: float) -> None:
     torch.testing.assert_close(plain["total"], plain["misfit"] - 0.5 * plain["discriminators"])
 
 
-def test_opponents_are_no_part_of_a_run_without_strength() -> None:
+def test_discriminators_are_no_part_of_a_run_without_strength() -> None:
     none = gandalf(engine="none").fit(stars(60), train=QUICK)
     assert "critic" not in none.own_module.players
     zero = gandalf(strength=(0.0,)).fit(stars(60), train=QUICK)
@@ -260,7 +260,7 @@ def test_rows_of_one_star_stand_on_one_side() -> None:
 # ------------------------------------------------------------------- seeds and resumption
 
 
-@pytest.mark.parametrize("engine", OPPONENTS)
+@pytest.mark.parametrize("engine", ADVERSARIAL)
 def test_the_same_seed_twice_gives_the_same_model(engine: str) -> None:
     """GANDALF's seed is that of the split alone."""
     one, other, third = (
