@@ -17,22 +17,20 @@ Probe = Literal["ridge", "boosting", "mlp"]
 
 Engine = Literal["bottleneck", "bins", "joint", "continuous", "hsic", "none"]
 
-OPPOSED: tuple[Engine, ...] = ("bins", "joint", "continuous", "hsic")
-OWN: dict[str, tuple[Engine, ...]] = {
-    "strength": ("bottleneck", *OPPOSED),
+DISCRIMINATORS: tuple[Engine, ...] = ("bins", "joint", "continuous")
+"""Engines whose encoder is trained against discriminators."""
+
+ENGINES_WITH: dict[str, tuple[Engine, ...]] = {
+    "strength": ("bottleneck", *DISCRIMINATORS, "hsic"),
     "bins": ("bins", "joint"),
     "information_limit": ("bottleneck",),
-    "ramp": OPPOSED,
+    "ramp": (*DISCRIMINATORS, "hsic"),
 }
-"""Options that some engines have alone."""
-
-ADVERSARIAL: dict[str, tuple[float, float]] = {"strength": (1e-4, 1), "ramp": (0, 1)}
+"""The engines of each option that not all engines have."""
 
 SEARCHED: dict[Engine, dict[str, tuple[float, float]]] = {
     "bottleneck": {"strength": (5, 500), "information_limit": (4, 36)},
-    "bins": ADVERSARIAL,
-    "joint": ADVERSARIAL,
-    "continuous": ADVERSARIAL,
+    **{engine: {"strength": (1e-4, 1), "ramp": (0, 1)} for engine in DISCRIMINATORS},
     "hsic": {"strength": (0.03, 3), "ramp": (0, 1)},
     "none": {},
 }
@@ -81,40 +79,42 @@ class DisentanglerConfig(ModelConfig):
     )
 
     labels: tuple[str, ...] = ()
-    """Labels that the decoder is told: those to remove and to keep unless given; without these, what there
-    is of teff, logg, fe_h and alpha_fe."""
+    """Labels given to the decoder; by default those to remove and to keep, or else teff, logg, fe_h and
+    alpha_fe, as far as the data have them."""
     remove: tuple[str, ...] = ()
-    """Labels that the latents are not to tell."""
+    """Labels to remove from the latent space; none by default."""
     keep: tuple[str, ...] = ()
-    """Labels that the latents are to tell well."""
+    """Labels to keep in the latent space; none by default."""
     engine: Engine = "bottleneck"
-    """How labels are removed."""
+    """Method of removal: a bottleneck, discriminators (bins, joint, continuous), a penalty on statistical
+    dependence (hsic), or none."""
     strength: tuple[Weight, ...] = ()
-    """How strongly: one number for all, or one for each label of remove and then of keep (bottleneck: of
-    remove; joint: always one). It is lambda of GANDALF's loss, or the nats of likelihood that a nat told of a
-    label costs (bottleneck). The engine's own unless given."""
+    """Strength of the removal, at least 0: one number for all labels, or one for each label of remove and
+    then of keep (bottleneck: of remove; joint: always one). It is lambda of GANDALF's loss, or the nats of
+    likelihood that a nat of leaked information costs (bottleneck). By default 50 (bottleneck), 0.01 (bins),
+    0.1 (joint, continuous) or 0.3 (hsic)."""
     latent: Size = 25
-    """Numbers that describe a spectrum."""
+    """Number of latents, at least 1."""
     encoder: Annotated[Sizes, Field(min_length=1)] = (512, 256)
     """Sizes of the hidden layers of the encoder."""
     decoder: Annotated[Sizes, Field(min_length=1)] = (256, 512)
     """Sizes of the hidden layers of the decoder."""
     critic: Annotated[Sizes, Field(min_length=1)] = (64, 32)
-    """Sizes of the hidden layers of what tries to read labels from latents while training; the engines hsic
-    and none have no such reader."""
+    """Sizes of the hidden layers of the discriminators, which predict labels from latents during training;
+    the engines hsic and none have none."""
     bins: Annotated[int, Field(ge=2)] = 10
-    """Classes of a label for the engines bins and joint."""
+    """Number of classes of a label, at least 2, for the engines bins and joint."""
     encoder_sees_labels: bool = False
-    """Whether the encoder is told the labels, too; of those that are not known, the mean."""
+    """Whether the encoder also gets the labels as inputs, with the mean in place of unknown ones."""
     erase: bool = False
     """Whether linear traces of removed labels are erased from the latents after training (LEACE); the kept
-    labels among the latents of the engine bottleneck stay as they are."""
+    labels among the latents of the engine bottleneck are not changed."""
     information_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 12.0
-    """Nats that the free latents of the engine bottleneck may tell of a spectrum, on average."""
+    """Information limit of the latents (nats per spectrum, on average), above 0; engine bottleneck only."""
     ramp: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Part of the training over which the strength of opponents rises to its value."""
+    """Fraction of the training (0 to 1) over which the strength rises from 0; not for the bottleneck."""
     probe: bool = True
-    """Whether what latents still tell of the labels is measured on the held-out spectra after training."""
+    """Whether the leakage is measured on the held-out spectra after training."""
 
     def search_ranges(self) -> dict[str, tuple[float, float]]:
         """Return what ``draper tune`` searches by default, among it the options of the engine."""
@@ -133,54 +133,59 @@ class DisentanglerConfig(ModelConfig):
                 raise DraperError(f"{option} names a label twice", given=", ".join(names))
         if both := set(self.remove) & set(self.keep):
             raise DraperError(
-                "a label cannot be removed and kept", given=", ".join(sorted(both)),
+                "a label cannot be removed and kept",
+                given=", ".join(sorted(both)),
                 hint="name it in one of remove and keep",
-            )  # fmt: skip
-        for option, engines in OWN.items():
+            )
+        for option, engines in ENGINES_WITH.items():
             given = getattr(self, option)
             if self.engine not in engines and given != type(self).model_fields[option].default:
                 raise DraperError(
-                    f"the engine {self.engine} has no {option}", given=f"{option}={given}",
-                    expected=f"one of the engines {', '.join(engines)}", hint=f"leave out {option}",
-                )  # fmt: skip
+                    f"the engine {self.engine} has no {option}",
+                    given=f"{option}={given}",
+                    expected=f"one of the engines {', '.join(engines)}",
+                    hint=f"leave out {option}",
+                )
+        number = len(self.remove) + len(self.keep)
         if self.engine == "bottleneck":
             if self.encoder_sees_labels:
                 raise DraperError(
-                    "the engine bottleneck reads labels from the spectrum", given="encoder_sees_labels=True",
-                    hint="leave it out, or take another engine",
-                )  # fmt: skip
+                    "the engine bottleneck estimates labels from the spectrum",
+                    given="encoder_sees_labels=True",
+                    hint="leave it out, or use another engine",
+                )
             if len(self.keep) >= self.latent:
                 raise DraperError(
-                    "each label to keep takes one of the latents",
+                    "each label to keep needs one of the latents",
                     given=f"latent={self.latent}, keep={self.keep}",
                     expected=f"latent of at least {len(self.keep) + 1}",
-                )  # fmt: skip
-            if len(self.strength) not in (0, 1, len(self.remove)):
+                )
+            number = len(self.remove)
+        if len(self.strength) not in (0, 1, number):
+            which = "remove" if self.engine == "bottleneck" else "remove and to keep"
+            raise DraperError(
+                f"strength is one number, or one for each label to {which}",
+                given=f"strength={self.strength}",
+                expected=f"{number} numbers",
+            )
+        if self.engine == "joint":
+            if len(self.strength) > 1:
                 raise DraperError(
-                    "strength is one number, or with the engine bottleneck one for each label to remove",
-                    given=f"strength={self.strength}", expected=f"{len(self.remove)} numbers",
-                )  # fmt: skip
-        elif len(self.strength) not in (0, 1, len(self.remove) + len(self.keep)):
-            raise DraperError(
-                "strength is one number, or one for each label to remove and to keep",
-                given=f"{self.strength}",
-                expected=f"{len(self.remove) + len(self.keep)} numbers",
-            )  # fmt: skip
-        if self.engine == "joint" and len(self.strength) > 1:
-            raise DraperError(
-                "one opponent of all labels together has one strength", given=f"strength={self.strength}",
-                hint="engine='bins' has one for each label",
-            )  # fmt: skip
-        if self.engine == "joint" and self.remove and self.keep:
-            raise DraperError(
-                "one opponent of all labels together either removes or keeps them",
-                given=f"remove={self.remove}, keep={self.keep}", hint="engine='bins' has one for each label",
-            )  # fmt: skip
-        if self.engine == "joint" and self.bins ** (len(self.remove) + len(self.keep)) > 100_000:
-            raise DraperError(
-                "one opponent of all labels together would have too many classes",
-                given=f"{self.bins} bins, {len(self.remove) + len(self.keep)} labels",
-                expected="at most 100,000 classes",
-                hint="fewer bins, or engine='bins'",
-            )  # fmt: skip
+                    "one discriminator of all labels together has one strength",
+                    given=f"strength={self.strength}",
+                    hint="engine='bins' has one for each label",
+                )
+            if self.remove and self.keep:
+                raise DraperError(
+                    "one discriminator of all labels together either removes or keeps them",
+                    given=f"remove={self.remove}, keep={self.keep}",
+                    hint="engine='bins' has one for each label",
+                )
+            if self.bins**number > 100_000:
+                raise DraperError(
+                    "one discriminator of all labels together would have too many classes",
+                    given=f"{self.bins} bins, {number} labels",
+                    expected="at most 100,000 classes",
+                    hint="fewer bins, or engine='bins'",
+                )
         return self

@@ -59,7 +59,7 @@ def relative(made: Spectra, truth: np.ndarray) -> float:
         ({"remove": ["teff"], "keep": ["teff", "logg"]}, "removed and kept"),
         ({"remove": ["teff", "teff"]}, "remove names a label twice"),
         ({"keep": ["fe_h", "fe_h"]}, "keep names a label twice"),
-        ({"encoder_sees_labels": True}, "reads labels from the spectrum"),
+        ({"encoder_sees_labels": True}, "estimates labels from the spectrum"),
         ({"keep": ["teff", "logg"], "latent": 2}, "latent of at least 3"),
         ({"remove": ["teff", "logg"], "keep": ["fe_h"], "strength": [1, 2, 3]}, "each label to remove"),
         ({"remove": ["teff"], "keep": ["fe_h", "logg"], "engine": "bins", "strength": [1, 2]}, "3 numbers"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,7 @@ from draper.errors import DraperError
 from draper.latents.baselines import MAX_ROWS, Baselines
 from draper.latents.leakage import Leakage, measure_leakage
 
-if TYPE_CHECKING:
-    from draper.models.base import Model
-
-FEWEST = 200
+MIN_HELD_OUT = 200
 """Minimum number of held-out spectra for a measurement of the leakage after training."""
 
 MAX_PROBED = 8000
@@ -92,10 +89,3 @@ def leakage_of(
         max_rows=max_rows,
         **options,
     )
-
-
-def filled(model: Model, spectra: Spectra) -> NDArray[np.float32]:
-    """Return the flux (n, p) in units of the model, with gaps at the mean."""
-    flux: NDArray[np.float32]
-    (flux,) = model.apply(spectra, lambda batch: (batch["flux"],), (len(model.own_grid),))
-    return np.nan_to_num(flux)

@@ -26,7 +26,7 @@ from draper.latents.swap import Swap
 from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part
-from draper.models.disentangler.leakage import FEWEST, MAX_PROBED, filled, leakage_of
+from draper.models.disentangler.leakage import MAX_PROBED, MIN_HELD_OUT, leakage_of
 from draper.models.disentangler.swap import label_fit, measurable, swap_labels
 from draper.nn.adversary import Adversarial, Discriminators
 from draper.nn.bottleneck import Bottleneck
@@ -153,7 +153,7 @@ class Disentangler(Model):
             return
         known = np.isfinite(np.column_stack([held_out.table[name] for name in labels])).all(axis=1)
         rows = np.sort(np.random.default_rng(seed).permutation(held_out.rows[known])[:MAX_PROBED])
-        if len(rows) < FEWEST or not World.join(next(iter(self.state().values())).device).is_first:
+        if len(rows) < MIN_HELD_OUT or not World.join(next(iter(self.state().values())).device).is_first:
             return
         train, test = held_out.spectra[rows].split(0.6, seed=seed)
         report = self.leakage(train, test, seeds=(seed,), probes=("ridge", "mlp"))
@@ -330,7 +330,7 @@ class Disentangler(Model):
         """
         return leakage_of(
             self.encode,
-            lambda spectra: filled(self, spectra),
+            self.scaled_flux,
             train,
             test,
             removed=self.config.remove,
@@ -372,6 +372,12 @@ class Disentangler(Model):
         names = measurable(self.labels.names, emulator.labels.names)
         measure = label_fit(lambda spectra: emulator.predict(spectra, fit), names)  # type: ignore[attr-defined]
         return swap_labels(self.generate, measure, stars, others, names, truth=truth, seed=seed)
+
+    def scaled_flux(self, spectra: Spectra) -> NDArray[np.float32]:
+        """Return the flux (n, p) in units of the network, with bad pixels at the mean."""
+        flux: NDArray[np.float32]
+        (flux,) = self.apply(spectra, lambda batch: (batch["flux"],), (len(self.own_grid),))
+        return np.nan_to_num(flux)
 
     def reconstruct(self, spectra: Spectra) -> Spectra:
         """Return the reconstructions."""

@@ -14,7 +14,7 @@ from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.latents.baselines import Baselines, measure_baselines
 from draper.models.base import Model
-from draper.models.disentangler.leakage import FEWEST, filled
+from draper.models.disentangler.leakage import MIN_HELD_OUT
 from draper.models.disentangler.model import Disentangler
 from draper.models.search.objectives import (
     Objectives,
@@ -37,7 +37,7 @@ class ReconstructionAndLeakage(Objectives):
 
     names: ClassVar[tuple[str, ...]] = ("reconstruction", "leak")
     beside: ClassVar[tuple[str, ...]] = ("kept",)
-    fewest: ClassVar[int] = FEWEST
+    fewest: ClassVar[int] = MIN_HELD_OUT
     config: DisentanglerConfig
     options: LeakageObjectivesConfig
 
@@ -126,8 +126,8 @@ class ReconstructionAndLeakage(Objectives):
         baselines = measure_baselines(
             self._labels(learnt),
             self._labels(judged),
-            filled(model, learnt),
-            filled(model, judged),
+            model.scaled_flux(learnt),
+            model.scaled_flux(judged),
             removed=removed,
             kept=kept,
             probes=self.options.probes,
