@@ -89,7 +89,7 @@ def test_train_probes_what_was_held_out(folder: Path, tmp_path: Path, capsys, mo
         (["--remove", "tef"], "did you mean 'teff'"),
         (["--remove", "teff", "--strength", "1", "2"], "1 numbers"),
         (["--ramp", "2"], "less than or equal to 1"),
-        (["--encoder-sees-labels"], "reads labels from the spectrum"),
+        (["--encoder-sees-labels"], "estimates labels from the spectrum"),
     ],
     ids=str,
 )
