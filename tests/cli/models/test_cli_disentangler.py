@@ -215,7 +215,7 @@ def test_leakage_by_true_labels(folder: Path, tmp_path: Path, capsys) -> None:
         (["@model", "@bare.h5"], "lack labels"),
         (["@model", "@test.h5", "--truth", "_x"], "teff_x"),
         (["@model", "@test.h5", "--probes", "tree"], "the choices are ridge"),
-        (["@model", "@test.h5", "--plot", "plot.doc"], "cannot draw"),
+        (["@model", "@test.h5", "--plot", "plot.doc"], "plots cannot be written"),
         (["@model", "@short.h5"], "not on the model's grid"),
     ],
     ids=str,
