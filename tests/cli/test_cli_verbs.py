@@ -9,6 +9,7 @@ from astropy.table import Table
 
 from draper import Spectra, TrainConfig, load, read
 from draper.cli import main
+from draper.configs.fit import FitConfig
 from draper.data.io import write
 from draper.models.emulator.model import Emulator
 from draper.results.arrays import read_arrays
@@ -190,7 +191,8 @@ def test_help_shows_the_options_of_the_named_model(folder: Path, capsys, verb: s
 def test_help_shows_defaults(folder: Path, capsys) -> None:
     assert run(folder, "predict", "@emulator", "--help") == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "Largest radial velocity that is looked for [km/s]. [default: 500.0]" in text
+    help_text = FitConfig.model_fields["rv_limit"].description or "none"
+    assert f"{' '.join(help_text.split())} [default: 500.0]" in text
 
 
 def test_generate_takes_one_value_for_each(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import Progress
 
-from draper.config import Config, ModelConfig
+from draper.cli.parameters import flags
+from draper.config import ModelConfig
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError, did_you_mean
 
@@ -74,15 +75,16 @@ def with_options(
     config
         Config class of the model; None if it is not known.
     """
-    options = Config if config is None else config.options_class(verb)
-    if config is None or not options.model_fields:
+    if config is None:
         return command
+    options, name = config.options_class(verb), config.model.rpartition(":")[2]
     # cyclopts reads annotations and defaults: a copy of the function has others.
     made = FunctionType(command.__code__, command.__globals__, command.__name__)
-    name = config.model.rpartition(":")[2]
-    parameter = Parameter(name=options.flags, group=f"Options of this model ({name})")
     made.__doc__ = command.__doc__
-    made.__annotations__ = {**command.__annotations__, "options": Annotated[options, parameter]}
+    made.__annotations__ = {
+        **command.__annotations__,
+        "options": flags(options, f"Options of this model ({name})"),
+    }
     made.__kwdefaults__ = {**(command.__kwdefaults__ or {}), "options": options()}
     return made
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from draper.config import Config
 from draper.configs.read import ReadConfig
 
 Output = Annotated[Path, Parameter(name=["--out", "-o"])]
@@ -20,3 +21,10 @@ Hints = Annotated[ReadConfig, Parameter(name="read")]
 
 Number = Annotated[int, Parameter(name=["--number", "-n"])]
 """How many."""
+
+
+def flags(options: type[Config], group: str | None = None) -> Any:
+    """Return the annotation of a parameter by which a class of options becomes flags."""
+    if not options.model_fields:
+        return Annotated[Any, Parameter(parse=False)]
+    return Annotated[options, Parameter(name=options.flags, group=group)]

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from draper.cli.model import gathered
 from draper.cli.output import say, say_json
-from draper.cli.parameters import Hints, Output
+from draper.cli.parameters import Hints, Output, flags
 from draper.config import ModelConfig
 from draper.configs.read import ReadConfig
 from draper.configs.train import TrainConfig
@@ -133,7 +133,7 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
     tune_model.__annotations__ |= {
         "out": Output,
         "options": Annotated[config, Parameter(name="*")],
-        "objectives": Annotated[config.objective_options, Parameter(name="*")],
+        "objectives": flags(config.objective_options),
         "train": TrainConfig,
         "hints": Hints,
     }
