@@ -62,7 +62,7 @@ def test_trains_compares_and_draws(data: Path, tmp_path: Path, capsys: pytest.Ca
         (["--vary", "train.clip=-1"], "greater than 0"),
         (["--seeds", "0"], "greater than or equal to 1"),
         (["--table", "sweep.doc"], "unknown table format"),
-        (["--plot", "sweep.doc"], "cannot draw"),
+        (["--plot", "sweep.doc"], "cannot be written in this format"),
         (["--test", "0.001"], "larger part (test=, --test)"),
     ],
     ids=str,

@@ -110,7 +110,7 @@ def test_the_best_options_are_taken_by_train(data: Path, tmp_path: Path, capsys)
         (["--search", "latent", "--latent", "5"], "set or searched"),
         (["--search", "latent", "--trials", "0"], "greater than or equal to 1"),
         (["--search", "latent", "--test", "0.001"], "larger part (test=, --test)"),
-        (["--search", "latent", "--plot", "pareto.doc"], "cannot draw"),
+        (["--search", "latent", "--plot", "pareto.doc"], "cannot be written in this format"),
         (["--latnt", "3"], "--latent"),
         (["--search", "latent", "--train.clip", "0"], "greater than 0"),
         (["--probes", "ridge"], "--probes"),

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.atomic import replacing
 from draper.data.grid import Grid, merged
 from draper.data.lines import Lines
 from draper.data.units import MEDIA, air_to_vacuum, vacuum_to_air
@@ -127,7 +128,7 @@ def write_windows(path: str | Path, lines: Lines, half_width: float, *, medium: 
         raise DraperError("the half-width of lines must be positive", given=half_width)
     path = Path(path)
     centre = vacuum_to_air(lines.wavelength) if medium == "air" else lines.wavelength
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["ll", "dlam", "name", "medium"])
         table.writerows(

@@ -150,7 +150,7 @@ class Leakage:
         return columns | {f"nats_{key}": values for key, values in self.information.items()}
 
     def write(self, path: str | Path) -> Path:
-        """Write all figures as .json, or the table as .csv, .ecsv or .fits."""
+        """Write all figures as .json, or the table as .csv, .ecsv, .fits or .parquet."""
         path = writable(path, also=(".json",))
         if path.suffix != ".json":
             return write_table(self.table(), path, {})

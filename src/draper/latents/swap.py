@@ -109,7 +109,7 @@ class Swap:
         }
 
     def write(self, path: str | Path) -> Path:
-        """Write the figures as .json, or single changes as .csv, .ecsv or .fits."""
+        """Write the figures as .json, or single changes as .csv, .ecsv, .fits or .parquet."""
         path = writable(path, also=(".json",))
         if path.suffix != ".json":
             return write_table(self.table(), path, {})

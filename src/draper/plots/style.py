@@ -15,6 +15,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from draper.atomic import replacing
 from draper.errors import DraperError
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
@@ -96,5 +97,6 @@ def save(ax: Axes | Figure, path: str | Path) -> Path:
     if not isinstance(figure, Figure):
         raise DraperError("these axes do not belong to a figure")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with replacing(path) as part:
+        figure.savefig(part)
     return path

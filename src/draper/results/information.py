@@ -135,7 +135,7 @@ class Information:
         return {**columns, "outside": self.outside}
 
     def write(self, path: str | Path) -> Path:
-        """Write the columns as .csv, .ecsv or .fits, with units where the format has them."""
+        """Write the columns as .csv, .ecsv, .fits or .parquet, with units where the format has them."""
         units = {label.name: label.unit for label in self.labels}
         more = {f"{name}_{what}": unit for name, unit in units.items() for what in ("bound", "conditional")}
         return write_table(self.table(), path, units | more)

@@ -48,7 +48,7 @@ def leakage(
         Files of spectra with labels, which the model has not seen. Probes are trained on 60 % of the stars
         and tested on the others.
     out
-        All figures as .json, or the table as .csv, .ecsv or .fits.
+        All figures as .json, or the table as .csv, .ecsv, .fits or .parquet.
     truth
         Suffix of the columns with true labels, such as _true.
     probes
@@ -103,7 +103,7 @@ def swap(
     data
         Files of spectra with labels, which the model has not seen.
     out
-        The figures as .json, or single changes as .csv, .ecsv or .fits.
+        The figures as .json, or single changes as .csv, .ecsv, .fits or .parquet.
     emulator
         An emulator of such spectra.
     number

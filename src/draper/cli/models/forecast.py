@@ -63,7 +63,7 @@ def information(
     fit
         How spectra will be fitted: what is fixed, free, or has a prior.
     out
-        A table to write: .csv, .ecsv or .fits.
+        A table to write: .csv, .ecsv, .fits or .parquet.
     plot
         A figure to draw of how the first spectrum changes with its labels: .png, .pdf or .svg.
     json

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from draper.atomic import replacing
 from draper.data.arrays import as_column, blocks_of
 from draper.data.export import NATIVE, write
 from draper.data.labels import canonical, columns
@@ -245,7 +246,7 @@ def _list_failures(path: Path, failures: Iterable[Row], tasks: list[Task]) -> No
     if not rows:
         path.unlink(missing_ok=True)
         return
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
