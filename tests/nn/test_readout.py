@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from draper.nn.hull import facets, outside
-from draper.nn.readout import RIDGES, Ridge, components, filled
+from draper.nn.readout import RIDGES, Ridge, components, fill_bad
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -69,7 +69,7 @@ def test_components_are_those_of_the_svd(missing: float) -> None:
 def test_filling_leaves_what_is_known() -> None:
     values = torch.tensor([[1.0, 2.0, 77.0], [4.0, 5.0, 6.0]])
     good = torch.tensor([[True, True, False], [True, True, True]])
-    made = filled(values, good, lambda v: v[:, :2].sum(1, keepdim=True).expand(-1, 3))
+    made = fill_bad(values, good, lambda v: v[:, :2].sum(1, keepdim=True).expand(-1, 3))
     assert made.tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
 
 

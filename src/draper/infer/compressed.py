@@ -127,7 +127,7 @@ class CompressedProblem(Problem):
     Parameters
     ----------
     compression
-        That made the short vectors.
+        The compression that the short vectors come from.
     short : Tensor (n, h)
         The short vectors.
     left : Tensor (n,)

@@ -295,9 +295,9 @@ class PixelProblem(Problem):
         left = self._left_pixel(place, self._doppler(rv, rows)).clamp(0, last)
         width = self.wavelength[left + 1] - self.wavelength[left]
         share = ((place - self.wavelength[left]) / width).clamp(0, 1).float()
-        made = torch.zeros(len(weight), len(self.wavelength))
-        made.scatter_add_(1, left, weight * (1 - share))
-        return made.scatter_add_(1, left + 1, weight * share)
+        total = torch.zeros(len(weight), len(self.wavelength))
+        total.scatter_add_(1, left, weight * (1 - share))
+        return total.scatter_add_(1, left + 1, weight * share)
 
     def _profile(self, model: Tensor, rv: Tensor, rows: Tensor) -> ProfiledFlux:
         """Return models (n, q) with the best coefficients of continuum and modes."""
@@ -369,7 +369,7 @@ class PixelProblem(Problem):
         if not widths:
             return local, local.flux[:, None][:, :0]
         bare = local.flux[:, None]
-        made = self._broaden(torch.cat([bare, local.columns(slice(None))], dim=1), widths)
+        broadened = self._broaden(torch.cat([bare, local.columns(slice(None))], dim=1), widths)
         by_width = [bare[:, :0]]
         for name in self.layout.widths:
             apart = (DIFFERENCE * widths[name]).clamp(min=DIFFERENCE)
@@ -377,15 +377,15 @@ class PixelProblem(Problem):
             less = self._broaden(bare, {**widths, name: (widths[name] - apart).clamp(min=0)})
             span = apart + torch.minimum(apart, widths[name])
             by_width.append((more - less) / span[:, None, None])
-        return LinearisedArrays(made[:, 0], made[:, 1:]), torch.cat(by_width, dim=1)
+        return LinearisedArrays(broadened[:, 0], broadened[:, 1:]), torch.cat(by_width, dim=1)
 
     def _velocity_derivative(self, flux: Tensor) -> Tensor:
         """Return the derivative (n, 1, p) by velocity; none (n, 0, p) where that is fixed."""
         if not self.layout.rv:
             return flux[:, None][:, :0]
-        made = torch.zeros_like(flux)
-        made[:, 1:-1] = (flux[:, 2:] - flux[:, :-2]) * self.by_velocity
-        return made[:, None]
+        derivative = torch.zeros_like(flux)
+        derivative[:, 1:-1] = (flux[:, 2:] - flux[:, :-2]) * self.by_velocity
+        return derivative[:, None]
 
     def _shift(self, flux: Tensor, rv: Tensor, rows: Tensor) -> tuple[Tensor, Transpose]:
         """Return spectra on the pixels of the data, and the transpose of that."""

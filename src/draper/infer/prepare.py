@@ -70,7 +70,7 @@ def match_options(model: ForwardModel, exposures: Sequence[Spectra], config: Fit
 
 
 def broadening_power(
-    own: Grid, grid: Grid, powers: Sequence[float | None], wanted: float | None
+    own: Grid, grid: Grid, powers: Sequence[float | None], chosen: float | None
 ) -> float | None:
     """Return the resolving power of the Gaussian that broadens the model's spectra to the data's; or none.
 
@@ -81,17 +81,17 @@ def broadening_power(
         taken as the Gaussian of its variance.
     powers
         Resolving power of each exposure as its file states it; all must agree.
-    wanted
+    chosen
         The resolving power that the user names, which replaces those of the files.
     """
     stated = sorted(power for power in powers if power is not None)
-    if wanted is None and stated and (None in powers or is_higher(stated[-1], stated[0])):
+    if chosen is None and stated and (None in powers or is_higher(stated[-1], stated[0])):
         raise DraperError(
             "exposures that are fitted together must have one resolving power",
             given=stated,
             hint="broaden the sharper ones, fit them one by one, or say which with resolving_power=",
         )
-    power, sharpest = wanted or (stated[0] if stated else None), resolving_power_of(own)
+    power, sharpest = chosen or (stated[0] if stated else None), resolving_power_of(own)
     require_reachable(power, sharpest)
     left = 0.0
     if power is not None and (sharpest is None or is_lower(power, sharpest)):

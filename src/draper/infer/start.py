@@ -85,11 +85,11 @@ def at_rest(
     wavelength: Tensor, observed: Tensor, flux: Tensor, ivar: Tensor, rv: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return spectra and weights (n, p) at rest, by linear interpolation."""
-    wanted = wavelength * doppler_factor(rv.double())[:, None]
-    right = torch.searchsorted(observed, wanted).clamp(1, len(observed) - 1)
+    target = wavelength * doppler_factor(rv.double())[:, None]
+    right = torch.searchsorted(observed, target).clamp(1, len(observed) - 1)
     left = right - 1
     width = observed[right] - observed[left]
-    share = ((wanted - observed[left]) / width).float()
+    share = ((target - observed[left]) / width).float()
     near = (share > -0.5) & (share < 1.5) & (width < GAP * torch.diff(observed).median())
     # The mean of two pixels has a smaller error, but its weight in the fit is to stay that of a pixel.
     weight = torch.minimum(ivar.gather(1, left), ivar.gather(1, right)) * near
@@ -107,7 +107,7 @@ def nearest(candidates: Tensor, exposures: Sequence[tuple[Tensor, Tensor]], coun
     exposures : pairs of Tensor (n, p)
         Flux and weights of each exposure on the pixels of the candidates.
     count
-        How many are wanted.
+        Number of candidates to return.
     """
     flux = add_up(flux * ivar for flux, ivar in exposures)
     ivar = add_up(ivar for _, ivar in exposures)
@@ -115,10 +115,10 @@ def nearest(candidates: Tensor, exposures: Sequence[tuple[Tensor, Tensor]], coun
     return chi2.topk(min(count, len(candidates)), dim=1, largest=False).indices
 
 
-def nearest_pixel(pixels: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_pixel(pixels: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return the nearest pixel of each wavelength, and whether the wavelength lies in it."""
-    right = torch.searchsorted(pixels, wanted.contiguous()).clamp(1, len(pixels) - 1)
+    right = torch.searchsorted(pixels, target.contiguous()).clamp(1, len(pixels) - 1)
     left = right - 1
-    where = torch.where(wanted - pixels[left] < pixels[right] - wanted, left, right)
+    where = torch.where(target - pixels[left] < pixels[right] - target, left, right)
     width = (pixels[right] - pixels[left]).clamp(max=GAP * float(torch.diff(pixels).median()))
-    return where, (wanted - pixels[where]).abs() <= 0.5001 * width
+    return where, (target - pixels[where]).abs() <= 0.5001 * width

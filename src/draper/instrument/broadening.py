@@ -1,9 +1,9 @@
 """Broadening of lines by the star and the spectrograph, as products in Fourier space on ln(lambda).
 
-Each profile is known by its transform in closed form, so any of them together cost one transform there and
-back, nothing is tabulated, and all are differentiable in their widths. Spectra lie on pixels of equal width
-in ln(lambda), that is in velocity; they are continued by their end values for as far as the profiles reach,
-so that nothing wraps around.
+Each profile has a Fourier transform in closed form, so all of them together cost one transform and its
+inverse, nothing is tabulated, and all are differentiable in their widths. Pixels have equal widths in
+ln(lambda), that is in velocity; spectra are continued by their end values as far as the profiles reach, so
+that nothing wraps around.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def rotation(frequency: Tensor, vsini: Tensor, limb_darkening: float | Tensor = 
     u = 2 * torch.pi * frequency * vsini
     epsilon = torch.as_tensor(limb_darkening, dtype=u.dtype, device=u.device)
     small = u.abs() < 0.05
-    v = torch.where(small, 1.0, u)  # a harmless value where the series is taken
+    v = torch.where(small, 1.0, u)  # any value will do where the series is used
     disc = torch.where(small, 0.5 - u**2 / 16 + u**4 / 384, _bessel_ratio(v))
     parabola = torch.where(small, 1 / 3 - u**2 / 30 + u**4 / 840, (torch.sin(v) - v * torch.cos(v)) / v**3)
     return 2 * ((1 - epsilon) * disc + epsilon * parabola) / (1 - epsilon / 3)
@@ -114,7 +114,7 @@ def broaden(
     extended = torch.cat(
         [flux[:, :1].expand(-1, pad), flux, flux[:, -1:].expand(-1, length - p - pad)], dim=1
     )
-    # The two ends meet where the circle closes; the continuation on both sides keeps that out of reach.
+    # The transform is periodic: the continuation keeps the two ends apart.
     frequency = torch.fft.rfftfreq(length, d=step, dtype=flux.dtype, device=flux.device)
     transform: Any = 1.0
     if "vsini" in given:
@@ -164,7 +164,7 @@ def _bessel_ratio(u: Tensor) -> Tensor:
 
 
 class _BesselRatio(torch.autograd.Function):
-    """J1(u) / u, whose derivative is -J2(u) / u; torch knows the value but not the derivative."""
+    """J1(u) / u, whose derivative is -J2(u) / u; torch has the function but not its derivative."""
 
     generate_vmap_rule = True
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from draper.errors import DraperError
 
 RIDGE = 1e-10
-"""Added to the normal equations, relative to their trace, so that empty spectra do not stop a batch."""
+"""Added to the normal equations, relative to their trace: those of spectra without data are singular."""
 
 
 def chebyshev_basis(wavelength: Tensor, degree: int) -> Tensor:
@@ -59,7 +59,7 @@ def continuum(
     below: float = 1.0,
     above: float = 3.0,
 ) -> Tensor:
-    """Return the continuum (n, p): a fit that leaves out, again and again, what lies off it.
+    """Return the continuum (n, p): a fit from which outliers are clipped in several iterations.
 
     Pixels more than ``below`` standard deviations under the fit (lines) or ``above`` over it (cosmic rays)
     get no weight in the next iteration; the deviation is that of the pixels still used. Differentiable in
@@ -75,7 +75,7 @@ def continuum(
         count = used.sum(1, keepdim=True).clamp(min=1)
         sigma = (torch.where(used, residual.square(), 0.0).sum(1, keepdim=True) / count).sqrt()
         kept = (ivar > 0) & (residual > -below * sigma) & (residual < above * sigma)
-        # A spectrum that would lose nearly everything keeps what it has.
+        # Spectra that would lose nearly all pixels are not clipped further.
         enough = kept.sum(1, keepdim=True) > 2 * basis.shape[1]
         used = torch.where(enough, kept, used)
     return fitted
@@ -84,7 +84,7 @@ def continuum(
 def smoothed(flux: Tensor, ivar: Tensor, wavelength: Tensor, width: float, block: int = 512) -> Tensor:
     """Return the pseudo-continuum (n, p): the running weighted mean with a Gaussian of sigma ``width`` [A].
 
-    As The Cannon normalises surveys' spectra: not the continuum, but the same for all stars and noise-proof.
+    The Cannon normalises spectra so: this is not the continuum, but robust and the same for all stars.
     """
     light, weight = flux * ivar, ivar
     pieces = []

@@ -1,4 +1,4 @@
-"""Gaia's BP/RP photometers: spectra as coefficients of a basis, sampled, and what errors they have.
+"""Gaia's BP/RP photometers: spectra as coefficients of a basis, sampled spectra, and errors.
 
 A mean spectrum is kept as coefficients of rotated Hermite functions of the pseudo-wavelength, the place on
 the detector. The inverse bases are the functions of wavelength whose images those are (De Angeli et al. 2023;
@@ -24,7 +24,7 @@ from draper.data.spectra import Spectra
 from draper.errors import DraperError
 
 SAMPLED = ARCHIVE.grid()
-"""Where the archive samples spectra."""
+"""Pixels of the archive's sampled spectra."""
 
 ROWS = 256
 """Spectra that are resampled together."""
@@ -39,19 +39,19 @@ JOIN = (6350.0, 6430.0)
 """Where sampled spectra pass from BP to RP [Angstrom]."""
 
 SEEN = 0.02
-"""Share of the largest response below which a photometer is taken to see nothing."""
+"""Share of the largest response below which that of a photometer counts as 0."""
 
 ROUGHNESS = 1e-2
-"""How much of its largest value a spectrum may differ from one that the basis can show."""
+"""Assumed difference, relative to its largest value, of a spectrum from the span of the basis."""
 
 COARSEST = 30.0
-"""Widest pixel [Angstrom] of spectra that coefficients are made of."""
+"""Largest width [Angstrom] of pixels of spectra that coefficients are computed from."""
 
 UNIT = 20.0
-"""Width [Angstrom] of the pixels that roughness is meant for."""
+"""Width [Angstrom] of the pixels that ``ROUGHNESS`` refers to."""
 
 EXPOSURE = 4.4
-"""Seconds that a star spends on a CCD."""
+"""Time [s] that a star spends on a CCD."""
 
 SAMPLES = 60
 """Samples of a transit."""
@@ -78,7 +78,7 @@ def hermite(count: int, x: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Photometer:
-    """One of the two: its basis, and how light reaches it.
+    """One of the two photometers: its basis, dispersion, response and noise.
 
     Attributes
     ----------
@@ -200,7 +200,7 @@ class GaiaXP:
         return coefficients[..., : len(self.bp)], coefficients[..., len(self.bp) :]
 
     def projection(self, wavelength: FloatArray) -> Callable[[Tensor], Tensor]:
-        """Return what makes coefficients (n, 110) of spectra on wavelengths (m,) [Angstrom]."""
+        """Return the function from spectra (n, m) at wavelengths (m,) [Angstrom] to coefficients (n, 110)."""
         parts = [Projection(part, wavelength) for part in self.photometers]
         return lambda flux: torch.cat([part(flux) for part in parts], dim=1)
 
@@ -211,9 +211,9 @@ class GaiaXP:
         for part, weight in ((self.bp, 1 - share), (self.rp, share)):
             used = weight > 0
             photons = part.photons(wavelength[used])
-            made = np.zeros((len(part), len(wavelength)))
-            made[:, used] = part.incident(wavelength[used]) / np.where(photons > 0, photons, np.inf)
-            rows.append(made * weight)
+            columns = np.zeros((len(part), len(wavelength)))
+            columns[:, used] = part.incident(wavelength[used]) / np.where(photons > 0, photons, np.inf)
+            rows.append(columns * weight)
         return torch.from_numpy(np.concatenate(rows))
 
     @cached_property
@@ -224,7 +224,7 @@ class GaiaXP:
     def sampled(self, coefficients: Tensor) -> Tensor:
         """Return spectra (n, 343) [W/m2/nm] where the archive samples them.
 
-        They keep less than the coefficients: BP beyond 643 nm and RP below 635 nm is not in them.
+        They hold less than the coefficients: BP beyond 643 nm and RP below 635 nm is not in them.
         """
         return coefficients @ self.sampling
 
@@ -237,10 +237,10 @@ class GaiaXP:
         """Return the covariance (n, 110, 110) of coefficients measured in a number of transits (n,)."""
         parts = zip(self.photometers, self.split(coefficients), strict=True)
         bp, rp = (part.covariance(values, transits) for part, values in parts)
-        made = coefficients.new_zeros(len(coefficients), len(self.grid), len(self.grid))
-        made[:, : len(self.bp), : len(self.bp)] = bp
-        made[:, len(self.bp) :, len(self.bp) :] = rp
-        return made
+        covariance = coefficients.new_zeros(len(coefficients), len(self.grid), len(self.grid))
+        covariance[:, : len(self.bp), : len(self.bp)] = bp
+        covariance[:, len(self.bp) :, len(self.bp) :] = rp
+        return covariance
 
     def resampled(self, spectra: Spectra) -> Spectra:
         """Return coefficients, simulated or from the archive, as spectra where the archive samples them.
@@ -274,16 +274,16 @@ class GaiaXP:
 class Projection:
     """From spectra on some wavelengths to the coefficients of one photometer.
 
-    The inverse basis cannot show every spectrum, but what blurred images can tell. So coefficients are those
-    of a spectrum that it can, near the given one within :data:`ROUGHNESS`, with sizes that fall with order as
-    those of stars do. Without the latter the highest orders, which no image tells, take any value.
+    The inverse basis spans only what can be measured from blurred images. So coefficients are those of a
+    spectrum in that span, which differs from the given one by about :data:`ROUGHNESS`, with sizes that fall
+    with order as those of stars do. Without that prior the highest orders would be unconstrained.
 
     Parameters
     ----------
     part
         The photometer.
     wavelength : ndarray (m,)
-        Vacuum Angstrom, increasing; pixels of at most 3 nm that cover what the photometer sees.
+        Vacuum Angstrom, increasing; pixels of at most 3 nm that cover the range of the photometer.
     """
 
     def __init__(self, part: Photometer, wavelength: FloatArray) -> None:
@@ -295,7 +295,7 @@ class Projection:
         ends = pixels[[0, -1]] if inside.any() else wavelength[[0, -1]]
         if ends[0] > seen[0] + COARSEST / 2 or ends[1] < seen[-1] - COARSEST / 2:
             raise DraperError(
-                f"the spectra do not cover what the {part.name.upper()} photometer sees",
+                f"the spectra do not cover the range of the {part.name.upper()} photometer",
                 given=f"{wavelength[0]:.0f} to {wavelength[-1]:.0f} A",
                 expected=f"{seen[0]:.0f} to {seen[-1]:.0f} A",
             )

@@ -51,8 +51,8 @@ def correlated(normal: Tensor, length: float) -> Tensor:
     distance = torch.minimum(place, total - place)
     # On a circle the correlation is a product in Fourier space; the margin keeps its two ends apart.
     power = torch.fft.rfft(torch.exp(-0.5 * (distance / length).square())).real.clamp(min=0)
-    made: Tensor = torch.fft.irfft(torch.fft.rfft(normal) * power.sqrt(), n=total)
-    return made[:, half : total - half]
+    noise: Tensor = torch.fft.irfft(torch.fft.rfft(normal) * power.sqrt(), n=total)
+    return noise[:, half : total - half]
 
 
 def margin(length: float) -> int:

@@ -1,4 +1,4 @@
-"""Model spectra as they would be seen: rotation, macroturbulence, resolution and velocity, star by star."""
+"""Model spectra at an instrument: rotation, macroturbulence, resolving power and velocity, star by star."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from draper.instrument.resolution import is_lower, require_reachable, resolving_
 
 @dataclass(frozen=True)
 class Widths:
-    """What happens to the spectra of n stars; what is left out does not happen.
+    """Broadening and velocities of the spectra of n stars.
 
     Attributes
     ----------
@@ -33,8 +33,8 @@ class Widths:
 
     @classmethod
     def of(cls, n: int, **given: ArrayLike | None) -> Self:
-        """Take one value for all, or one for each of n stars."""
-        held = {}
+        """Return widths of one value for all stars, or one for each of n stars."""
+        columns = {}
         for name, values in given.items():
             if values is None:
                 continue
@@ -46,9 +46,11 @@ class Widths:
                     expected=f"({n},)",
                 )
             if not np.isfinite(array).all() or (name != "rv" and (array < 0).any()):
-                raise DraperError(f"{name} is a finite number that is not negative", given=str(array))
-            held[name] = np.full(n, array)
-        return cls(held)
+                raise DraperError(
+                    f"{name} must be finite" + ("" if name == "rv" else " and not negative"), given=str(array)
+                )
+            columns[name] = np.full(n, array)
+        return cls(columns)
 
     def __getitem__(self, rows: slice) -> Widths:
         return Widths({name: values[rows] for name, values in self.given.items()})
@@ -57,22 +59,22 @@ class Widths:
 def observed(
     flux: Tensor, error: Tensor, source: Grid, widths: Widths, target: Grid | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Grid]:
-    """Broaden and shift spectra at rest, and bring them onto other pixels.
+    """Broaden, shift and resample spectra at rest.
 
     Parameters
     ----------
     flux, error : Tensor (n, p)
-        On the grid ``source``. Errors are moved with their pixels, and not made smaller by broadening, since
-        those of a model are alike in neighbouring pixels.
+        On the grid ``source``. Errors move with their pixels, and broadening does not reduce them: those of a
+        model are alike in neighbouring pixels.
     widths
-        By what; ``resolving_power`` is that of the result. It is the target's unless given, if that has one.
+        Broadening and velocities; ``resolving_power`` is that of the result, by default the target's.
     target
-        Pixels of the result, not much coarser than the source; the source unless given.
+        Pixels of the result, not much coarser than the source; by default the source.
 
     Returns
     -------
     Tensor (n, q), Tensor (n, q), Tensor (n, q) bool, Grid
-        Flux, errors, which pixels the source reaches, and the grid with its resolving power.
+        Flux, errors, which pixels the source covers, and the grid with its resolving power.
     """
     given = dict(widths.given)
     grid = source if target is None else target
@@ -81,7 +83,7 @@ def observed(
         given.setdefault("resolving_power", np.full(len(flux), own))
     power = given.get("resolving_power")
     if power is not None and len(power):
-        # Pixels alone do not change the power: it is what was asked for, where all asked for the same.
+        # The grid has the resolving power of the result, if it is the same for all spectra.
         grid = replace(grid, resolving_power=float(power[0]) if np.ptp(power) == 0 else None)
     elif grid is not source and source.resolving_power is not None:
         grid = replace(grid, resolving_power=resolving_power_of(source))
@@ -91,10 +93,8 @@ def observed(
     rv = torch.tensor(given.pop("rv", np.zeros(1)), device=flux.device)
     at = torch.log(torch.tensor(grid.vacuum, device=flux.device)) - torch.log(doppler_factor(rv))[:, None]
     at = at.expand(len(flux), -1)
-    made, made_error = (
-        torch.zeros(len(flux), len(grid), dtype=torch.float64, device=flux.device) for _ in "fe"
-    )
-    reached = torch.zeros_like(made, dtype=torch.bool)
+    result = torch.zeros(len(flux), len(grid), dtype=torch.float64, device=flux.device)
+    result_error, reached = torch.zeros_like(result), torch.zeros_like(result, dtype=torch.bool)
     tensors: dict[str, Any] = {
         name: torch.tensor(values, device=flux.device) for name, values in given.items()
     }
@@ -110,10 +110,10 @@ def observed(
             values = broaden(values, velocity_step(even.exp()), **tensors)
         moved, inside = cubic(values, even, at)
         moved_error, _ = cubic(error[:, piece].double(), x, at)
-        made = torch.where(inside, moved, made)
-        made_error = torch.where(inside, moved_error.abs(), made_error)
+        result = torch.where(inside, moved, result)
+        result_error = torch.where(inside, moved_error.abs(), result_error)
         reached |= inside
-    return made.to(flux.dtype), made_error.to(flux.dtype), reached, grid
+    return result.to(flux.dtype), result_error.to(flux.dtype), reached, grid
 
 
 def is_coarser(source: Grid, target: Grid) -> bool:
@@ -121,8 +121,8 @@ def is_coarser(source: Grid, target: Grid) -> bool:
     return bool(np.median(target.step) > COARSER * np.median(source.step))
 
 
-def are_pixels_alone(source: Grid, widths: Widths, target: Grid) -> bool:
-    """Return whether spectra on a target differ from those of the source in nothing but where pixels are."""
+def only_resamples(source: Grid, widths: Widths, target: Grid) -> bool:
+    """Return whether spectra on a target differ from those of the source in their pixels alone."""
     given = dict(widths.given)
     own = resolving_power_of(target)
     if own is not None:

@@ -1,6 +1,6 @@
-"""The instrument as transforms: what happens to every spectrum of a set alike.
+"""Transforms of the instrument, which do the same to every spectrum of a set.
 
-Widths and shifts that differ from spectrum to spectrum are arguments of the functions themselves.
+Widths and velocities that differ between spectra are arguments of the functions in the other files.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Shift(Transform):
         super().__init__()
         self.grid, self.rv = grid, rv
         self.wavelength: Tensor
-        # Double, since a thousandth of a pixel is less than float32 tells apart at 9000 A.
+        # Double precision: at 9000 A a thousandth of a pixel is lost in float32.
         self.register_buffer("wavelength", torch.tensor(grid.vacuum, dtype=torch.float64), persistent=False)
 
     def forward(self, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
-        """Return spectra as seen when they recede with the velocity."""
+        """Return spectra that recede with the velocity."""
         rv = torch.full((len(flux),), self.rv, dtype=torch.float64, device=flux.device)
         moved, inside = shift(flux.double(), self.wavelength, rv)
         at = (self.wavelength / doppler_factor(rv[:1])).clamp(self.wavelength[0], self.wavelength[-1])
@@ -63,10 +63,10 @@ class Shift(Transform):
 
 
 class Broaden(Transform):
-    """Broaden all spectra by rotation, macroturbulence [km/s] and a line-spread function alike.
+    """Broaden all spectra by the same rotation, macroturbulence [km/s] and line-spread function.
 
-    The grid is even in ln(lambda) and has no gaps. Pixels that the profiles join to what lies beyond the ends
-    are bad; the weights of the others stay (their noise is smoothed too, and correlated).
+    The grid must be even in ln(lambda) and without gaps. Pixels near the ends, beyond which the profiles
+    reach, become bad; the weights of the others stay, although their noise is now smoothed and correlated.
     """
 
     kind = "broaden"
@@ -83,7 +83,7 @@ class Broaden(Transform):
         super().__init__()
         if len(grid.segments()) > 1:
             raise DraperError(
-                "spectra with gaps are broadened piece by piece", given=repr(grid), hint="cut them"
+                "a grid with gaps cannot be broadened", given=repr(grid), hint="cut it into pieces"
             )
         self.grid, self.limb_darkening = grid, limb_darkening
         self.step = broadening.velocity_step(torch.tensor(grid.vacuum))
@@ -110,7 +110,7 @@ class Broaden(Transform):
 
 
 class Resample(Transform):
-    """Bring all spectra onto another grid, as :func:`draper.data.resample.resample` does, differentiably."""
+    """Resample all spectra to another grid, as :func:`draper.data.resample.resample`, but differentiably."""
 
     kind = "resample"
 
@@ -163,8 +163,8 @@ class Normalize(Transform):
         """Return flux over continuum, and its weights; pixels whose continuum is not positive are bad."""
         level = continuum.continuum(flux, ivar, self.functions)
         good = (level > 0) & (ivar > 0)
-        held = torch.where(good, level, 1.0)
-        return torch.where(good, flux / held, 0.0), torch.where(good, ivar * held.square(), 0.0)
+        divisor = torch.where(good, level, 1.0)
+        return torch.where(good, flux / divisor, 0.0), torch.where(good, ivar * divisor.square(), 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """Return grid, degree (or pieces) and basis."""
@@ -177,9 +177,9 @@ class Normalize(Transform):
 
 
 class AddNoise(Transform):
-    """Add independent noise of one signal-to-noise ratio, for augmentation; the weights know of it.
+    """Add independent noise of one signal-to-noise ratio, for augmentation; the weights include it.
 
-    Numbers come from torch's generator, which the trainer seeds at every step.
+    Random numbers come from torch's generator, which the trainer seeds at every step.
     """
 
     kind = "add-noise"
@@ -191,7 +191,7 @@ class AddNoise(Transform):
         self.snr, self.photons = snr, photons
 
     def forward(self, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
-        """Return noisier flux, and weights for the variance of both noises."""
+        """Return noisier flux, and weights of the sum of both variances."""
         snr = torch.full((len(flux),), self.snr, dtype=flux.dtype, device=flux.device)
         added = noise.ivar_from_snr(flux, snr, photons=self.photons)
         good = ivar > 0

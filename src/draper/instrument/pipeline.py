@@ -1,4 +1,4 @@
-"""Transforms in a row, as they travel with a model."""
+"""Pipelines of transforms, which are stored with a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from draper.instrument.transform import Transform
 KINDS: dict[str, type[Transform]] = {
     kind.kind: kind for kind in (Standardize, Shift, Broaden, Resample, Normalize, AddNoise)
 }
-"""Every transform that an artifact may name."""
+"""The transforms by the name that artifacts store."""
 
 
 class Pipeline(nn.Module):
@@ -48,11 +48,11 @@ class Pipeline(nn.Module):
     @classmethod
     def from_json(cls, states: Iterable[dict[str, Any]]) -> Self:
         """Return a pipeline with empty arrays of the right shape."""
-        made = []
+        transforms = []
         for state in states:
             if state["kind"] not in KINDS:
                 raise DraperError(
                     "unknown transform", given=state["kind"], hint=did_you_mean(state["kind"], KINDS)
                 )
-            made.append(KINDS[state["kind"]].from_json(state))
-        return cls(made)
+            transforms.append(KINDS[state["kind"]].from_json(state))
+        return cls(transforms)

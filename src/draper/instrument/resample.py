@@ -1,4 +1,4 @@
-"""Other pixels: cubic interpolation where pixels move, sparse operators where they stay."""
+"""Resampling: cubic interpolation for pixels that depend on parameters, sparse operators for fixed ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FWHM = float(2 * np.sqrt(2 * np.log(2)))
 """Full width at half maximum of a Gaussian, in its sigma."""
 
 REACH = 5.0
-"""Sigma beyond which a Gaussian line-spread function counts as nothing."""
+"""Sigma beyond which a Gaussian line-spread function is cut off."""
 
 
 def cubic(flux: Tensor, x: Tensor, at: Tensor, left: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -36,18 +36,18 @@ def cubic(flux: Tensor, x: Tensor, at: Tensor, left: Tensor | None = None) -> tu
     at : Tensor (n, q) or (q,)
         Where to interpolate.
     left : Tensor (n, q), optional
-        The pixel at or before each position, where it is known already; it is searched for else.
+        The pixel at or before each position, if it is known already; otherwise it is searched for.
 
     Returns
     -------
     Tensor (n, q), Tensor (n, q) bool
-        Values, and whether ``at`` lies between the first and last pixel; outside the nearest value is taken.
+        Values, and whether ``at`` lies between the first and last pixel; outside, the value at the end.
     """
     at = at.expand(len(flux), -1) if at.ndim == 1 else at
     inside = (at >= x[0]) & (at <= x[-1])
-    held = at.clamp(x[0], x[-1])
+    clamped = at.clamp(x[0], x[-1])
     if left is None:
-        left = torch.searchsorted(x, held.detach().contiguous(), right=True) - 1
+        left = torch.searchsorted(x, clamped.detach().contiguous(), right=True) - 1
     left = left.clamp(0, len(x) - 2)
     width = x[1:] - x[:-1]
     secant = (flux[:, 1:] - flux[:, :-1]) / width
@@ -57,7 +57,7 @@ def cubic(flux: Tensor, x: Tensor, at: Tensor, left: Tensor | None = None) -> tu
     last = 2 * secant[:, -1:] - inner[:, -1:]
     slope = torch.cat([first, inner, last], dim=1)
     h = width[left]
-    t = (held - x[left]) / h
+    t = (clamped - x[left]) / h
     value, value_next = torch.gather(flux, 1, left), torch.gather(flux, 1, left + 1)
     rise, rise_next = h * torch.gather(slope, 1, left), h * torch.gather(slope, 1, left + 1)
     a = 2 * (value - value_next) + rise + rise_next
@@ -66,7 +66,7 @@ def cubic(flux: Tensor, x: Tensor, at: Tensor, left: Tensor | None = None) -> tu
 
 
 class Operator(torch.nn.Module):
-    """A sparse linear map of spectra (n, p) to (n, q), with errors and bad pixels carried along.
+    """A sparse linear map of spectra (n, p) to (n, q), which also maps errors and bad pixels.
 
     Examples
     --------
@@ -90,11 +90,11 @@ class Operator(torch.nn.Module):
     @classmethod
     def from_matrix(cls, matrix: csr_matrix) -> Self:
         """Return the operator of a sparse matrix (q, p)."""
-        made = cls(matrix.shape, matrix.nnz)
-        made.starts.copy_(torch.from_numpy(matrix.indptr.astype(np.int64)))
-        made.columns.copy_(torch.from_numpy(matrix.indices.astype(np.int64)))
-        made.values = torch.from_numpy(matrix.data.astype(np.float64)).to(torch.float32)
-        return made
+        operator = cls(matrix.shape, matrix.nnz)
+        operator.starts.copy_(torch.from_numpy(matrix.indptr.astype(np.int64)))
+        operator.columns.copy_(torch.from_numpy(matrix.indices.astype(np.int64)))
+        operator.values = torch.from_numpy(matrix.data.astype(np.float64)).to(torch.float32)
+        return operator
 
     def matrix(self, values: Tensor) -> Tensor:
         """Return the sparse tensor (q, p) with other values in the same places."""
@@ -107,9 +107,9 @@ class Operator(torch.nn.Module):
         return (self.matrix(self.values.to(flux.dtype)) @ flux.T).T
 
     def with_errors(self, flux: Tensor, ivar: Tensor, filled: float = 0.5) -> tuple[Tensor, Tensor]:
-        """Map flux and inverse variance; a pixel is bad where good ones make up less than ``filled`` of it.
+        """Map flux and inverse variance; a new pixel is bad if good ones cover less than ``filled`` of it.
 
-        The flux is the mean over the good pixels; the covariance between new pixels is not kept.
+        The flux is the mean over the good pixels; the covariance between new pixels is ignored.
         """
         good = ivar > 0
         variance = torch.where(good, 1 / ivar.clamp(min=torch.finfo(ivar.dtype).tiny), 0.0)
@@ -122,7 +122,7 @@ class Operator(torch.nn.Module):
 
 
 def line_spread(source: Grid, target: Grid, resolving_power: Any) -> csr_matrix:
-    """Return the operator (q, p) that convolves with a Gaussian and samples the target pixels in one step.
+    """Return the operator (q, p) that convolves with a Gaussian and resamples, in one step.
 
     The line-spread function of an output pixel is a Gaussian in ln(lambda) of FWHM 1/R, with R the number or
     the array (q,) ``resolving_power``, integrated over each input pixel and narrowed by that pixel's own

@@ -1,4 +1,4 @@
-"""Fluxes of order one."""
+"""Standardisation: spectra minus their mean, over one scale."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Standardize(Transform):
             flux = np.where(good, batch.flux, 0.0).astype(np.float64)
             count, total, square = count + good.sum(0), total + flux.sum(0), square + (flux**2).sum(0)
         if not count.any():
-            raise DraperError("there is no good pixel to learn from", hint="check the inverse variance")
+            raise DraperError("the training set has no good pixel", hint="check the inverse variance")
         mean = np.divide(total, count, where=count > 0, out=np.zeros_like(total))
         variance = np.clip(square.sum() - (mean**2 * count).sum(), 0, None) / count.sum()
         transform = cls(len(mean))

@@ -1,4 +1,4 @@
-"""What a transform is."""
+"""The base class of transforms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from draper.errors import DraperError
 class Transform(nn.Module, ABC):
     """A pure, differentiable function of flux and inverse variance, both (n, p).
 
-    What is not an array is in :meth:`to_json`; arrays are buffers and are stored with the weights.
+    Options are in :meth:`to_json`; arrays are buffers, and are stored with the weights.
     """
 
     kind: ClassVar[str]

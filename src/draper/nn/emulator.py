@@ -22,7 +22,7 @@ from draper.nn.footprint import (
     store_points,
 )
 from draper.nn.module import Batch, Batches
-from draper.nn.readout import USUAL, Ridge, components, filled, trusted
+from draper.nn.readout import USUAL, Ridge, components, fill_bad, trusted
 from draper.nn.spectral import Perceptron
 
 ROWS = 8192
@@ -118,7 +118,7 @@ class EmulatorNetwork(Perceptron):
         inverse = torch.where(power > 0, 1 / power.clamp(min=1e-30), 0.0)
         few = int(self.few)
         leading, shares = self.basis[:few], inverse[:few]
-        flux = filled(batch["flux"] - self.mean, good, lambda v: ((v @ leading.T) * shares) @ leading)
+        flux = fill_bad(batch["flux"] - self.mean, good, lambda v: ((v @ leading.T) * shares) @ leading)
         scores = (flux @ self.basis.T) * inverse
         rest = (flux - scores @ self.basis).square().sum(1)
         return {"labels": batch["labels"], "scores": scores, "rest": rest}
@@ -212,7 +212,7 @@ class EmulatorNetwork(Perceptron):
         every = max(1, target.shape[1] // TARGETS) if not self.condenses else 1
         weight = self.basis.square().sum(1) if self.condenses else good[:, ::every]
         # Zeros in place of bad targets would favour a ridge that is too strong.
-        some = ridge.completed(target[:, ::every], good[:, ::every], USUAL)
+        some = ridge.fill_bad(target[:, ::every], good[:, ::every], USUAL)
         chosen = max(least, ridge.strength(some.double(), weight.double()))
         if not keep:
             bent = torch.ones(rows.shape[1], dtype=torch.bool)
@@ -250,7 +250,7 @@ class EmulatorNetwork(Perceptron):
         self, ridge: Ridge, strength: float, target: Tensor, good: Tensor, units: Tensor, outputs: Tensor
     ) -> None:
         """Set the weights of some outputs; bad targets are filled by the regression on the others."""
-        weights = ridge.weights(ridge.completed(target, good, strength), strength)
+        weights = ridge.weights(ridge.fill_bad(target, good, strength), strength)
         place = outputs.to(self.last.weight.device)
         held = torch.zeros(len(outputs), self.last.in_features, dtype=weights.dtype, device=weights.device)
         held[:, units[:-1]] = weights[:-1].T

@@ -26,23 +26,23 @@ ABOVE = 1.5
 
 
 def modes(network: SpectralNetwork, valid: Batches) -> Tensor:
-    """Return the directions (r, p) in which held-out spectra are wrong, as long as their 1-sigma sizes.
+    """Return the directions (r, p) of common errors on held-out spectra, with lengths of 1 sigma.
 
     A network that is wrong in one pixel is wrong in others, too: its errors are those of a smooth function of
-    a few labels. A fit that took them as independent would be too sure of itself.
+    a few labels. A fit that took them as independent would underestimate its errors.
     """
-    found, noise, rows = [], 0.0, 0
+    parts, noise, rows = [], 0.0, 0
     for batch in map(complete_rows, valid()):
         ivar, good = batch["ivar"], batch["ivar"] > 0
         residual = good * (network(batch["labels"]) - torch.where(good, batch["flux"], 0.0))
         whole = good.float().mean(1) > 0.5
-        if bool((good & (ivar != 1)).any()):  # weights of 1 are no errors but the default
+        if bool((good & (ivar != 1)).any()):  # weights of 1 are the default, not errors
             noise += float(torch.where(good, 1 / ivar.clamp(min=1e-30), 0.0)[whole].mean(1).sum())
-        found.append(residual[whole])
-        rows += len(found[-1])
+        parts.append(residual[whole])
+        rows += len(parts[-1])
         if rows >= ROWS:
             break
-    residuals = torch.cat(found) if found else torch.zeros(0, network.pixels)
+    residuals = torch.cat(parts) if parts else torch.zeros(0, network.pixels)
     n, p = residuals.shape
     most = min(MOST, n // FOR_EACH)
     if most == 0:
@@ -51,8 +51,8 @@ def modes(network: SpectralNetwork, valid: Batches) -> Tensor:
     edge = ABOVE * (noise / n) ** 0.5 * (n**0.5 + p**0.5)
     kept = (size > edge) & (size > 0)
     kept[most:] = False
-    made: Tensor = (direction[kept] * size[kept, None] / n**0.5).to(residuals.dtype)
-    return made
+    sized: Tensor = (direction[kept] * size[kept, None] / n**0.5).to(residuals.dtype)
+    return sized
 
 
 def independent_error(uncertainty: Tensor, modes: Tensor) -> Tensor:

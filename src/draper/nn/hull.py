@@ -16,26 +16,25 @@ ROWS = 64
 
 
 def facets(points: Tensor) -> Tensor:
-    """Return the half-planes (f, d + 1) that bound points (m, d) in every pair of coordinates.
+    """Return the half-planes (f, d + 1) of the convex hulls of points (m, d) in all pairs of coordinates.
 
-    A point x is inside where ``normal @ x + offset <= 0`` for every row (normal, offset). Pairs are looked
-    at, and not all coordinates at once, since in ten dimensions nearly every one of a thousand points lies
-    outside of the convex hull of the others.
+    A point x is inside where ``normal @ x + offset <= 0`` for every row (normal, offset). Hulls are of pairs,
+    since in ten dimensions nearly every one of a thousand points lies outside the hull of the others.
     """
     from scipy.spatial import ConvexHull, QhullError
 
     cloud = points.double().cpu().numpy()
     d = cloud.shape[1]
-    found = []
+    parts = []
     for pair in combinations(range(d), 2):
         try:
             equations = np.unique(ConvexHull(cloud[:, pair]).equations.round(6), axis=0)
         except (QhullError, ValueError):
-            continue  # fewer than three points, or all on a line: the box has to do
+            continue  # fewer than three points, or all on a line: the box must suffice
         rows = np.zeros((len(equations), d + 1))
         rows[:, [*pair, d]] = equations
-        found.append(rows)
-    return torch.from_numpy(np.concatenate(found) if found else np.zeros((0, d + 1))).float()
+        parts.append(rows)
+    return torch.from_numpy(np.concatenate(parts) if parts else np.zeros((0, d + 1))).float()
 
 
 def outside(x: Tensor, planes: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 def perceptron(
     inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.SiLU
 ) -> nn.Sequential:
-    """Return a perceptron, with SiLU between its layers unless told otherwise.
+    """Return a perceptron, with SiLU between its layers by default.
 
     Examples
     --------
@@ -23,14 +23,14 @@ def perceptron(
     """
     sizes = (inputs, *hidden)
     with warnings.catch_warnings():
-        # Without labels there are layers without numbers, which have nothing to be started with.
+        # Models without labels have layers of size 0.
         warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
         layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), activation())]
         return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
 
 class Perceptrons(nn.Module):
-    """Several perceptrons of equal shape that see the same rows; one product of matrices for each layer.
+    """Several perceptrons of equal shape with the same inputs; one matrix product for each layer.
 
     Examples
     --------
@@ -49,10 +49,10 @@ class Perceptrons(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return outputs (number, n, outputs) for rows (n, inputs)."""
-        found = rows.expand(self.number, *rows.shape)
+        x = rows.expand(self.number, *rows.shape)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            found = torch.baddbmm(bias, found, weight)
+            x = torch.baddbmm(bias, x, weight)
             if layer < last:
-                found = torch.relu(found)
-        return found
+                x = torch.relu(x)
+        return x

@@ -13,13 +13,13 @@ from draper.nn.module import Batch, Batches
 from draper.nn.spectral import SpectralNetwork
 
 NUMBERS = 2**18
-"""Hidden units that are held at once; more would leave the processor's cache."""
+"""Largest number of hidden units in memory; more would leave the processor's cache."""
 
 
 class PixelNetwork(SpectralNetwork):
-    """One hidden layer of h sigmoids for each pixel, with weights that no other pixel shares.
+    """One hidden layer of h sigmoids for each pixel; pixels share no weights.
 
-    Such networks come from files; to train, a network whose pixels share their hidden layers is better.
+    Such networks are imported. For training, a network whose pixels share hidden layers is better.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class PixelNetwork(SpectralNetwork):
         return torch.cat(flux, dim=1), torch.cat(columns, dim=1)
 
     def _blocks(self, x: Tensor) -> Iterator[tuple[Tensor, slice]]:
-        """Pass over the hidden units (n, b, h) of b pixels at a time."""
+        """Yield the hidden units (n, b, h) of blocks of b pixels."""
         hidden = self.shift.shape[1]
         size = max(1, NUMBERS // max(1, len(x) * hidden))
         for start in range(0, self.pixels, size):
@@ -76,15 +76,15 @@ class PixelNetwork(SpectralNetwork):
         return (gate * self.outer[rows]).sum(-1) + self.level[rows]
 
     def prepare(self, train: Batches) -> None:
-        """Refuse to be trained."""
+        """Raise an error: this form is not trained."""
         self._refuse()
 
     def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
-        """Refuse to be trained."""
+        """Raise an error: this form is not trained."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:
         raise DraperError(
-            "a network of one small network for each pixel is not trained here",
-            hint="generate spectra with it and train an emulator on these, or leave out form=",
+            "form='pixelwise' cannot be trained",
+            hint="leave out form=, or train an emulator on spectra of this one: distil()",
         )

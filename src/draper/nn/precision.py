@@ -1,7 +1,7 @@
-"""torch's mode of the float32 matrix product: the fastest that is float32-accurate, inside a context only.
+"""torch's mode of the float32 matrix product: the fastest one that is float32-accurate.
 
-On some processors the mode "medium" reaches twice the speed at float32 accuracy, on others it computes in
-bfloat16; only a trial tells.
+On some processors the mode "medium" is twice as fast at float32 accuracy, on others it computes in bfloat16:
+which is measured.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ ACCURACY = 2e-6
 """Largest relative rms error against float64 that counts as float32 (measured: 2.5e-7 to 3.8e-7)."""
 
 GAIN = 1.25
-"""How much faster the other mode must be to be worth it; well above noise, so that runs choose alike."""
+"""Least speed-up of the other mode; well above timing noise, so that all runs choose the same mode."""
 
 ROUNDS = 30
-"""Products of each mode in the trial; about a tenth of a second in all."""
+"""Products of each mode in the trial, which takes about a tenth of a second."""
 
 
 @contextmanager
 def matmul_mode(mode: Mode) -> Iterator[None]:
-    """Use a mode inside the block, and restore the process's own afterwards."""
+    """Set a mode inside the block, and restore the previous one afterwards."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(mode)
     try:
@@ -51,7 +51,7 @@ def reproducible() -> Iterator[None]:
 
 @cache
 def fastest_mode(device: str = "cpu") -> Mode:
-    """Return the fastest mode whose products agree with float64 to float32 accuracy; tried once a process."""
+    """Return the fastest mode that is accurate to float32; measured once per process."""
     if torch.device(device).type != "cpu":
         return "highest"
     error, gain = trial()
@@ -60,7 +60,7 @@ def fastest_mode(device: str = "cpu") -> Mode:
 
 @cache
 def bfloat16_helps(device: str = "cpu") -> bool:
-    """Whether products in bfloat16 are faster by ``GAIN``; tried once a process."""
+    """Whether products in bfloat16 are faster by ``GAIN``; measured once per process."""
     if torch.device(device).type != "cpu":
         return False
     pairs = {
@@ -77,23 +77,23 @@ def bfloat16_helps(device: str = "cpu") -> bool:
 
 
 def trial(mode: Mode = "medium") -> tuple[float, float]:
-    """Return a mode's relative rms error and how many times faster it is, on a typical layer's product."""
+    """Return a mode's relative rms error and its speed-up, for the product of a typical layer."""
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(256, 804, generator=generator)
     b = torch.randn(804, 512, generator=generator)
     exact = a.double() @ b.double()
-    ways: tuple[Mode, Mode] = ("highest", mode)
-    best = dict.fromkeys(ways, float("inf"))
+    modes: tuple[Mode, Mode] = ("highest", mode)
+    best = dict.fromkeys(modes, float("inf"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        # In turn, and the best of many: other work on the machine must not decide.
+        # In turn, and the best of many: other processes on the machine must not decide.
         for _ in range(ROUNDS):
-            for way in ways:
-                with matmul_mode(way):
+            for each in modes:
+                with matmul_mode(each):
                     start = time.perf_counter()
                     product = a @ b
-                    best[way] = min(best[way], time.perf_counter() - start)
+                    best[each] = min(best[each], time.perf_counter() - start)
     finally:
         torch.set_num_threads(threads)
     error = (product.double() - exact).square().mean().sqrt() / exact.square().mean().sqrt()

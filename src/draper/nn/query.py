@@ -197,9 +197,9 @@ class QueryNetwork(SpectralNetwork):
         complete = torch.isfinite(batch["labels"]).all(1)
         some = self._chosen(progress).to(complete.device)
         film = self.film(self._hidden(torch.nan_to_num(batch["labels"])))
-        made = self._decoded(film, self.waves[some])
+        model = self._decoded(film, self.waves[some])
         flux, good = batch["flux"][:, some], batch["ivar"][:, some] > 0
-        return misfit(made, flux, good, complete, self.variance, self.kind)
+        return misfit(model, flux, good, complete, self.variance, self.kind)
 
     def _chosen(self, progress: float) -> Tensor:
         """Return some pixels: random ones at each training step, otherwise the middle one of each part."""

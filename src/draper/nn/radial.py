@@ -1,4 +1,4 @@
-"""A network with one layer of radial units, one on each training point, and a last layer in closed form."""
+"""Kernel ridge regression with a learnt warp of its inputs: one radial unit at each training point."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class RadialNetwork(nn.Module):
 
     Inputs are warped (a linear map plus one layer of tanh units), compared with the training points by a
     Gaussian, a rational and a quadratic kernel, and the similarities combined linearly. The weights of that
-    last layer follow from the training points (:meth:`solve`, kernel ridge regression); the few parameters
-    of warp and kernels are learnt by lowering the leave-one-out error, which has a closed form, too.
+    last layer follow from the training points (:meth:`solve`, kernel ridge regression); the few parameters of
+    warp and kernels are trained to minimise the leave-one-out error, which has a closed form, too.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class RadialNetwork(nn.Module):
         self.register_buffer("weights", torch.zeros(points, outputs))
 
     def warped(self, x: Tensor) -> Tensor:
-        """Return inputs (n, d) in the space (n, d) where distance tells similarity."""
+        """Return inputs (n, d) in the space (n, d) in which the kernels are functions of distance."""
         turned: Tensor = (x + x @ self.turn) * self.scale.exp()
         bent: Tensor = torch.tanh(self.inner(x)) @ self.outer
         return turned + bent
@@ -61,10 +61,10 @@ class RadialNetwork(nn.Module):
         return inverse
 
     def left_out(self, x: Tensor, targets: Tensor) -> Tensor:
-        """Return for each point how far the others alone miss its target (m, k)."""
+        """Return the leave-one-out error (m, k): target minus its prediction from all other points."""
         inverse = self.inverse(x)
-        missed: Tensor = (inverse @ targets) / inverse.diagonal()[:, None]
-        return missed
+        error: Tensor = (inverse @ targets) / inverse.diagonal()[:, None]
+        return error
 
     @torch.no_grad()
     def solve(self, x: Tensor, targets: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Last layers and principal components in closed form, over spectra that stream by and have bad pixels."""
+"""Ridge regression and principal components of batches of spectra with bad pixels."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import torch
 from torch import Tensor
 
 RIDGES = tuple(10.0**power for power in range(-10, 1))
-"""Strengths that are tried, relative to the largest eigenvalue."""
+"""Strengths to choose from, relative to the largest eigenvalue."""
 
 USUAL = 1e-6
-"""One of them, for a first guess."""
+"""Strength for a first guess."""
 
 PASSES, MORE_PASSES = 2, 25
-"""Passes over the training set that find the principal components, without bad pixels and with some."""
+"""Passes over the training set that compute principal components, without bad pixels and with some."""
 
 SPARE = 32
-"""Directions that are followed beyond those that are wanted, so that the last of these are found as well."""
+"""Further directions in the iterated subspace, so that the last of the wanted ones converge, too."""
 
 GROWTH = 1.3
-"""Factor by which more components fill the bad pixels in each pass."""
+"""Factor by which the number of components that fill bad pixels grows in each pass."""
 
 TRUSTED = 4
-"""Bad pixels are filled by no more components than this part of the pixels, or of the spectra."""
+"""Least number of pixels, and of spectra, for each component that fills bad pixels."""
 
 ROUNDS = 30
-"""How often bad pixels are filled with what the others say, until they no longer change."""
+"""Iterations in which bad pixels are filled with predictions from the others, until they converge."""
 
 
-def filled(values: Tensor, good: Tensor, fill: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return values (n, p) whose bad entries are what ``fill`` makes of the whole, to a fixed point."""
+def fill_bad(values: Tensor, good: Tensor, fill: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return values (n, p) whose bad entries are a fixed point of the function ``fill``."""
     values = torch.where(good, values, 0.0)
     rows = ~good.all(1)
     if not rows.any():
         return values
-    known, some, good = values[rows], values[rows], good[rows]
+    measured, current, good = values[rows], values[rows], good[rows]
     for _ in range(ROUNDS):
-        some = torch.where(good, known, fill(some))
-    values[rows] = some
+        current = torch.where(good, measured, fill(current))
+    values[rows] = current
     return values
 
 
@@ -48,8 +48,8 @@ def components(
 ) -> tuple[Tensor, Tensor]:
     """Return principal components (p, count) and their mean power (count,), by iterating a subspace.
 
-    ``centred`` starts a pass over batches of centred values (n, p) and their good pixels. Bad ones are filled
-    by the first components themselves. Components that the spectra do not have are zero.
+    ``centred`` yields batches of centred values (n, p) and their good pixels. Bad ones are filled by the
+    first components. Components beyond the rank of the spectra are zero.
     """
     generator = torch.Generator().manual_seed(0)
     width = min(count + SPARE, pixels)
@@ -61,28 +61,26 @@ def components(
             if not len(space):
                 space = torch.linalg.qr(torch.randn(pixels, width, generator=generator).to(values))[0]
             leading = space[:, : 0 if is_first else few]
-            held = filled(values, good, lambda v, s=leading: (v @ s) @ s.T)  # type: ignore[misc]
-            inner = held @ space
-            total = total.to(inner) + (held.T @ inner if left else inner.T @ inner)
-            rows, is_whole = rows + len(held), is_whole and bool(good.all())
-        # One after the other, since components that come too early learn the shape of the gaps.
+            whole = fill_bad(values, good, lambda v, s=leading: (v @ s) @ s.T)  # type: ignore[misc]
+            inner = whole @ space
+            total = total.to(inner) + (whole.T @ inner if left else inner.T @ inner)
+            rows, is_whole = rows + len(whole), is_whole and bool(good.all())
+        # One after the other: components that are used too early would describe the shape of the gaps.
         few = min(trusted(count, pixels, rows), int(GROWTH ** (MORE_PASSES - left)) + 1)
         if left:
-            space = torch.linalg.qr(total)[
-                0
-            ]  # the largest come first, the more so the more passes there were
+            space, _ = torch.linalg.qr(total)  # in order of power, the better the more passes
         left = MORE_PASSES if is_first and not is_whole else left - 1
         is_first = False
     power, turn = torch.linalg.eigh(total.double())
     power, turn = power.flip(0)[:count].clamp(min=0) / rows, turn.flip(1)[:, :count]
     power = torch.where(power > 1e-12 * power[0], power, 0.0)
-    found = (space.double() @ turn) * (power > 0)
-    # The sign is free, and which one comes out would depend on the last digits.
-    return (found * found.pow(3).sum(0).sign()).to(space), power.to(space)
+    directions = (space.double() @ turn) * (power > 0)
+    # The sign is arbitrary: it is fixed, so that it does not depend on the last digits.
+    return (directions * directions.pow(3).sum(0).sign()).to(space), power.to(space)
 
 
 def trusted(count: int, pixels: int, rows: int) -> int:
-    """Return how many of the components bad pixels are filled by."""
+    """Return the number of components that may fill bad pixels."""
     return max(1, min(count, pixels // TRUSTED, rows // TRUSTED))
 
 
@@ -112,34 +110,34 @@ class Ridge:
         errors = []
         for ridge in RIDGES:
             shrunk = self.shrunk(ridge)
-            missed = targets - self.turned @ (shrunk[:, None] * inner)
+            error = targets - self.turned @ (shrunk[:, None] * inner)
             leverage = (self.turned.square() * shrunk).sum(1, keepdim=True)
-            errors.append(float(((missed / (1 - leverage).clamp(min=1e-10)).square() * weight).sum()))
+            errors.append(float(((error / (1 - leverage).clamp(min=1e-10)).square() * weight).sum()))
         return RIDGES[errors.index(min(errors))]
 
     def shrunk(self, ridge: float) -> Tensor:
-        """Return the diagonal (h,) of the regularised inverse in the turned space."""
+        """Return the diagonal (h,) of the regularised inverse in the eigenbasis."""
         shrunk: Tensor = 1 / (self.power + ridge * self.power[-1])
         return shrunk
 
     def weights(self, targets: Tensor, ridge: float) -> Tensor:
         """Return the weights (h, k) for targets (n, k)."""
-        # Pixel by pixel the product in double would cost twice as much, and targets are float32 anyway.
+        # In float32, as the targets are: in double precision the product would take twice as long.
         inner = (self.turned.T.to(targets) @ targets).double()
         weights: Tensor = self.turn @ (self.shrunk(ridge)[:, None] * inner)
         return weights
 
-    def completed(self, targets: Tensor, good: Tensor, ridge: float) -> Tensor:
-        """Return targets (n, k) whose bad entries are what the regression makes of the others."""
+    def fill_bad(self, targets: Tensor, good: Tensor, ridge: float) -> Tensor:
+        """Return targets (n, k) whose bad entries are predicted by the regression on the others."""
         if good.all():
             return targets
-        held = targets
+        current = targets
         for _ in range(ROUNDS):
-            guess = (self.features @ self.weights(held, ridge)).to(targets)
-            held = torch.where(good, targets, guess)
-        return held
+            prediction = (self.features @ self.weights(current, ridge)).to(targets)
+            current = torch.where(good, targets, prediction)
+        return current
 
     def spread(self, ridge: float) -> Tensor:
-        """Return S (h, h) with which the leverage of features f is the squared length of f @ S."""
+        """Return the matrix S (h, h) such that the leverage of features f is the squared length of f @ S."""
         spread: Tensor = self.turn * self.shrunk(ridge).sqrt()
         return spread

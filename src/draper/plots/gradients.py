@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from draper.data.labels import Label
 from draper.data.lines import strong_lines
-from draper.errors import DraperError, did_you_mean
+from draper.errors import DraperError
 from draper.plots.overlay import name_lines
 from draper.plots.pixels import spectral_axis
 from draper.plots.recovery import label_name, rounded
@@ -51,14 +51,7 @@ def plot_gradients(
         Figure to draw in; a new one by default.
     """
     names = list(information.names if names is None else names)
-    for name in names:
-        if name not in information.names:
-            raise DraperError(
-                "this quantity is not free",
-                given=name,
-                expected=", ".join(information.names),
-                hint=did_you_mean(name, information.names),
-            )
+    columns = [information.index(name) for name in names]
     if not 0 <= star < len(information):
         raise DraperError("there is no such star", given=star, expected=f"0 to {len(information) - 1}")
     if figure is None:
@@ -79,8 +72,7 @@ def plot_gradients(
     panels[0].set_ylabel("flux", fontsize=8)
     panels[0].tick_params(axis="y", labelsize=8)
     cumulative = np.cumsum(information.pixels[star], axis=0)
-    for row, (ax, name) in enumerate(zip(panels[1:], names, strict=True)):
-        number = information.names.index(name)
+    for row, (ax, name, number) in enumerate(zip(panels[1:], names, columns, strict=True)):
         label = information.labels[number]
         step = enough(label) or float(information.values[star, number]) / 10 or 1.0
         change = np.where(used, 100 * step * information.gradients[star, :, number], np.nan)

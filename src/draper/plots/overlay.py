@@ -78,21 +78,21 @@ def plot_overlay(
     shifted = Lines(table.species, table.wavelength * (1 + rv / 299792.458), table.strength)
     good = (observed.ivar[0] > 0) & (model.ivar[0] > 0)
     flux = np.where(observed.ivar[0] > 0, observed.flux[0], np.nan).astype(np.float64)
-    made = np.where(model.ivar[0] > 0, model.flux[0], np.nan).astype(np.float64)
+    spectrum = np.where(model.ivar[0] > 0, model.flux[0], np.nan).astype(np.float64)
     in_sigma = has_errors(observed)
-    error = np.where(good, made - flux, np.nan) * (np.sqrt(observed.ivar[0]) if in_sigma else 1.0)
+    error = np.where(good, spectrum - flux, np.nan) * (np.sqrt(observed.ivar[0]) if in_sigma else 1.0)
     reach = _reach(error)
     for number, pixels in enumerate(np.array_split(np.arange(len(observed.grid)), rows)):
         upper, lower = panels[2 * number], panels[2 * number + 1]
         lower.sharex(upper)
-        _draw(upper, lower, observed.grid[pixels], flux[pixels], made[pixels], error[pixels])
+        _draw(upper, lower, observed.grid[pixels], flux[pixels], spectrum[pixels], error[pixels])
         lower.set_ylim(-reach, reach)
         lower.set_ylabel("difference\n[sigma]" if in_sigma else "difference")
         upper.set_ylabel(
             observed.quantity if not observed.unit else f"{observed.quantity}\n[{observed.unit}]"
         )
         if observed.grid.is_spectral:
-            name_lines(upper, observed.grid[pixels], made[pixels], flux[pixels], shifted)
+            name_lines(upper, observed.grid[pixels], spectrum[pixels], flux[pixels], shifted)
     panels[0].legend(loc="lower left", ncols=2)
     panels[-1].set_xlabel(spectral_axis(observed.grid)[1])
     summary = _summary(error, in_sigma)
@@ -121,14 +121,14 @@ def _draw(
     lower: Axes,
     grid: Grid,
     flux: NDArray[np.float64],
-    made: NDArray[np.float64],
+    spectrum: NDArray[np.float64],
     error: NDArray[np.float64],
 ) -> None:
     axis, _ = spectral_axis(grid)
     for number, piece in enumerate(grid.segments()):
         names = ("observed", "model") if number == 0 else (None, None)
         upper.plot(axis[piece], flux[piece], color=BLACK, linewidth=0.9, label=names[0])
-        upper.plot(axis[piece], made[piece], color=RED, linewidth=0.9, alpha=0.9, label=names[1])
+        upper.plot(axis[piece], spectrum[piece], color=RED, linewidth=0.9, alpha=0.9, label=names[1])
         lower.plot(axis[piece], error[piece], color=BLUE, linewidth=0.6)
     lower.axhline(0, color=BLACK, linewidth=0.6)
     upper.tick_params(labelbottom=False)
@@ -136,10 +136,10 @@ def _draw(
 
 
 def name_lines(
-    ax: Axes, grid: Grid, made: NDArray[np.float64], flux: NDArray[np.float64], lines: Lines
+    ax: Axes, grid: Grid, spectrum: NDArray[np.float64], flux: NDArray[np.float64], lines: Lines
 ) -> None:
     """Name the strongest lines of a row that are visible in the model and have space for a name."""
-    values = np.concatenate([made[np.isfinite(made)], flux[np.isfinite(flux)]])
+    values = np.concatenate([spectrum[np.isfinite(spectrum)], flux[np.isfinite(flux)]])
     if values.size == 0:
         return
     low, high = np.quantile(values, [0.001, 0.999])
@@ -153,7 +153,9 @@ def name_lines(
     for row in np.lexsort((-shown.strength, ~broad)):  # broad ones first: narrow ones may lie in them
         at = float(shown.wavelength[row]) * scale
         free = all(abs(at - other) > space for other, _ in chosen)
-        if free and (_is_dip(axis, made, at, scale) if broad[row] else _is_visible(axis, made, at, space)):
+        if free and (
+            _is_dip(axis, spectrum, at, scale) if broad[row] else _is_visible(axis, spectrum, at, space)
+        ):
             chosen.append((at, str(shown.species[row])))
     roof = float(high) + 0.06 * span
     for at, species in chosen:
@@ -171,21 +173,21 @@ def name_lines(
     ax.set_ylim(float(low) - 0.08 * span, roof + (0.34 if chosen else 0.05) * span)
 
 
-def _is_visible(axis: NDArray[np.float64], made: NDArray[np.float64], at: float, space: float) -> bool:
+def _is_visible(axis: NDArray[np.float64], spectrum: NDArray[np.float64], at: float, space: float) -> bool:
     """Whether the model is lower at a position than around it."""
     pixel = int(np.argmin(np.abs(axis - at)))
-    core, around = made[max(0, pixel - 2) : pixel + 3], made[np.abs(axis - at) <= space]
+    core, around = spectrum[max(0, pixel - 2) : pixel + 3], spectrum[np.abs(axis - at) <= space]
     if not (np.isfinite(core).any() and np.isfinite(around).any()):
         return False
     level = float(np.nanmedian(around))
     return level > 0 and float(np.nanmin(core)) < (1 - LEAST_DEPTH) * level
 
 
-def _is_dip(axis: NDArray[np.float64], made: NDArray[np.float64], at: float, scale: float) -> bool:
+def _is_dip(axis: NDArray[np.float64], spectrum: NDArray[np.float64], at: float, scale: float) -> bool:
     """Whether the model has a broad line at a position."""
     away = (axis - at) / scale
-    core = made[np.abs(away) <= CORE]
-    sides = [made[(away >= low) & (away <= high)] for low, high in (SIDE, (-SIDE[1], -SIDE[0]))]
+    core = spectrum[np.abs(away) <= CORE]
+    sides = [spectrum[(away >= low) & (away <= high)] for low, high in (SIDE, (-SIDE[1], -SIDE[0]))]
     if not all(np.isfinite(part).any() for part in (core, *sides)):
         return False
     return float(np.nanmax(core)) < (1 - LEAST_DEPTH) * min(float(np.nanmax(side)) for side in sides)

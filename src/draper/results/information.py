@@ -91,8 +91,18 @@ class Information:
 
     def __getitem__(self, name: str) -> FloatArray:
         """Return the bound (n,) of one quantity."""
-        label = self.labels[name]
-        return self.bound[:, self.names.index(label.name)]
+        return self.bound[:, self.index(name)]
+
+    def index(self, name: str) -> int:
+        """Return the column of a free quantity; an error for one that is not free."""
+        if name not in self.names:
+            raise DraperError(
+                "this quantity is not free",
+                given=name,
+                expected=", ".join(self.names),
+                hint=did_you_mean(name, self.names),
+            )
+        return self.names.index(name)
 
     def windows(self, windows: Iterable[tuple[float, float]]) -> FloatArray:
         """Return the information (n, w, m) in windows [vacuum Angstrom], each quantity taken alone.
@@ -114,13 +124,7 @@ class Information:
         """
         chosen = dict(within or {})
         for name in chosen:
-            if name not in self.names:
-                raise DraperError(
-                    "this quantity is not free",
-                    given=name,
-                    expected=", ".join(self.names),
-                    hint=did_you_mean(name, self.names),
-                )
+            self.index(name)
         limits = {label.name: chosen.get(label.name, enough(label)) for label in self.labels}
         # A bound of NaN, of a quantity without any information, is not below a limit.
         return {name: self[name] <= limit for name, limit in limits.items() if limit is not None}

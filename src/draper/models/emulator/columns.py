@@ -19,18 +19,18 @@ NO_INPUT = {"rv"}
 """Columns that have units of labels, but do not change a spectrum at rest."""
 
 
-def complete_columns(wanted: LabelSet, labels: Mapping[str, ArrayLike] | Spectra) -> dict[str, NDArray[Any]]:
+def complete_columns(inputs: LabelSet, labels: Mapping[str, ArrayLike] | Spectra) -> dict[str, NDArray[Any]]:
     """Return columns of equal length (n,), with ``vmic`` from a relation if it is needed and missing."""
     labels = labels.table if isinstance(labels, Spectra) else labels
     columns = equal_columns(labels)
-    if "vmic" in wanted.names and "vmic" not in columns and {"teff", "logg"} <= set(columns):
+    if "vmic" in inputs.names and "vmic" not in columns and {"teff", "logg"} <= set(columns):
         vmic = microturbulence(columns["teff"].astype(float), columns["logg"].astype(float))
-        columns["vmic"] = np.clip(vmic, wanted["vmic"].low, wanted["vmic"].high)
-    missing = ~np.isfinite(wanted.read(columns)).all(axis=0)
+        columns["vmic"] = np.clip(vmic, inputs["vmic"].low, inputs["vmic"].high)
+    missing = ~np.isfinite(inputs.read(columns)).all(axis=0)
     if missing.any():
         raise DraperError(
             "values of labels are missing",
-            given=", ".join(np.array(wanted.names)[missing]),
+            given=", ".join(np.array(inputs.names)[missing]),
             expected="a finite value in every row",
             hint="fill the columns, or leave these rows out",
         )

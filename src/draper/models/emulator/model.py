@@ -24,7 +24,7 @@ from draper.errors import DraperError
 from draper.infer.forward import ForwardModel
 from draper.infer.label_fit import LabelFit
 from draper.infer.limits import Side
-from draper.instrument.observed import Widths, are_pixels_alone, is_coarser, observed
+from draper.instrument.observed import Widths, is_coarser, observed, only_resamples
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.resolution import resolving_power_of
 from draper.models.base import INFERENCE_ROWS, Model, Progress
@@ -253,7 +253,7 @@ class Emulator(Model):
                     widths[rows],
                     None if averages else grid,
                 )
-                if isinstance(self.network, QueryNetwork) and are_pixels_alone(self.own_grid, widths, target):
+                if isinstance(self.network, QueryNetwork) and only_resamples(self.own_grid, widths, target):
                     flux = torch.where(reached, self.network.at(at, target.vacuum.clip(*ends)), flux)
                 # Without held-out spectra the errors are unknown, and all pixels count the same.
                 ivar = torch.where(torch.isfinite(error), error.square().reciprocal(), 1.0)
@@ -348,7 +348,7 @@ class Emulator(Model):
     ) -> tuple[Estimates, Spectra]:
         """Return labels as :meth:`predict` does, and the model spectra with continuum on the data's grid.
 
-        Their column ``rv`` is the velocity that was found, or that was known [km/s].
+        Their column ``rv`` is the fitted or fixed velocity [km/s].
         """
         config = self.fit_options(options, changes)
         estimates, models = self.label_fit.explain(spectra, config, progress=progress)

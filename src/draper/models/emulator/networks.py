@@ -40,14 +40,14 @@ def build_network(config: EmulatorConfig, grid: Grid, labels: LabelSet, componen
             given=", ".join(sorted(unknown)),
             expected=", ".join(labels.names),
         )
-    wanted = components if config.components is None else config.components
+    count = components if config.components is None else config.components
     return EmulatorNetwork(
         len(labels),
         len(grid),
         config.hidden,
         config.activation,
         bounded=config.output == "bounded",
-        components=0 if config.needs_pixels else min(wanted, len(grid)),
+        components=0 if config.needs_pixels else min(count, len(grid)),
         loss=config.loss,
         tolerance=LEFT if config.components is None else 0.0,
         start=config.start == "ridge",
