@@ -147,7 +147,7 @@ def test_processes_see_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mean over the rows of a batch, whatever torch's generator says: so two processes do what one does."""
     monkeypatch.setattr(query, "PIXELS", 20)
     model = Emulator(**SMALL).fit(clean(100), train=QUICK.replace(epochs=2))
-    network, batch = model.own_module.train(), checks.batch_of(model, made_spectra(32, seed=3))
+    network, batch = model.own_module.train(), checks.batch_of(model, 32, seed=3)
     whole = network.loss(batch, {}, "model", 0.3)["total"]
     torch.rand(3)
     halves = [
