@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 
 from draper.simulate.adapters.taurex import CrossSections, TaurexPlanets, bin_means
 from draper.simulate.base import BLOCK, Simulator
-from draper.simulate.chords import TEMPERATURE, Opacities, polynomial, pressure_terms, transit_depth
-from draper.simulate.lowres import LowResolution
 from draper.simulate.planet_units import BOTTOM, GASES, TOP
 from draper.simulate.planets import LABELS, Planets, native_edges, opacities, packed
 from draper.simulate.seds import Seds
 from draper.simulate.stars import Stars
 from draper.simulate.survey import Survey
+from draper.simulate.transit import TEMPERATURE, Opacities, polynomial, pressure_terms, transit_depth
+from draper.simulate.xp import LowResolution
 from report import arguments, report
 
 RUNS = 7

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from draper.simulate import chords
-from draper.simulate.chords import Chords
+from draper.simulate import transit
 from draper.simulate.planets import LABELS, ROWS
+from draper.simulate.transit import Chords
 
 SEED, HELD_OUT = 0, 0.2
 SCALE = 10.0
@@ -56,10 +56,10 @@ class Fit:
 
     def __init__(self, labels: Tensor, depth: Tensor, wavelength: Tensor) -> None:
         self.depth = depth
-        self.log_pressure = chords.log_pressures()
-        self.rays = Chords(*(part.float() for part in chords.chords(labels, self.log_pressure)))
-        self.scattering = chords.rayleigh(wavelength.float(), self.rays.hydrogen, self.rays.helium)
-        theta = chords.TEMPERATURE / labels[:, 1, None] - 1
+        self.log_pressure = transit.log_pressures()
+        self.rays = Chords(*(part.float() for part in transit.chords(labels, self.log_pressure)))
+        self.scattering = transit.rayleigh(wavelength.float(), self.rays.hydrogen, self.rays.helium)
+        theta = transit.TEMPERATURE / labels[:, 1, None] - 1
         self.basis = theta ** torch.tensor(POWER)
 
     def model(self, rows: slice, local: Tensor) -> Tensor:
@@ -67,13 +67,13 @@ class Fit:
         collisions, strength, saturation, onset, decay, rise = torch.split(
             local, [gases for gases, *_ in PARTS.values()], dim=1
         )
-        return chords.disc_depth(
+        return transit.disc_depth(
             Chords(*(part[rows] for part in self.rays)),
             self.scattering[rows],
             collisions[:, 0].exp(),
             strength.exp(),
             saturation.exp(),
-            chords.pressure_terms(self.log_pressure.float(), onset, decay, rise),
+            transit.pressure_terms(self.log_pressure.float(), onset, decay, rise),
         )
 
     def equations(self, values: Tensor, matrix: bool = True) -> tuple[Tensor, Tensor, Tensor]:

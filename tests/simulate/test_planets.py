@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
-from draper.simulate import chords, planets
-from draper.simulate.chords import Opacities
+from draper.simulate import planets, transit
 from draper.simulate.planets import INSTRUMENTS, Planets
+from draper.simulate.transit import Opacities
 
 WAVELENGTH = np.array([0.6, 2.7, 4.5, 9.0])
 PLANET = [1.1, 1400.0, 1.2, -3.2, -5.0, -4.1, -2.5]
@@ -92,17 +92,17 @@ CORNERS = [
 def test_model_is_the_integral(planet: list[float]) -> None:
     exact = integral(planet, made())
     labels = torch.tensor([planet], dtype=torch.float64)
-    assert ppm(chords.transit_depth(labels, made(), nodes=400).numpy()[0] - exact) < 0.02
-    assert ppm(chords.transit_depth(labels, made()).numpy()[0] - exact) < 1.0
-    single = chords.transit_depth(labels.float(), made(torch.float32)).double().numpy()[0]
-    assert ppm(single - chords.transit_depth(labels, made()).numpy()[0]) < 0.05
+    assert ppm(transit.transit_depth(labels, made(), nodes=400).numpy()[0] - exact) < 0.02
+    assert ppm(transit.transit_depth(labels, made()).numpy()[0] - exact) < 1.0
+    single = transit.transit_depth(labels.float(), made(torch.float32)).double().numpy()[0]
+    assert ppm(single - transit.transit_depth(labels, made()).numpy()[0]) < 0.05
 
 
 def test_exact_weight_is_that_of_the_mixture() -> None:
     labels = torch.tensor(CORNERS, dtype=torch.float64)
-    exact = chords.transit_depth(labels, made(), nodes=400, exact_weight=True).numpy()
+    exact = transit.transit_depth(labels, made(), nodes=400, exact_weight=True).numpy()
     assert ppm(exact[1] - integral(CORNERS[1], made(), exact_weight=True)) < 0.02
-    usual = chords.transit_depth(labels, made(), nodes=400).numpy()
+    usual = transit.transit_depth(labels, made(), nodes=400).numpy()
     assert ppm(exact[1] - usual[1]) > 10
     assert ppm(exact[2] - usual[2]) < 0.01
 
@@ -110,7 +110,7 @@ def test_exact_weight_is_that_of_the_mixture() -> None:
 @pytest.mark.parametrize("log_bar", [0.5, -2.3])
 def test_clouds_and_haze_are_the_integral(log_bar: float) -> None:
     labels = torch.tensor([PLANET], dtype=torch.float64)
-    depth = chords.transit_depth(
+    depth = transit.transit_depth(
         labels, made(), cloud_top=labels.new_tensor([log_bar]), haze=labels.new_tensor([1.5])
     )
     assert ppm(depth.numpy()[0] - integral(PLANET, made(), 1e5 * 10**log_bar, 10**1.5)) < 1.0
@@ -123,28 +123,28 @@ def test_gradient() -> None:
 
     def depth(labels, cloud_top, haze, *parts):  # type: ignore[no-untyped-def]
         given = Opacities(made().wavelength, *parts)
-        return 1e3 * chords.transit_depth(labels, given, cloud_top=cloud_top, haze=haze)
+        return 1e3 * transit.transit_depth(labels, given, cloud_top=cloud_top, haze=haze)
 
     assert torch.autograd.gradcheck(depth, (labels, *extra, *parts), eps=1e-6, atol=1e-6)
 
 
 def test_model_maps_over_planets() -> None:
     labels = torch.tensor(CORNERS, dtype=torch.float64)
-    batched = chords.transit_depth(labels, made())
-    mapped = torch.func.vmap(lambda one: chords.transit_depth(one[None], made())[0])(labels)
+    batched = transit.transit_depth(labels, made())
+    mapped = torch.func.vmap(lambda one: transit.transit_depth(one[None], made())[0])(labels)
     torch.testing.assert_close(mapped, batched)
 
 
 def test_without_absorbers_only_hydrogen_and_helium_are_left() -> None:
     clear = torch.tensor([[1.0, 1500.0, 1.0, -30, -30, -30, -30]], dtype=torch.float64)
     none = made()._replace(strength=made().strength - 200)
-    got = chords.transit_depth(clear, made()).numpy()
-    assert ppm(got - chords.transit_depth(clear, none).numpy()) < 1e-6
+    got = transit.transit_depth(clear, made()).numpy()
+    assert ppm(got - transit.transit_depth(clear, none).numpy()) < 1e-6
     # Rayleigh's slope: d depth / d ln wavelength = 2 R (-4 H), to first order in H / R.
     blue = none._replace(wavelength=torch.full_like(none.wavelength, 0.8), collisions=none.collisions - 200)
     redder = blue._replace(wavelength=blue.wavelength * 1.01)
-    change = float((chords.transit_depth(clear, redder) - chords.transit_depth(clear, blue))[0, 0])
-    radius = math.sqrt(float(chords.transit_depth(clear, blue)[0, 0])) * 6.95508e8
+    change = float((transit.transit_depth(clear, redder) - transit.transit_depth(clear, blue))[0, 0])
+    radius = math.sqrt(float(transit.transit_depth(clear, blue)[0, 0])) * 6.95508e8
     weight = (2.01588 + 0.17647 * 4.002602) / 1.17647 * 1.66054e-27
     height = 1.380649e-23 * 1500 * radius**2 / (6.67408e-11 * 1.898e27 * weight)
     assert change == pytest.approx(-8 * radius * height * math.log(1.01) / 6.95508e8**2, rel=0.03)
@@ -152,14 +152,14 @@ def test_without_absorbers_only_hydrogen_and_helium_are_left() -> None:
 
 def test_opaque_deck_is_a_flat_line_at_its_radius() -> None:
     labels = torch.tensor([PLANET], dtype=torch.float64)
-    flat = chords.transit_depth(labels, made(), cloud_top=labels.new_tensor([-9.999])).numpy()[0]
-    rays = chords.chords(
+    flat = transit.transit_depth(labels, made(), cloud_top=labels.new_tensor([-9.999])).numpy()[0]
+    rays = transit.chords(
         labels, torch.tensor([[math.log(10**-4.999), math.log(1e-5)]] * 1).double().repeat(1, 4)
     )
     assert np.ptp(flat) * 1e6 < 0.2
     assert flat[0] == pytest.approx(float(rays.base), rel=1e-5)
-    deep = chords.transit_depth(labels, made(), cloud_top=labels.new_tensor([2.0]))
-    torch.testing.assert_close(deep, chords.transit_depth(labels, made()))
+    deep = transit.transit_depth(labels, made(), cloud_top=labels.new_tensor([2.0]))
+    torch.testing.assert_close(deep, transit.transit_depth(labels, made()))
 
 
 def simulated(**changes: float) -> NDArray[np.float64]:
@@ -218,7 +218,7 @@ def test_packed_opacities_keep_what_they_promise(real_data: Path) -> None:
 def test_rays_lie_close_enough_for_the_packed_opacities() -> None:
     unit = np.random.default_rng(0).uniform(size=(64, 7))
     labels, given = torch.from_numpy(planets.LABELS.unscale(unit)), planets.opacities(torch.float64)
-    error = (chords.transit_depth(labels, given) - chords.transit_depth(labels, given, nodes=400)).numpy()
+    error = (transit.transit_depth(labels, given) - transit.transit_depth(labels, given, nodes=400)).numpy()
     # At 10.01 um, where sections of the training spectra meet, the fit is steep in pressure.
     odd = np.argmin(np.abs(given.wavelength.numpy() - 10.009))
     assert ppm(error[:, odd]) < 15

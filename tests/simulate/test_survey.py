@@ -10,11 +10,11 @@ from draper.errors import DraperError
 from draper.instrument.doppler import doppler_factor
 from draper.instrument.resample import cubic, line_spread
 from draper.simulate.base import Simulator
-from draper.simulate.lowres import LowResolution
 from draper.simulate.planets import Planets
 from draper.simulate.population import ALPHA
 from draper.simulate.stars import Stars
 from draper.simulate.survey import PRESETS, Survey, even_cubic
+from draper.simulate.xp import LowResolution
 
 STARS = Stars()
 SUN = {"teff": 5777.0, "logg": 4.44, "fe_h": 0.0, "vmic": 1.05, "ni_fe": 0.0, **dict.fromkeys(ALPHA, 0.0)}

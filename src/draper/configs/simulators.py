@@ -110,10 +110,10 @@ class PlanetsConfig(SimulatorConfig):
 
 
 class XpConfig(SimulatorConfig):
-    """Options of :class:`draper.simulate.lowres.LowResolution`."""
+    """Options of :class:`draper.simulate.xp.LowResolution`."""
 
     name: ClassVar[str] = "xp"
-    simulator: ClassVar[str] = "draper.simulate.lowres:LowResolution"
+    simulator: ClassVar[str] = "draper.simulate.xp:LowResolution"
     summary: ClassVar[str] = "Simulate Gaia XP spectra of stars, with photometry and parallax."
     example: ClassVar[str] = "-n 20000 -o xp.h5 --seed 1"
     labels_help: ClassVar[str] = (

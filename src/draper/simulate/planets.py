@@ -20,8 +20,8 @@ from draper.data.resample import averaging
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 from draper.simulate.base import BLOCK, NOISE, Simulator, generator, padded, require_ratios
-from draper.simulate.chords import Opacities, chords, log_pressures, pressure_terms, transit_depth
 from draper.simulate.planet_units import GASES
+from draper.simulate.transit import Opacities, chords, log_pressures, pressure_terms, transit_depth
 
 LABELS = LabelSet(
     [

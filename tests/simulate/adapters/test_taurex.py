@@ -8,7 +8,7 @@ import torch
 from scipy.integrate import quad
 
 from draper.errors import DraperError
-from draper.simulate import chords, planet_units, planets
+from draper.simulate import planet_units, planets, transit
 from draper.simulate.adapters.run import compute
 from draper.simulate.adapters.taurex import CrossSections, TaurexPlanets, bin_means
 
@@ -49,9 +49,9 @@ def grey_depth(cloud_top: float = planet_units.BOTTOM) -> float:
     fractions = {gas: 10 ** LABELS[f"log_{gas}"] for gas in planet_units.GASES}
     fill = 1 - sum(fractions.values())
     hydrogen = fill / (1 + planet_units.HELIUM_RATIO)
-    weights = dict(zip(planet_units.GASES, chords.MOLECULAR_MASSES, strict=True))
+    weights = dict(zip(planet_units.GASES, transit.MOLECULAR_MASSES, strict=True))
     mean = sum(fractions[gas] * weights[gas] for gas in fractions)
-    mean += hydrogen * chords.HYDROGEN_MASS + (fill - hydrogen) * chords.HELIUM_MASS
+    mean += hydrogen * transit.HYDROGEN_MASS + (fill - hydrogen) * transit.HELIUM_MASS
     base, mass = (
         LABELS["planet_radius"] * planet_units.JUPITER_RADIUS,
         LABELS["planet_mass"] * planet_units.JUPITER_MASS,
@@ -119,13 +119,13 @@ def test_a_grey_planet_is_that_of_the_integral() -> None:
 def test_agrees_with_our_chords_on_our_opacities_without_saturation() -> None:
     ours = planets.opacities(torch.float64)
     centre = ours.wavelength.numpy()
-    theta = chords.TEMPERATURE / torch.tensor(TEMPERATURE) - 1
+    theta = transit.TEMPERATURE / torch.tensor(TEMPERATURE) - 1
     pressure = torch.tensor(np.log(PRESSURE))[None]
-    rising, _ = chords.pressure_terms(pressure, *ours[-3:])
+    rising, _ = transit.pressure_terms(pressure, *ours[-3:])
     wavenumber = np.sort(1e4 / centre)
     tables = {}
     for k, gas in enumerate(planet_units.GASES):
-        strength = chords.polynomial(ours.strength[k], theta[:, None]).exp()  # (t, p)
+        strength = transit.polynomial(ours.strength[k], theta[:, None]).exp()  # (t, p)
         values = (rising[0, k, :, None, :] * strength).numpy()[..., ::-1] * 1e-24
         tables[gas] = CrossSections(wavenumber, TEMPERATURE, PRESSURE, np.ascontiguousarray(values))
     edges = planets.native_edges()[20:-20]
@@ -136,13 +136,13 @@ def test_agrees_with_our_chords_on_our_opacities_without_saturation() -> None:
     )
     # Temperatures of the tables, so that nothing is interpolated between them.
     values = torch.tensor([list((LABELS | {"temperature": 1500.0}).values())], dtype=torch.float64)
-    rays = chords.chords(values, chords.log_pressures(), exact_weight=True)
+    rays = transit.chords(values, transit.log_pressures(), exact_weight=True)
     zero = torch.zeros(1, 1, dtype=torch.float64)
-    terms = chords.pressure_terms(chords.log_pressures(), *ours[-3:])
-    strength = chords.polynomial(plain.strength, zero[..., None]).exp()
-    saturation = chords.polynomial(plain.saturation, zero[..., None]).exp()
+    terms = transit.pressure_terms(transit.log_pressures(), *ours[-3:])
+    strength = transit.polynomial(plain.strength, zero[..., None]).exp()
+    saturation = transit.polynomial(plain.saturation, zero[..., None]).exp()
     nothing = torch.zeros(1, len(centre), dtype=torch.float64)
-    depth = chords.disc_depth(rays, nothing, nothing, strength, saturation, terms)[0].numpy()
+    depth = transit.disc_depth(rays, nothing, nothing, strength, saturation, terms)[0].numpy()
     theirs = adapter.spectrum(LABELS | {"temperature": 1500.0})
     order = np.argsort(centre)
     points = bin_means(centre[order], depth[order], edges)

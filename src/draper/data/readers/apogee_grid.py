@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
 from draper.data.labels import canonical
-from draper.data.parsing import declared
+from draper.data.parsing import fits_header
 from draper.data.parsing.fits import opened
 from draper.data.parsing.pixels import axis, spectra
 from draper.data.parsing.rows import numbered
@@ -22,7 +22,7 @@ from draper.data.spectra import Spectra
 def recognises(source: Source) -> bool:
     """Whether the first image runs over spectrum numbers and log-linear wavelengths."""
     header = source.headers[1] if len(source.headers) > 1 else {}
-    kinds = [declared.text(header, f"CTYPE{k}").lower() for k in (1, 2)]
+    kinds = [fits_header.text(header, f"CTYPE{k}").lower() for k in (1, 2)]
     return kinds == ["spectrum number", "wavelength"] and header.get("DCLOG") == 1
 
 
@@ -38,8 +38,8 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         step = header["CDELT2"] * (np.arange(1, flux.shape[1] + 1) - header.get("CRPIX2", 1))
         with np.errstate(over="ignore"):  # the grid refuses what is not finite
             wavelength = 10 ** (header["CRVAL2"] + step)
-        resolving_power = declared.number(header, "RESOL")
-        normalised = declared.quantity(header, declared.text(header, "BUNIT"))
+        resolving_power = fits_header.number(header, "RESOL")
+        normalised = fits_header.quantity(header, fits_header.text(header, "BUNIT"))
     medium = require_medium(
         source, config, next((name for name in ("air", "vacuum") if name in description), None)
     )
@@ -54,7 +54,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
 
 def _label(hdu: Any) -> tuple[str, NDArray[np.float64]]:
     """Return name and values (n,) of a label from words such as ``Metal, [Fe/H] (dex)``."""
-    words = declared.text(hdu.header, "BUNIT")
+    words = fits_header.text(hdu.header, "BUNIT")
     bracketed = re.search(r"\[[^\]]+\]", words)
     name = bracketed[0] if bracketed else (words.split() or [f"label_{hdu.name}"])[0]
     return canonical(name), np.asarray(hdu.data, dtype=np.float64)

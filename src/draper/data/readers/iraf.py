@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.parsing import declared, multispec
-from draper.data.parsing.declared import Header
+from draper.data.parsing import fits_header, multispec
 from draper.data.parsing.fits import opened
+from draper.data.parsing.fits_header import Header
 from draper.data.parsing.pixels import axis, spectra
 from draper.data.parsing.rows import numbered, together
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
@@ -57,12 +57,12 @@ def _first(headers: tuple[Header, ...]) -> int | None:
 
 
 def _kind(header: Header) -> str:
-    return declared.text(header, "CTYPE1").upper()
+    return fits_header.text(header, "CTYPE1").upper()
 
 
 def _has_dispersion(header: Header) -> bool:
     axes = [header.get(f"NAXIS{k}", 1) for k in (1, 2, 3)]
-    if "XTENSION" in header and declared.text(header, "XTENSION") != "IMAGE":
+    if "XTENSION" in header and fits_header.text(header, "XTENSION") != "IMAGE":
         return False
     if header.get("NAXIS") not in (1, 2, 3) or not all(isinstance(n, int) and n > 0 for n in axes):
         return False
@@ -71,38 +71,38 @@ def _has_dispersion(header: Header) -> bool:
     if _kind(header) == "MULTISPE":
         return True
     is_wavelength = (
-        _kind(header) in LINEAR | NATURAL | DECIMAL or declared.length_unit(_kind(header)) is not None
+        _kind(header) in LINEAR | NATURAL | DECIMAL or fits_header.length_unit(_kind(header)) is not None
     )
-    return bool(is_wavelength and declared.number(header, "CRVAL1") is not None and _step(header))
+    return bool(is_wavelength and fits_header.number(header, "CRVAL1") is not None and _step(header))
 
 
 def _step(header: Header) -> float | None:
-    return declared.number(header, "CDELT1", "CD1_1")
+    return fits_header.number(header, "CDELT1", "CD1_1")
 
 
 def _medium(header: Header) -> str | None:
     by_axis = {"WAVE": "vacuum", "AWAV": "air"}  # as the FITS standard defines them
-    return by_axis.get(_kind(header).removesuffix("-LOG")) or declared.medium(header)
+    return by_axis.get(_kind(header).removesuffix("-LOG")) or fits_header.medium(header)
 
 
 def _unit(header: Header) -> str | None:
-    candidates = [declared.text(header, "CUNIT1"), _kind(header)]
+    candidates = [fits_header.text(header, "CUNIT1"), _kind(header)]
     words = multispec.description(header, 1).replace("=", " ").split()
     candidates += [value for key, value in pairwise(words) if key == "units"]
-    return next((unit for unit in map(declared.length_unit, candidates) if unit), None)
+    return next((unit for unit in map(fits_header.length_unit, candidates) if unit), None)
 
 
 def _wavelengths(source: Source, header: Header, rows: int, pixels: int) -> FloatArray:
     """Return the wavelengths (rows, pixels) in the unit of the file."""
     if _kind(header) == "MULTISPE":
         return multispec.wavelengths(source, header, rows, pixels)
-    start, step = declared.number(header, "CRVAL1"), _step(header)
+    start, step = fits_header.number(header, "CRVAL1"), _step(header)
     if start is None or not step:
         raise source.error("the header has no CRVAL1 and CDELT1", hint="leave out format=")
-    reference = declared.number(header, "CRPIX1")
+    reference = fits_header.number(header, "CRPIX1")
     offset = step * (np.arange(1, pixels + 1) - (1 if reference is None else reference))
     is_decimal = 1 in (header.get("DC-FLAG"), header.get("DCLOG")) or _kind(header) in DECIMAL
-    is_decimal |= declared.text(header, "WFITTYPE").upper() == "LOG-LINEAR"
+    is_decimal |= fits_header.text(header, "WFITTYPE").upper() == "LOG-LINEAR"
     with np.errstate(all="ignore"):  # the grid refuses what is not finite
         if is_decimal:
             values = 10 ** (start + offset)
@@ -123,7 +123,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             hdu.name.upper(): np.array(hdu.data) for hdu in hdus[place + 1 :] if hdu.is_image and hdu.size
         }
     image = _with_extensions(_rows(source, config, header, data), others)
-    factor, unit = declared.flux_unit(declared.text(header, "BUNIT"))
+    factor, unit = fits_header.flux_unit(fits_header.text(header, "BUNIT"))
     wavelength = _wavelengths(source, header, *image.flux.shape)
     length, medium = (
         require_unit(source, config, _unit(header)),
@@ -131,7 +131,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     )
     n = len(image.flux)
     both = {**source.headers[0], **header}
-    table = {"id": numbered(source, n), **declared.facts(both, rows=n)}
+    table = {"id": numbered(source, n), **fits_header.facts(both, rows=n)}
     for rows in together(wavelength):
         valid = wavelength[rows[0]] > 0
         yield spectra(
@@ -141,14 +141,14 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
                 wavelength[rows[0], valid],
                 length,
                 medium,
-                resolving_power=declared.number(both, "SPEC_RES"),
+                resolving_power=fits_header.number(both, "SPEC_RES"),
             ),
             image.flux[rows][:, valid] * factor,
             **{name: values[rows][:, valid] for name, values in _quality(image, factor).items()},
             table={name: values[rows] for name, values in table.items()},
-            quantity=config.quantity or declared.quantity(header, declared.text(header, "BUNIT")),
+            quantity=config.quantity or fits_header.quantity(header, fits_header.text(header, "BUNIT")),
             unit=unit,
-            meta=declared.provenance(both),
+            meta=fits_header.provenance(both),
         )
 
 
@@ -165,7 +165,7 @@ def _quality(image: Image, factor: float) -> dict[str, NDArray[Any]]:
 def _rows(source: Source, config: ReadConfig, header: Header, data: FloatArray) -> Image:
     """Return fluxes and errors from an image (p,), (rows, p) or (bands, rows, p)."""
     if data.ndim == 3:
-        band = _row_of_errors([declared.text(header, f"BANDID{k + 1}") for k in range(len(data))])
+        band = _row_of_errors([fits_header.text(header, f"BANDID{k + 1}") for k in range(len(data))])
         return Image(data[0], None if band is None else data[band])
     rows = np.atleast_2d(data)
     if len(rows) == 1 or "APNUM1" in header or _kind(header) == "MULTISPE":
@@ -173,7 +173,7 @@ def _rows(source: Source, config: ReadConfig, header: Header, data: FloatArray) 
     flux, error = config.flux_column or "0", config.error_column
     if error is None:
         words = (
-            [declared.text(header, f"{key}{k + 1}") for k in range(len(rows))]
+            [fits_header.text(header, f"{key}{k + 1}") for k in range(len(rows))]
             for key in ("ARRAY", "ROW", "BANDID")
         )
         error_row = next((band for band in map(_row_of_errors, words) if band is not None), None)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.parsing import declared
+from draper.data.parsing import fits_header
 from draper.data.parsing.fits import opened
 from draper.data.parsing.pixels import axis, spectra
 from draper.data.parsing.source import Format, Source, require_medium
@@ -47,16 +47,16 @@ Arrays = dict[str, NDArray[Any]]
 def recognises(source: Source) -> bool:
     """Whether the file comes from LAMOST and holds an image of rows or a table of arrays."""
     header = next(iter(source.headers), {})
-    if not any("LAMOST" in declared.text(header, key).upper() for key in ("TELESCOP", "ORIGIN")):
+    if not any("LAMOST" in fits_header.text(header, key).upper() for key in ("TELESCOP", "ORIGIN")):
         return False
     return _is_image(header) or any(_is_table(hdu) for hdu in source.headers[1:])
 
 
-def _is_image(header: declared.Header) -> bool:
+def _is_image(header: fits_header.Header) -> bool:
     return header.get("NAXIS") == 2 and header.get("NAXIS2") in ROWS
 
 
-def _is_table(header: declared.Header) -> bool:
+def _is_table(header: fits_header.Header) -> bool:
     names = {str(value).strip().upper() for key, value in header.items() if key.startswith("TTYPE")}
     return {"FLUX", "IVAR"} <= names and bool({"WAVELENGTH", "LOGLAM"} & names)
 
@@ -73,7 +73,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             arms = [_table(hdu.data) for hdu in coadded]
     if not arms:
         raise source.error("the file holds no spectrum", hint="leave out format=")
-    medium = require_medium(source, config, declared.medium(header))
+    medium = require_medium(source, config, fits_header.medium(header))
     arms = [{name: values[_known(arm)] for name, values in arm.items()} for arm in arms]
     joined = {name: np.concatenate([arm[name] for arm in arms]) for name in arms[0]}
     pixel_axis = axis(source, joined.pop("wavelength"), "angstrom", medium)
@@ -86,7 +86,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         pixel_axis,
         **joined,
         table={"id": np.array([source.name]), **_facts(header)},
-        meta=declared.provenance(header),
+        meta=fits_header.provenance(header),
     )
 
 
@@ -94,18 +94,19 @@ def _known(arm: Arrays) -> NDArray[np.bool_]:
     return np.isfinite(arm["wavelength"]) & (arm["wavelength"] > 0)
 
 
-def _facts(header: declared.Header) -> Arrays:
-    columns = declared.facts(header, FACTS)
+def _facts(header: fits_header.Header) -> Arrays:
+    columns = fits_header.facts(header, FACTS)
     if "designation" in columns:
         columns["designation"] = np.char.replace(columns["designation"].astype(str), "LAMOST ", "")
     return columns
 
 
-def _image(header: declared.Header, rows: NDArray[np.float64]) -> Arrays:
-    declared_names = tuple(declared.text(header, "EXTEN0").lower().split())
+def _image(header: fits_header.Header, rows: NDArray[np.float64]) -> Arrays:
+    declared_names = tuple(fits_header.text(header, "EXTEN0").lower().split())
     names = declared_names if len(declared_names) == len(rows) else ROWS[len(rows)]
     arrays = dict(zip(names, rows, strict=True))
-    start, step = declared.number(header, "COEFF0", "CRVAL1"), declared.number(header, "COEFF1", "CD1_1")
+    start = fits_header.number(header, "COEFF0", "CRVAL1")
+    step = fits_header.number(header, "COEFF1", "CD1_1")
     if start is not None and step is not None:
         with np.errstate(over="ignore"):  # the grid refuses what is not finite
             # Exact, whereas the row of wavelengths is rounded to single precision.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.parsing import declared, fits, pixels
+from draper.data.parsing import fits, fits_header, pixels
 from draper.data.parsing.pixels import inverse_variance
 from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
@@ -34,7 +34,7 @@ ARM_TOLERANCE = 3
 """Decimals in Angstrom to which pixels of two arms are the same."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    **declared.FACTS,
+    **fits_header.FACTS,
     "object": ("OBJID", "OBJECT", "TARGNAME"),
     "ra": ("PLUG_RA", "TARG_RA", "RA"),
     "dec": ("PLUG_DEC", "TARG_DEC", "DEC"),
@@ -169,7 +169,7 @@ def _one(
         raise source.error("the file has no wavelengths", given=error, hint="report this file") from None
     wavelength = np.asarray(wavelength, dtype=np.float64)
     flux = np.atleast_2d(np.asarray(spectrum.flux.value))
-    factor, unit = declared.flux_unit(str(spectrum.flux.unit))
+    factor, unit = fits_header.flux_unit(str(spectrum.flux.unit))
     bad = np.zeros(flux.shape, dtype=bool) if spectrum.mask is None else np.atleast_2d(spectrum.mask)
     if flags is not None and flags.size == flux.size:
         bad = bad | flags.reshape(flux.shape)
@@ -233,7 +233,11 @@ def _desi(source: Source, survey: Survey) -> Iterator[Spectra]:
 
 
 def _meta(header: Mapping[str, Any], survey: Survey) -> dict[str, Any]:
-    return {"medium": survey.medium, **declared.provenance(header), "opened_by": f"specutils {survey.label}"}
+    return {
+        "medium": survey.medium,
+        **fits_header.provenance(header),
+        "opened_by": f"specutils {survey.label}",
+    }
 
 
 def _chips(spectra: Spectra) -> Spectra:
@@ -272,7 +276,7 @@ def _reader(survey: Survey) -> Callable[[Source, ReadConfig], Iterator[Spectra]]
             yield from _desi(source, survey)
             return
         opened, flags, header = _opened(source, survey)
-        facts = declared.facts(header, COLUMNS)
+        facts = fits_header.facts(header, COLUMNS)
         if survey.name == "sdss":
             facts |= _redshift(source)
         kind = survey

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data.parsing import declared
+from draper.data.parsing import fits_header
 from draper.data.parsing.columns import Role, assign, describe, length_unit
-from draper.data.parsing.declared import Header
 from draper.data.parsing.fits import opened
+from draper.data.parsing.fits_header import Header
 from draper.data.parsing.pixels import axis, spectra
 from draper.data.parsing.rows import numbered, together
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
@@ -46,7 +46,7 @@ def _is_logarithm(name: str) -> bool:
 
 def _names(header: Header) -> list[str]:
     count = header.get("TFIELDS")
-    return [declared.text(header, f"TTYPE{k + 1}") for k in range(count if isinstance(count, int) else 0)]
+    return [fits_header.text(header, f"TTYPE{k + 1}") for k in range(count if isinstance(count, int) else 0)]
 
 
 def _place(headers: Sequence[Header], config: ReadConfig | None = None) -> int | None:
@@ -133,21 +133,21 @@ def _scalars(data: Any, taken: set[int]) -> dict[str, NDArray[Any]]:
 
 
 def _unit(header: Header, name: str, position: int) -> str | None:
-    by_header = declared.length_unit(declared.text(header, f"TUNIT{position + 1}"))
+    by_header = fits_header.length_unit(fits_header.text(header, f"TUNIT{position + 1}"))
     by_name = length_unit(describe(_plain_name(name)))
     return by_header or by_name or ("angstrom" if name.strip().lower() == "loglam" else None)  # SDSS's name
 
 
 def _medium(header: Header, name: str, position: int) -> str | None:
     """Return the medium from the name, the UCD (ESO), the header, or SDSS's name loglam."""
-    content = declared.text(header, f"TUCD{position + 1}").lower().replace(" ", "")
-    is_eso = declared.text(header, "ORIGIN").upper().startswith("ESO")
+    content = fits_header.text(header, f"TUCD{position + 1}").lower().replace(" ", "")
+    is_eso = fits_header.text(header, "ORIGIN").upper().startswith("ESO")
     by_content = (
         "air" if "em.wl;obs.atmos" in content else "vacuum" if content == "em.wl" and is_eso else None
     )
     by_name = describe(_plain_name(name)).medium or None
     convention = "vacuum" if name.strip().lower() == "loglam" else None
-    return by_name or by_content or declared.medium(header) or convention
+    return by_name or by_content or fits_header.medium(header) or convention
 
 
 def _spectra(
@@ -162,12 +162,12 @@ def _spectra(
     at = roles["wavelength"]
     unit = require_unit(source, config, _unit(header, names[at], at))
     medium = require_medium(source, config, _medium(header, names[at], at))
-    factor, flux_unit = declared.flux_unit(declared.text(header, f"TUNIT{roles['flux'] + 1}"))
+    factor, flux_unit = fits_header.flux_unit(fits_header.text(header, f"TUNIT{roles['flux'] + 1}"))
     scales = {"flux": factor, "error": factor, "ivar": 1 / factor**2, "bad": 1.0}
     with np.errstate(over="ignore"):  # the grid refuses what is not finite
         wavelength = 10 ** columns["wavelength"] if _is_logarithm(names[at]) else columns["wavelength"]
     n = len(wavelength)
-    table = {"id": numbered(source, n), **declared.facts(header, rows=n), **scalars}
+    table = {"id": numbered(source, n), **fits_header.facts(header, rows=n), **scalars}
     named = describe(_plain_name(names[roles["flux"]])).quantity
     for rows in together(wavelength):
         valid = wavelength[rows[0]] > 0
@@ -178,13 +178,13 @@ def _spectra(
                 wavelength[rows[0], valid],
                 unit,
                 medium,
-                resolving_power=declared.number(header, "SPEC_RES"),
+                resolving_power=fits_header.number(header, "SPEC_RES"),
             ),
             **{str(role): columns[role][rows][:, valid] * scales[role] for role in columns if role in scales},
             table={name: values[rows] for name, values in table.items()},
-            quantity=config.quantity or named or declared.quantity(header),
+            quantity=config.quantity or named or fits_header.quantity(header),
             unit=flux_unit,
-            meta=declared.provenance(header),
+            meta=fits_header.provenance(header),
         )
 
 

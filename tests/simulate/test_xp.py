@@ -11,8 +11,8 @@ import torch
 
 import draper
 from draper.errors import DraperError
-from draper.simulate.lowres import LowResolution, Preset
 from draper.simulate.photometry import BANDS, Band, magnitude_error
+from draper.simulate.xp import LowResolution, Preset
 
 SUN = {
     "teff": 5777.0,
