@@ -7,6 +7,7 @@ from cyclopts import App
 
 from draper.cli import main
 from draper.cli.app import make_app
+from draper.registry import config_class
 
 PRIVATE = ("unless told", "of the names of the columns", "most steps", "nats that", "who asks")
 """Words that no help uses."""
@@ -22,6 +23,16 @@ def commands(app: App, name: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 EVERY = dict(commands(make_app()))
+
+
+def test_options_of_objectives_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("tune", "sweep"):
+        assert main([command, "disentangler", "--help"]) == 0
+        text = capsys.readouterr().out
+        for option in config_class("disentangler").objective_options.model_fields:
+            assert f"--{option.replace('_', '-')} " in text
+        assert main([command, "linear", "--help"]) == 0
+        assert "* CONFIG" not in capsys.readouterr().out
 
 
 def test_there_are_all_commands() -> None:

@@ -27,4 +27,6 @@ def flags(options: type[Config], group: str | None = None) -> Any:
     """Return the annotation of a parameter by which a class of options becomes flags."""
     if not options.model_fields:
         return Annotated[Any, Parameter(parse=False)]
-    return Annotated[options, Parameter(name=options.flags, group=group)]
+    # A group that is None would hide the flags from the help.
+    part: dict[str, Any] = {} if group is None else {"group": group}
+    return Annotated[options, Parameter(name=options.flags, **part)]
