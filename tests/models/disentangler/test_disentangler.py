@@ -16,7 +16,6 @@ from draper.models.disentangler.model import MAX_LABEL_ERROR, Disentangler
 from draper.testing import CHECKS
 from draper.testing.checks import same_state
 from draper.train import regress
-from draper.train.distributed import World
 
 LEARNT = QUICK.replace(steps=200)
 BY_NAME = {check.__name__.removeprefix("check_"): check for check in CHECKS}
@@ -548,7 +547,8 @@ def test_what_is_not_finite_is_no_new_label(model: Disentangler, unseen: Spectra
 def test_held_out_losses_do_not_move_with_prices(model: Disentangler, unseen: Spectra) -> None:
     network = model.network.eval()
     train = QUICK.replace(batch_size=1000)
-    feed = model.feed(Subset.whole(unseen), train, torch.device("cpu"), World())
+    dataset = model.gather(unseen, 0, 0)
+    feed = model.feed(dataset, dataset.training, train, device=torch.device("cpu"), world=1)
     (batch,) = list(feed.sweep())
     with torch.no_grad():
         totals = []

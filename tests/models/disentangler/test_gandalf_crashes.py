@@ -9,19 +9,27 @@ import torch
 from factor_spectra import QUICK, SMALL, labelled, rms, stars
 
 from draper import Spectra, load
-from draper.data.spectra import Subset
 from draper.errors import DraperError
 from draper.models.disentangler.model import Disentangler
 from draper.nn.adversary import Adversarial
-from draper.testing.checks import batch_of, same_state
+from draper.nn.module import Batch
+from draper.testing.checks import same_state
 from draper.train.checkpoint import Checkpoint
-from draper.train.feed import ArrayFeed
+from draper.train.feed import Feed
 
 ADVERSARIAL = ("bins", "joint", "continuous", "hsic")
 
 
 def gandalf(**options) -> Disentangler:
     return Disentangler(**{"remove": ("teff",), "engine": "bins", "probe": False, **SMALL, **options})
+
+
+def batch_of(model: Disentangler, spectra: Spectra) -> Batch:
+    """Return spectra as the model's module sees them in training, in their order."""
+    arrays = model.training_arrays(spectra)
+    batch: Batch = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    drawn = {name: torch.randn(len(spectra), width) for name, width in model.noise.items()}
+    return {**model.transformed(batch), **drawn}
 
 
 def parameters(model: Disentangler) -> list[torch.Tensor]:
@@ -251,10 +259,10 @@ def test_names_of_stars_are_any_text(name: str, tmp_path: Path) -> None:
 def test_rows_of_one_star_stand_on_one_side() -> None:
     """GANDALF splits rows, so that a star is learnt from and judged by."""
     spectra = stars(120).with_columns(id=np.repeat([f"star {number}" for number in range(12)], 10))
-    material = gandalf().gather(spectra, 0.25, 0)
-    learnt, held_out = (set(part.table["id"]) for part in (material.learnt, material.held_out))
+    dataset = gandalf().gather(spectra, 0.25, 0)
+    training, held_out = (set(parts["spectra"].table["id"]) for parts in (dataset.training, dataset.held_out))
     assert len(held_out) == 3
-    assert not learnt & held_out
+    assert not training & held_out
 
 
 # ------------------------------------------------------------------- seeds and resumption
@@ -297,9 +305,9 @@ def test_resuming_keeps_the_split(
     parts: list[list[int]] = []
     made = Disentangler.feed
 
-    def noted(self: Disentangler, subset: Subset, *rest) -> ArrayFeed:
-        parts.append(subset.rows.tolist())
-        return made(self, subset, *rest)
+    def noted(self: Disentangler, dataset, part, *rest, **options) -> Feed:
+        parts.append(part["spectra"].subset.rows.tolist())
+        return made(self, dataset, part, *rest, **options)
 
     monkeypatch.setattr(Disentangler, "feed", noted)
     interrupted(gandalf(), spectra, out)
