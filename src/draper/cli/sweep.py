@@ -163,7 +163,8 @@ def _table(result: SweepResult) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     rows = result.summary()
     for name in rows[0]:
-        table.add_column(name.replace("_", " "))
+        table.add_column(name.replace("_", " "), no_wrap=True)
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
+        # The range stands below the median, so that many figures have room side by side.
+        table.add_row(*(escape(str(value).replace(" (", "\n(")) for value in row.values()))
     return table

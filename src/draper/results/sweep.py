@@ -48,7 +48,7 @@ class Spread:
     def __str__(self) -> str:
         if not np.isfinite(self.median):
             return "-"
-        return f"{self.median:.4g} ({self.low:.4g} to {self.high:.4g})"
+        return f"{self.median:.4g} ({self.low:.3g} to {self.high:.3g})"
 
 
 @dataclass(frozen=True)
