@@ -18,10 +18,10 @@ from draper.cli.latents import map_
 from draper.cli.model import config_named, unknown_option, with_options
 from draper.cli.show import show
 from draper.cli.simulate import app as simulate
-from draper.cli.sweep import app as sweep
+from draper.cli.sweep import make_app as make_sweep_app
 from draper.cli.train import file_options
 from draper.cli.train import make_app as make_train_app
-from draper.cli.tune import app as tune
+from draper.cli.tune import make_app as make_tune_app
 from draper.cli.verbs import cite, encode, evaluate, predict
 from draper.config import Config, reworded
 from draper.errors import DraperError, Interrupted
@@ -54,7 +54,7 @@ def make_app(tokens: Sequence[str] = ()) -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(consume_multiple=True, negative=()),
     )
-    train = make_train_app(tokens)
+    train, tune, sweep = make_train_app(tokens), make_tune_app(tokens), make_sweep_app(tokens)
     for command in (demo, samples, formats, info, convert, simulate, train, tune, sweep, show, cite, map_):
         app.command(command)
     config = config_named(tokens[1:]) if tokens and tokens[0] in VERBS else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from inspect import Parameter as Argument
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +12,13 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from draper.cli.model import gathered
+from draper.cli.inputs import example_of, named, positional_help, sources_of, with_inputs
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Output, flags
 from draper.config import ModelConfig
 from draper.configs.read import ReadConfig
 from draper.configs.sweep import SweepConfig, parse_values
-from draper.configs.train import TrainConfig
+from draper.configs.train import training_class
 from draper.errors import DivergedError
 from draper.registry import config_class, targets
 
@@ -27,17 +28,23 @@ if TYPE_CHECKING:
 DEFAULT = SweepConfig()
 
 
-def make_app() -> App:
-    """Return the command with a subcommand for each model."""
+def make_app(tokens: Sequence[str] = ()) -> App:
+    """Return the command with a subcommand for each model.
+
+    Parameters
+    ----------
+    tokens
+        The command line: the simulator that it names decides which options it has.
+    """
     app = App(name="sweep", help="Train a model with many options and seeds, and compare all runs.")
     for name in targets():
-        app.command(_command(name, config_class(name)), name=name)
+        app.command(_command(name, config_class(name), named(tokens, "--simulator")), name=name)
     return app
 
 
-def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
+def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Callable[..., None]:
     def sweep_model(
-        *data: Path,
+        *spectra: Path,
         out: Path,
         options: Any,
         objectives: Any,
@@ -53,6 +60,7 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
         plot: Path | None = None,
         figure: str | None = None,
         json: bool = False,
+        **inputs: Any,
     ) -> None:
         values = parse_values(vary, config)
         plan = SweepConfig(vary=values, seeds=seeds, valid=valid, test=test, seed=seed)
@@ -64,7 +72,7 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
 
         result = sweep(
             name,
-            gathered(data, hints, f"draper sweep {name} DATA... -o FOLDER --seeds 5"),
+            sources_of(f"sweep {name}", config, spectra, {**inputs, "read": hints}),
             out,
             plan,
             options,
@@ -93,15 +101,13 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
         if plot is not None:
             say(escape(f"plot: {plot}"))
 
-    sweep_model.__doc__ = f"""Train the {name} with many options and seeds, and compare all runs in a table.
+    sweep_model.__doc__ = f"""Train the model {name} with many options and seeds, and compare all runs.
 
-    Example: draper sweep {name} stars.h5 -o sweep/ --vary train.learning-rate=1e-3,3e-3 --seeds 5
+    Example: draper sweep {name} {example_of(config)} -o sweep/ --vary train.learning-rate=1e-3,3e-3 --seeds 5
 
     Parameters
     ----------
-    data
-        Files of spectra, with the labels that the model needs as columns.
-    out
+{positional_help(config)}    out
         Folder of the sweep, new or empty: each model in runs/NAME, and the table.
     vary
         Options and their values: NAME=VALUE,VALUE,... All combinations are trained. Options of the trainer
@@ -126,24 +132,16 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
     json
         Print JSON.
     """
-    sweep_model.__annotations__ |= {
-        "out": Output,
-        "options": Annotated[config, Parameter(name="*")],
-        "objectives": flags(config.objective_options),
-        "train": TrainConfig,
-        "hints": Hints,
+    own, goals = training_class(config), config.objective_options
+    options = {
+        "out": (Output, Argument.empty),
+        "options": (Annotated[config, Parameter(name="*")], config()),
+        "objectives": (flags(goals), goals()),
+        "train": (own, own()),
+        "hints": (Hints, ReadConfig()),
     }
-    sweep_model.__kwdefaults__ = {
-        **(sweep_model.__kwdefaults__ or {}),
-        "options": config(),
-        "objectives": config.objective_options(),
-        "train": TrainConfig(),
-        "hints": ReadConfig(),
-    }
+    with_inputs(sweep_model, config, simulator, options)
     return sweep_model
-
-
-app = make_app()
 
 
 def _progress(state: SweepResult, total: int) -> None:

@@ -8,26 +8,22 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter as Argument
 from inspect import Signature
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
 
+from draper.cli.inputs import POSITIONAL, example_of, input_arguments, named, sources_of
 from draper.cli.output import say, say_json, two_columns
-from draper.config import Config, Input, ModelConfig
+from draper.config import Config, ModelConfig
 from draper.configs.read import ReadConfig
-from draper.configs.simulators import SIMULATORS
 from draper.configs.train import training_class
 from draper.errors import DraperError
 from draper.registry import config_class, resolve, targets
 
 if TYPE_CHECKING:
     from draper.models.dataset import Source
-
-POSITIONAL = "spectra"
-"""The input whose files are named without a flag."""
 
 TEXT = """{summary}
 
@@ -63,7 +59,7 @@ def make_app(tokens: Sequence[str] = ()) -> App:
     """
     app = App(name="train", help="Train a model.")
     for name in targets():
-        app.command(_command(name, config_class(name), _named(tokens, "--simulator")), name=name)
+        app.command(_command(name, config_class(name), named(tokens, "--simulator")), name=name)
     return app
 
 
@@ -76,7 +72,7 @@ def file_options(tokens: Sequence[str]) -> tuple[Dict, ...]:
     They are looked up here, since cyclopts must know them before it reads the command line. If the file is
     one of another code, notes about options that work differently in draper go to the error stream.
     """
-    path = _named(tokens[2:], "--config")
+    path = named(tokens[2:], "--config")
     if path is None:
         return ()
     model = tokens[1]
@@ -100,13 +96,6 @@ def file_options(tokens: Sequence[str]) -> tuple[Dict, ...]:
                     hint=f"draper train {other} --config {path}",
                 )
     return (Dict({"train": {model: content}}, source=path),)
-
-
-def _named(tokens: Sequence[str], flag: str) -> str | None:
-    """Return the value of ``FLAG VALUE`` or ``FLAG=VALUE``; the last one counts."""
-    values = [token.partition("=")[2] for token in tokens if token.startswith(f"{flag}=")]
-    values += [value for token, value in pairwise(tokens) if token == flag]
-    return values[-1] if values else None
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -141,52 +130,13 @@ def _data_of(config: type[ModelConfig], path: Path | None) -> tuple[Path, ...]:
 
 def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Callable[..., None]:
     """Return the function whose parameters are the inputs and options of a model."""
-    files = [one for one in config.inputs if one.kinds != ("simulator",)]
-    simulated = next((one for one in config.inputs if "simulator" in one.kinds), None)
 
     def train_model(*spectra: Path, **given: Any) -> None:
         defaults = {one.name: one.default for one in arguments if one.kind is keyword}
-        _train(name, config, {POSITIONAL: spectra}, {**defaults, **given}, simulated)
+        _train(name, config, spectra, {**defaults, **given})
 
     keyword = Argument.KEYWORD_ONLY
-    arguments = [
-        Argument("spectra", Argument.VAR_POSITIONAL, annotation=Path)
-        if one.name == POSITIONAL
-        else Argument(
-            one.name,
-            keyword,
-            default=(),
-            annotation=Annotated[
-                tuple[Path, ...], Parameter(help=one.summary, required=one.required, show_default=False)
-            ],
-        )
-        for one in files
-    ]
-    if simulated is not None:
-        arguments.append(
-            Argument(
-                "simulator",
-                keyword,
-                default=None,
-                annotation=Annotated[
-                    Literal[tuple(SIMULATORS)] | None,
-                    Parameter(
-                        help=f"{simulated.summary} --simulator NAME --help shows its options.",
-                        required=simulated.required and simulated.kinds == ("simulator",),
-                    ),
-                ],
-            )
-        )
-        if simulator in SIMULATORS:
-            own = SIMULATORS[simulator]
-            arguments.append(
-                Argument(
-                    "simulator_options",
-                    keyword,
-                    default=own(),
-                    annotation=Annotated[own, Parameter(name="simulator", accepts_keys=True)],
-                )
-            )
+    arguments = input_arguments(config, simulator)
     train, flat = training_class(config), Parameter(name="*")
     arguments += [
         Argument("out", keyword, annotation=Annotated[Path, Parameter(name=["--out", "-o"])]),
@@ -204,11 +154,11 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
     train_model.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
     train_model.__annotations__ = {argument.name: argument.annotation for argument in arguments}
     foreign = [resolve(target).name for target in config.foreign_options]
-    summary = next((one.summary for one in files if one.name == POSITIONAL), "")
+    summary = next((one.summary for one in config.inputs if one.name == POSITIONAL), "")
     text = TEXT.format(
         summary=config.summary,
         name=name,
-        example=" ".join(_example(one) for one in config.inputs if one.required),
+        example=example_of(config),
         spectra=summary,
         foreign=f", or of {' or '.join(foreign)}" if foreign else "",
     )
@@ -216,44 +166,14 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
     return train_model
 
 
-def _example(one: Input) -> str:
-    if one.kinds == ("simulator",):
-        return "--simulator stars"
-    return "stars.h5" if one.name == POSITIONAL else f"--{one.name} {one.name}.h5"
-
-
-def _train(
-    name: str,
-    config: type[ModelConfig],
-    files: dict[str, tuple[Path, ...]],
-    given: dict[str, Any],
-    simulated: Input | None,
-) -> None:
+def _train(name: str, config: type[ModelConfig], spectra: tuple[Path, ...], given: dict[str, Any]) -> None:
     from draper.models.base import load
     from draper.registry import model_class
 
-    files |= {
-        one.name: given[one.name] for one in config.inputs if one.name in given and one is not simulated
-    }
-    if not any(files.values()):
-        files[POSITIONAL] = _data_of(config, given["config"])
+    if not any((spectra, *(given.get(one.name) for one in config.inputs))):
+        spectra = _data_of(config, given["config"])
     hints = given["read"]
-    sources = {
-        key: _source(paths, hints, next(one for one in config.inputs if one.name == key))
-        for key, paths in files.items()
-        if paths
-    }
-    if simulated is not None and given["simulator"] is not None:
-        if simulated.name in sources:
-            raise DraperError(
-                f"the input '{simulated.name}' is given twice",
-                given="files and --simulator",
-                hint="leave out one",
-            )
-        sources[simulated.name] = given["simulator_options"].build()
-    if not sources:
-        example = " ".join(_example(one) for one in config.inputs if one.required)
-        raise DraperError("no data were named", hint=f"draper train {name} {example} -o FOLDER")
+    sources = sources_of(f"train {name}", config, spectra, given)
     options, further = given["options"], ()
     if given["start"] is None:
         model = model_class(name)(options)
@@ -281,17 +201,6 @@ def _train(
         say_json({"model": name, "path": given["out"], **model.training})
     else:
         say(two_columns({"model": f"{given['out']}/", **model.training["valid"]}))
-
-
-def _source(paths: tuple[Path, ...], hints: Config, one: Input) -> Source:
-    """Return the spectra of files, or a folder of Parquet files as a stream."""
-    from draper.data.io import read
-    from draper.data.partitions import Partitions
-    from draper.models.dataset import is_partitioned
-
-    if len(paths) == 1 and "stream" in one.kinds and is_partitioned(paths[0]) and not hints.model_fields_set:
-        return Partitions(paths[0])
-    return read(list(paths), **hints.model_dump(exclude_unset=True))
 
 
 def _held_out(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from inspect import Parameter as Argument
 from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +13,12 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from draper.cli.model import gathered
+from draper.cli.inputs import example_of, named, positional_help, sources_of, with_inputs
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Output, flags
 from draper.config import ModelConfig
 from draper.configs.read import ReadConfig
-from draper.configs.train import TrainConfig
+from draper.configs.train import training_class
 from draper.configs.tune import TuneConfig, parse_ranges
 from draper.errors import DivergedError
 from draper.registry import config_class, targets
@@ -31,19 +32,25 @@ SHOWN = 5
 """Trials that the table shows if there is one objective."""
 
 
-def make_app() -> App:
-    """Return the command with a subcommand for each model."""
+def make_app(tokens: Sequence[str] = ()) -> App:
+    """Return the command with a subcommand for each model.
+
+    Parameters
+    ----------
+    tokens
+        The command line: the simulator that it names decides which options it has.
+    """
     app = App(
         name="tune", help="Search good options of a model: small losses on spectra that it has not seen."
     )
     for name in targets():
-        app.command(_command(name, config_class(name)), name=name)
+        app.command(_command(name, config_class(name), named(tokens, "--simulator")), name=name)
     return app
 
 
-def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
+def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Callable[..., None]:
     def tune_model(
-        *data: Path,
+        *spectra: Path,
         out: Path,
         options: Any,
         objectives: Any,
@@ -57,6 +64,7 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
         resume: bool = False,
         plot: Path | None = None,
         json: bool = False,
+        **inputs: Any,
     ) -> None:
         ranges = parse_ranges(search, options)
         plan = TuneConfig(search=ranges, trials=trials, valid=valid, test=test, seed=seed)
@@ -68,7 +76,7 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
 
         result = tune(
             name,
-            gathered(data, hints, f"draper tune {name} DATA... -o FOLDER"),
+            sources_of(f"tune {name}", config, spectra, {**inputs, "read": hints}),
             out,
             plan,
             options,
@@ -101,20 +109,18 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
         if plot is not None:
             say(escape(f"plot: {plot}"))
 
-    own = ", ".join(config().search_ranges())
-    tune_model.__doc__ = f"""Search good options of the {name}, compared on spectra that no training has seen.
+    searched = ", ".join(config().search_ranges())
+    tune_model.__doc__ = f"""Search good options of the model {name}, compared on held-out data.
 
-    Example: draper tune {name} stars.h5 -o search/ --trials 20 --plot search.png
+    Example: draper tune {name} {example_of(config)} -o search/ --trials 20 --plot search.png
 
     Parameters
     ----------
-    data
-        Files of spectra, with the labels that the model needs as columns.
-    out
+{positional_help(config)}    out
         Folder of the search, new or empty: all trials, the best models, and best.toml, the options to take.
     search
-        Options to search: NAME=LOW,HIGH, or NAME for the model's own range. By default {own}, but for those
-        that are set by their own flags.
+        Options to search: NAME=LOW,HIGH, or NAME for the model's own range. By default {searched},
+        except those that are set by their own flags.
     trials
         Number of trainings in all.
     valid
@@ -130,24 +136,16 @@ def _command(name: str, config: type[ModelConfig]) -> Callable[..., None]:
     json
         Print JSON.
     """
-    tune_model.__annotations__ |= {
-        "out": Output,
-        "options": Annotated[config, Parameter(name="*")],
-        "objectives": flags(config.objective_options),
-        "train": TrainConfig,
-        "hints": Hints,
+    own, goals = training_class(config), config.objective_options
+    options = {
+        "out": (Output, Argument.empty),
+        "options": (Annotated[config, Parameter(name="*")], config()),
+        "objectives": (flags(goals), goals()),
+        "train": (own, own()),
+        "hints": (Hints, ReadConfig()),
     }
-    tune_model.__kwdefaults__ = {
-        **(tune_model.__kwdefaults__ or {}),
-        "options": config(),
-        "objectives": config.objective_options(),
-        "train": TrainConfig(),
-        "hints": ReadConfig(),
-    }
+    with_inputs(tune_model, config, simulator, options)
     return tune_model
-
-
-app = make_app()
 
 
 def _progress(state: SearchResult, trials: int) -> None:

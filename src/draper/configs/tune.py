@@ -159,7 +159,7 @@ def search_space(
     """
     kinds = searchable(type(options))
     is_set = options.model_fields_set | train.model_fields_set
-    if train.steps is not None:
+    if train.steps is not None and "steps" in is_set:
         is_set |= {"epochs"}  # they would be ignored
     if not search:
         search = {name: ends for name, ends in options.search_ranges().items() if name not in is_set}

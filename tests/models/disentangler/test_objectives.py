@@ -88,7 +88,7 @@ def test_epochs_that_are_searched_are_those_of_the_training(spectra: Spectra, tm
 def test_stars_without_all_labels_are_for_training_alone(spectra: Spectra, tmp_path: Path) -> None:
     many = stars(2100)
     some = labelled(many, np.arange(2100) % 2 == 0, "teff")
-    part = objectives().select(some, "test")
+    part = objectives().select({"spectra": some}, "test")["spectra"]
     assert len(part) == 1050
     assert np.isfinite(part.table["teff"]).all()
     search(some, tmp_path, search=PLAN.replace(trials=1))
@@ -101,13 +101,13 @@ def test_spectra_without_errors_are_compared_by_their_rms(
     part = spectra[:300]
     bare = Spectra(part.grid, part.flux, table=part.table, quantity=part.quantity)
     goals = objectives()
-    assert "rms of flux" in goals.describe(bare)["reconstruction"]
-    figures = goals.evaluate(fitted, bare)
+    assert "rms of flux" in goals.describe({"spectra": bare})["reconstruction"]
+    figures = goals.evaluate(fitted, {"spectra": bare})
     rms = np.sqrt(np.mean((fitted.generate(bare).flux - bare.flux) ** 2))
     assert figures.objectives["reconstruction"] == pytest.approx(rms, rel=1e-4)
     # Floor and ceiling are those of the stars, and are measured once.
     monkeypatch.setattr(module, "measure_baselines", None)
-    assert goals.evaluate(fitted, bare) == figures
+    assert goals.evaluate(fitted, {"spectra": bare}) == figures
 
 
 def test_probes_are_compared_with_the_true_labels(spectra: Spectra, fitted: Disentangler) -> None:
@@ -118,9 +118,9 @@ def test_probes_are_compared_with_the_true_labels(spectra: Spectra, fitted: Dise
     )
     true, plain = objectives(truth="_true"), objectives()
     blind = survey.with_columns(teff=part.table["teff"], fe_h=part.table["fe_h"])
-    figures = plain.evaluate(fitted, part)
-    assert true.evaluate(fitted, blind) == figures
-    leak = true.evaluate(fitted, survey).others["leak_teff"]
+    figures = plain.evaluate(fitted, {"spectra": part})
+    assert true.evaluate(fitted, {"spectra": blind}) == figures
+    leak = true.evaluate(fitted, {"spectra": survey}).others["leak_teff"]
     assert leak == pytest.approx(figures.others["leak_teff"], abs=1e-9)
 
 

@@ -15,7 +15,16 @@ OPTIONS = DisentanglerConfig(remove=["teff"], keep=["fe_h"])
 
 def test_numbers_can_be_searched_and_choices_cannot() -> None:
     found = searchable(DisentanglerConfig)
-    assert {"latent", "strength", "rate", "ramp", "bins", "encoder", "epochs", "learning_rate"} <= set(found)
+    assert {
+        "latent",
+        "strength",
+        "information_limit",
+        "ramp",
+        "bins",
+        "encoder",
+        "epochs",
+        "learning_rate",
+    } <= set(found)
     assert not {"engine", "remove", "erase", "probe", "seed", "device", "optimizer"} & set(found)
     assert found["latent"].whole
     assert not found["learning_rate"].whole
@@ -39,12 +48,12 @@ def test_default_ranges_of_every_model_can_be_searched(config: type) -> None:
 
 def test_what_is_set_is_not_searched() -> None:
     options = OPTIONS.replace(latent=9, strength=[3.0])
-    assert set(search_space(options, TrainConfig(epochs=3), {})) == {"rate", "learning_rate"}
+    assert set(search_space(options, TrainConfig(epochs=3), {})) == {"information_limit", "learning_rate"}
     assert "epochs" not in search_space(OPTIONS, TrainConfig(steps=9), {})
     with pytest.raises(DraperError, match="set or searched"):
         search_space(options, TrainConfig(), {"latent": (2, 4)})
     with pytest.raises(DraperError, match="no option is left"):
-        search_space(options.replace(rate=3.0), TrainConfig(epochs=3, learning_rate=1e-3), {})
+        search_space(options.replace(information_limit=3.0), TrainConfig(epochs=3, learning_rate=1e-3), {})
 
 
 @pytest.mark.parametrize(

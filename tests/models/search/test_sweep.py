@@ -62,7 +62,7 @@ def test_all_combinations_are_trained_with_all_seeds(
         model = load(folder / RUNS / run.name)
         assert model.config == OPTIONS.replace(latent=int(run.settings["latent"]))
         assert model.training["config"]["learning_rate"] == float(run.settings["learning_rate"])
-        assert run.test.objectives["loss"] == pytest.approx(held_out_loss(model, test), rel=1e-6)
+        assert run.test.objectives["loss"] == pytest.approx(held_out_loss(model, {"spectra": test}), rel=1e-6)
     own = TRAIN.replace(learning_rate=0.01, seed=1, progress="none")
     again = LinearAutoencoder(OPTIONS, latent=4).fit(training, valid=valid, train=own)
     assert same_state(again, model)
@@ -129,9 +129,9 @@ def test_no_training_sees_the_test_part(spectra: Spectra, tmp_path: Path, monkey
     seen: set = set()
     fit = LinearAutoencoder.fit
 
-    def noted(self: LinearAutoencoder, data: Spectra, valid: Spectra, **options: Any) -> LinearAutoencoder:
-        seen.update(data.ids, valid.ids)
-        return fit(self, data, valid, **options)
+    def noted(self: LinearAutoencoder, *, spectra: Spectra, valid: dict, **options: Any) -> LinearAutoencoder:
+        seen.update(spectra.ids, valid["spectra"].ids)
+        return fit(self, spectra, valid, **options)
 
     monkeypatch.setattr(LinearAutoencoder, "fit", noted)
     run_sweep(spectra, tmp_path, SweepConfig(seeds=2))

@@ -19,10 +19,12 @@ from draper.configs.linear import LinearConfig
 from draper.configs.tune import TuneConfig
 from draper.errors import DraperError, Interrupted
 from draper.models.emulator.model import Emulator
+from draper.models.search import runs
 from draper.models.search.journal import JOURNAL
 from draper.models.search.objectives import HeldOutLoss, Objectives, held_out_loss, label_errors
 from draper.models.search.tune import BEST, MODELS, TABLE, model_folder, tune
 from draper.nn.linear import LinearNetwork
+from draper.registry import config_class, model_class
 from draper.results.trials import Figures, SearchResult
 from draper.simulate.made import made_spectra
 from draper.testing.checks import same_state
@@ -148,10 +150,11 @@ def test_the_test_part_is_not_seen_before_the_end(spectra: Spectra, tmp_path: Pa
         seen.append(set(part.ids))
         return applied(self, part, *rest, **options)
 
-    def noted_fit(self: LinearAutoencoder, data: Spectra, valid: Spectra, **options) -> LinearAutoencoder:
-        seen.extend([set(data.ids), set(valid.ids)])
-        assert not set(data.ids) & set(valid.ids)
-        return fit(self, data, valid, **options)
+    def noted_fit(self: LinearAutoencoder, *, spectra: Spectra, valid: dict, **options) -> LinearAutoencoder:
+        parts = set(spectra.ids), set(valid["spectra"].ids)
+        seen.extend(parts)
+        assert not parts[0] & parts[1]
+        return fit(self, spectra, valid, **options)
 
     monkeypatch.setattr(LinearAutoencoder, "apply", apply)
     monkeypatch.setattr(LinearAutoencoder, "fit", noted_fit)
@@ -168,9 +171,9 @@ def test_objects_are_on_one_side(tmp_path: Path, monkeypatch) -> None:
     parts: list[set] = []
     fit = LinearAutoencoder.fit
 
-    def noted(self: LinearAutoencoder, data: Spectra, valid: Spectra, **options) -> LinearAutoencoder:
-        parts.extend([set(data.ids), set(valid.ids)])
-        return fit(self, data, valid, **options)
+    def noted(self: LinearAutoencoder, *, spectra: Spectra, valid: dict, **options) -> LinearAutoencoder:
+        parts.extend([set(spectra.ids), set(valid["spectra"].ids)])
+        return fit(self, spectra, valid, **options)
 
     monkeypatch.setattr(LinearAutoencoder, "fit", noted)
     search(visits, tmp_path / "s", PLAN.replace(trials=1))
@@ -239,8 +242,8 @@ def test_an_interrupted_evaluation_says_so_too(
     names = set(spectra.split(0.6, 0.2, seed=PLAN.seed)[1 if at == "valid" else 2].ids)
     calls, evaluate = [], HeldOutLoss.evaluate
 
-    def broken(self: HeldOutLoss, model: LinearAutoencoder, part: Spectra) -> Any:
-        calls.append(set(part.ids) == names)
+    def broken(self: HeldOutLoss, model: LinearAutoencoder, part: dict) -> Any:
+        calls.append(set(part["spectra"].ids) == names)
         if sum(calls) == (2 if at == "valid" else 1):
             raise KeyboardInterrupt
         return evaluate(self, model, part)
@@ -334,6 +337,24 @@ def test_without_optuna_the_extra_is_named(spectra: Spectra, tmp_path: Path, mon
         search(spectra, tmp_path / "s")
 
 
+# ------------------------------------------------------------------- other inputs
+
+
+@pytest.mark.parametrize("name", ["aligned", "simulated"])
+def test_models_of_other_inputs_are_searched_too(name: str, tmp_path: Path, monkeypatch) -> None:
+    """A pair of sets is divided set by set; of a simulator the held-out parts are drawn."""
+    monkeypatch.setattr(runs, "EPOCH", 200)
+    kind, options = model_class(name), config_class(name)
+    inputs = kind.example_data(120)
+    train = TrainConfig(steps=3, batch_size=32, threads=1)
+    plan = TuneConfig(trials=2, search={"learning_rate": (1e-3, 1e-2)})
+    result = tune(name, inputs, tmp_path, plan, options(**options.example), train)
+    assert all(np.isfinite(trial.valid.objectives["loss"]) for trial in result.trials)
+    assert result.chosen.test is not None
+    again = tune(name, kind.example_data(120), tmp_path, plan, options(**options.example), train, resume=True)
+    assert plain(again) == plain(result)
+
+
 # ---------------------------------------------------------------------------- the objectives
 
 
@@ -341,9 +362,11 @@ def test_the_held_out_loss_is_that_of_the_training(spectra: Spectra) -> None:
     training, valid = spectra.split(0.7, seed=0)
     options = {"hidden": (8, 8), "components": 4, "solve": False}
     model = Emulator(**options).fit(training, valid=valid, train=TRAIN.replace(progress="none"))
-    assert held_out_loss(model, valid) == pytest.approx(model.training["valid"]["valid/total"], rel=1e-6)
+    assert held_out_loss(model, {"spectra": valid}) == pytest.approx(
+        model.training["valid"]["valid/total"], rel=1e-6
+    )
     before = {name: value.clone() for name, value in model.state().items()}
-    held_out_loss(model, valid)
+    held_out_loss(model, {"spectra": valid})
     assert all((value == before[name]).all() for name, value in model.state().items())
 
 
@@ -368,16 +391,17 @@ def test_rows_that_cannot_be_compared_are_left_out(spectra: Spectra) -> None:
         names = ("error",)
         columns = ("teff",)
 
-        def describe(self, part: Spectra) -> dict[str, str]:
+        def describe(self, part: dict) -> dict[str, str]:
             return {"error": "error of teff"}
 
-        def evaluate(self, model: Any, part: Spectra) -> Figures:
+        def evaluate(self, model: Any, part: dict) -> Figures:
             return Figures({"error": 0.0})
 
     goals = ByLabel(OPTIONS, LeakageObjectivesConfig(), 0)
     teff, ivar = spectra.table["teff"].copy(), spectra.ivar.copy()
     teff[0], ivar[1] = np.nan, 0
     part = Spectra(spectra.grid, spectra.flux, ivar, {**spectra.table, "teff": teff}, spectra.quantity)
-    assert goals.select(part, "test").ids.tolist() == spectra.ids[2:].tolist()
+    selected = goals.select({"spectra": part}, "test")
+    assert selected["spectra"].ids.tolist() == spectra.ids[2:].tolist()
     with pytest.raises(DraperError, match="lack a label"):
-        goals.select(spectra.with_columns(teff=None), "test")
+        goals.select({"spectra": spectra.with_columns(teff=None)}, "test")

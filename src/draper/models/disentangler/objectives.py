@@ -17,6 +17,7 @@ from draper.models.base import Model
 from draper.models.disentangler.leakage import MIN_HELD_OUT
 from draper.models.disentangler.model import Disentangler
 from draper.models.search.objectives import (
+    HeldOut,
     Objectives,
     label_errors,
     reconstruction_error,
@@ -71,24 +72,25 @@ class ReconstructionAndLeakage(Objectives):
         """Return options with which training does not itself probe the part that trials are compared on."""
         return config.replace(probe=False)
 
-    def describe(self, part: Spectra) -> dict[str, str]:
+    def describe(self, part: HeldOut) -> dict[str, str]:
         """Return the axes of reconstruction and leak."""
+        unit = reconstruction_unit(part["spectra"])
         return {
-            "reconstruction": f"error of the reconstruction ({reconstruction_unit(part)})",
+            "reconstruction": f"error of the reconstruction ({unit})",
             "leak": "largest leak of a removed label",
         }
 
-    def evaluate(self, model: Model, part: Spectra) -> Figures:
+    def evaluate(self, model: Model, part: HeldOut) -> Figures:
         """Return reconstruction and leak; figures that cannot be measured are left out."""
-        model = cast(Disentangler, model)
-        error = cast(float, reconstruction_error(model, part))
-        halves = part.split(PROBED, seed=self.seed)
+        model, spectra = cast(Disentangler, model), part["spectra"]
+        error = cast(float, reconstruction_error(model, spectra))
+        halves = spectra.split(PROBED, seed=self.seed)
         report = model.leakage(
             *halves,
             truth=self.options.truth,
             probes=self.options.probes,
             seeds=(self.seed,),
-            baselines=self._baselines_of(model, part),
+            baselines=self._baselines_of(model, spectra),
         )
         leaks, conditional = _finite(report.leak), _finite(report.conditional_leak)
         if not leaks:
@@ -105,7 +107,7 @@ class ReconstructionAndLeakage(Objectives):
                 **{f"leak_{name}": value for name, value in leaks.items()},
                 **{f"conditional_{name}": value for name, value in conditional.items()},
                 **{f"kept_{name}": value for name, value in kept.items()},
-                **label_errors(model, part, self.options.truth),
+                **label_errors(model, spectra, self.options.truth),
             },
             self._shortfall(kept),
         )
@@ -116,12 +118,12 @@ class ReconstructionAndLeakage(Objectives):
             return 0.0
         return least - min(kept.values()) if kept else 1.0
 
-    def _baselines_of(self, model: Disentangler, part: Spectra) -> Baselines:
-        """Return floor and ceiling of a part, which are the same for all models of the same training part."""
+    def _baselines_of(self, model: Disentangler, spectra: Spectra) -> Baselines:
+        """Return floor and ceiling, which are the same for all models of the same training part."""
         for measured, baselines in self._baselines:
-            if measured is part:
+            if measured is spectra:
                 return baselines
-        learnt, judged = part.split(PROBED, seed=self.seed)
+        learnt, judged = spectra.split(PROBED, seed=self.seed)
         removed, kept = self.config.remove, self.config.keep
         baselines = measure_baselines(
             self._labels(learnt),
@@ -133,7 +135,7 @@ class ReconstructionAndLeakage(Objectives):
             probes=self.options.probes,
             seeds=(self.seed,),
         )
-        self._baselines.append((part, baselines))
+        self._baselines.append((spectra, baselines))
         return baselines
 
     def _labels(self, part: Spectra) -> dict[str, NDArray[np.float64]]:

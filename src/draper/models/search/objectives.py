@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -12,14 +13,18 @@ import torch
 from draper.config import Config, ModelConfig
 from draper.configs.train import TrainConfig
 from draper.data.arrays import has_good_pixel
-from draper.data.spectra import Spectra, has_errors
+from draper.data.spectra import Spectra, Subset, has_errors
 from draper.errors import DivergedError, DraperError, Interrupted, did_you_mean
 from draper.models.base import Model
+from draper.models.dataset import Dataset, SpectraPart
 from draper.registry import resolve
 from draper.results.metrics import residuals
 from draper.results.trials import Figures
 from draper.train.session import Session
 from draper.train.trainer import Trainer
+
+HeldOut = Mapping[str, Spectra]
+"""Spectra that a model has not seen, by input."""
 
 MOST_PREDICTED = 1000
 """Spectra whose labels one evaluation predicts, at most: a label fit may take longer than training."""
@@ -83,19 +88,26 @@ class Objectives(ABC):
         """What a model must fulfil, in words; empty if anything will do."""
         return ""
 
-    def select(self, spectra: Spectra, part: str) -> Spectra:
+    def select(self, parts: HeldOut, part: str) -> dict[str, Spectra]:
         """Return the rows of a part (valid or test) on which models can be evaluated.
 
-        Rows without a good pixel or without one of the columns are left out.
+        Rows without a good pixel, where the model needs one, are left out, and those of the first input
+        without one of the columns.
         """
-        for name in self.columns:
+        columns = [self.columns, *[()] * (len(parts) - 1)]
+        pairs = zip(parts.items(), columns, strict=True)
+        return {name: self._selected(spectra, needed, part) for (name, spectra), needed in pairs}
+
+    def _selected(self, spectra: Spectra, columns: tuple[str, ...], part: str) -> Spectra:
+        for name in columns:
             if name not in spectra.table:
                 raise DraperError(
                     "the spectra lack a label", given=name, hint=did_you_mean(name, spectra.table)
                 )
-        rows = has_good_pixel(spectra.ivar)
-        if self.columns:
-            rows &= np.isfinite(spectra.columns(self.columns)).all(axis=1)
+        needs_pixels = resolve(self.config.model).needs_pixels
+        rows = has_good_pixel(spectra.ivar) if needs_pixels else np.ones(len(spectra), dtype=bool)
+        if columns:
+            rows &= np.isfinite(spectra.columns(columns)).all(axis=1)
         if rows.sum() < self.fewest:
             raise DraperError(
                 "too few spectra to compare models on, with all labels that this needs",
@@ -110,43 +122,45 @@ class Objectives(ABC):
         return config
 
     @abstractmethod
-    def describe(self, part: Spectra) -> dict[str, str]:
+    def describe(self, part: HeldOut) -> dict[str, str]:
         """Return for each objective what it is on these spectra, as a plot names its axis."""
 
     @abstractmethod
-    def evaluate(self, model: Model, part: Spectra) -> Figures:
+    def evaluate(self, model: Model, part: HeldOut) -> Figures:
         """Return the figures of a model on spectra that it has not seen."""
 
 
 class HeldOutLoss(Objectives):
-    """The loss that training minimises, on held-out spectra; for any model.
+    """The loss that training minimises, on held-out data; for any model.
 
     It compares models only while they have the same loss: an option that changes the loss itself, such as its
     norm, is to be compared by the other figures. These are the error of the reconstruction and of the labels,
-    where the model has them.
+    where a model of one input has them.
     """
 
     names: ClassVar[tuple[str, ...]] = ("loss",)
 
-    def describe(self, part: Spectra) -> dict[str, str]:
+    def describe(self, part: HeldOut) -> dict[str, str]:
         """Return the axis of the loss."""
         return {"loss": "held-out loss"}
 
-    def evaluate(self, model: Model, part: Spectra) -> Figures:
+    def evaluate(self, model: Model, part: HeldOut) -> Figures:
         """Return the loss, the error of the reconstruction and those of the labels."""
         others = {}
-        if (error := reconstruction_error(model, part)) is not None:
-            others["reconstruction"] = error
-        others |= label_errors(model, part)
+        # Which input a verb of a model of several takes is the model's own: it names objectives that know.
+        for spectra in part.values() if len(part) == 1 else ():
+            if (error := reconstruction_error(model, spectra)) is not None:
+                others["reconstruction"] = error
+            others |= label_errors(model, spectra)
         return Figures({"loss": held_out_loss(model, part)}, others)
 
 
-def held_out_loss(model: Model, part: Spectra) -> float:
-    """Return the mean total loss of a fitted model over spectra; of several players that of the last."""
+def held_out_loss(model: Model, part: HeldOut) -> float:
+    """Return the mean total loss of a model on held-out data; of several players that of the last."""
     module, device = model.own_module, torch.device("cpu")
     train = TrainConfig(**model.training["config"]).replace(threads=1)
-    dataset = model.gather(part, 0, train.seed)
-    feed = model.feed(dataset, dataset.training, train, device=device, world=1)
+    held_out = {name: SpectraPart(Subset.whole(spectra)) for name, spectra in part.items()}
+    feed = model.feed(Dataset(held_out, held_out), held_out, train, device=device, world=1)
     if module.condenses:
         feed = feed.condensed(module.condense)
     trainer = Trainer(module, feed, feed, train, device=device)

@@ -12,41 +12,62 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from draper.config import ModelConfig
+from draper.config import Input, ModelConfig
 from draper.configs.train import TrainConfig
-from draper.data.spectra import Spectra
+from draper.data.spectra import Spectra, Subset
 from draper.errors import DivergedError, DraperError, Interrupted
 from draper.models.base import Model
-from draper.models.dataset import Source, as_spectra
+from draper.models.dataset import EPOCH, HELD_OUT_DRAWS, Source, as_spectra, drawn, fingerprint
 from draper.registry import model_class
 from draper.results.trials import Figures
+from draper.simulate.base import Simulator
+from draper.train.feed import seed_of
+
+Data = Source | Mapping[str, Source]
+"""The input of a model, or several by name."""
 
 
 @dataclass(frozen=True)
 class Division:
-    """The three parts of the data: models are trained on the first two, and compared on the last ones."""
+    """The three parts of the data, by input: training, validation, test."""
 
-    train: Spectra
-    valid: Spectra
-    test: Spectra
+    train: dict[str, Source]
+    valid: dict[str, Spectra]
+    test: dict[str, Spectra]
 
 
-def divide(data: Source, valid: float, test: float, seed: int) -> Division:
-    """Divide data by object.
+def divide(inputs: tuple[Input, ...], data: Data, valid: float, test: float, seed: int) -> Division:
+    """Divide data by object; of a simulator, draw the validation and the test part.
 
     Parameters
     ----------
+    inputs
+        What the model takes.
     data
-        Spectra, or the path of a file that holds them.
+        Spectra, the path of a file that holds them, or a simulator; for several inputs a dict by name.
     valid, test
         Fractions of the objects.
     seed
         Decides which.
     """
-    spectra = as_spectra(data)
-    if len(spectra) == 0:
-        raise DraperError("there are no spectra to train on", given=repr(spectra))
-    return Division(*spectra.split(1 - valid - test, valid, seed=seed))
+    parts = Division({}, {}, {})
+    for name, source in (data if isinstance(data, Mapping) else {inputs[0].name: data}).items():
+        if isinstance(source, Simulator):
+            parts.train[name] = source
+            for number, (part, fraction) in enumerate(((parts.valid, valid), (parts.test, test))):
+                part[name] = drawn(source, round(fraction * EPOCH), seed_of(seed, HELD_OUT_DRAWS, number))
+            continue
+        spectra = as_spectra(source)
+        if len(spectra) == 0:
+            raise DraperError("there are no spectra to train on", given=repr(spectra))
+        split = spectra.split(1 - valid - test, valid, seed=seed)
+        parts.train[name], parts.valid[name], parts.test[name] = split
+    return parts
+
+
+def fingerprint_of(part: Mapping[str, Spectra]) -> str:
+    """Return a fingerprint of a part, all inputs together."""
+    return "+".join(fingerprint(Subset.whole(spectra)) for spectra in part.values())
 
 
 def train_and_evaluate(
@@ -68,7 +89,7 @@ def train_and_evaluate(
     figures = None
     try:
         fitted = model_class(model)(options)
-        fitted.fit(parts.train, valid=parts.valid, train=train, out=out, resume=True)
+        fitted.fit(**parts.train, valid=parts.valid, train=train, out=out, resume=True)
         figures = evaluate(fitted)
     except DivergedError:
         rmtree(out, ignore_errors=True)

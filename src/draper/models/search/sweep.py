@@ -13,12 +13,19 @@ from typing import Any
 from draper.config import Config, ModelConfig
 from draper.configs.sweep import SweepConfig, Variant, variants
 from draper.configs.train import TrainConfig
-from draper.data.spectra import Spectra, Subset
+from draper.data.spectra import Spectra
 from draper.errors import DraperError
-from draper.models.dataset import Source, fingerprint
 from draper.models.run import require_empty
 from draper.models.search.objectives import Objectives
-from draper.models.search.runs import cut_last_line, divide, require_same, resumable, train_and_evaluate
+from draper.models.search.runs import (
+    Data,
+    cut_last_line,
+    divide,
+    fingerprint_of,
+    require_same,
+    resumable,
+    train_and_evaluate,
+)
 from draper.registry import config_class
 from draper.results.sweep import Run, SweepResult
 from draper.results.table import writable, write_table
@@ -32,7 +39,7 @@ Note = Callable[[SweepResult, int], None]
 
 def sweep(
     model: str,
-    data: Source,
+    data: Data,
     out: str | Path,
     sweep: SweepConfig | None = None,
     options: ModelConfig | None = None,
@@ -54,7 +61,8 @@ def sweep(
     model
         Name of the model.
     data
-        Spectra, with the labels that the model needs, or the path of a file that holds them.
+        Spectra, with the labels that the model needs, the path of a file that holds them, or a simulator; for
+        a model of several inputs a dict by name.
     out
         Folder of the sweep, new or empty: each model as an ordinary artifact in ``runs/NAME``, the record of
         the runs that are done (``sweep.jsonl``), and the table.
@@ -85,7 +93,7 @@ def sweep(
     writable(Path(table))
     settings = variants(options, train, plan.vary)
     goals = [Objectives.of(variant.options, objectives, plan.seed) for variant in settings]
-    parts = divide(data, plan.valid, plan.test, plan.seed)
+    parts = divide(options.inputs, data, plan.valid, plan.test, plan.seed)
     tests = {goal.columns: goal.select(parts.test, "test") for goal in goals}
     folder = Path(out)
     journal = _Journal(folder, _asked(model, options, train, plan, goals[0], parts.test), resume=resume)
@@ -133,7 +141,7 @@ def _asked(
     train: TrainConfig,
     plan: SweepConfig,
     goals: Objectives,
-    test: Spectra,
+    test: Mapping[str, Spectra],
 ) -> dict[str, Any]:
     """Return what defines this sweep; its values and its seeds do not, so that it can grow."""
     return {
@@ -142,7 +150,7 @@ def _asked(
         "train": train.model_dump(mode="json", exclude_unset=True, exclude={"progress", "seed"}),
         **plan.model_dump(mode="json", exclude={"seeds", "vary"}),
         **goals.options.model_dump(mode="json"),
-        "data": fingerprint(Subset.whole(test)),
+        "data": fingerprint_of(test),
     }
 
 

@@ -14,12 +14,18 @@ from draper.config import Config, ModelConfig
 from draper.configs.settings import with_settings
 from draper.configs.train import TrainConfig
 from draper.configs.tune import Range, TuneConfig, search_space
-from draper.data.spectra import Spectra, Subset
+from draper.data.spectra import Spectra
 from draper.models.base import load
-from draper.models.dataset import Source, fingerprint
 from draper.models.search.journal import Journal, quiet, require_optuna
 from draper.models.search.objectives import Objectives
-from draper.models.search.runs import divide, options_toml, resumable, train_and_evaluate
+from draper.models.search.runs import (
+    Data,
+    divide,
+    fingerprint_of,
+    options_toml,
+    resumable,
+    train_and_evaluate,
+)
 from draper.registry import config_class
 from draper.results.table import write_table
 from draper.results.trials import SearchResult, Trial
@@ -32,7 +38,7 @@ Note = Callable[[SearchResult], None]
 
 def tune(
     model: str,
-    data: Source,
+    data: Data,
     out: str | Path,
     search: TuneConfig | None = None,
     options: ModelConfig | None = None,
@@ -54,7 +60,8 @@ def tune(
     model
         Name of the model.
     data
-        Spectra, with the labels that the model needs, or the path of a file that holds them.
+        Spectra, with the labels that the model needs, the path of a file that holds them, or a simulator; for
+        a model of several inputs a dict by name.
     out
         Folder of the search, new or empty: the journal of all trials (``search.jsonl``), ``trials.csv``, and
         the models and options of the best trials.
@@ -82,7 +89,7 @@ def tune(
     train = train or TrainConfig()
     goals = Objectives.of(options, objectives, search.seed)
     space = search_space(options, train, search.search)
-    parts = divide(data, search.valid, search.test, search.seed)
+    parts = divide(options.inputs, data, search.valid, search.test, search.seed)
     valid, test = goals.select(parts.valid, "valid"), goals.select(parts.test, "test")
     parts = replace(parts, valid=valid)
     folder = Path(out)
@@ -128,7 +135,7 @@ def _asked(
     search: TuneConfig,
     goals: Objectives,
     space: Mapping[str, Range],
-    valid: Spectra,
+    valid: Mapping[str, Spectra],
 ) -> dict[str, Any]:
     """Return what defines this search; the number of trials does not."""
     return {
@@ -138,7 +145,7 @@ def _asked(
         "search": {name: [one.low, one.high] for name, one in space.items()},
         **search.model_dump(mode="json", exclude={"trials", "search"}),
         **goals.options.model_dump(mode="json"),
-        "data": fingerprint(Subset.whole(valid)),
+        "data": fingerprint_of(valid),
     }
 
 
