@@ -159,8 +159,9 @@ def test_what_is_no_parquet_of_spectra_is_refused(tmp_path: Path) -> None:
         draper.read(path)
     with pytest.raises(DraperError, match="no such file or folder"):
         Partitions(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DraperError, match="no Parquet files here"):
-        Partitions(draper.write(made(3), tmp_path / "x.npz").parent / "..")
+        Partitions(tmp_path / "empty")
     with pytest.raises(DraperError, match="no such partition"):
         Partitions(draper.write(made(3), path)).read(1)
 

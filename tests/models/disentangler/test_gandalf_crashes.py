@@ -44,7 +44,7 @@ def differs(one: Disentangler, other: Disentangler) -> bool:
 
 
 @pytest.mark.parametrize("engine", ["bins", "continuous", "hsic"])
-def test_several_labels_have_an_discriminator_each(engine: str) -> None:
+def test_several_labels_have_a_discriminator_each(engine: str) -> None:
     """GANDALF: one optimiser of all discriminators dies at the first step."""
     spectra = stars(120)
     found = gandalf(remove=("teff", "hidden"), keep=("fe_h",), engine=engine).fit(spectra, train=QUICK)
@@ -66,7 +66,7 @@ def test_several_labels_have_an_discriminator_each(engine: str) -> None:
             assert moved.tolist() == [number == other for other in range(3)]
 
 
-def test_an_discriminator_without_classes_reads_the_label_of_its_own_star() -> None:
+def test_a_discriminator_without_classes_reads_the_label_of_its_own_star() -> None:
     """GANDALF: without --discretize each discriminator is compared with the labels of another star."""
     found = gandalf(remove=("teff", "hidden"), engine="continuous").fit(stars(60), train=QUICK)
     network, batch = found.own_module, batch_of(found, stars(60))

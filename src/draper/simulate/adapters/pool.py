@@ -101,9 +101,10 @@ def _start_next(
     for task in islice(tasks, 1):
         try:
             running[pool.submit(compute_row, *task[1:])] = task
-        except BrokenProcessPool:
+        except (BrokenProcessPool, OSError) as error:
+            # A process that dies while a task is handed over closes the pipe, which is an OSError.
             lost.append(task)
-            raise
+            raise BrokenProcessPool(str(error)) from error
 
 
 def _cores() -> int:
