@@ -31,7 +31,7 @@ from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
 from draper.data.spectra import Spectra
 from draper.models.disentangler.model import Disentangler
-from draper.nn.adversary import Adversarial
+from draper.nn.discriminators import Adversarial
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.simulate.survey import Survey
 from draper.train.feed import Feed

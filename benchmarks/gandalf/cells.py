@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from draper import atomic
+from draper import atomic_write
 from draper.configs.disentangler import Engine
 from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra
@@ -221,7 +221,7 @@ class Cells:
             np.savez(path.with_suffix(".npz"), allow_pickle=False, **arrays)
         figures = {"settings": self.described(cell), **figures}
         # A cell without its JSON file is not finished.
-        atomic.write(path, json.dumps(figures, indent=1, allow_nan=False))
+        atomic_write.write(path, json.dumps(figures, indent=1, allow_nan=False))
         return json.loads(json.dumps(figures))  # type: ignore[no-any-return]
 
     # --------------------------------------------------------------- the stars

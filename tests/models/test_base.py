@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import draper
-from draper import atomic
+from draper import atomic_write
 from draper.errors import DraperError
 from draper.models import artifact
 from draper.testing import QUICK, LinearAutoencoder, made_spectra
@@ -199,7 +199,7 @@ def test_pca_start_is_not_repeated_by_fine_tuning() -> None:
 
 def test_a_kill_between_the_last_two_files_is_survived(tmp_path: Path, monkeypatch) -> None:
     whole = linear().fit(made_spectra(100), train=QUICK)
-    write = atomic.write
+    write = atomic_write.write
     written = []
 
     def dies(path: Path, content: bytes | str) -> Path:
@@ -208,7 +208,7 @@ def test_a_kill_between_the_last_two_files_is_survived(tmp_path: Path, monkeypat
             raise ProcessLookupError
         return write(path, content)
 
-    monkeypatch.setattr(atomic, "write", dies)
+    monkeypatch.setattr(atomic_write, "write", dies)
     with pytest.raises(ProcessLookupError):
         linear().fit(made_spectra(100), train=QUICK, out=tmp_path / "model")
     monkeypatch.undo()

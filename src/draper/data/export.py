@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from draper.atomic import replacing, require_place
+from draper.atomic_write import replacing, require_place
 from draper.data import store
 from draper.data.partitions import write_file, write_partitions
 from draper.data.readers import draper_fits, draper_npz

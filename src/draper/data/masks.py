@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.atomic import replacing
+from draper.atomic_write import replacing
 from draper.data.grid import Grid, merged
 from draper.data.lines import Lines
 from draper.data.units import MEDIA, air_to_vacuum, vacuum_to_air

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.atomic import replacing
+from draper.atomic_write import replacing
 from draper.data.arrays import as_column, blocks, rows_within
 from draper.data.correlation import Correlation
 from draper.data.grid import Grid

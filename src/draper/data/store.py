@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from draper.atomic import part_of, require_place
+from draper.atomic_write import part_of, require_place
 from draper.data.arrays import BLOCK, blocks_of
 from draper.data.correlation import Correlation
 from draper.data.grid import Grid

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from draper import atomic
+from draper import atomic_write
 from draper.errors import DraperError, did_you_mean
 from draper.latents.baselines import MAX_ROWS, Baselines, measure_baselines
 from draper.latents.figures import figures_with_errors
@@ -154,7 +154,7 @@ class Leakage:
         path = writable(path, also=(".json",))
         if path.suffix != ".json":
             return write_table(self.table(), path, {})
-        return atomic.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
+        return atomic_write.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
 
     def summary(self) -> str:
         """Return the report in one line."""

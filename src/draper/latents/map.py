@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from draper.atomic import replacing
+from draper.atomic_write import replacing
 from draper.data.arrays import blocks, blocks_of, read_only
 from draper.errors import DraperError
 

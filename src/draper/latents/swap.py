@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from draper import atomic
+from draper import atomic_write
 from draper.errors import DraperError
 from draper.results.table import writable, write_table
 
@@ -113,7 +113,7 @@ class Swap:
         path = writable(path, also=(".json",))
         if path.suffix != ".json":
             return write_table(self.table(), path, {})
-        return atomic.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
+        return atomic_write.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
 
     def __repr__(self) -> str:
         head = "change of".ljust(12) + "stars".rjust(6) + "slope".rjust(8) + "error".rjust(8)

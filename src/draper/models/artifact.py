@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from draper import atomic
+from draper import atomic_write
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.errors import DraperError, did_you_mean
@@ -122,10 +122,10 @@ def write(model: Trainable, folder: Path, *, complete: bool) -> None:
         },
         "training": model.training,
     }
-    atomic.write(folder / WEIGHTS, weights)
-    atomic.write(folder / DESCRIPTION, json.dumps(description, indent=1, allow_nan=False))
+    atomic_write.write(folder / WEIGHTS, weights)
+    atomic_write.write(folder / DESCRIPTION, json.dumps(description, indent=1, allow_nan=False))
     if complete:
-        atomic.write(folder / CARD, card(description, model.citation(), model.card_sections()))
+        atomic_write.write(folder / CARD, card(description, model.citation(), model.card_sections()))
 
 
 def read(folder: str | Path) -> Trainable:

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from draper.atomic import replacing, require_place
+from draper.atomic_write import replacing, require_place
 from draper.errors import DraperError
 
 SUFFIXES = (".npz", ".h5")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from draper import atomic
+from draper import atomic_write
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.results.estimates import LABEL_FLAGS, Estimates
@@ -212,14 +212,14 @@ class Report:
         """
         path = writable(path)
         if path.suffix == ".json":
-            return atomic.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
+            return atomic_write.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
         if path.suffix == ".html":
-            return atomic.write(path, page(self.to_json(), self.pictures))
+            return atomic_write.write(path, page(self.to_json(), self.pictures))
         path.mkdir(exist_ok=True)
         self.write(path / "report.json")
         self.write(path / "report.html")
         for picture in self.pictures:
-            atomic.write(path / f"{picture.name}.png", picture.png)
+            atomic_write.write(path / f"{picture.name}.png", picture.png)
         if self.estimates is not None:
             self.estimates.write(path / "labels.ecsv")
         return path

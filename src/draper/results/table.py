@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from draper.atomic import replacing, require_place
+from draper.atomic_write import replacing, require_place
 from draper.data.partitions import arrow
 from draper.errors import DraperError, did_you_mean
 

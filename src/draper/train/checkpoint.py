@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from draper.atomic import replacing
+from draper.atomic_write import replacing
 from draper.errors import DraperError
 
 FILE = "state.safetensors"

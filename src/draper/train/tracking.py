@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from draper import atomic
+from draper import atomic_write
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError
 from draper.train.events import Event
@@ -60,7 +60,7 @@ class History:
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
         writer.writerows(self.rows)
-        atomic.write(self.path, text.getvalue())
+        atomic_write.write(self.path, text.getvalue())
 
     def close(self) -> None:
         """Do nothing: all rows are on disk already."""

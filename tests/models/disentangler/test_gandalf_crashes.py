@@ -11,7 +11,7 @@ from factor_spectra import QUICK, SMALL, labelled, rms, stars
 from draper import Spectra, load
 from draper.errors import DraperError
 from draper.models.disentangler.model import Disentangler
-from draper.nn.adversary import Adversarial
+from draper.nn.discriminators import Adversarial
 from draper.nn.module import Batch
 from draper.testing.checks import same_state
 from draper.train.checkpoint import Checkpoint

@@ -28,8 +28,8 @@ from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part
 from draper.models.disentangler.leakage import MAX_PROBED, MIN_HELD_OUT, leakage_of
 from draper.models.disentangler.swap import label_fit, measurable, swap_labels
-from draper.nn.adversary import Adversarial, Discriminators
 from draper.nn.bottleneck import Bottleneck
+from draper.nn.discriminators import Adversarial, Discriminators
 from draper.nn.disentangle import Disentangling, Sizes
 from draper.nn.module import Batch
 from draper.results.estimates import Estimates

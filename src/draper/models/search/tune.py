@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from draper import atomic
+from draper import atomic_write
 from draper.config import Config, ModelConfig
 from draper.configs.settings import with_settings
 from draper.configs.train import TrainConfig
@@ -168,6 +168,6 @@ def _write(folder: Path, result: SearchResult, model: str, options: ModelConfig,
     for trial in result.front:
         text = options_toml(*with_settings(options, train, trial.settings))
         title = f"# draper train {model} DATA... -o FOLDER --config {BEST}\n"
-        atomic.write(model_folder(folder, trial.number).with_suffix(".toml"), text)
+        atomic_write.write(model_folder(folder, trial.number).with_suffix(".toml"), text)
         if trial is result.chosen:
-            atomic.write(folder / BEST, title + text)
+            atomic_write.write(folder / BEST, title + text)

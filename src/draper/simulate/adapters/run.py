@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from draper.atomic import replacing
+from draper.atomic_write import replacing
 from draper.data.arrays import as_column, blocks_of
 from draper.data.export import NATIVE, write
 from draper.data.labels import canonical, columns

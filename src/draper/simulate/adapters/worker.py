@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from draper.atomic import replacing
+from draper.atomic_write import replacing
 from draper.errors import DraperError
 from draper.simulate.adapters.adapter import Adapter
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from draper.atomic import replacing
+from draper.atomic_write import replacing
 from draper.data.labels import Label
 from draper.errors import DraperError
 from draper.infer.forward import ForwardModel

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from draper.nn.adversary import Adversarial, Discriminators
+from draper.nn.discriminators import Adversarial, Discriminators
 from draper.nn.disentangle import OUTSIDE, Sizes
 from draper.nn.module import Batch
 
