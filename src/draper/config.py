@@ -127,6 +127,17 @@ class ModelConfig(Config):
     foreign_options: ClassVar[tuple[str, ...]] = ()
     """Option files of other codes that the model understands, as ``"package.module:OptionFile"`` objects."""
 
+    @classmethod
+    def inputs_example(cls) -> str:
+        """Return how the command line names the inputs, for help and errors."""
+        words = []
+        for entry in cls.inputs:
+            if entry.kinds == ("simulator",):
+                words.append("--simulator stars")
+            elif entry.required:
+                words.append("stars.h5" if entry.name == "spectra" else f"--{entry.name} {entry.name}.h5")
+        return " ".join(words)
+
     def search_ranges(self) -> dict[str, tuple[float, float]]:
         """Return the options that ``draper tune`` searches by default, with their lowest and highest value.
 

@@ -59,7 +59,7 @@ def test_searches_draws_and_continues(data: Path, tmp_path: Path, capsys: pytest
     assert "best trials (held-out loss)" in text
     assert "trial latent loss test loss" in text
     assert "error_teff" in text
-    assert f"draper train linear DATA... -o FOLDER --config {out / 'best.toml'}" in text
+    assert f"draper train linear stars.h5 -o FOLDER --config {out / 'best.toml'}" in text
     assert plot.stat().st_size > 5000
     assert tune(data, out, "--trials", "2") == 2
     assert "--resume" in capsys.readouterr().err

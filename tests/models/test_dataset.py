@@ -16,11 +16,12 @@ from draper.config import Input
 from draper.configs.train import TrainConfig
 from draper.data.partitions import Partitions, write_partitions
 from draper.errors import DraperError
-from draper.models.dataset import EPOCH, SimulatorPart, StreamPart, gather
+from draper.models.dataset import EPOCH, SimulatorPart, StreamPart, as_spectra, gather
 from draper.simulate.made import MadeStars
 from draper.testing import AlignedRegression, LinearAutoencoder, SimulatedRegression, made_spectra
 from draper.testing.checks import QUICK, same_state
 from draper.train.checkpoint import Checkpoint
+from draper.train.feed import ArrayFeed, JoinedFeed
 
 STEPS = QUICK.replace(steps=27)
 ONE = (Input("spectra", "", ("spectra", "stream", "simulator")),)
@@ -156,7 +157,38 @@ def test_a_stream_without_spectra_is_refused(tmp_path: Path) -> None:
         linear().fit(write_partitions(empty, tmp_path / "p", rows=20), train=STEPS)
 
 
+def test_a_streamed_training_set_is_known_again(folder: Path) -> None:
+    """A report on spectra that the model was trained on says so, however they were read."""
+    model = linear().fit(folder, valid=0.2, train=STEPS)
+    held_out = model.gather(folder, 0.2, STEPS.seed).held_out["spectra"].subset.spectra
+    for spectra, words in ((made_spectra(300), "was trained on"), (held_out, "held out in training")):
+        assert any(words in note for note in model.evaluate(spectra).notes)
+    assert not model.evaluate(made_spectra(40, seed=4)).notes
+
+
+def test_spectra_without_a_name_are_objects_of_their_own(tmp_path: Path) -> None:
+    spectra = made_spectra(200).with_columns(id=np.full(200, ""))
+    folder = write_partitions(spectra, tmp_path / "p", rows=50)
+    data = gather(ONE, {"spectra": folder}, 0.3, seed=0)
+    assert 30 < len(data.held_out["spectra"]) < 90
+
+
+def test_a_given_fraction_of_a_stream_is_held_out(folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr("draper.models.dataset.MOST_HELD_OUT", 10)
+    assert len(gather(ONE, {"spectra": folder}, None, seed=0).held_out["spectra"]) < 25
+    assert len(gather(ONE, {"spectra": folder}, 0.5, seed=0).held_out["spectra"]) > 100
+    with pytest.raises(DraperError, match="too few objects"):
+        gather(ONE, {"spectra": folder}, 1e-9, seed=0)
+
+
 # ---------------------------------------------------------------------- simulators
+
+
+def test_two_simulators_draw_different_stars() -> None:
+    pair = tuple(Input(name, "", ("simulator",)) for name in ("one", "other"))
+    data = gather(pair, {"one": MadeStars(), "other": MadeStars()}, None, seed=0)
+    one, other = (set(data.training[name].table["teff"].tolist()) for name in ("one", "other"))
+    assert not one & other
 
 
 def test_a_simulator_draws_anew_and_holds_out_others() -> None:
@@ -242,6 +274,7 @@ def test_held_out_parts_by_name() -> None:
         ({"synthetic": made_spectra(20), "observed": made_spectra(20)}, made_spectra(5), "a dict"),
         ({"synthetic": made_spectra(20), "observed": made_spectra(20)}, {"other": 0.1}, "not given"),
         ({"synthetic": made_spectra(20), "observed": made_spectra(20)}, 1.5, "fraction"),
+        ({"synthetic": made_spectra(20), "observed": made_spectra(20)}, {"observed": 0}, "every input"),
     ],
 )
 def test_wrong_inputs(given, valid, words: str) -> None:
@@ -252,6 +285,8 @@ def test_wrong_inputs(given, valid, words: str) -> None:
 def test_a_model_of_several_inputs_wants_their_names() -> None:
     with pytest.raises(DraperError, match=r"synthetic=\.\.\., observed="):
         AlignedRegression().fit(made_spectra(20))
+    with pytest.raises(DraperError, match="given twice"):
+        linear().fit(made_spectra(20), spectra=made_spectra(20))
     with pytest.raises(DraperError, match="no input 'observed'"):
         linear().fit(made_spectra(20), observed=made_spectra(20))
 
@@ -286,5 +321,34 @@ def test_a_model_may_take_rows_without_pixels(monkeypatch) -> None:
 def test_partitions_are_recognised(folder: Path, tmp_path: Path) -> None:
     assert isinstance(Partitions(folder), Partitions)
     assert isinstance(gather(ONE, {"spectra": str(folder)}, 0, seed=0).training["spectra"], StreamPart)
+    np.testing.assert_array_equal(as_spectra(Partitions(folder)).flux, made_spectra(300).flux)
     file = draper.write(made_spectra(30), tmp_path / "a.h5")
     assert not isinstance(gather(ONE, {"spectra": file}, 0, seed=0).training["spectra"], StreamPart)
+
+
+def test_the_noise_of_a_pair_survives_condensing() -> None:
+    feeds = {
+        name: ArrayFeed({"x": np.ones((8, 2), np.float32)}, batch_size=4, noise={"e": 3}, seed=1, repeat=True)
+        for name in ("a", "b")
+    }
+    condensed = JoinedFeed(feeds).condensed(lambda batch: {"a.x": 2 * batch["a.x"]})
+    batch = condensed.ready(condensed.load(0))
+    assert set(batch) == {"a.x", "a.e", "b.e"}
+    assert batch["a.x"].tolist() == [[2, 2]] * 4
+
+
+def test_files_or_a_simulator_for_one_input() -> None:
+    """An input that may be either has both flags, and needs neither."""
+    from draper.cli.inputs import input_arguments, named, sources_of
+    from draper.config import ModelConfig
+    from draper.configs.read import ReadConfig
+
+    class Either(ModelConfig):
+        inputs = (Input("synthetic", "Spectra.", ("spectra", "simulator")),)
+
+    names = [argument.name for argument in input_arguments(Either, "stars")]
+    assert names == ["synthetic", "simulator", "simulator_options"]
+    given = {"synthetic": (), "simulator": "stars", "read": ReadConfig()}
+    assert list(sources_of("train either", Either, (), given)) == ["synthetic"]
+    assert named(["--simulator", "a", "--simulator=b"], "--simulator") == "b"
+    assert named(["--simulator=b", "--simulator", "a"], "--simulator") == "a"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter as Argument
 from inspect import Signature, signature
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,9 +23,13 @@ POSITIONAL = "spectra"
 
 def named(tokens: Sequence[str], flag: str) -> str | None:
     """Return the value of ``FLAG VALUE`` or ``FLAG=VALUE``; the last one counts."""
-    values = [token.partition("=")[2] for token in tokens if token.startswith(f"{flag}=")]
-    values += [value for token, value in pairwise(tokens) if token == flag]
-    return values[-1] if values else None
+    value = None
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        if token.startswith(f"{flag}="):
+            value = token.partition("=")[2]
+        elif token == flag and following is not None:
+            value = following
+    return value
 
 
 def input_arguments(config: type[ModelConfig], simulator: str | None) -> list[Argument]:
@@ -50,7 +53,12 @@ def input_arguments(config: type[ModelConfig], simulator: str | None) -> list[Ar
             keyword,
             default=(),
             annotation=Annotated[
-                tuple[Path, ...], Parameter(help=one.summary, required=one.required, show_default=False)
+                tuple[Path, ...],
+                Parameter(
+                    help=one.summary,
+                    required=one.required and "simulator" not in one.kinds,
+                    show_default=False,
+                ),
             ],
         )
         for one in files
@@ -126,17 +134,6 @@ def positional_help(config: type[ModelConfig]) -> str:
     return f"    spectra\n        {summary}\n" if is_file else ""
 
 
-def example_of(config: type[ModelConfig]) -> str:
-    """Return how the inputs of a model are named, for help and errors."""
-    return " ".join(_example(one) for one in config.inputs if one.required)
-
-
-def _example(one: Input) -> str:
-    if one.kinds == ("simulator",):
-        return "--simulator stars"
-    return "stars.h5" if one.name == POSITIONAL else f"--{one.name} {one.name}.h5"
-
-
 def sources_of(
     command: str, config: type[ModelConfig], spectra: tuple[Path, ...], given: Mapping[str, Any]
 ) -> dict[str, Source]:
@@ -156,7 +153,9 @@ def sources_of(
     simulated = _simulated(config)
     files = {POSITIONAL: spectra}
     files |= {
-        one.name: given[one.name] for one in config.inputs if one.name in given and one is not simulated
+        one.name: given[one.name]
+        for one in config.inputs
+        if one.name in given and one.kinds != ("simulator",)
     }
     hints = given["read"]
     sources = {
@@ -174,7 +173,7 @@ def sources_of(
         options = given.get("simulator_options") or SIMULATORS[given["simulator"]]()
         sources[simulated.name] = options.build()
     if not sources:
-        raise DraperError("no data were named", hint=f"draper {command} {example_of(config)} -o FOLDER")
+        raise DraperError("no data were named", hint=f"draper {command} {config.inputs_example()} -o FOLDER")
     return sources
 
 

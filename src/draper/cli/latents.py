@@ -69,7 +69,7 @@ def map_(
     drawable(out)
     model = opened(artifact, "encode")
     spectra = gathered(data, hints, f"draper map {artifact} DATA... -o MAP.png")
-    spectra = spectra[has_good_pixel(spectra.ivar)]
+    spectra = spectra[has_good_pixel(spectra.ivar)] if model.needs_pixels else spectra
     if len(spectra) > number:
         spectra = spectra[np.sort(np.random.default_rng(seed).permutation(len(spectra))[:number])]
     names = labels or tuple(name for name in model.labels.names if name in spectra.table)

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from draper.cli.inputs import example_of, named, positional_help, sources_of, with_inputs
+from draper.cli.inputs import named, positional_help, sources_of, with_inputs
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Output, flags
 from draper.config import ModelConfig
@@ -101,9 +101,10 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
         if plot is not None:
             say(escape(f"plot: {plot}"))
 
+    example = config.inputs_example()
     sweep_model.__doc__ = f"""Train the model {name} with many options and seeds, and compare all runs.
 
-    Example: draper sweep {name} {example_of(config)} -o sweep/ --vary train.learning-rate=1e-3,3e-3 --seeds 5
+    Example: draper sweep {name} {example} -o sweep/ --vary train.learning-rate=1e-3,3e-3 --seeds 5
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
 
-from draper.cli.inputs import POSITIONAL, example_of, input_arguments, named, sources_of
+from draper.cli.inputs import POSITIONAL, input_arguments, named, sources_of
 from draper.cli.output import say, say_json, two_columns
 from draper.config import Config, ModelConfig
 from draper.configs.read import ReadConfig
@@ -37,7 +37,7 @@ out
     Folder of the model, new or empty; checkpoints are written there while training.
 valid
     Held-out data: a FILE, or the fraction of the objects to hold out; for a model of several inputs also
-    NAME=FILE or NAME=FRACTION. The default is 0.1.
+    NAME=FILE or NAME=FRACTION. The default is 0.1, of a stream at most 10,000 objects.
 start
     Folder of a model to continue from (fine-tuning). Further --labels are learnt where the model can.
 resume
@@ -158,7 +158,7 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
     text = TEXT.format(
         summary=config.summary,
         name=name,
-        example=example_of(config),
+        example=config.inputs_example(),
         spectra=summary,
         foreign=f", or of {' or '.join(foreign)}" if foreign else "",
     )

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from draper.cli.inputs import example_of, named, positional_help, sources_of, with_inputs
+from draper.cli.inputs import named, positional_help, sources_of, with_inputs
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Output, flags
 from draper.config import ModelConfig
@@ -105,14 +105,14 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
         best = result.chosen.number
         say(escape(f"best: trial {best}, with the model {model_folder(out, best)}"))
         say("train with its options:")
-        say(escape(f"draper train {name} DATA... -o FOLDER --config {out / BEST}"))
+        say(escape(f"draper train {name} {config.inputs_example()} -o FOLDER --config {out / BEST}"))
         if plot is not None:
             say(escape(f"plot: {plot}"))
 
     searched = ", ".join(config().search_ranges())
     tune_model.__doc__ = f"""Search good options of the model {name}, compared on held-out data.
 
-    Example: draper tune {name} {example_of(config)} -o search/ --trials 20 --plot search.png
+    Example: draper tune {name} {config.inputs_example()} -o search/ --trials 20 --plot search.png
 
     Parameters
     ----------

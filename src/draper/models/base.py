@@ -270,6 +270,8 @@ class Model(ABC):
                 raise DraperError(
                     f"{type(self).__name__} takes several inputs", given="data without a name", expected=names
                 )
+            if inputs[0].name in sources:
+                raise DraperError(f"the input '{inputs[0].name}' is given twice", hint="leave out one")
             sources = {inputs[0].name: data, **sources}
         return gather(inputs, sources, valid, seed, needs_pixels=self.needs_pixels)
 
@@ -335,7 +337,7 @@ class Model(ABC):
         options = self.options_of("evaluate", options, **changes)
         if len(spectra) == 0:
             raise DraperError("there are no spectra to evaluate the model on", given=repr(spectra))
-        seen = relation(self.training, spectra)
+        seen = relation(self.training, spectra, self.needs_pixels)
         noisy = spectra if snr is None else with_noise(spectra, snr, seed)
         estimates, version, origin = None, self.reconstruct(spectra), self.reconstructs_from
         if self.labels and "predict" in self.verbs:

@@ -32,7 +32,7 @@ HELD_OUT = 0.1
 """Fraction of the objects that are held out by default."""
 
 MOST_HELD_OUT = 10_000
-"""Objects of a stream that are held out at most: they are kept in memory."""
+"""Objects of a stream that are held out at most by default: they are kept in memory."""
 
 SAMPLED = 64
 """Spectra that a fingerprint looks at."""
@@ -132,8 +132,8 @@ class SpectraPart(Part):
 class StreamPart(Part):
     """Rows of partitions that are read one after the other."""
 
-    def __init__(self, partitions: Partitions, rows: list[NDArray[np.int64]]) -> None:
-        self.partitions, self.rows = partitions, rows
+    def __init__(self, partitions: Partitions, rows: list[NDArray[np.int64]], share: float = 0.0) -> None:
+        self.partitions, self.rows, self.share = partitions, rows, share
         self.grid, self.quantity, self.unit = partitions.grid, partitions.quantity, partitions.unit
         self.source = str(partitions.path)
 
@@ -152,11 +152,16 @@ class StreamPart(Part):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash of the partitions and of which rows are used."""
-        digest = hashlib.sha256(self.partitions.fingerprint.encode())
-        for rows in self.rows:
-            digest.update(rows.tobytes())
-        return digest.hexdigest()[:16]
+        """A short hash, the same as that of these spectra in memory."""
+        ends = np.cumsum([len(rows) for rows in self.rows])
+        chosen = _sampled(len(self))
+        numbers = np.searchsorted(ends, chosen, side="right")
+        parts = []
+        for number in np.unique(numbers):
+            rows = self.rows[number]
+            places = chosen[numbers == number] - (ends[number] - len(rows))
+            parts.append(self.partitions.read(int(number), rows[places]))
+        return _hash(self.grid, len(self), Spectra.concat(parts, fill=True))
 
     def batches(self, rows: int | None = None) -> Iterator[Spectra]:
         """Iterate over all spectra, at most ``rows`` at a time."""
@@ -165,13 +170,13 @@ class StreamPart(Part):
                 yield from Subset.whole(self.partitions.read(number, own)).batches(rows)
 
     def feed(self, arrays: Arrays, train: TrainConfig, **options: Any) -> Feed:
-        """Return the batches, read from disk two partitions at a time."""
-        filled = [number for number, rows in enumerate(self.rows) if len(rows)]
+        """Return the batches, read from disk: at most four partitions are in memory."""
+        used = [number for number, rows in enumerate(self.rows) if len(rows)]
 
         def read_arrays(number: int) -> dict[str, NDArray[Any]]:
-            return arrays(self.partitions.read(filled[number], self.rows[filled[number]]))
+            return arrays(self.partitions.read(used[number], self.rows[used[number]]))
 
-        return PartitionFeed([len(self.rows[number]) for number in filled], read_arrays, **options)
+        return PartitionFeed([len(self.rows[number]) for number in used], read_arrays, **options)
 
 
 class SimulatorPart(Part):
@@ -266,6 +271,8 @@ class Dataset:
             "quantity": first.quantity,
             "unit": first.unit,
         }
+        if isinstance(first, StreamPart):
+            facts["hashed_share"] = first.share
         if len(self.training) > 1:
             facts["inputs"] = {
                 name: {
@@ -273,6 +280,7 @@ class Dataset:
                     "fingerprint": self._fingerprint_of(name),
                     "spectra": len(part),
                     "held_out": len(self.held_out[name]),
+                    **({"hashed_share": part.share} if isinstance(part, StreamPart) else {}),
                 }
                 for name, part in self.training.items()
             }
@@ -355,11 +363,20 @@ def gather(
     else:
         fractions = dict.fromkeys(given, valid)
     training, held_out = {}, {}
-    for entry in inputs:
+    for number, entry in enumerate(inputs):
         name = entry.name
         if name in given:
             source = _opened(given[name], entry)
-            training[name], held_out[name] = _divided(source, fractions[name], seed, needs_pixels)
+            # Two simulators must not draw the same random numbers.
+            own = seed_of(seed, number) if number and isinstance(source, Simulator) else seed
+            training[name], held_out[name] = _divided(source, fractions[name], own, needs_pixels)
+    counts = {name: len(part) for name, part in held_out.items()}
+    if any(counts.values()) and not all(counts.values()):
+        raise DraperError(
+            "some inputs have held-out data and others have none",
+            given=", ".join(f"{name}: {count}" for name, count in counts.items()),
+            hint="hold out a part of every input, or of none",
+        )
     return Dataset(training, held_out)
 
 
@@ -385,9 +402,7 @@ def _divided(
     fraction = HELD_OUT if valid is None else valid
     if isinstance(fraction, (int, float)):
         if not 0 <= fraction < 1:
-            raise DraperError(
-                "the held-out fraction is below 1", given=fraction, expected="0 <= fraction < 1"
-            )
+            raise DraperError("the held-out fraction must be at least 0 and below 1", given=fraction)
         if isinstance(source, Simulator):
             part = SimulatorPart(source, seed)
             number = round(fraction * EPOCH)
@@ -396,7 +411,9 @@ def _divided(
             )
             return part, SpectraPart(Subset.whole(spectra))
         if isinstance(source, Partitions):
-            return _stream(source, float(fraction), seed, needs_pixels)
+            most = MOST_HELD_OUT / max(1, len(source))
+            share = min(float(fraction), most) if valid is None else float(fraction)
+            return _stream(source, share, seed, needs_pixels)
         training, held_out = divide(_nonempty(source), fraction, seed)
         return SpectraPart(_usable(training, needs_pixels)), SpectraPart(
             _usable(held_out, needs_pixels, least=0)
@@ -428,26 +445,41 @@ def _usable(subset: Subset, needs_pixels: bool, least: int = 1) -> Subset:
 
 
 def _stream(
-    partitions: Partitions, fraction: float, seed: int, needs_pixels: bool
+    partitions: Partitions, share: float, seed: int, needs_pixels: bool
 ) -> tuple[StreamPart, SpectraPart]:
     """Read a stream once: keep the held-out objects in memory, and note which rows are trained on."""
     total = sum(partitions.counts)
-    limit = min(fraction, MOST_HELD_OUT / max(1, total))
     rows, held_out, first = [], [], 0
     for number, count in enumerate(partitions.counts):
         spectra = partitions.read(number)
         usable = has_good_pixel(spectra.ivar) if needs_pixels else np.ones(count, dtype=bool)
-        names = spectra.ids if "id" in spectra.table else np.arange(first, first + count)
-        is_held_out = np.array([_uniform(f"{seed} {name}") < limit for name in names], dtype=bool)
+        is_held_out = hashed(spectra, share, seed, first)
         rows.append(np.flatnonzero(usable & ~is_held_out))
         held_out.append(spectra[np.flatnonzero(usable & is_held_out)])
         first += count
-    training = StreamPart(partitions, rows)
+    training = StreamPart(partitions, rows, share)
     if len(training) == 0:
         raise DraperError(
             "the partitions hold no spectrum to train on", given=f"{partitions.path}: {total} spectra"
         )
-    return training, SpectraPart(Subset.whole(Spectra.concat(held_out)))
+    apart = Spectra.concat(held_out, fill=True)
+    if share and not len(apart):
+        raise DraperError(
+            "too few objects to hold some out",
+            given=f"{total} spectra",
+            hint="pass valid=0 (--valid 0) to hold out none, or give more spectra",
+        )
+    return training, SpectraPart(Subset.whole(apart))
+
+
+def hashed(spectra: Spectra, share: float, seed: int, first: int = 0) -> NDArray[np.bool_]:
+    """Return which spectra (n,) of a stream are held out: a share of the objects, by a hash of their names.
+
+    Spectra without a name are objects of their own; ``first`` is the number of spectra before these.
+    """
+    ids = spectra.table.get("id", np.full(len(spectra), ""))
+    names = [str(name) or f"#{first + row}" for row, name in enumerate(ids)]
+    return np.array([_uniform(f"{seed} {name}") < share for name in names], dtype=bool)
 
 
 def _uniform(text: str) -> float:
@@ -462,9 +494,11 @@ def is_partitioned(path: str | Path) -> bool:
 
 
 def as_spectra(source: Source) -> Spectra:
-    """Return spectra as they are, or those of a file."""
+    """Return spectra in memory: as they are, those of a file, or all partitions of a stream."""
     if isinstance(source, (str, Path)):
         return read(source)
+    if isinstance(source, Partitions):
+        return Spectra.concat([source.read(number) for number in range(len(source.counts))], fill=True)
     if not isinstance(source, Spectra):
         raise DraperError(
             "these are no spectra", given=repr(source), expected="spectra, or the path of a file"
@@ -475,7 +509,7 @@ def as_spectra(source: Source) -> Spectra:
 def divide(spectra: Spectra, fraction: float, seed: int) -> tuple[Subset, Subset]:
     """Hold out a fraction of the objects."""
     if not 0 <= fraction < 1:
-        raise DraperError("the held-out fraction is below 1", given=fraction, expected="0 <= fraction < 1")
+        raise DraperError("the held-out fraction must be at least 0 and below 1", given=fraction)
     if fraction == 0:
         return Subset.whole(spectra), Subset.whole(spectra[:0])
     training, held_out = (Subset(spectra, rows) for rows in spectra.split_rows(1 - fraction, seed=seed))
@@ -499,9 +533,16 @@ def with_good_pixels(subset: Subset) -> Subset:
 
 def fingerprint(subset: Subset) -> str:
     """Return a short hash of the grid, the number of spectra and a sample of them."""
-    digest = hashlib.sha256(f"{subset.grid.fingerprint} {len(subset)}".encode())
-    chosen = np.linspace(0, len(subset) - 1, min(SAMPLED, len(subset))).astype(int)
-    sample = subset.spectra[subset.rows[chosen]]
+    return _hash(subset.grid, len(subset), subset.spectra[subset.rows[_sampled(len(subset))]])
+
+
+def _sampled(number: int) -> NDArray[np.int64]:
+    """Return the rows that a fingerprint looks at."""
+    return np.linspace(0, number - 1, min(SAMPLED, number)).astype(np.int64)
+
+
+def _hash(grid: Grid, number: int, sample: Spectra) -> str:
+    digest = hashlib.sha256(f"{grid.fingerprint} {number}".encode())
     for values in (sample.flux, sample.ivar):
         digest.update(np.ascontiguousarray(values).tobytes())
     for name, column in sample.table.items():

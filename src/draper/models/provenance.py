@@ -11,7 +11,7 @@ import torch
 from draper.data.spectra import Spectra, Subset, has_errors
 from draper.errors import DraperError
 from draper.instrument.noise import add_noise, ivar_from_snr
-from draper.models.dataset import divide, fingerprint, with_good_pixels
+from draper.models.dataset import divide, fingerprint, hashed, with_good_pixels
 
 IN_TRAINING = (
     "These are the spectra that the model was trained on. The figures say how well it remembers, not how "
@@ -42,27 +42,35 @@ SEEN = {
 }
 
 
-def relation(training: Mapping[str, Any], spectra: Spectra) -> str:
+def relation(training: Mapping[str, Any], spectra: Spectra, needs_pixels: bool = True) -> str:
     """Return what spectra were in a training: training, held out, both, other, or unknown.
 
     Whole files are recognised, and the two parts that a training divides them into; single spectra are not.
     """
     seed = training.get("config", {}).get("seed", 0)
-    relations = [_relation(one, spectra, seed) for one in training.get("inputs", {"": training}).values()]
+    inputs = training.get("inputs", {"": training}).values()
+    relations = [_relation(facts, spectra, seed, needs_pixels) for facts in inputs]
     return next((one for one in ("training", "both", "held out", "other") if one in relations), "unknown")
 
 
-def _relation(facts: Mapping[str, Any], spectra: Spectra, seed: int) -> str:
+def _relation(facts: Mapping[str, Any], spectra: Spectra, seed: int, needs_pixels: bool) -> str:
     if str(facts.get("fingerprint", "")).count("-") != 1:
         return "unknown"
     training, held_out = facts["fingerprint"].split("-")
-    mark = fingerprint(with_good_pixels(Subset.whole(spectra)))
+
+    def mark_of(subset: Subset) -> str:
+        return fingerprint(with_good_pixels(subset) if needs_pixels else subset)
+
+    mark = mark_of(Subset.whole(spectra))
     if mark in (training, held_out):
         return "training" if mark == training else "held out"
+    if share := facts.get("hashed_share"):
+        rest = Subset(spectra, np.flatnonzero(~hashed(spectra, share, seed)))
+        return "both" if mark_of(rest) == training else "other"
     total = facts["spectra"] + facts["held_out"]
     if total == len(spectra) and facts["held_out"]:
         parts = divide(spectra, facts["held_out"] / total, seed)
-        if fingerprint(with_good_pixels(parts[0])) == training:
+        if mark_of(parts[0]) == training:
             return "both"
     return "other"
 

@@ -57,6 +57,8 @@ class Feed(ABC):
     size: int
     threaded: bool = True
     """Whether loading is slow enough to be worth a thread of its own."""
+    only_trainer_thread: bool = False
+    """Whether loading must happen in the trainer's thread."""
 
     def __init__(
         self,
@@ -276,7 +278,7 @@ class ArrayFeed(Feed):
 
 
 class PartitionFeed(Feed):
-    """Batches of partitions too large to be held together: two at a time are in memory.
+    """Batches of partitions too large to be held together: at most four are in memory.
 
     Every epoch passes over the partitions in a new order, two by two; the rows of such a pair are shuffled
     together. Where a batch lies follows from the seed and the step alone.
@@ -363,6 +365,7 @@ class DrawFeed(Feed):
 
     # Drawing may set the state of torch (threads, precision), which belongs to the trainer's thread.
     threaded = False
+    only_trainer_thread = True
 
     def __init__(
         self,
@@ -426,8 +429,11 @@ class JoinedFeed(Feed):
             repeat=True,
         )
         self.feeds = dict(feeds)
-        has_draws = any(isinstance(feed, DrawFeed) for feed in feeds.values())
-        self.threaded = not has_draws and any(feed.threaded for feed in feeds.values())
+        self.only_trainer_thread = any(feed.only_trainer_thread for feed in feeds.values())
+        self.threaded = not self.only_trainer_thread and any(feed.threaded for feed in feeds.values())
+        self.noise = {
+            f"{name}.{key}": width for name, feed in feeds.items() for key, width in feed.noise.items()
+        }
 
     def load(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
         """Return this process's share of the batch of a step."""

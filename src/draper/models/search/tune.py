@@ -167,7 +167,7 @@ def _write(folder: Path, result: SearchResult, model: str, options: ModelConfig,
     write_table(result.table(), folder / TABLE, {})
     for trial in result.front:
         text = options_toml(*with_settings(options, train, trial.settings))
-        title = f"# draper train {model} DATA... -o FOLDER --config {BEST}\n"
+        title = f"# draper train {model} {options.inputs_example()} -o FOLDER --config {BEST}\n"
         atomic_write.write(model_folder(folder, trial.number).with_suffix(".toml"), text)
         if trial is result.chosen:
             atomic_write.write(folder / BEST, title + text)
