@@ -27,7 +27,7 @@ def generate(
     plot: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Generate spectra from labels (emulator), or reconstruct spectra, also with new labels (disentangler).
+    """Generate spectra from labels, or reconstruct spectra, also with new labels: what the model can.
 
     `draper generate ARTIFACT --help` also shows the options of that model.
 

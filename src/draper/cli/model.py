@@ -110,12 +110,15 @@ def unknown_option(
         options = config.options_class(verb)
         start = "--" if options.flags == "*" else f"--{options.flags}."
         own = [f"{start}{name.replace('_', '-')}" for name in options.model_fields]
+    flags = [name for name in others if name.startswith("--") and name not in ("--artifact", "--options")]
+    near = did_you_mean(given, (*own, *flags))
+    near = near if near.startswith("did you mean") else ""
     model = "a model" if config is None else config.model.rpartition(":")[2]
     return DraperError(
         f"draper {verb} has no option {given} for {model}",
         given=given,
         expected=f"options of this model: {', '.join(own) or 'none'}",
-        hint=did_you_mean(given, (*own, *others)) or f"draper {verb} ARTIFACT --help shows all options",
+        hint=near or f"draper {verb} ARTIFACT --help shows all options",
     )
 
 

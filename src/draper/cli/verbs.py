@@ -70,13 +70,13 @@ def predict(
         from draper.plots.style import drawable
 
         drawable(plot)
-        if "generate" not in model.verbs:
-            raise DraperError(
-                f"the model '{model.name}' generates no spectra to draw",
-                given=f"--plot {plot}",
-                hint="leave out --plot",
-            )
     spectra = gathered(data, hints, f"draper predict {artifact} DATA... -o TABLE")
+    if plot is not None and len(spectra) and model.explain(spectra[:1], options)[1] is None:
+        raise DraperError(
+            f"the model '{model.name}' has no version of these spectra to draw",
+            given=f"--plot {plot}",
+            hint="leave out --plot",
+        )
     with progress("predicting") as done:
         estimates: Estimates = model.predict(spectra, options, progress=done)
     written = [estimates.write(out)]
@@ -227,10 +227,7 @@ def overlays(model: Any, estimates: Estimates, spectra: Spectra, options: Any, p
     from draper.plots.style import save
 
     _, made = model.explain(spectra, options)
-    if made is None:
-        raise DraperError(
-            f"the model '{model.name}' has no spectra to draw for these", hint="leave out --plot"
-        )
+    assert made is not None
     velocities = made.table.get("rv", [0.0] * len(made))
     drawn = []
     for row, velocity in enumerate(velocities):
