@@ -35,6 +35,11 @@ def test_options_of_objectives_are_shown(capsys: pytest.CaptureFixture[str]) -> 
         assert "* CONFIG" not in capsys.readouterr().out
 
 
+def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "Usage: draper COMMAND" in capsys.readouterr().out
+
+
 def test_there_are_all_commands() -> None:
     names = {name[0] for name in EVERY}
     assert names >= {

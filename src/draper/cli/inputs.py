@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter as Argument
 from inspect import Signature, signature
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,7 +25,7 @@ POSITIONAL = "spectra"
 def named(tokens: Sequence[str], flag: str) -> str | None:
     """Return the value of ``FLAG VALUE`` or ``FLAG=VALUE``; the last one counts."""
     value = None
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, following in zip_longest(tokens, tokens[1:]):
         if token.startswith(f"{flag}="):
             value = token.partition("=")[2]
         elif token == flag and following is not None:

@@ -21,9 +21,10 @@ class FitConfig(Config):
     flags: ClassVar[str] = "fit"
 
     fixed: dict[str, float] = {}
-    """Labels that are not fitted, and their values (--fit.fixed '{"logg": 4.4}'); none by default."""
+    """Labels that are not fitted, and their values (``--fit.fixed '{"logg": 4.4}'``); none by default."""
     priors: dict[str, tuple[float, float]] = {}
-    """Gaussian priors of labels: mean and 1-sigma (--fit.priors '{"logg": [4.4, 0.1]}'); none by default."""
+    """Gaussian priors of labels, as mean and 1-sigma (``--fit.priors '{"logg": [4.4, 0.1]}'``); none by
+    default."""
     rv: Literal["free"] | float = "free"
     """Radial velocity [km/s]: fitted (free, the default), or fixed at a value."""
     rv_limit: Annotated[float, Field(gt=0, le=3000)] = 500.0

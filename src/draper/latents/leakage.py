@@ -43,8 +43,7 @@ class Leakage:
         - ``latents``, ``known``, ``both``, ``mixed``, ``spectra`` (d, P): R2 from the latents; from the kept
           labels; from latents and kept labels; from kept labels and latents of other stars; from the spectra.
         - ``floor`` (d,): the best R2 of a removed label from kept ones, at least 0. ``ceiling`` (d,): the
-        best
-          R2 from the spectra.
+          best R2 from the spectra.
         - ``leak`` (d, P): (R2 from the latents - floor) / (ceiling - floor). ``conditional`` (d, P): the
           same from latents and kept labels together, with R2 from kept labels and latents of other stars in
           place of the floor, since inputs without information lower the R2 of a probe. It should be 0:
