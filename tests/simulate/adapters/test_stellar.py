@@ -122,7 +122,7 @@ def mock(tmp_path: Path, folder: Path, monkeypatch) -> TurbospectrumStars:
     (package / "data").mkdir(parents=True)
     (package / "data" / "Hlinedata").write_text("hydrogen")
     (package / "__init__.py").write_text("")
-    (package / "atomic_write.py").write_text(
+    (package / "atomic.py").write_text(
         "def solar():\n    return [12.0, 10.9, *[6.0] * 80, -99.0, *[1.0] * 16]\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
