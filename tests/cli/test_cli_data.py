@@ -378,10 +378,11 @@ def test_the_program_keeps_output_and_errors_apart(star: Path, tmp_path: Path) -
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from draper.cli import main
 from draper.data import io
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 stream = io.stream
 
 def slow(*given):
