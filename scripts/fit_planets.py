@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from draper.simulate import transit
-from draper.simulate.planets import LABELS, ROWS
-from draper.simulate.transit import Chords
+from draper.simulate.planets import LABELS
+from draper.simulate.transit import ROWS, Chords
 
 SEED, HELD_OUT = 0, 0.2
 SCALE = 10.0

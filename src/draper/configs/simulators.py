@@ -103,6 +103,13 @@ class PlanetsConfig(SimulatorConfig):
     snr: Ratios = None
     """Ratios of the median depth to the error of a bin, in place of --error: LOW,HIGH, one number for all, or
     inf for no noise."""
+    box: Literal["wide", "exogan"] = "wide"
+    """wide draws planets of 0.1-5 Jupiter masses, 0.4-2 Jupiter radii and 500-2500 K that hold their
+    atmosphere; exogan draws 0.8-2 Jupiter masses, 0.8-1.5 Jupiter radii and 1000-2000 K."""
+    star_radius: float = 1.0
+    """Radius of the star [solar radii], above 0; 0.2-2.5 is usual."""
+    exact_weight: bool = False
+    """Let gases displace H2 and He in the mean molecular weight, as in nature; it matters above 1 %."""
     clouds: bool = False
     """Add a grey cloud deck (label log_cloud_top)."""
     haze: bool = False

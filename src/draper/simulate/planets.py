@@ -1,46 +1,60 @@
 """Transmission spectra of hot Jupiters, with opacities fitted to spectra computed with TauREx.
 
 R = 100, 0.44-16 um, H2O, CO2, CH4 and CO in H2 and He, 1000-2000 K; the packed ``error`` is the rms of each
-bin over spectra that were held out of the fit. Clouds and haze are added analytically.
+bin over spectra that were held out of the fit. Clouds and haze are added analytically. Mass and radius act
+through gravity and geometry alone, so that the box may be wider than that of the spectra.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.resources import as_file, files
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from draper.data.grid import Grid
 from draper.data.labels import Label, LabelSet
 from draper.data.resample import averaging
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
-from draper.simulate.base import BLOCK, NOISE, Simulator, generator, padded, require_ratios
+from draper.simulate.base import BLOCK, NOISE, Columns, Simulator, generator, padded, require_ratios
+from draper.simulate.base import LABELS as LABEL_STREAM
 from draper.simulate.planet_units import GASES
-from draper.simulate.transit import Opacities, chords, log_pressures, pressure_terms, transit_depth
+from draper.simulate.transit import ROWS, Opacities, is_bound, log_pressures, pressure_terms, transit_depth
 
-LABELS = LabelSet(
-    [
-        Label("planet_mass", "MJ", 0.8, 2.0),
-        Label("temperature", "K", 1000, 2000),
-        Label("planet_radius", "RJ", 0.8, 1.5),
-        *(Label(f"log_{gas}", "dex", -8, -1) for gas in GASES),
-    ]
-)
-"""Labels of the training spectra and their box: radius at 10 bar, abundances as volume mixing ratios."""
+
+def _box(
+    mass: tuple[float, float], temperature: tuple[float, float], radius: tuple[float, float]
+) -> LabelSet:
+    """Return the labels of planets in a box: radius at 10 bar, abundances as volume mixing ratios."""
+    return LabelSet(
+        [
+            Label("planet_mass", "MJ", *mass),
+            Label("temperature", "K", *temperature),
+            Label("planet_radius", "RJ", *radius),
+            *(Label(f"log_{gas}", "dex", -8, -1) for gas in GASES),
+        ]
+    )
+
+
+LABELS = _box((0.8, 2.0), (1000, 2000), (0.8, 1.5))
+"""Labels and box of the spectra to which the opacities were fitted."""
+
+WIDE = _box((0.1, 5.0), (500, 2500), (0.4, 2.0))
+"""The same labels in a box that holds most planets with known spectra, which must also be bound."""
+
+BOXES = {"wide": WIDE, "exogan": LABELS}
+"""Boxes by name."""
 
 CLOUD = Label("log_cloud_top", "dex(bar)", -5, 1)
 """Pressure at the top of an opaque deck; at 10 bar there is no cloud."""
 
 HAZE = Label("log_haze", "dex", 0, 4)
 """Factor by which Rayleigh scattering is enhanced."""
-
-ROWS = 16
-"""Number of planets computed at once, so that all fit the processor's cache."""
 
 
 @cache
@@ -124,8 +138,14 @@ class Planets(Simulator):
     snr
         Range (low, high) of ratios of the median depth to the error of a bin, log-uniform, in place of
         ``error``; infinite for no noise.
+    box
+        ``wide``: 0.1-5 Jupiter masses, 0.4-2 Jupiter radii, 500-2500 K. ``exogan``: 0.8-2 Jupiter masses,
+        0.8-1.5 Jupiter radii, 1000-2000 K, the box of the spectra to which the opacities were fitted. Labels
+        are drawn uniformly from the part of the box whose atmospheres are bound
+        (:func:`~draper.simulate.transit.is_bound`). Outside 1000-2000 K opacities are those at the nearer
+        end.
     star_radius
-        Radius of the star [solar radii].
+        Radius of the star [solar radii], a known number; 0.2-2.5 is usual.
     exact_weight
         Whether gases displace H2 and He in the mean molecular weight, as in nature. They do not in the
         spectra to which the model was fitted; the difference matters at abundances above one percent.
@@ -144,6 +164,7 @@ class Planets(Simulator):
         *,
         error: float | None = None,
         snr: tuple[float, float] | None = None,
+        box: Literal["wide", "exogan"] = "wide",
         star_radius: float = 1.0,
         exact_weight: bool = False,
         clouds: bool = False,
@@ -153,6 +174,8 @@ class Planets(Simulator):
             raise DraperError(
                 "unknown instrument", given=instrument, hint=did_you_mean(instrument, INSTRUMENTS)
             )
+        if box not in BOXES:
+            raise DraperError("unknown box", given=box, expected=" or ".join(BOXES))
         for name, value in (("error", error or 1.0), ("star_radius", star_radius)):
             if not (np.isfinite(value) and value > 0):
                 raise DraperError(f"{name} must be positive", given=value, expected="a number above 0")
@@ -163,8 +186,18 @@ class Planets(Simulator):
                 "error and snr exclude each other", given=f"{error} ppm, {snr}", hint="give one of them"
             )
         self.snr = require_ratios(snr)
+        self.settings: dict[str, Any] = {
+            "instrument": instrument,
+            "error": error,
+            "snr": None if self.snr is None else ",".join(map(str, self.snr)),
+            "box": box,
+            "star_radius": star_radius,
+            "exact_weight": exact_weight,
+            "clouds": clouds,
+            "haze": haze,
+        }
         self.error = error if error is not None else 0.0 if preset is None else preset.error
-        self.prior = LabelSet([*LABELS, *[CLOUD] * clouds, *[HAZE] * haze])
+        self.prior = LabelSet([*BOXES[box], *[CLOUD] * clouds, *[HAZE] * haze])
         self.opacities = opacities()
         native = _grid(native_edges())
         self.grid = native if preset is None else _grid(preset.edges)
@@ -173,16 +206,66 @@ class Planets(Simulator):
         # Errors of neighbouring bins of the model are correlated, so they do not average out in a wider bin.
         model = packed()["error"].astype(np.float64)
         model = model if self.binning is None else self.binning @ model
-        self.model_error = 1e-6 * model
-        pressure = log_pressures(dtype=torch.float32)
-        self.terms = pressure_terms(pressure, *self.opacities[-3:])
+        self.model_error = 1e-6 * model / star_radius**2
+        self.terms = pressure_terms(log_pressures(dtype=torch.float32), *self.opacities[-3:])
+
+    def draw(self, n: int, seed: int, block: int) -> Columns:
+        """Draw the labels of the first n rows of a block: uniform in the bound part of the box."""
+        random = generator(seed, LABEL_STREAM, block)
+        labels = self.prior.unscale(random.uniform(size=(BLOCK, len(self.prior))))
+        while not (bound := self._bound(labels)).all():
+            again = self.prior.unscale(random.uniform(size=(BLOCK, len(self.prior))))
+            labels = np.where(bound[:, None], labels, again)
+        return dict(zip(self.prior.names, labels[:n].T, strict=True))
+
+    def depth(self, labels: Tensor, bins: slice | None = None) -> Tensor:
+        """Return transit depths (b, p) in front of a star of one solar radius, on the bins of R = 100.
+
+        Differentiable in the labels unless gradients are off (``torch.no_grad``), which is several times
+        faster. With gradients, memory grows with the number of planets: some 3 MB each for 220 bins.
+
+        Parameters
+        ----------
+        labels
+            Labels (b, l) in the order of ``prior``.
+        bins
+            Which of the 362 bins; all by default.
+
+        Examples
+        --------
+        >>> planets = Planets(clouds=True)
+        >>> labels = torch.tensor([[1.0, 1500.0, 1.2, -3.0, -5.0, -5.0, -3.0, -2.0]])
+        >>> planets.depth(labels, slice(0, 3))
+        tensor([[0.0153, 0.0153, 0.0153]])
+        """
+        bins = slice(None) if bins is None else bins
+        part = Opacities(*(part[..., bins].contiguous() for part in self.opacities))
+        terms = (self.terms[0][..., bins], self.terms[1][..., bins])
+        depths = []
+        for rows in torch.split(labels, BLOCK):
+            extra = dict(zip(self.prior.names[7:], rows.T[7:], strict=True))
+            depths.append(
+                transit_depth(
+                    rows[:, :7],
+                    part,
+                    cloud_top=extra.get(CLOUD.name),
+                    haze=extra.get(HAZE.name),
+                    exact_weight=self.exact_weight,
+                    terms=terms,
+                    in_place=not torch.is_grad_enabled(),
+                )
+            )
+        return torch.cat(depths)
 
     def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
         """Return the spectra of labels (n, l); ivar holds the error bars and the error of the model."""
-        require_atmosphere(labels)
-        depth = np.concatenate(
-            [self._depth(labels[start : start + ROWS]) for start in range(0, len(labels), ROWS)]
-        )
+        self._require_atmosphere(labels)
+        # Always whole groups of rows, so that chunks agree.
+        rows = -(-len(labels) // ROWS) * ROWS
+        with torch.no_grad():
+            native = self.depth(torch.from_numpy(padded(labels, rows))).double().numpy()
+        depth = native if self.binning is None else (self.binning @ native.T).T
+        depth = depth[: len(labels)] / self.star_radius**2
         random = generator(seed, NOISE, block)
         error = np.full(len(depth), 1e-6 * self.error)
         noise = random.standard_normal((BLOCK, depth.shape[1]))[: len(depth)]
@@ -209,38 +292,21 @@ class Planets(Simulator):
             },
         )
 
-    @torch.no_grad()
-    def _depth(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return depths of at most ``ROWS`` planets; ``ROWS`` are always computed, so that chunks agree."""
-        values = torch.from_numpy(padded(labels, ROWS))
-        extra = dict(zip(self.prior.names[7:], values.T[7:], strict=True))
-        cloud_top, haze = extra.get(CLOUD.name), extra.get(HAZE.name)
-        depth = transit_depth(
-            values[:, :7],
-            self.opacities,
-            star_radius=self.star_radius,
-            cloud_top=cloud_top,
-            haze=haze,
-            exact_weight=self.exact_weight,
-            terms=self.terms if cloud_top is None else None,
-        )
-        native = depth.double().numpy()
-        binned = native if self.binning is None else (self.binning @ native.T).T
-        return np.asarray(binned[: len(labels)])
+    def _bound(self, labels: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which rows of labels (n, l) are of bound atmospheres."""
+        bound = is_bound(torch.from_numpy(labels[:, :7]), self.exact_weight)
+        return np.asarray(bound.numpy())
 
-
-def require_atmosphere(labels: NDArray[np.float64]) -> None:
-    """Raise an error for labels (n, l) of planets that the model cannot compute."""
-    with np.errstate(all="ignore"):
-        rays = chords(torch.from_numpy(labels[:, :7]), log_pressures())
-    bound = (rays.weight > 0).all(1).numpy() & np.isfinite(rays.column.numpy()).all(1)
-    possible = np.isfinite(labels).all(1) & (labels[:, :3] > 0).all(1) & (rays.hydrogen > 0).numpy()[:, 0]
-    for row in np.flatnonzero(~(possible & bound))[:1]:
-        raise DraperError(
-            f"planet {row} of a block cannot be computed",
-            given=", ".join(
-                f"{label.name}={value:g}" for label, value in zip(LABELS, labels[row], strict=False)
-            ),
-            expected="mass, temperature, radius > 0, abundances that sum to < 1, a bound atmosphere",
-            hint="correct it or leave it out; the model is valid inside the box of its prior",
-        )
+    def _require_atmosphere(self, labels: NDArray[np.float64]) -> None:
+        """Raise an error for labels (n, l) of planets that the model cannot compute."""
+        with np.errstate(all="ignore"):
+            possible = np.isfinite(labels).all(1) & (labels[:, :3] > 0).all(1)
+            possible &= (10.0 ** labels[:, 3:7]).sum(1) < 1
+        for row in np.flatnonzero(~(possible & self._bound(labels)))[:1]:
+            values = zip(self.prior.names, labels[row], strict=True)
+            raise DraperError(
+                f"planet {row} of a block cannot be computed",
+                given=", ".join(f"{name}={value:g}" for name, value in values),
+                expected="mass, temperature, radius > 0, abundances that sum to < 1, a bound atmosphere",
+                hint="correct it or leave it out; a light, hot, large planet does not hold its atmosphere",
+            )

@@ -43,6 +43,27 @@ PRESSURE = 1e4
 TEMPERATURE = 1500.0
 """Temperature [K] about which opacities are expanded."""
 
+OPACITY_RANGE = (1000.0, 2000.0)
+"""Temperatures [K] of the spectra to which opacities were fitted; beyond, the nearer end is taken."""
+
+LARGEST_RISE = 0.5
+"""Largest (scale height / radius) x ln(pressure at the bottom / at the top) that the model computes: at 1 the
+top of an isothermal atmosphere is infinitely far away."""
+
+ROWS = 16
+"""Number of planets computed at once, so that all fit the processor's cache."""
+
+PARTIAL = (
+    (251 / 720, -1 + 19 / 720, 11 / 12, -1 / 3, 1 / 24),
+    (299 / 240, -4 * 19 / 720, -3 / 2, 5 / 6, -1 / 8),
+    (211 / 240, 6 * 19 / 720, 3 / 4, -2 / 3, 1 / 8),
+    (739 / 720, -4 * 19 / 720, -1 / 6, 1 / 6, -1 / 24),
+    (1.0, 19 / 720, 0.0, 0.0, 0.0),
+)
+"""Weights of the first five nodes of an integral that starts the fraction t of a step above the first node:
+polynomials in t. Those of Gregory's rule at t = 0, less the integral from 0 to t of the cubic through the
+first four nodes; the terms with 19/720 make the weights continuous from one node to the next."""
+
 COLUMN_UNIT = 1e28
 PAIR_UNIT = 1e53
 DENSITY_UNIT = 1e26
@@ -103,39 +124,76 @@ class Chords(NamedTuple):
     helium: Tensor
 
 
-def log_pressures(
-    cloud_top: Tensor | None = None, nodes: int = NODES, dtype: torch.dtype = torch.float64
-) -> Tensor:
-    """Return ln of the pressures [Pa] of the rays: (1, L), or (b, L) above cloud tops (b,) [log10 bar]."""
-    places = torch.linspace(0, 1, nodes, dtype=dtype)
+def log_pressures(nodes: int = NODES, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Return ln of the pressures [Pa] of the rays: (1, L), the same for all planets."""
     ends = torch.tensor([BOTTOM, TOP], dtype=torch.float64).log().to(dtype)
-    bottom, top = ends[:1, None], ends[1:, None]
-    if cloud_top is not None:
-        bottom = torch.minimum(bottom, (cloud_top[:, None].to(dtype) + 5.0) * math.log(10.0))
-    return bottom + (top - bottom) * places
+    return ends[None, :1] + (ends[1:] - ends[:1]) * torch.linspace(0, 1, nodes, dtype=dtype)
+
+
+def mean_weight(labels: Tensor, exact_weight: bool = False) -> Tensor:
+    """Return the mean molecular weight (b, 1) of planets with labels (b, 7); see :func:`chords`."""
+    abundance = 10.0 ** labels[:, 3:]
+    masses = _total(abundance * labels.new_tensor(MOLECULAR_MASSES))
+    filling = (HYDROGEN_MASS + HELIUM_RATIO * HELIUM_MASS) / (1 + HELIUM_RATIO)
+    return masses + filling * (1 - _total(abundance) if exact_weight else 1.0)
+
+
+def _total(parts: Tensor) -> Tensor:
+    """Return the sums (b, 1) of parts (b, 4), rounded in the same way for any number of rows."""
+    one, two, three, four = torch.split(parts, 1, dim=1)
+    return one + two + three + four
+
+
+def relative_height(labels: Tensor, exact_weight: bool = False) -> Tensor:
+    """Return the ratio (b,) of scale height to radius, at 10 bar, of planets with labels (b, 7).
+
+    Examples
+    --------
+    >>> relative_height(torch.tensor([[1.0, 1500.0, 1.2, -3.0, -5.0, -5.0, -3.0]]))
+    tensor([0.0035])
+    """
+    mass, temperature, radius = labels[:, :3].unbind(1)
+    unit = BOLTZMANN * JUPITER_RADIUS / (GRAVITY * JUPITER_MASS * ATOMIC_MASS)
+    return unit * temperature * radius / (mass * mean_weight(labels, exact_weight)[:, 0])
+
+
+def is_bound(labels: Tensor, exact_weight: bool = False) -> Tensor:
+    """Return (b,) whether the model can compute the atmospheres of planets with labels (b, 7).
+
+    Light, hot, large planets do not hold an isothermal atmosphere, or one so extended that the expansion in
+    scale height / radius fails.
+
+    Examples
+    --------
+    >>> gases = [-3.0, -5.0, -5.0, -3.0]
+    >>> is_bound(torch.tensor([[0.28, 1100.0, 1.27, *gases], [0.1, 2500.0, 2.0, *gases]]))
+    tensor([ True, False])
+    """
+    return relative_height(labels, exact_weight) * math.log(BOTTOM / TOP) < LARGEST_RISE
 
 
 def chords(
-    labels: Tensor, log_pressure: Tensor, star_radius: float = 1.0, exact_weight: bool = False
+    labels: Tensor,
+    log_pressure: Tensor,
+    star_radius: float = 1.0,
+    exact_weight: bool = False,
+    cloud_top: Tensor | None = None,
 ) -> Chords:
-    """Return the rays through planets of given labels (b, 7) at ln pressures (1 or b, L) [Pa].
+    """Return the rays through planets of given labels (b, 7) at equally spaced ln pressures (1, L) [Pa].
 
-    Columns are the integral of the density along the ray, to second order in scale height / radius.
+    Columns are the integral of the density along the ray, to second order in scale height / radius. Below a
+    cloud top (b,) [log10 bar] the disc is opaque; that changes the weights of the rays, not their places.
 
     In the spectra to which the opacities were fitted, gases add to the mean molecular weight without
     displacing H2 and He: the residuals show it (2 ppm instead of 9). The same is done here unless
     ``exact_weight`` is true; the difference matters at abundances above one percent.
     """
-    mass, temperature, radius = (labels[:, k, None] for k in range(3))
+    temperature, radius = labels[:, 1, None], labels[:, 2, None]
     abundance = 10.0 ** labels[:, 3:]
-    fill = 1 - abundance.sum(1, keepdim=True)
+    fill = 1 - _total(abundance)
     hydrogen = fill / (1 + HELIUM_RATIO)
     helium = fill - hydrogen
-    masses = abundance @ labels.new_tensor(MOLECULAR_MASSES)[:, None]
-    filling = (HYDROGEN_MASS + HELIUM_RATIO * HELIUM_MASS) / (1 + HELIUM_RATIO)
-    weight = masses + filling * (fill if exact_weight else 1.0)
-    scale = BOLTZMANN * JUPITER_RADIUS / (GRAVITY * JUPITER_MASS * ATOMIC_MASS)
-    flatness = scale * temperature * radius / (mass * weight)  # scale height / radius at 10 bar
+    flatness = relative_height(labels, exact_weight)[:, None]
     swelling = 1 / (1 - flatness * (math.log(BOTTOM) - log_pressure))
     r, flat = radius * swelling, flatness * swelling
     density = log_pressure.exp() / temperature / (BOLTZMANN * DENSITY_UNIT)
@@ -145,8 +203,13 @@ def chords(
     pairs = squared * hydrogen * (hydrogen + HELIUM_COLLISIONS * helium)
     step = (log_pressure[:, :1] - log_pressure[:, -1:]) / (log_pressure.shape[1] - 1)
     disc = (JUPITER_RADIUS / (SUN_RADIUS * star_radius)) ** 2
-    added = 2 * disc * r**2 * flat * step * _end_weights(log_pressure)
-    return Chords(disc * r[:, :1] ** 2, added, column, pairs, abundance, hydrogen, helium)
+    bottom, start = r[:, :1], torch.zeros_like(temperature)
+    if cloud_top is not None:
+        deck = torch.minimum(log_pressure[:, :1], (cloud_top[:, None] + 5.0) * math.log(10.0))
+        bottom = radius / (1 - flatness * (math.log(BOTTOM) - deck))
+        start = (log_pressure[:, :1] - deck) / step
+    added = 2 * disc * r**2 * flat * step * _weights(start, log_pressure.shape[1])
+    return Chords(disc * bottom**2, added, column, pairs, abundance, hydrogen, helium)
 
 
 def _curved(flat: Tensor) -> Tensor:
@@ -154,11 +217,19 @@ def _curved(flat: Tensor) -> Tensor:
     return 1 + flat * (9 / 8 + flat * (345 / 128))
 
 
-def _end_weights(like: Tensor) -> Tensor:
-    """Return the weights (L,) of a sum over equal steps, with Gregory's end correction at the bottom."""
-    weights = torch.ones_like(like[0])
-    ends = weights.new_tensor([251 / 720, 299 / 240, 211 / 240, 739 / 720])
-    return torch.cat([ends, weights[4:-1], weights[-1:] / 2])
+def _weights(start: Tensor, nodes: int) -> Tensor:
+    """Return the weights (b, L) of an integral over nodes one apart that starts at a place (b, 1) among them.
+
+    The integrand vanishes at the last nodes, where there is nothing to start from.
+    """
+    start = start.clamp(max=nodes - len(PARTIAL))
+    first = start.detach().floor()
+    powers = (start - first) ** torch.arange(5, dtype=start.dtype)
+    partial = powers @ start.new_tensor(PARTIAL).T
+    place = torch.arange(nodes) - first.long()
+    weights = torch.gather(partial, 1, place.clamp(0, len(PARTIAL) - 1))
+    weights = torch.where(place < 0, 0.0, torch.where(place < len(PARTIAL), weights, 1.0))
+    return torch.cat([weights[:, :-1], weights[:, -1:] / 2], dim=1)
 
 
 def rayleigh(wavelength: Tensor, hydrogen: Tensor, helium: Tensor) -> Tensor:
@@ -172,7 +243,7 @@ def rayleigh(wavelength: Tensor, hydrogen: Tensor, helium: Tensor) -> Tensor:
 def pressure_terms(log_pressure: Tensor, onset: Tensor, decay: Tensor, rise: Tensor) -> tuple[Tensor, Tensor]:
     """Return the factors (b, 4, L, p) by which pressure changes opacity and saturation.
 
-    ln pressures are (1 or b, L) [Pa], the coefficients (4, p) or (b, 4, p), see :class:`Opacities`.
+    ln pressures are (1, L) [Pa], the coefficients (4, p) or (b, 4, p), see :class:`Opacities`.
     """
     ln = (log_pressure - math.log(PRESSURE))[:, None, :, None]
     onset, decay, rise = (part[..., None, :] for part in (onset, decay, rise))
@@ -212,6 +283,42 @@ def disc_depth(
     return rays.base + (rays.weight[:, None] @ -torch.expm1(-depth))[:, 0]
 
 
+@torch.no_grad()
+def disc_depth_in_place(
+    rays: Chords,
+    scattering: Tensor,
+    collisions: Tensor,
+    strength: Tensor,
+    saturation: Tensor,
+    terms: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Return what :func:`disc_depth` returns for terms (1, 4, L, p), without gradients and faster.
+
+    Few planets at a time, with results written over each other, stay in the processor's cache.
+    """
+    on_opacity = terms[0][0]
+    on_both = on_opacity * terms[1][0]
+    weak = rays.abundance[..., None] * strength
+    curvature = 2 * saturation * weak
+    shape = (min(ROWS, len(weak)), *on_opacity.shape[1:])
+    depths, opacities, roots = weak.new_empty(shape), weak.new_empty(shape), weak.new_empty(shape)
+    found = rays.base.repeat(1, weak.shape[-1])
+    for start in range(0, len(weak), ROWS):
+        at = slice(start, start + ROWS)
+        total, opacity, root = (buffer[: len(weak) - start] for buffer in (depths, opacities, roots))
+        column = rays.column[at, :, None]
+        torch.mul(rays.pairs[at, :, None], collisions[at, None], out=total)
+        total.addcmul_(column, scattering[at, None])
+        for gas in range(len(on_opacity)):
+            torch.mul(curvature[at, None, gas], on_both[gas], out=root).mul_(column).add_(1).sqrt_().add_(1)
+            torch.mul(weak[at, None, gas], on_opacity[gas], out=opacity).mul_(column)
+            total.addcdiv_(opacity, root, value=2)
+        # 1 - exp(-x) loses digits where x is small, but only in proportion to the whole atmosphere.
+        absorbed = total.neg_().exp_().neg_().add_(1)
+        found[at] += torch.bmm(rays.weight[at, None], absorbed)[:, 0]
+    return found
+
+
 def transit_depth(
     labels: Tensor,
     opacities: Opacities,
@@ -222,6 +329,7 @@ def transit_depth(
     nodes: int = NODES,
     exact_weight: bool = False,
     terms: tuple[Tensor, Tensor] | None = None,
+    in_place: bool = False,
 ) -> Tensor:
     """Return transit depths (b, p) of planets with labels (b, 7).
 
@@ -229,7 +337,8 @@ def transit_depth(
     ----------
     labels
         Mass [MJ], temperature [K], radius at 10 bar [RJ], log10 of the abundances of ``GASES``. The geometry
-        is computed in their precision, the rest in that of the opacities.
+        is computed in their precision, the rest in that of the opacities. Outside ``OPACITY_RANGE`` the
+        temperature acts on the scale height alone.
     opacities
         Opacities of the bins.
     star_radius
@@ -241,18 +350,22 @@ def transit_depth(
     exact_weight
         See :func:`chords`.
     terms
-        Result of :func:`pressure_terms`, if computed before, which requires that there are no clouds.
+        Result of :func:`pressure_terms`, if computed before.
+    in_place
+        Whether to be fast and without gradients (:func:`disc_depth_in_place`).
     """
     dtype = opacities.strength.dtype
-    log_pressure = log_pressures(cloud_top, nodes, labels.dtype)
-    rays = Chords(*(part.to(dtype) for part in chords(labels, log_pressure, star_radius, exact_weight)))
+    log_pressure = log_pressures(nodes, labels.dtype)
+    rays = Chords(
+        *(part.to(dtype) for part in chords(labels, log_pressure, star_radius, exact_weight, cloud_top))
+    )
     if terms is None:
         terms = pressure_terms(log_pressure.to(dtype), opacities.onset, opacities.decay, opacities.rise)
-    theta = (TEMPERATURE / labels[:, 1] - 1).to(dtype)[:, None]
+    theta = (TEMPERATURE / labels[:, 1].clamp(*OPACITY_RANGE) - 1).to(dtype)[:, None]
     scattering = rayleigh(opacities.wavelength.to(dtype), rays.hydrogen, rays.helium)
     if haze is not None:
         scattering = scattering * 10.0 ** haze.to(dtype)[:, None]
-    return disc_depth(
+    return (disc_depth_in_place if in_place else disc_depth)(
         rays,
         scattering,
         polynomial(opacities.collisions, theta).exp(),
