@@ -1,0 +1,97 @@
+"""Options of the Retriever and of its verbs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from draper.config import Config, Input, ModelConfig
+
+Ppm = Annotated[float, Field(gt=0)]
+
+
+class RetrieveConfig(Config):
+    """How posteriors are sampled."""
+
+    flags: ClassVar[str] = "*"
+
+    draws: Annotated[int, Field(ge=100)] = 10_000
+    """Samples of the network that are weighted by the forward model, 100 or more."""
+    samples: Annotated[int, Field(ge=10)] = 2_000
+    """Samples of equal weight that are kept, 10 or more."""
+    weigh: bool = True
+    """Weigh samples by importance with the forward model; without, they are those of the network."""
+    refine: Literal["auto", "never", "nested"] = "auto"
+    """Where the network's samples serve badly: auto refines them, and samples anew by nested sampling (needs the
+    extra nested) if that is not enough; never takes them as they are; nested samples every spectrum."""
+    target: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Efficiency (0 to 1) below which samples are refined."""
+    star_radius: Annotated[float, Field(gt=0)] | None = None
+    """Radius of the star [solar radii]; by default the column star_radius, else what the file says, else 1."""
+    star_radius_error: Annotated[float, Field(ge=0)] = 0.0
+    """1-sigma error of the radius of the star [solar radii], 0 or larger."""
+    priors: dict[str, tuple[float, Annotated[float, Field(gt=0)]]] = {}
+    """Gaussian priors of labels, such as planet_mass=1.13,0.06 (mean, sigma), in the prior of the training set."""
+    bounds: dict[str, tuple[float, float]] = {}
+    """Narrower ranges of labels, such as temperature=1000,2000."""
+    fixed: dict[str, float] = {}
+    """Labels that are known exactly, such as planet_mass=1.13."""
+    inflation: Annotated[float, Field(ge=1)] = 1.0
+    """Largest factor by which all error bars may be too small, 1 or more; it is sampled, too, if above 1."""
+    offset: Annotated[float, Field(ge=0)] = 0.0
+    """1-sigma offset of each data set against the others [ppm], 0 or larger; it is marginalised."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the samples, 0 or more."""
+
+
+class RetrieverConfig(ModelConfig):
+    """Posteriors of labels, such as those of an exoplanet's atmosphere, from spectra of any instrument."""
+
+    model: ClassVar[str] = "draper.models.retriever.model:Retriever"
+    summary: ClassVar[str] = "Posterior samples of labels from spectra of any instrument."
+    inputs: ClassVar[tuple[Input, ...]] = (
+        Input(
+            "spectra",
+            "Files of spectra with labels as columns, or a simulator that draws them anew at every step.",
+            ("spectra", "stream", "simulator"),
+        ),
+    )
+    training: ClassVar[dict[str, Any]] = {
+        "steps": 8000,
+        "batch_size": 512,
+        "learning_rate": 1e-3,
+        "warmup": 200,
+        "clip": 5.0,
+    }
+    example: ClassVar[dict[str, Any]] = {
+        "components": 6,
+        "transforms": 2,
+        "width": 16,
+        "blocks": 1,
+        "labels": ("teff", "logg"),
+        "calibration": 0,
+    }
+    verb_options: ClassVar[dict[str, type[Config]]] = {"predict": RetrieveConfig}
+
+    method: Literal["flow"] = "flow"
+    """flow learns the posterior."""
+    labels: tuple[str, ...] = ()
+    """Labels to retrieve; all labels of the simulator by default, to be named for files."""
+    density: Literal["spline", "matching"] = "spline"
+    """A normalising flow of splines, or flow matching (several hundred times slower samples)."""
+    errors: tuple[Ppm, Ppm] | None = (3.0, 1500.0)
+    """Smallest and largest error of a bin [ppm] of the noise that is drawn anew at each step, above 0; spectra that
+    come with errors are taken to be noisy already, and get none."""
+    components: Annotated[int, Field(ge=1)] = 48
+    """Number of principal components on which spectra are summarised, 1 or more."""
+    transforms: Annotated[int, Field(ge=1)] = 10
+    """Number of couplings of the flow, 1 or more."""
+    width: Annotated[int, Field(ge=1)] = 192
+    """Width of the layers, 1 or more."""
+    blocks: Annotated[int, Field(ge=1)] = 3
+    """Number of residual blocks that read the summary, 1 or more."""
+    calibration: Annotated[int, Field(ge=0)] = 1000
+    """Simulated spectra on which coverage is measured after training, 0 or more; 0 measures nothing."""
+    simulator: dict[str, Any] = {}
+    """Options of the simulator that the model was trained on; set by training."""

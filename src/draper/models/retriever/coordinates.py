@@ -1,0 +1,187 @@
+"""Coordinates in which posteriors are simple, and from which no sample falls outside the prior.
+
+A label that is uniform in its range becomes standard normal (the probit of its place in the range), so a
+label of which the data say nothing needs no learning. For planets the labels that decide size and contrast of
+the spectrum, mass and radius, are replaced by what is measured: the scale height, and the difference between
+the depth that the labels give in some reference pixels and the measured one, in units of its error.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from draper.data.labels import LabelSet
+from draper.models.retriever.summary import Reference
+from draper.simulate.planet_units import JUPITER_RADIUS, SUN_RADIUS
+from draper.simulate.planets import Planets
+from draper.simulate.transit import is_bound, relative_height
+
+EDGE = 1e-6
+"""Distance from the ends of the unit interval at which a label counts as being at the end."""
+
+ITERATIONS = 2
+"""Steps by which a radius is found from a depth, before the last; each gains about two digits."""
+
+STEP = 1e-3
+"""Relative change of the radius for the slope of the depth."""
+
+
+class Place(NamedTuple):
+    """Labels that belong to coordinates.
+
+    Attributes
+    ----------
+    labels : Tensor (n, l)
+        Physical labels.
+    log_volume : Tensor (n,)
+        Logarithm of the determinant |d coordinates / d labels|.
+    inside : Tensor (n,)
+        Whether they lie in the prior.
+    """
+
+    labels: Tensor
+    log_volume: Tensor
+    inside: Tensor
+
+
+class Coordinates(ABC):
+    """A one-to-one map between labels and coordinates, which may depend on the data through a reference."""
+
+    def __init__(self, labels: LabelSet) -> None:
+        self.low = torch.tensor([label.low for label in labels], dtype=torch.float64)
+        self.high = torch.tensor([label.high for label in labels], dtype=torch.float64)
+
+    @property
+    def log_prior(self) -> float:
+        """Logarithm of the density of the uniform prior of the labels."""
+        return -float((self.high - self.low).log().sum())
+
+    def physical(self, scaled: Tensor) -> Tensor:
+        """Return labels of values (n, l) that are 0 and 1 at the ends of the ranges."""
+        return self.low.to(scaled.device) + (self.high - self.low).to(scaled.device) * scaled.double()
+
+    def probit(self, labels: Tensor) -> Tensor:
+        """Return the standard normal values (n, l) of labels."""
+        unit = (labels - self.low.to(labels.device)) / (self.high - self.low).to(labels.device)
+        return torch.special.ndtri(unit.clamp(EDGE, 1 - EDGE))
+
+    def unprobit(self, values: Tensor) -> Tensor:
+        """Return the labels of standard normal values (n, l)."""
+        return self.physical(torch.special.ndtr(values.double()))
+
+    def log_slope(self, values: Tensor) -> Tensor:
+        """Return the logarithms (n, l) of d value / d label."""
+        width = (self.high - self.low).to(values.device)
+        return values.double().square() / 2 + math.log(2 * math.pi) / 2 - width.log()
+
+    @abstractmethod
+    def of(self, labels: Tensor, flux: Tensor, reference: Reference) -> Tensor:
+        """Return the coordinates (n, l) of physical labels with their noise-free spectra (n, p)."""
+
+    def moved(self, values: Tensor, reference: Reference, other: Reference) -> Tensor:
+        """Return the coordinates (n, l), with another reference, of the labels of coordinates (n, l)."""
+        return values
+
+    @abstractmethod
+    def place(self, values: Tensor, reference: Reference) -> Place:
+        """Return the labels of coordinates (n, l)."""
+
+
+class BoxCoordinates(Coordinates):
+    """Each label by itself."""
+
+    def of(self, labels: Tensor, flux: Tensor, reference: Reference) -> Tensor:
+        """Return the coordinates (n, l) of physical labels."""
+        return self.probit(labels)
+
+    def place(self, values: Tensor, reference: Reference) -> Place:
+        """Return the labels of coordinates (n, l)."""
+        return Place(
+            self.unprobit(values), self.log_slope(values).sum(1), torch.isfinite(values).all(1)
+        )
+
+
+class PlanetCoordinates(Coordinates):
+    """Scale height and depth in place of mass and radius.
+
+    Parameters
+    ----------
+    planets
+        The simulator, whose prior has mass, temperature and radius first.
+    """
+
+    MASS, RADIUS = 0, 2
+    CENTRE, WIDTH = -5.5, 1.2
+    """Rough mean and scatter of ln(scale height / radius) in the prior."""
+
+    def __init__(self, planets: Planets) -> None:
+        super().__init__(planets.prior)
+        self.planets = planets
+        wavelength = planets.grid.vacuum / 1e4
+        first, last = torch.searchsorted(torch.from_numpy(wavelength), torch.tensor([1.1, 1.7]).double())
+        self.pixels = slice(int(first), int(last), 12)
+
+    @property
+    def reference(self) -> Tensor:
+        """Numbers of the reference pixels."""
+        return torch.arange(len(self.planets.grid))[self.pixels]
+
+    def log_depth(self, labels: Tensor) -> Tensor:
+        """Return the logarithm (n,) of the depth in the reference pixels."""
+        with torch.no_grad():
+            return self.planets.depth(labels.float(), self.pixels).double().mean(1).log()
+
+    def of(self, labels: Tensor, flux: Tensor, reference: Reference) -> Tensor:
+        """Return the coordinates (n, l) of physical labels with their noise-free spectra (n, p)."""
+        values = self.probit(labels)
+        height = relative_height(labels[:, :7], self.planets.exact_weight).log()
+        depth = flux[:, self.pixels].double().mean(1).log() / 2
+        values[:, self.MASS] = (height - self.CENTRE) / self.WIDTH
+        values[:, self.RADIUS] = (depth - reference.centre) / reference.sigma
+        return values
+
+    def moved(self, values: Tensor, reference: Reference, other: Reference) -> Tensor:
+        """Return the coordinates (n, l), with another reference, of the labels of coordinates (n, l)."""
+        moved = values.double().clone()
+        level = reference.centre + reference.sigma * moved[:, self.RADIUS]
+        moved[:, self.RADIUS] = (level - other.centre) / other.sigma
+        return moved
+
+    def place(self, values: Tensor, reference: Reference) -> Place:
+        """Return the labels of coordinates (n, l); radius and mass are found by iteration."""
+        values = values.double()
+        labels = self.unprobit(values)
+        height = (self.CENTRE + self.WIDTH * values[:, self.MASS]).exp()
+        wanted = 2 * (reference.centre + reference.sigma * values[:, self.RADIUS])
+        unit = torch.ones_like(height)
+        labels[:, self.MASS], labels[:, self.RADIUS] = 1, 1
+        # Mass = this number x radius, at the wanted scale height.
+        mass = relative_height(labels[:, :7], self.planets.exact_weight) / height
+
+        def at(radius: Tensor) -> Tensor:
+            found = labels.clone()
+            found[:, self.MASS], found[:, self.RADIUS] = mass * radius, radius
+            return found
+
+        limits = (self.low[self.RADIUS] / 2, self.high[self.RADIUS] * 2)
+        possible = (height < 0.02) & torch.isfinite(values).all(1)
+        mass = torch.where(possible, mass, unit)
+        radius = ((wanted / 2).exp() * (SUN_RADIUS / JUPITER_RADIUS)).clamp(*limits)
+        for _ in range(ITERATIONS):
+            radius = (radius * ((wanted - self.log_depth(at(radius))) / 2).exp()).clamp(*limits)
+        reached = self.log_depth(at(radius))
+        slope = (self.log_depth(at(radius * (1 + STEP))) - reached) / (2 * math.log(1 + STEP))
+        radius = (radius * ((wanted - reached) / 2).exp()).clamp(*limits)
+        found = at(radius)
+        inside = possible & (found > self.low).all(1) & (found < self.high).all(1)
+        inside &= is_bound(found[:, :7], self.planets.exact_weight) & (slope > 0)
+        others = [n for n in range(values.shape[1]) if n not in (self.MASS, self.RADIUS)]
+        volume = self.log_slope(values)[:, others].sum(1)
+        volume = volume - found[:, self.MASS].log() - math.log(self.WIDTH)
+        volume = volume + slope.clamp(min=1e-9).log() - radius.log() - reference.sigma.log()
+        return Place(found, volume, inside)

@@ -1,0 +1,174 @@
+"""Densities of labels that depend on features: a normalising flow of splines, and flow matching."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from zuko.distributions import DiagNormal
+from zuko.flows import ElementWiseTransform, Flow, GeneralCouplingTransform, UnconditionalDistribution
+from zuko.transforms import MonotonicRQSTransform
+
+BINS = 8
+"""Pieces of a spline."""
+
+INTEGRATION_STEPS = 16
+"""Runge-Kutta steps from noise to labels in flow matching."""
+
+
+class Density(nn.Module, ABC):
+    """Density of coordinates (n, l) given features."""
+
+    @abstractmethod
+    def loss(self, values: Tensor, features: Tensor, noise: Tensor) -> Tensor:
+        """Return what training makes small, for each row (b,).
+
+        Parameters
+        ----------
+        values : Tensor (b, l)
+            Coordinates of the true labels.
+        features : Tensor (b, f)
+            Features of the spectra.
+        noise : Tensor (b, l + 1)
+            Standard normal numbers.
+        """
+
+    @abstractmethod
+    def draw(self, noise: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return coordinates (n, l) and their log densities (n,) of standard normal numbers (n, l).
+
+        Features (n, f) may have one row for all.
+        """
+
+    @abstractmethod
+    def log_density(self, values: Tensor, features: Tensor) -> Tensor:
+        """Return the log density (n,) of coordinates (n, l)."""
+
+
+class SplineFlow(Density):
+    """A normalising flow: an affine map that the features choose, then couplings of monotonic splines."""
+
+    def __init__(self, labels: int, features: int, transforms: int, width: int) -> None:
+        super().__init__()
+        spline = partial(MonotonicRQSTransform, slope=1e-3)
+        shapes = [(BINS,), (BINS,), (BINS - 1,)]
+        layers: list[nn.Module] = [ElementWiseTransform(labels, features, hidden_features=(width,))]
+        generator = torch.Generator().manual_seed(0)
+        mask = torch.arange(labels) % 2 == 0
+        for number in range(transforms if labels > 1 else 1):
+            if number % 2 == 0:
+                mask = torch.randperm(labels, generator=generator) < labels // 2
+            else:
+                mask = ~mask
+            layers.append(
+                GeneralCouplingTransform(
+                    labels, features, mask, spline, shapes, hidden_features=(width, width), activation=nn.SiLU
+                )
+            )
+        base = UnconditionalDistribution(DiagNormal, torch.zeros(labels), torch.ones(labels), buffer=True)
+        self.flow = Flow(layers, base)
+
+    def loss(self, values: Tensor, features: Tensor, noise: Tensor) -> Tensor:
+        """Return the negative log density (b,)."""
+        return -self.log_density(values, features)
+
+    def draw(self, noise: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return coordinates (n, l) and their log densities (n,)."""
+        features = features.expand(len(noise), -1)
+        values, log_density = noise, _log_normal(noise)
+        affine, *couplings = self.flow.transform.transforms
+        for layer in reversed(couplings):
+            # Not ``coupling.inv.call_and_ladj``, which computes the layers twice.
+            coupling = layer(features)
+            same, changed = coupling.split(values)
+            spline = coupling.meta(same)
+            before = spline.inv(changed)
+            log_density = log_density + spline.log_abs_det_jacobian(before, changed)
+            values = coupling.merge(same, before, values.shape)
+        scaling = affine(features)
+        before = scaling.inv(values)
+        return before, log_density + scaling.log_abs_det_jacobian(before, values)
+
+    def log_density(self, values: Tensor, features: Tensor) -> Tensor:
+        """Return the log density (n,) of coordinates (n, l)."""
+        density: Tensor = self.flow(features.expand(len(values), -1)).log_prob(values)
+        return density
+
+
+class FlowMatching(Density):
+    """A velocity field that carries noise to labels along straight lines; the density needs an integration."""
+
+    def __init__(self, labels: int, features: int, width: int) -> None:
+        super().__init__()
+        inputs = labels + 8 + features
+        self.start = nn.Linear(inputs, 2 * width)
+        self.hidden = nn.ModuleList(nn.Linear(2 * width, 2 * width) for _ in range(4))
+        self.end = nn.Linear(2 * width, labels)
+
+    def velocity(self, time: Tensor, values: Tensor, features: Tensor) -> Tensor:
+        """Return the velocity (n, l) at times (n, 1)."""
+        angles = math.pi * time * torch.arange(1, 5, device=time.device)
+        h = self.start(torch.cat([values, angles.sin(), angles.cos(), features], dim=-1))
+        for layer in self.hidden:
+            h = h + layer(nn.functional.silu(h))
+        field: Tensor = self.end(nn.functional.silu(h))
+        return field
+
+    def loss(self, values: Tensor, features: Tensor, noise: Tensor) -> Tensor:
+        """Return the squared error (b,) of the velocity at a random time, late times more often."""
+        time = torch.special.ndtr(noise[:, -1:]) ** 0.5
+        start = noise[:, :-1]
+        field = self.velocity(time, start + time * (values - start), features)
+        return (field - (values - start)).square().sum(1)
+
+    def draw(self, noise: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return coordinates (n, l) and their log densities (n,)."""
+        values, volume = self._integrated(noise, features.expand(len(noise), -1), 0.0, 1.0)
+        return values, _log_normal(noise) - volume
+
+    def log_density(self, values: Tensor, features: Tensor) -> Tensor:
+        """Return the log density (n,) of coordinates (n, l)."""
+        noise, volume = self._integrated(values, features.expand(len(values), -1), 1.0, 0.0)
+        return _log_normal(noise) + volume
+
+    def _integrated(
+        self, values: Tensor, features: Tensor, start: float, end: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return where the field carries coordinates between two times, and the integral of its divergence."""
+        step = (end - start) / INTEGRATION_STEPS
+        total = values.new_zeros(len(values))
+        for number in range(INTEGRATION_STEPS):
+            time = start + number * step
+            slopes, changes = [], []
+            place = values
+            for shift, share in ((0.0, 0.0), (0.5, 0.5), (0.5, 0.5), (1.0, 1.0)):
+                place = values if not slopes else values + share * step * slopes[-1]
+                slope, change = self._with_divergence(time + shift * step, place, features)
+                slopes.append(slope)
+                changes.append(change)
+            values = values + step / 6 * (slopes[0] + 2 * slopes[1] + 2 * slopes[2] + slopes[3])
+            total = total + step / 6 * (changes[0] + 2 * changes[1] + 2 * changes[2] + changes[3])
+        return values, total if step > 0 else -total
+
+    def _with_divergence(self, time: float, values: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        times = values.new_full((len(values), 1), time)
+
+        def field(place: Tensor) -> Tensor:
+            return self.velocity(times, place, features)
+
+        divergence = values.new_zeros(len(values))
+        slope = values
+        for label in range(values.shape[1]):
+            direction = torch.zeros_like(values)
+            direction[:, label] = 1
+            slope, change = torch.func.jvp(field, (values,), (direction,))
+            divergence = divergence + change[:, label]
+        return slope, divergence
+
+
+def _log_normal(noise: Tensor) -> Tensor:
+    """Return the log density (n,) of standard normal numbers (n, l)."""
+    return -noise.square().sum(1) / 2 - noise.shape[1] * math.log(2 * math.pi) / 2

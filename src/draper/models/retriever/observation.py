@@ -1,0 +1,206 @@
+"""One observed spectrum, compared with fine spectra through its bins, its errors and its data sets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draper.data.grid import Grid
+from draper.data.resample import averaging
+from draper.data.spectra import Spectra
+from draper.errors import DraperError
+from draper.models.retriever.summary import Statistics, Summary
+
+FloatArray = NDArray[np.float64]
+
+COVERED = 0.999
+"""Part of a bin that must lie inside the fine grid."""
+
+
+@dataclass(frozen=True)
+class Binning:
+    """How bins see a fine spectrum.
+
+    Attributes
+    ----------
+    pixels : slice
+        The pixels of the fine grid that any bin touches.
+    operator : ndarray (m, q)
+        Means over the bins of these pixels.
+    covered : ndarray (m,)
+        Which bins lie inside the fine grid.
+    """
+
+    pixels: slice
+    operator: FloatArray
+    covered: NDArray[np.bool_]
+
+    @classmethod
+    def between(cls, fine: Grid, grid: Grid) -> Binning:
+        """Return the binning of spectra on a grid."""
+        if fine.matches(grid):
+            return cls(slice(0, len(fine)), np.eye(len(fine)), np.ones(len(fine), dtype=bool))
+        if not (fine.is_spectral and grid.is_spectral):
+            fine.require(grid, "the spectra are not on the model's grid", "give spectra in wavelengths")
+        operator = averaging(fine, grid).toarray()
+        share = operator.sum(axis=1)
+        covered = share > COVERED
+        if not covered.any():
+            raise DraperError(
+                "the spectra do not overlap the model's range",
+                given=grid.extent,
+                expected=fine.extent,
+                hint="check the unit of the wavelengths",
+            )
+        used = np.flatnonzero(operator[covered].any(axis=0))
+        pixels = slice(int(used[0]), int(used[-1]) + 1)
+        return cls(pixels, operator[:, pixels] / np.maximum(share, 1e-9)[:, None], covered)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The good bins of one spectrum, as in front of a star of a given radius.
+
+    Attributes
+    ----------
+    operator : ndarray (m, q)
+        Means over the bins of the pixels ``pixels`` of the fine grid.
+    pixels : slice
+    flux, variance : ndarray (m,)
+        Values and their variance, that of the forward model included.
+    groups : ndarray (m,)
+        Number of the data set of each bin.
+    offset : float
+        1-sigma offset of each data set after the first.
+    """
+
+    operator: FloatArray
+    pixels: slice
+    flux: FloatArray
+    variance: FloatArray
+    groups: NDArray[np.int64]
+    offset: float = 0.0
+
+    def scaled(self, factor: float, inflation: float = 1.0) -> Observation:
+        """Return the observation with flux and errors multiplied, and errors inflated."""
+        return Observation(
+            self.operator,
+            self.pixels,
+            self.flux * factor,
+            self.variance * (factor * inflation) ** 2,
+            self.groups,
+            self.offset * factor,
+        )
+
+    def whiten(self, rows: FloatArray) -> FloatArray:
+        """Return what has unit covariance if the rows (..., m) have that of the errors."""
+        white = rows / np.sqrt(self.variance)
+        shared = self._shared()
+        if not shared.shape[1]:
+            return white
+        # With Q = I + VV', the inverse root of Q only changes the space that V spans.
+        basis, values, _ = np.linalg.svd(shared / np.sqrt(self.variance)[:, None], full_matrices=False)
+        shrink = 1 / np.sqrt(1 + values**2) - 1
+        return np.asarray(white + ((white @ basis) * shrink) @ basis.T)
+
+    def _shared(self) -> FloatArray:
+        """Return the offsets (m, k) of data sets, each of unit variance."""
+        names = np.unique(self.groups)[1:] if self.offset > 0 else np.zeros(0)
+        return np.asarray(self.offset * (self.groups[:, None] == names))
+
+    @property
+    def log_norm(self) -> float:
+        """Logarithm of the density of the data where the residuals are zero."""
+        shared = self._shared() / np.sqrt(self.variance)[:, None]
+        _, determinant = np.linalg.slogdet(np.eye(shared.shape[1]) + shared.T @ shared)
+        total = np.log(2 * np.pi * self.variance).sum() + determinant
+        return -float(total) / 2
+
+    def residuals(self, fine: FloatArray) -> FloatArray:
+        """Return the whitened residuals (n, m) of fine spectra (n, q) at ``pixels``."""
+        return self.whiten(self.flux - fine @ self.operator.T)
+
+    def statistics(self, summary: Summary) -> Statistics:
+        """Return the sufficient statistics (1, k) on the components of a summary."""
+        basis = summary.basis.numpy()[self.pixels]
+        components = self.whiten((self.operator @ basis).T).T
+        rest = self.whiten(self.flux - self.operator @ summary.mean.numpy()[self.pixels])
+        weighted, precision = rest @ components, components.T @ components
+        return Statistics(torch.from_numpy(weighted)[None], torch.from_numpy(precision)[None])
+
+    def surprise(self, summary: Summary) -> float:
+        """Return how unlikely the data are among the training spectra, taken as Gaussian.
+
+        The cube root of chi2 per bin, which is nearly normal, less its mean, in units of its scatter.
+        """
+        basis = summary.basis.numpy()[self.pixels]
+        components = self.whiten((self.operator @ basis).T).T
+        rest = self.whiten(self.flux - self.operator @ summary.mean.numpy()[self.pixels])
+        precision = components.T @ components + np.eye(components.shape[1])
+        weighted = rest @ components
+        chi2 = max(float(rest @ rest - weighted @ np.linalg.solve(precision, weighted)), 1e-9)
+        count = len(rest)
+        return ((chi2 / count) ** (1 / 3) - (1 - 2 / (9 * count))) / math.sqrt(2 / (9 * count))
+
+
+def observations(
+    spectra: Spectra,
+    binning: Binning,
+    star_radius: FloatArray,
+    model_error: FloatArray,
+    offset: float = 0.0,
+    groups: NDArray[np.int64] | None = None,
+) -> list[Observation | None]:
+    """Return the observations of spectra; None for a spectrum without a good bin inside the fine grid.
+
+    Parameters
+    ----------
+    spectra
+        The n spectra.
+    binning
+        Of their grid.
+    star_radius : ndarray (n,)
+        By whose square the spectra are multiplied.
+    model_error : ndarray (p,)
+        1-sigma error of the forward model on the fine grid; errors of neighbours are not independent.
+    offset
+        1-sigma offset of each data set.
+    groups : ndarray (m,)
+        Data set of each bin; one data set by default.
+    """
+    own = binning.operator @ model_error[binning.pixels]
+    names = np.zeros(len(own), dtype=np.int64) if groups is None else groups
+    found: list[Observation | None] = []
+    for row in range(len(spectra)):
+        flux, ivar = np.asarray(spectra.flux[row], float), np.asarray(spectra.ivar[row], float)
+        good = binning.covered & (ivar > 0) & np.isfinite(flux) & np.isfinite(ivar)
+        if not good.any():
+            found.append(None)
+            continue
+        scale = star_radius[row] ** 2
+        found.append(
+            Observation(
+                binning.operator[good],
+                binning.pixels,
+                scale * flux[good],
+                scale**2 / ivar[good] + own[good] ** 2,
+                names[good],
+                scale * offset,
+            )
+        )
+    return found
+
+
+def stacked(statistics: list[Statistics]) -> Statistics:
+    """Return the statistics of several spectra as one batch."""
+    return Statistics(*(torch.cat([part[n] for part in statistics]) for n in range(2)))
+
+
+def tensor(values: FloatArray) -> Tensor:
+    """Return an array as a tensor of double precision."""
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))

@@ -1,0 +1,336 @@
+"""The posterior of one spectrum: samples of the network, weighted and, where needed, refined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+from scipy.stats import chi2 as chi2_distribution
+from torch import Tensor
+
+from draper.configs.retriever import RetrieveConfig
+from draper.data.labels import LabelSet
+from draper.errors import DraperError
+from draper.infer.importance import ImportanceSamples
+from draper.infer.refine import refine
+from draper.models.retriever.coordinates import Coordinates
+from draper.models.retriever.network import RetrieverNetwork
+from draper.models.retriever.observation import Observation, tensor
+from draper.models.retriever.summary import Reference
+
+FloatArray = NDArray[np.float64]
+
+STRATA = 32
+"""Radii of the star, and inflations of the errors, for which the network is asked."""
+
+NARROW = 1e-3
+"""Width of the prior of a label that is fixed, as a part of its range."""
+
+FEW = 100
+"""Effective samples below which a posterior is not to be trusted."""
+
+HEAVY = 0.7
+"""Pareto k above which a posterior is not to be trusted."""
+
+CHECKED = 400
+"""Samples whose spectra are compared with the data."""
+
+
+class ForwardModel(Protocol):
+    """What turns labels into fine spectra in front of a star of one solar radius."""
+
+    def depth(self, labels: Tensor, bins: slice | None = None) -> Tensor:
+        """Return spectra (n, q) of labels (n, l)."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known of the labels beyond their uniform prior.
+
+    Attributes
+    ----------
+    centre, sigma : ndarray (l,)
+        Of Gaussian priors; sigma is infinite where there is none.
+    low, high : ndarray (l,)
+        Narrower ranges.
+    log_norm : float
+        What normalises this prior in the box.
+    """
+
+    centre: FloatArray
+    sigma: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, options: RetrieveConfig, labels: LabelSet) -> Prior:
+        """Return the prior that options ask for."""
+        low = np.array([label.low for label in labels], dtype=np.float64)
+        high = np.array([label.high for label in labels], dtype=np.float64)
+        centre, sigma = (low + high) / 2, np.full(len(low), np.inf)
+        narrow = {name: (value, NARROW * (labels[name].high - labels[name].low)) for name, value in options.fixed.items()}
+        for name, (middle, width) in {**options.priors, **narrow}.items():
+            number = labels.names.index(labels[name].name)
+            if not low[number] <= middle <= high[number]:
+                raise DraperError(
+                    f"the prior of {name} lies outside the range that the model was trained on",
+                    given=middle,
+                    expected=f"{low[number]:g} to {high[number]:g}",
+                )
+            centre[number], sigma[number] = middle, width
+        ranges = {name: ends for name, ends in options.bounds.items()}
+        for name, (least, most) in ranges.items():
+            number = labels.names.index(labels[name].name)
+            lower, upper = max(least, low[number]), min(most, high[number])
+            if not lower < upper:
+                raise DraperError(
+                    f"the range of {name} does not overlap the one that the model was trained on",
+                    given=f"{least:g} to {most:g}",
+                    expected=f"{low[number]:g} to {high[number]:g}",
+                )
+            low[number], high[number] = lower, upper
+        return cls(centre, sigma, low, high)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but the box is known."""
+        return not np.isfinite(self.sigma).any()
+
+    def log_density(self, labels: FloatArray) -> FloatArray:
+        """Return the log density (n,) at labels (n, l), normalised in the ranges but not where they are cut."""
+        inside = ((labels >= self.low) & (labels <= self.high)).all(axis=1)
+        known = np.isfinite(self.sigma)
+        pull = (labels[:, known] - self.centre[known]) / self.sigma[known]
+        norm = -np.log(self.high[~known] - self.low[~known]).sum()
+        norm -= np.log(math.sqrt(2 * math.pi) * self.sigma[known]).sum()
+        return np.where(inside, norm - 0.5 * (pull**2).sum(axis=1), -np.inf)
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The posterior of one spectrum.
+
+    Attributes
+    ----------
+    samples : ndarray (n, l)
+        Labels, all of equal weight.
+    conditions : dict of ndarray (n,)
+        Radius of the star and inflation of the errors, where they were sampled.
+    efficiency, effective, pareto_k, log_evidence, log_evidence_err : float
+        Of the weighted samples.
+    how : str
+        ``network``, ``weighted``, ``refined`` or ``nested``: what was needed.
+    chi2, bins, p_value : float
+        Of the data against the spectra of the samples.
+    misfit : float
+        Largest mean residual of neighbouring bins, in units of its scatter.
+    """
+
+    samples: FloatArray
+    conditions: Mapping[str, FloatArray]
+    efficiency: float = math.nan
+    effective: float = math.nan
+    pareto_k: float = math.nan
+    log_evidence: float = math.nan
+    log_evidence_err: float = math.nan
+    how: str = "network"
+    chi2: float = math.nan
+    bins: int = 0
+    p_value: float = math.nan
+    misfit: float = math.nan
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether the weighted samples stand for the posterior."""
+        return self.how in ("network", "nested") or (self.effective >= FEW and self.pareto_k < HEAVY)
+
+
+class Target:
+    """The posterior density of one spectrum in the coordinates of the network, and further ones for conditions.
+
+    The further coordinates are standard normal in the prior: radius of the star, inflation of the errors.
+    """
+
+    def __init__(
+        self,
+        network: RetrieverNetwork,
+        model: ForwardModel,
+        observation: Observation,
+        prior: Prior,
+        options: RetrieveConfig,
+        star_error: float,
+    ) -> None:
+        self.network, self.model, self.observation = network, model, observation
+        self.prior, self.coordinates = prior, network.coordinates
+        self.star_error, self.inflation = star_error, options.inflation
+        self.reference = Reference(torch.zeros(1).double(), torch.ones(1).double())
+        self.features = torch.zeros(1, 0)
+
+    @property
+    def conditions(self) -> int:
+        """Number of further coordinates."""
+        return int(self.star_error > 0) + int(self.inflation > 1)
+
+    def factors(self, further: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the relative radii (n,) of the star, and inflations (n,), of further coordinates (n, c)."""
+        star, inflation = np.ones(len(further)), np.ones(len(further))
+        if self.star_error > 0:
+            star = np.maximum(1 + self.star_error * further[:, 0], 0.1)
+        if self.inflation > 1:
+            inflation = self.inflation ** ndtr(further[:, -1])
+        return star, inflation
+
+    def log_likelihood(self, labels: FloatArray, star: FloatArray, inflation: FloatArray) -> FloatArray:
+        """Return the log density (n,) of the data given labels (n, l)."""
+        observation = self.observation
+        with torch.no_grad():
+            fine = self.model.depth(tensor(labels).float(), observation.pixels).double().numpy()
+        residuals = observation.residuals(fine / star[:, None] ** 2)
+        chi2 = (residuals**2).sum(axis=1) / inflation**2
+        return np.asarray(observation.log_norm - chi2 / 2 - len(observation.flux) * np.log(inflation))
+
+    def log_joint(self, labels: FloatArray, inside: NDArray[np.bool_], further: FloatArray) -> FloatArray:
+        """Return the log density (n,) of data and labels, further coordinates included."""
+        value = np.full(len(labels), -np.inf)
+        prior = self.prior.log_density(labels)
+        rows = inside & np.isfinite(prior)
+        if rows.any():
+            star, inflation = self.factors(further[rows])
+            value[rows] = self.log_likelihood(labels[rows], star, inflation) + prior[rows]
+            value[rows] += _log_normal(further[rows])
+        return value
+
+    def __call__(self, points: FloatArray) -> FloatArray:
+        """Return the log density (n,) of data and points (n, l + c)."""
+        count = len(self.prior.low)
+        place = self.coordinates.place(tensor(points[:, :count]), self.reference)
+        joint = self.log_joint(place.labels.numpy(), place.inside.numpy(), points[:, count:])
+        return np.where(np.isfinite(joint), joint - place.log_volume.numpy(), -np.inf)
+
+    def labels(self, points: FloatArray) -> FloatArray:
+        """Return the labels (n, l) of points."""
+        values = tensor(points[:, : len(self.prior.low)])
+        return np.asarray(self.coordinates.place(values, self.reference).labels.numpy())
+
+    def start(self, draws: int, rng: np.random.Generator) -> ImportanceSamples:
+        """Return weighted samples of the network."""
+        strata = STRATA if self.conditions else 1
+        further = np.zeros((strata, self.conditions))
+        if self.conditions:
+            cells = np.stack([rng.permutation(strata) for _ in range(self.conditions)], axis=1)
+            further = ndtri((cells + rng.uniform(size=cells.shape)) / strata)
+        each = -(-draws // strata)
+        points, weights = [], []
+        noise = torch.from_numpy(rng.standard_normal((strata, each, len(self.prior.low)))).float()
+        for number in range(strata):
+            star, inflation = (float(part[0]) for part in self.factors(further[number : number + 1]))
+            seen = self.observation.scaled(star**2, inflation)
+            with torch.inference_mode():
+                features, reference = self.network.context(seen.statistics(self.network.summary))
+                values, log_density = self.network.density.draw(noise[number], features)
+                place = self.coordinates.place(values, reference)
+            if number == 0:
+                self.reference, self.features = reference, features
+            beside = np.repeat(further[number : number + 1], each, axis=0)
+            joint = self.log_joint(place.labels.numpy(), place.inside.numpy(), beside)
+            # The further coordinates were drawn from their prior.
+            proposal = log_density.double() + place.log_volume
+            weights.append(joint - _log_normal(beside) - proposal.numpy())
+            own = self.coordinates.moved(values, reference, self.reference)
+            points.append(np.concatenate([own.double().numpy(), beside], axis=1))
+        return ImportanceSamples(np.concatenate(points), np.concatenate(weights))
+
+    def start_log_density(self, points: FloatArray) -> FloatArray:
+        """Return the log density (n,) of the network at points (n, l); only without conditions."""
+        with torch.inference_mode():
+            values = tensor(points).float()
+            return np.asarray(self.network.density.log_density(values, self.features).double().numpy())
+
+
+def _log_normal(values: FloatArray) -> FloatArray:
+    return np.asarray(-(values**2).sum(axis=1) / 2 - values.shape[1] * math.log(2 * math.pi) / 2)
+
+
+def retrieve(
+    target: Target, options: RetrieveConfig, draws: int, rng: np.random.Generator
+) -> Retrieval:
+    """Return the posterior of one spectrum by importance sampling, refined where it is needed."""
+    weighted = target.start(draws, rng)
+    how = "weighted"
+    if options.refine == "nested":
+        return _nested(target, weighted, options, rng)
+    poor = weighted.efficiency < options.target or weighted.pareto_k > HEAVY
+    if options.refine == "auto" and poor and weighted.effective_size > 0:
+        weighted = refine(
+            target,
+            weighted,
+            rng,
+            start_log_density=None if target.conditions else target.start_log_density,
+            efficiency=max(options.target, 0.3),
+            final=draws // 2,
+        )
+        how = "refined" if weighted.rounds else "weighted"
+    if weighted.effective_size == 0:
+        return Retrieval(np.full((options.samples, len(target.prior.low)), np.nan), {}, how="failed")
+    points = weighted.resample(options.samples, rng)
+    return _checked(
+        target,
+        points,
+        rng,
+        efficiency=weighted.efficiency,
+        effective=weighted.effective_size,
+        pareto_k=weighted.pareto_k,
+        log_evidence=weighted.log_evidence,
+        log_evidence_err=weighted.log_evidence_err,
+        how=how,
+    )
+
+
+def _checked(target: Target, points: FloatArray, rng: np.random.Generator, **figures: float | str) -> Retrieval:
+    """Return a retrieval with its samples compared with the data."""
+    count = len(target.prior.low)
+    labels, further = target.labels(points), points[:, count:]
+    star, inflation = target.factors(further)
+    some = rng.choice(len(points), min(CHECKED, len(points)), replace=False)
+    observation = target.observation
+    with torch.no_grad():
+        fine = target.model.depth(tensor(labels[some]).float(), observation.pixels).double().numpy()
+    residuals = observation.residuals(fine / star[some, None] ** 2) / inflation[some, None]
+    chi2 = (residuals**2).sum(axis=1)
+    names = (["star_radius"] if target.star_error > 0 else []) + (["inflation"] if target.inflation > 1 else [])
+    values = {"star_radius": star, "inflation": inflation}
+    return Retrieval(
+        labels,
+        {name: values[name] for name in names},
+        chi2=float(np.median(chi2)),
+        bins=len(observation.flux),
+        p_value=float(chi2_distribution.sf(chi2, len(observation.flux)).mean()),
+        misfit=largest_run(residuals),
+        **figures,  # type: ignore[arg-type]
+    )
+
+
+def largest_run(residuals: FloatArray) -> float:
+    """Return the largest mean residual of neighbouring bins, in units of its scatter.
+
+    Parameters
+    ----------
+    residuals : ndarray (n, m)
+        Whitened residuals of n posterior samples. Their scatter from sample to sample is what the fit could
+        absorb; the mean residual has that much less variance.
+    """
+    bins = residuals.shape[1]
+    sums = np.concatenate([np.zeros((len(residuals), 1)), residuals.cumsum(axis=1)], axis=1)
+    largest, width = 0.0, 1
+    while width <= max(1, bins // 2):
+        runs = sums[:, width:] - sums[:, :-width]
+        variance = np.maximum(width - runs.var(axis=0), 0.2 * width)
+        largest = max(largest, float(np.abs(runs.mean(axis=0) / np.sqrt(variance)).max()))
+        width *= 2
+    return largest
