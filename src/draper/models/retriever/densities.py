@@ -94,6 +94,8 @@ class SplineFlow(Density):
 
     def log_density(self, values: Tensor, features: Tensor) -> Tensor:
         """Return the log density (n,) of coordinates (n, l)."""
+        if len(values) == 0:  # what zuko refuses
+            return values.new_zeros(0)
         density: Tensor = self.flow(features.expand(len(values), -1)).log_prob(values)
         return density
 
