@@ -28,22 +28,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from draper.simulate.adapters.taurex import CrossSections, TaurexPlanets, bin_means
+from draper.simulate.adapters.planet_tables import planet_tables
+from draper.simulate.adapters.taurex import TaurexPlanets, bin_means
 from draper.simulate.base import BLOCK, Simulator
 from draper.simulate.planet_units import BOTTOM, GASES, TOP
 from draper.simulate.planets import LABELS, Planets, native_edges, opacities, packed
 from draper.simulate.seds import Seds
 from draper.simulate.stars import Stars
 from draper.simulate.survey import Survey
-from draper.simulate.transit import TEMPERATURE, Opacities, polynomial, pressure_terms, transit_depth
+from draper.simulate.transit import Opacities, transit_depth
 from draper.simulate.xp import LowResolution
 from report import arguments, report
 
 RUNS = 7
 FINE = 5000
 """Resolving power of the finer table."""
-OPACITY_UNIT = 1e-24
-"""cm2, of draper's opacities."""
 
 
 def per_second(work: Callable[[], object], amount: int, runs: int = RUNS) -> str:
@@ -88,22 +87,6 @@ def finer(found: Opacities, power: float) -> Opacities:
     return Opacities(torch.from_numpy(wavelength), *(between(part) for part in found[1:]))
 
 
-def tables(found: Opacities, temperatures: int, pressures: int) -> dict[str, CrossSections]:
-    """Return draper's opacities without saturation as tables of cross-sections."""
-    temperature, pressure = np.linspace(900, 2100, temperatures), np.geomspace(TOP, BOTTOM, pressures)
-    theta = torch.from_numpy(TEMPERATURE / temperature - 1)[:, None]
-    on_opacity, _ = pressure_terms(
-        torch.from_numpy(np.log(pressure))[None], found.onset, found.decay, found.rise
-    )
-    wavenumber = 1e4 / found.wavelength.numpy()[::-1]
-    made = {}
-    for gas, name in enumerate(GASES):
-        strength = polynomial(found.strength[gas], theta).exp()
-        values = OPACITY_UNIT * on_opacity[0, gas, :, None] * strength
-        made[name] = CrossSections(wavenumber.copy(), temperature, pressure, values.numpy()[..., ::-1].copy())
-    return made
-
-
 def drawn(count: int) -> list[dict[str, float]]:
     """Draw planets with little of each gas, so that what scatters on them does not matter."""
     random = np.random.default_rng(0)
@@ -121,7 +104,8 @@ def taurex(full: bool) -> list[dict[str, Any]]:
     cases.append((f"R = {FINE:,}", finer(coarse, FINE), 5, 12, 3 if full else 1, 3 if full else 1))
     rows = []
     for name, found, temperatures, pressures, count, runs in cases:
-        adapter = TaurexPlanets(tables(found, temperatures, pressures))
+        temperature, pressure = np.linspace(900, 2100, temperatures), np.geomspace(TOP, BOTTOM, pressures)
+        adapter = TaurexPlanets(planet_tables(found, temperature, pressure))
         planets = drawn(count)
 
         def work(adapter: TaurexPlanets = adapter, planets: list[dict[str, float]] = planets) -> None:

@@ -38,10 +38,20 @@ def test_stars_of_a_table(tmp_path: Path) -> None:
 
 def test_planets(tmp_path: Path) -> None:
     out = tmp_path / "planets.h5"
-    options = ["--instrument", "hst-wfc3-g141", "--clouds", "--haze"]
+    options = [
+        "--instrument",
+        "hst-wfc3-g141",
+        "--clouds",
+        "--haze",
+        "--box",
+        "exogan",
+        "--star-radius",
+        "0.8",
+    ]
     assert main(["simulate", "planets", "-n", "20", "-o", str(out), *options]) == 0
     planets = draper.read(out)
     assert (len(planets), len(planets.grid), planets.quantity) == (20, 18, "transit depth")
+    assert planets.table["planet_mass"].min() >= 0.8
     assert {"log_h2o", "log_cloud_top", "log_haze", "temperature"} <= set(planets.table)
 
 
@@ -75,6 +85,7 @@ def test_ratios(tmp_path: Path) -> None:
         (["stars", "-n", "5", "--population", "cluster"], "galaxy"),
         (["stars", "--labels", "nowhere.csv"], "no such table"),
         (["planets", "-n", "5", "--instrument", "hst"], "hst-wfc3-g141"),
+        (["planets", "-n", "5", "--box", "narrow"], "exogan"),
         (["galaxies", "-n", "5"], "galaxies"),
         (["xp", "-n", "5", "--preset", "gaia-px"], "gaia-xp"),
         (["xp", "-n", "5", "--snr", "200,20"], "no range of ratios"),

@@ -1,5 +1,6 @@
 """The planet model against integrals in float64, against its limits, and against real TauREx spectra."""
 
+import json
 import math
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from draper.configs.simulators import PlanetsConfig
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
 from draper.simulate import planets, transit
+from draper.simulate.base import Simulator
 from draper.simulate.planets import INSTRUMENTS, Planets
 from draper.simulate.transit import Opacities
 
@@ -98,6 +101,45 @@ def test_model_is_the_integral(planet: list[float]) -> None:
     assert ppm(single - transit.transit_depth(labels, made()).numpy()[0]) < 0.05
 
 
+EXTENDED = [[0.1, 1100.0, 1.0, -3.0, -5.0, -4.0, -2.5], [0.41, 2500.0, 2.0, -4.0, -3.0, -6.0, -3.0]]
+
+
+@pytest.mark.parametrize("planet", EXTENDED)
+def test_planets_at_the_limit_of_being_bound_are_the_integral(planet: list[float]) -> None:
+    labels = torch.tensor([planet], dtype=torch.float64)
+    rise = float(transit.relative_height(labels)) * math.log(1e11)
+    assert 0.85 * transit.LARGEST_RISE < rise < transit.LARGEST_RISE
+    given = frozen(made(), planet[1])
+    exact = integral(planet, given)
+    assert ppm(transit.transit_depth(labels, given, nodes=400).numpy()[0] - exact) < 200 * np.ptp(exact)
+    assert ppm(transit.transit_depth(labels, given).numpy()[0] - exact) < 200 * np.ptp(exact)
+
+
+def frozen(given: Opacities, temperature: float) -> Opacities:
+    """Return opacities that have at all temperatures the values at one."""
+    theta = torch.tensor(1500 / np.clip(temperature, 1000, 2000) - 1)
+
+    def values(part: torch.Tensor) -> torch.Tensor:
+        only = transit.polynomial(part, theta)[..., None, :]
+        return torch.cat([only, torch.zeros_like(part[..., 1:, :])], dim=-2)
+
+    return given._replace(
+        collisions=values(given.collisions),
+        strength=values(given.strength),
+        saturation=values(given.saturation),
+    )
+
+
+@pytest.mark.parametrize(("temperature", "end"), [(2400.0, 2000.0), (600.0, 1000.0), (1400.0, 1400.0)])
+def test_opacities_end_with_their_range(temperature: float, end: float) -> None:
+    labels = torch.tensor([[2.0, temperature, *PLANET[2:]]], dtype=torch.float64, requires_grad=True)
+    depth = transit.transit_depth(labels, made())
+    torch.testing.assert_close(depth, transit.transit_depth(labels, frozen(made(), end)))
+    depth.sum().backward()
+    assert labels.grad is not None
+    assert (labels.grad.abs() > 0).all()
+
+
 def test_exact_weight_is_that_of_the_mixture() -> None:
     labels = torch.tensor(CORNERS, dtype=torch.float64)
     exact = transit.transit_depth(labels, made(), nodes=400, exact_weight=True).numpy()
@@ -114,6 +156,49 @@ def test_clouds_and_haze_are_the_integral(log_bar: float) -> None:
         labels, made(), cloud_top=labels.new_tensor([log_bar]), haze=labels.new_tensor([1.5])
     )
     assert ppm(depth.numpy()[0] - integral(PLANET, made(), 1e5 * 10**log_bar, 10**1.5)) < 1.0
+
+
+def wide(n: int, seed: int = 0) -> torch.Tensor:
+    """Draw labels (n, 9) of cloudy, hazy planets."""
+    return torch.from_numpy(np.stack(list(Planets(clouds=True, haze=True).draw(n, seed, 0).values()), axis=1))
+
+
+def from_the_deck(labels: torch.Tensor, given: Opacities, nodes: int) -> torch.Tensor:
+    """Return depths (b, p) from rays that begin at the deck of each planet, at labels (b, 9)."""
+    depths = []
+    for planet in labels[:, None]:
+        deck = min(math.log(1e6), float(planet[0, 7] + 5) * math.log(10))
+        pressure = torch.linspace(deck, math.log(1e-5), nodes, dtype=torch.float64)[None]
+        rays = transit.chords(planet[:, :7], pressure)
+        theta = transit.TEMPERATURE / planet[:, 1, None].clamp(1000, 2000) - 1
+        scattering = transit.rayleigh(given.wavelength, rays.hydrogen, rays.helium) * 10 ** planet[:, 8:]
+        collisions = transit.polynomial(given.collisions, theta).exp()
+        gases = [transit.polynomial(part, theta[..., None]).exp() for part in given[2:4]]
+        terms = transit.pressure_terms(pressure, *given[-3:])
+        depths.append(transit.disc_depth(rays, scattering, collisions, *gases, terms))
+    return torch.cat(depths)
+
+
+def test_a_deck_between_two_rays_is_as_good_as_a_ray_at_the_deck() -> None:
+    labels, given = wide(48), planets.opacities(torch.float64)
+    exact = from_the_deck(labels, given, 300)
+    error = transit.transit_depth(labels[:, :7], given, cloud_top=labels[:, 7], haze=labels[:, 8]) - exact
+    error[:, torch.argmin((given.wavelength - 10.009).abs())] = 0  # as below
+    assert float(error.square().mean().sqrt()) < 0.15e-6
+    assert float(error.abs().amax(1).quantile(0.95)) < 1e-6
+
+
+def test_weights_change_steadily_with_the_deck() -> None:
+    pressure = transit.log_pressures()
+    node = float((pressure[0, 11] / math.log(10)) - 5)
+    tops = torch.tensor([node - 1e-9, node, node + 1e-9, node + 0.17], dtype=torch.float64)
+    labels = torch.tensor([PLANET] * 4, dtype=torch.float64)
+    rays = transit.chords(labels, pressure, cloud_top=tops)
+    torch.testing.assert_close(rays.weight[0], rays.weight[1], rtol=1e-6, atol=0)
+    torch.testing.assert_close(rays.weight[2], rays.weight[1], rtol=1e-6, atol=1e-12)
+    # All that an opaque atmosphere blocks does not depend on where the deck is.
+    total = rays.base + rays.weight.sum(1, keepdim=True)
+    assert ppm((total - total[0]).numpy()) < 0.1
 
 
 def test_gradient() -> None:
@@ -158,8 +243,9 @@ def test_opaque_deck_is_a_flat_line_at_its_radius() -> None:
     )
     assert np.ptp(flat) * 1e6 < 0.2
     assert flat[0] == pytest.approx(float(rays.base), rel=1e-5)
-    deep = transit.transit_depth(labels, made(), cloud_top=labels.new_tensor([2.0]))
-    torch.testing.assert_close(deep, transit.transit_depth(labels, made()))
+    for below in (1.0, 2.0):
+        deep = transit.transit_depth(labels, made(), cloud_top=labels.new_tensor([below]))
+        torch.testing.assert_close(deep, transit.transit_depth(labels, made()), rtol=1e-12, atol=0)
 
 
 def simulated(**changes: float) -> NDArray[np.float64]:
@@ -194,8 +280,9 @@ def test_features_grow_with_the_scale_height() -> None:
 
 def test_star_radius_scales_all() -> None:
     labels = {name: [value] for name, value in zip(planets.LABELS.names, PLANET, strict=True)}
-    small, large = (Planets(star_radius=r).simulate(labels).flux for r in (1.0, 2.0))
-    np.testing.assert_allclose(small, 4 * large, rtol=1e-6)
+    small, large = (Planets(star_radius=r).simulate(labels) for r in (1.0, 2.0))
+    np.testing.assert_allclose(small.flux, 4 * large.flux, rtol=1e-6)
+    np.testing.assert_allclose(large.ivar, 16 * small.ivar, rtol=1e-6)
 
 
 def test_packed_opacities_keep_what_they_promise(real_data: Path) -> None:
@@ -206,7 +293,7 @@ def test_packed_opacities_keep_what_they_promise(real_data: Path) -> None:
     order = np.argsort(arrays["wavelength_um"])
     held = np.sort(np.random.default_rng(0).permutation(1544)[:309])
     labels = dict(zip(planets.LABELS.names, arrays["labels"][held].T, strict=True))
-    spectra = Planets().simulate(labels)
+    spectra = Planets(box="exogan").simulate(labels)
     np.testing.assert_allclose(spectra.grid.to("um"), arrays["wavelength_um"][order], rtol=1e-6)
     assert not spectra.table["outside_box"].any()
     error = (spectra.flux - arrays["transit_depth"][held][:, order]) * 1e6
@@ -224,6 +311,59 @@ def test_rays_lie_close_enough_for_the_packed_opacities() -> None:
     assert ppm(error[:, odd]) < 15
     assert ppm(np.delete(error, odd, axis=1)) < 6
     assert np.sqrt(np.mean(error**2)) < 0.2e-6
+
+
+def test_depths_for_the_inference() -> None:
+    simulator = Planets(clouds=True, haze=True)
+    labels = wide(40).requires_grad_()
+    slow = simulator.depth(labels)
+    with torch.no_grad():
+        fast, some = simulator.depth(labels), simulator.depth(labels, slice(30, 250))
+    assert ppm((fast - slow).detach().numpy()) < 0.05
+    torch.testing.assert_close(some, fast[:, 30:250], rtol=1e-6, atol=0)
+    (gradient,) = torch.autograd.grad(slow.sum(), labels)
+    assert torch.isfinite(gradient).all()
+    table = dict(zip(simulator.prior.names, labels.detach().numpy().T, strict=True))
+    np.testing.assert_allclose(simulator.simulate(table).flux, fast.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("box", planets.BOXES)
+def test_labels_are_drawn_where_atmospheres_are_bound(box: str) -> None:
+    simulator = Planets(box=box)  # type: ignore[arg-type]
+    drawn = [simulator.draw(256, 3, block) for block in range(12)]
+    labels = np.concatenate([np.stack(list(part.values()), axis=1) for part in drawn])
+    assert transit.is_bound(torch.from_numpy(labels)).all()
+    assert simulator.prior.inside(labels).all()
+    plain = np.concatenate(
+        [np.stack(list(Simulator.draw(simulator, 256, 3, k).values()), 1) for k in range(12)]
+    )
+    kept = (labels == plain).all(axis=1)
+    np.testing.assert_array_equal(kept, transit.is_bound(torch.from_numpy(plain)).numpy())
+    assert kept.all() == (box == "exogan")
+    spread = (labels - plain.min(0)) / np.ptp(plain, axis=0)
+    np.testing.assert_allclose(spread.mean(0), 0.5, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    "planet",
+    [
+        [0.69, 1450, 1.36], [0.28, 1100, 1.27], [0.51, 1700, 1.99],
+        [0.1, 740, 0.94], [1.13, 1200, 1.13], [0.165, 1400, 1.31],
+    ],
+)  # fmt: skip
+def test_well_known_planets_are_bound_and_in_the_box(planet: list[float]) -> None:
+    labels = np.array([[*planet, -3.3, -4.3, -6.0, -4.0]])
+    assert planets.WIDE.inside(labels).all()
+    for exact_weight in (True, False):
+        assert transit.is_bound(torch.from_numpy(labels), exact_weight).all()
+
+
+def test_settings_make_the_same_simulator() -> None:
+    for options in ({}, {"snr": (20, 80), "clouds": True}, {"snr": (np.inf, np.inf), "box": "exogan"}):
+        made = Planets("hst-wfc3-g141", star_radius=0.3, exact_weight=True, haze=True, **options)  # type: ignore[arg-type]
+        again = PlanetsConfig(**json.loads(json.dumps(made.settings, allow_nan=False))).build()
+        assert again.settings == made.settings
+        np.testing.assert_array_equal(again.simulate(5, seed=1).flux, made.simulate(5, seed=1).flux)
 
 
 def test_packed_file_holds_only_coefficients() -> None:
@@ -280,7 +420,7 @@ def test_clouds_are_labels() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"planet_mass": 0.0}, {"temperature": np.nan}, {"log_co": 0.1}, {"planet_mass": 0.01, "log_co": -5.0}],
+    [{"planet_mass": 0.0}, {"temperature": np.nan}, {"log_co": 0.1}, {"planet_mass": 0.1, "log_co": -5.0}],
 )
 def test_impossible_planets_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(DraperError, match=r"cannot be computed|label is missing"):
@@ -292,6 +432,8 @@ def test_options_are_checked() -> None:
         Planets("hst-wfc3")
     with pytest.raises(DraperError, match="star_radius"):
         Planets(star_radius=-1)
+    with pytest.raises(DraperError, match="unknown box"):
+        Planets(box="small")  # type: ignore[arg-type]
     with pytest.raises(DraperError, match="error"):
         Planets(error=float("nan"))
 

@@ -25,6 +25,7 @@ from draper.simulate.planet_units import (
     SUN_RADIUS,
     TOP,
 )
+from draper.simulate.tail import tail_weights
 
 GRAVITY = 6.67408e-11
 BOLTZMANN = 1.380649e-23
@@ -46,23 +47,12 @@ TEMPERATURE = 1500.0
 OPACITY_RANGE = (1000.0, 2000.0)
 """Temperatures [K] of the spectra to which opacities were fitted; beyond, the nearer end is taken."""
 
-LARGEST_RISE = 0.5
+LARGEST_RISE = 0.6
 """Largest (scale height / radius) x ln(pressure at the bottom / at the top) that the model computes: at 1 the
 top of an isothermal atmosphere is infinitely far away."""
 
 ROWS = 16
 """Number of planets computed at once, so that all fit the processor's cache."""
-
-PARTIAL = (
-    (251 / 720, -1 + 19 / 720, 11 / 12, -1 / 3, 1 / 24),
-    (299 / 240, -4 * 19 / 720, -3 / 2, 5 / 6, -1 / 8),
-    (211 / 240, 6 * 19 / 720, 3 / 4, -2 / 3, 1 / 8),
-    (739 / 720, -4 * 19 / 720, -1 / 6, 1 / 6, -1 / 24),
-    (1.0, 19 / 720, 0.0, 0.0, 0.0),
-)
-"""Weights of the first five nodes of an integral that starts the fraction t of a step above the first node:
-polynomials in t. Those of Gregory's rule at t = 0, less the integral from 0 to t of the cubic through the
-first four nodes; the terms with 19/720 make the weights continuous from one node to the next."""
 
 COLUMN_UNIT = 1e28
 PAIR_UNIT = 1e53
@@ -203,33 +193,18 @@ def chords(
     pairs = squared * hydrogen * (hydrogen + HELIUM_COLLISIONS * helium)
     step = (log_pressure[:, :1] - log_pressure[:, -1:]) / (log_pressure.shape[1] - 1)
     disc = (JUPITER_RADIUS / (SUN_RADIUS * star_radius)) ** 2
-    bottom, start = r[:, :1], torch.zeros_like(temperature)
+    bottom, start = r[:, :1], torch.zeros_like(temperature[:1])
     if cloud_top is not None:
         deck = torch.minimum(log_pressure[:, :1], (cloud_top[:, None] + 5.0) * math.log(10.0))
         bottom = radius / (1 - flatness * (math.log(BOTTOM) - deck))
         start = (log_pressure[:, :1] - deck) / step
-    added = 2 * disc * r**2 * flat * step * _weights(start, log_pressure.shape[1])
+    added = 2 * disc * r**2 * flat * step * tail_weights(start, log_pressure.shape[1])
     return Chords(disc * bottom**2, added, column, pairs, abundance, hydrogen, helium)
 
 
 def _curved(flat: Tensor) -> Tensor:
     """Return the factor by which curvature lengthens a ray; ``flat`` is scale height / radius."""
     return 1 + flat * (9 / 8 + flat * (345 / 128))
-
-
-def _weights(start: Tensor, nodes: int) -> Tensor:
-    """Return the weights (b, L) of an integral over nodes one apart that starts at a place (b, 1) among them.
-
-    The integrand vanishes at the last nodes, where there is nothing to start from.
-    """
-    start = start.clamp(max=nodes - len(PARTIAL))
-    first = start.detach().floor()
-    powers = (start - first) ** torch.arange(5, dtype=start.dtype)
-    partial = powers @ start.new_tensor(PARTIAL).T
-    place = torch.arange(nodes) - first.long()
-    weights = torch.gather(partial, 1, place.clamp(0, len(PARTIAL) - 1))
-    weights = torch.where(place < 0, 0.0, torch.where(place < len(PARTIAL), weights, 1.0))
-    return torch.cat([weights[:, :-1], weights[:, -1:] / 2], dim=1)
 
 
 def rayleigh(wavelength: Tensor, hydrogen: Tensor, helium: Tensor) -> Tensor:

@@ -1,3 +1,4 @@
+import importlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from scipy.integrate import quad
 
 from draper.errors import DraperError
 from draper.simulate import planet_units, planets, transit
+from draper.simulate.adapters.planet_tables import planet_tables
 from draper.simulate.adapters.run import compute
 from draper.simulate.adapters.taurex import CrossSections, TaurexPlanets, bin_means
 
@@ -119,15 +121,7 @@ def test_a_grey_planet_is_that_of_the_integral() -> None:
 def test_agrees_with_our_chords_on_our_opacities_without_saturation() -> None:
     ours = planets.opacities(torch.float64)
     centre = ours.wavelength.numpy()
-    theta = transit.TEMPERATURE / torch.tensor(TEMPERATURE) - 1
-    pressure = torch.tensor(np.log(PRESSURE))[None]
-    rising, _ = transit.pressure_terms(pressure, *ours[-3:])
-    wavenumber = np.sort(1e4 / centre)
-    tables = {}
-    for k, gas in enumerate(planet_units.GASES):
-        strength = transit.polynomial(ours.strength[k], theta[:, None]).exp()  # (t, p)
-        values = (rising[0, k, :, None, :] * strength).numpy()[..., ::-1] * 1e-24
-        tables[gas] = CrossSections(wavenumber, TEMPERATURE, PRESSURE, np.ascontiguousarray(values))
+    tables = planet_tables(ours, TEMPERATURE, PRESSURE)
     edges = planets.native_edges()[20:-20]
     adapter = TaurexPlanets(tables, edges=edges, rayleigh=False, layers=200)
     plain = ours._replace(
@@ -147,6 +141,21 @@ def test_agrees_with_our_chords_on_our_opacities_without_saturation() -> None:
     order = np.argsort(centre)
     points = bin_means(centre[order], depth[order], edges)
     assert np.sqrt(np.mean((theirs - points) ** 2)) < 1e-6
+
+
+@with_taurex
+def test_agrees_over_the_wide_box(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "scripts")
+    check = importlib.import_module("check_planets")
+    known = np.array([[*planet, *check.GAS] for planet in check.KNOWN.values()])
+    labels = np.concatenate([check.draw(6, 0), known[:4]])
+    assert transit.is_bound(torch.from_numpy(labels), exact_weight=True).all()
+    expected, (found, thin) = check.theirs(labels, check.tables()), check.ours(labels)
+    rms = np.sqrt(np.mean((found - expected) ** 2, axis=1))
+    assert (rms / np.ptp(expected, axis=1) < 2e-3).all()
+    assert np.median(rms) < 3e-6
+    assert thin.mean() > 0.9
+    assert np.abs(found - expected)[thin].max() < 5e-3 * np.ptp(expected, axis=1).max()
 
 
 @with_taurex
