@@ -1,0 +1,1 @@
+"""Atmospheres of planets from their transmission spectra."""
