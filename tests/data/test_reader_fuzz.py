@@ -1,6 +1,7 @@
 """Whatever the bytes: draper.read returns spectra or raises a DraperError, and warns of nothing."""
 
 import gzip
+import pickle
 import warnings
 from pathlib import Path
 
@@ -29,7 +30,7 @@ MAGIC = (
     b"\x93NUMPY\x01\x00v\x00",
     b"CDF\x01", b"CDF\x02", b"\x1f\x8b\x08", b"<?xml version='1.0'?>", b"<VOTABLE>", b"# %ECSV 1.0\n# ---\n",
     b"wave,flux,err\n", b"5000 1.0 0.5\n", b"# turbospectrum\n", b"source_id,wavelength,flux,flux_error\n",
-    b"Obj\x01",
+    b"Obj\x01", b"\x80\x02}q\x00K\x00}q\x01(U\x05paramU\x08spectrum", b"(dp0\n",
 )  # fmt: skip
 
 
@@ -194,7 +195,12 @@ def small(folder: Path) -> dict[str, tuple[Path, dict]]:
         file.createDimension("x", 8)
         for name in ("wavelength", "flux"):
             file.createVariable(name, "d", ("x",))[:] = np.arange(500.0, 508)
+    entry = {"param": {"planet_radius": 7e7}, "data": {"spectrum": np.ones(515)}}
+    (folder / "c.pkgz").write_bytes(gzip.compress(pickle.dumps({0: entry}), mtime=0))
+    (folder / "c.pickle").write_bytes(pickle.dumps({0: entry}, protocol=2))
     made |= {
+        "exogan-chunk": (folder / "c.pkgz", {}),
+        "exogan-chunk, uncompressed": (folder / "c.pickle", {}),
         "turbospectrum": (folder / "s.spec", {}),
         "text": (folder / "s.txt", HINTS),
         "text.gz": (folder / "s.txt.gz", HINTS),
@@ -214,7 +220,7 @@ def files(tmp_path_factory):
 
 KINDS = (
     "draper.h5", "draper.npz", "draper.fits", "one.csv", "one.ecsv", "turbospectrum", "text", "text.gz",
-    "npz", "npz, compressed", "npy", "taurex-output", "netcdf",
+    "npz", "npz, compressed", "npy", "taurex-output", "netcdf", "exogan-chunk", "exogan-chunk, uncompressed",
 )  # fmt: skip
 
 

@@ -115,6 +115,35 @@ def test_taurex_output_seen_by_an_instrument(tmp_path):
     np.testing.assert_allclose(spectra.ivar**-0.5, [[1e-4, 2e-4]], rtol=1e-6)
 
 
+def test_taurex_output_with_its_planet(tmp_path):
+    path = output(tmp_path / "out.h5", native_wngrid=[5000.0], native_spectrum=[0.011])
+    with h5py.File(path, "a") as file:
+        for place, value in {
+            "Planet/planet_mass": 0.8,
+            "Planet/planet_radius": 1.2,
+            "Star/radius": 0.9,
+            "Star/star_type": "BlackbodyStar",
+            "Temperature/T": 1234,
+            "Chemistry/H2O/mix_ratio": 1e-3,
+            "Chemistry/CO/mix_ratio": np.full(10, 1e-3),
+            "Chemistry/ratio": [0.17647],
+            "Contributions/SimpleCloudsContribution/clouds_pressure": 1e3,
+        }.items():
+            file[f"ModelParameters/{place}"] = value
+    table = dict(draper.read(path).table)
+    assert table.pop("id") == ["out"]
+    assert {name: value[0] for name, value in table.items()} == pytest.approx(
+        {
+            "planet_mass": 0.8,
+            "planet_radius": 1.2,
+            "star_radius": 0.9,
+            "temperature": 1234,
+            "log_h2o": -3,
+            "log_cloud_top": -2,
+        }
+    )
+
+
 def test_taurex_output_of_wrong_shape(tmp_path):
     path = output(tmp_path / "out.h5", native_wngrid=[5000.0, 4000.0], native_spectrum=[0.011])
     with pytest.raises(DraperError, match="differ in length"):

@@ -121,7 +121,8 @@ def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, js
 def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json = False) -> None:  # noqa: B008
     """Convert files of spectra into one file.
 
-    The suffix of the output gives its format: .h5 (draper's own), .fits, .npz, and for one spectrum .csv.
+    The suffix of the output gives its format: .h5 (draper's own), .fits, .npz, and for one spectrum .csv or
+    .dat (transit depths for ExoGAN and TauREx, with a .par file beside it).
 
     Example: draper convert night1/ night2/ -o stars.h5 --grid common --medium air
 

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from draper import atomic_write
 from draper.atomic_write import replacing, require_place
 from draper.data import store
+from draper.data.parsing import parfile
 from draper.data.partitions import write_file, write_partitions
 from draper.data.readers import draper_fits, draper_npz
 from draper.data.spectra import Spectra, has_errors
+from draper.data.units import ANGSTROM
 from draper.errors import DraperError, did_you_mean
 
 
@@ -27,7 +30,9 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
         other formats all spectra are held in memory.
     path
         ``.h5`` or ``.hdf5`` (native: mapped when read), ``.npz``, ``.fits``, ``.parquet``, or for one
-        spectrum ``.csv`` and ``.ecsv``. A name without suffix is a new folder of Parquet partitions.
+        spectrum ``.csv``, ``.ecsv`` and ``.dat`` (transit depths as ExoGAN and TauREx read them: um, depth
+        and error of the good pixels, with the planet in a ``.par`` file beside it). A name without suffix is
+        a new folder of Parquet partitions.
     fill
         Whether columns that a batch lacks are filled with NaN (or ""), instead of being an error.
 
@@ -66,6 +71,9 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
         joined = replace(joined, correlation=joined.correlation.compact())
     with replacing(path) as part:
         WRITERS[suffix](joined, part)
+        if suffix == ".dat":
+            # Always, because a file of this name may describe another planet.
+            atomic_write.write(path.with_suffix(".par"), _parameters(joined))
     return path
 
 
@@ -126,12 +134,33 @@ def _write_ecsv(spectra: Spectra, path: Path) -> None:
     table.write(path, format="ascii.ecsv")
 
 
+def _write_dat(spectra: Spectra, path: Path) -> None:
+    _require_single(spectra, path)
+    if spectra.quantity != "transit depth":
+        raise DraperError(
+            "a .dat file holds transit depths",
+            given=spectra.quantity,
+            hint="write .csv, or say that it is one: quantity='transit depth' (--quantity)",
+        )
+    # Other programs take a missing value for a number, so bad pixels are left out.
+    columns = [column[spectra.ivar[0] > 0][::-1] for column in _columns(spectra, path).values()]
+    columns[0] = columns[0] / ANGSTROM["um"]
+    np.savetxt(path, np.stack(columns, axis=1))
+
+
+def _parameters(spectra: Spectra) -> str:
+    labels = {name: float(column[0]) for name, column in spectra.table.items() if column.dtype.kind in "iuf"}
+    micron = spectra.grid.vacuum[[0, -1]] / ANGSTROM["um"]
+    return parfile.content(labels, *micron.tolist())
+
+
 NATIVE = (".h5", ".hdf5")
-SINGLE = (".csv", ".ecsv")
+SINGLE = (".csv", ".ecsv", ".dat")
 WRITERS: dict[str, Callable[[Spectra, Path], object]] = {
     ".npz": _write_npz,
     ".fits": _write_fits,
     ".parquet": write_file,
     ".csv": _write_csv,
     ".ecsv": _write_ecsv,
+    ".dat": _write_dat,
 }

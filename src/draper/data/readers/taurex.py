@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
 from draper.data.parsing import parfile, pixels
@@ -18,6 +19,9 @@ from draper.data.store import DAMAGED
 GROUPS = ("Output/Spectra", "Output/Spectrum", "Spectra", "Spectrum")
 """Groups in which different versions of TauREx store the spectra."""
 
+PARAMETERS = "ModelParameters"
+"""Group of the parameters of the forward model, named as in parameter files."""
+
 KINDS = ("instrument", "native", "binned")
 """Spectra that the output may hold; by default the first that exists is read (see flux_column)."""
 
@@ -25,11 +29,11 @@ OBSERVATION = "TauREx text has 2 to 4 columns: wavelength [um], transit depth, e
 
 
 def is_observation(source: Source) -> bool:
-    """Whether a file holds columns of numbers as TauREx and ExoGAN read them."""
+    """Whether a file holds columns of numbers such as TauREx and ExoGAN read."""
     if source.kind != "text":
         return False
     parsed = text.parse(source.lines[:200])
-    return parsed.names is None and 3 <= parsed.width <= 4
+    return parsed.names is None and 2 <= parsed.width <= 4
 
 
 def recognises_text(source: Source) -> bool:
@@ -87,12 +91,14 @@ def recognises_output(source: Source) -> bool:
 def read_output(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield the spectrum of an output file: at the instrument's resolution, else on the native grid.
 
+    The planet of its forward model becomes columns, as do those of parameter files.
     ``flux_column="binned_spectrum"`` reads another one.
     """
     try:
         with h5py.File(source.path, "r") as file:
             group = _spectra_group(file)
             arrays = {} if group is None else {name: group[name][()] for name in group if "tau" not in name}
+            parameters = _parameters(file)
     except DAMAGED as error:
         raise source.error("the file is damaged or truncated", given=error, hint="copy it again") from None
     offered = [kind for kind in KINDS if f"{kind}_spectrum" in arrays]
@@ -103,10 +109,30 @@ def read_output(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             given=", ".join(arrays) or "no spectra",
             hint="choose a spectrum with flux_column=, one of the names that end in _spectrum",
         )
-    yield _from_output(source, config, arrays, kind)
+    yield _from_output(source, config, arrays, kind, parfile.truths(parameters))
 
 
-def _from_output(source: Source, config: ReadConfig, arrays: dict[str, Any], kind: str) -> Spectra:
+def _parameters(file: h5py.File) -> dict[str, str]:
+    """Return the numbers among the parameters of the forward model, as a parameter file would name them."""
+    parameters: dict[str, str] = {}
+
+    def keep(place: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape == () and item.dtype.kind in "iuf":
+            parameters[place.lower()] = str(item[()])
+
+    group = file.get(PARAMETERS)
+    if isinstance(group, h5py.Group):
+        group.visititems(keep)
+    return parameters
+
+
+def _from_output(
+    source: Source,
+    config: ReadConfig,
+    arrays: dict[str, Any],
+    kind: str,
+    planet: Mapping[str, NDArray[np.float64]],
+) -> Spectra:
     try:
         flux, noise, width, grid = (
             np.asarray(arrays[name], dtype=np.float64).reshape(-1) if name in arrays else None
@@ -137,6 +163,7 @@ def _from_output(source: Source, config: ReadConfig, arrays: dict[str, Any], kin
         pixels.axis(source, wavelength, "angstrom", "vacuum", edges),
         flux,
         error=noise,
+        table=planet,
         quantity=config.quantity or "transit depth",
         meta={"spectrum": f"{kind}_spectrum"},
     )

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from draper.data.labels import LabelSet
 from draper.models.retriever.summary import Reference
-from draper.simulate.planet_units import JUPITER_RADIUS, SUN_RADIUS
+from draper.simulate.planet_units import BOTTOM, JUPITER_RADIUS, SUN_RADIUS, TOP
 from draper.simulate.planets import Planets
-from draper.simulate.transit import is_bound, relative_height
+from draper.simulate.transit import LARGEST_RISE, is_bound, relative_height
 
 EDGE = 1e-6
 """Distance from the ends of the unit interval at which a label counts as being at the end."""
@@ -169,7 +169,7 @@ class PlanetCoordinates(Coordinates):
             return found
 
         limits = (self.low[self.RADIUS] / 2, self.high[self.RADIUS] * 2)
-        possible = (height < 0.02) & torch.isfinite(values).all(1)
+        possible = (height * math.log(BOTTOM / TOP) < LARGEST_RISE) & torch.isfinite(values).all(1)
         mass = torch.where(possible, mass, unit)
         radius = ((wanted / 2).exp() * (SUN_RADIUS / JUPITER_RADIUS)).clamp(*limits)
         for _ in range(ITERATIONS):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from draper.models.retriever.designs import Design, sums_between
+from draper.models.retriever.designs import GROUP, Design, sums_between
 from draper.nn.module import Batches
 
 LARGEST_SIGMA = 1.0
@@ -106,19 +106,22 @@ class Summary(nn.Module):
         """
         edges = design.edges
         zero = self.width.new_zeros(1)
-        span = sums_between(torch.cat([zero, self.width.cumsum(0)])[None, :, None], edges)[..., 0]
+        # Rows of a group have the same bins.
+        groups = edges[::GROUP]
+        owner = torch.arange(len(edges), device=edges.device) // GROUP
+        span = sums_between(torch.cat([zero, self.width.cumsum(0)])[None, :, None], groups)[..., 0]
         span = span.clamp(min=1e-30)
+        both = torch.cat([self.basis, self.mean[:, None]], dim=1) * self.width[:, None]
+        both = nn.functional.pad(both.cumsum(0), (0, 0, 1, 0))
+        binned = (sums_between(both[None].float(), groups).double() / span[..., None])[owner]
+        components, mean = binned[..., :-1], binned[..., -1]
         fine = torch.stack([flux.double() * self.width, own_variance.double() * self.width**2], dim=2)
         fine = nn.functional.pad(fine.cumsum(1), (0, 0, 1, 0))
-        seen = sums_between(fine, edges)
+        seen, span = sums_between(fine, edges), span[owner]
         spectrum, variance = seen[..., 0] / span, seen[..., 1] / span**2
         variance = variance + design.sigma.double() ** 2
         data = spectrum + design.sigma.nan_to_num(posinf=0.0).double() * noise.double()
         weight = torch.where(torch.isfinite(variance) & torch.isfinite(data), 1 / variance, 0.0)
-        both = torch.cat([self.basis, self.mean[:, None]], dim=1) * self.width[:, None]
-        both = nn.functional.pad(both.cumsum(0), (0, 0, 1, 0))
-        binned = sums_between(both[None].float(), edges).double() / span[..., None]
-        components, mean = binned[..., :-1], binned[..., -1]
         difference = torch.where(weight > 0, data - mean, 0.0) * weight
         return Statistics(
             (difference[:, None] @ components)[:, 0],
