@@ -115,13 +115,16 @@ class Summary(nn.Module):
         both = nn.functional.pad(both.cumsum(0), (0, 0, 1, 0))
         binned = (sums_between(both[None].float(), groups).double() / span[..., None])[owner]
         components, mean = binned[..., :-1], binned[..., -1]
-        fine = torch.stack([flux.double() * self.width, own_variance.double() * self.width**2], dim=2)
+        bad = torch.isinf(own_variance)
+        variance = torch.where(bad, 0.0, own_variance.double()) * self.width**2
+        fine = torch.stack([flux.double() * self.width, variance, bad.double()], dim=2)
         fine = nn.functional.pad(fine.cumsum(1), (0, 0, 1, 0))
         seen, span = sums_between(fine, edges), span[owner]
         spectrum, variance = seen[..., 0] / span, seen[..., 1] / span**2
         variance = variance + design.sigma.double() ** 2
         data = spectrum + design.sigma.nan_to_num(posinf=0.0).double() * noise.double()
-        weight = torch.where(torch.isfinite(variance) & torch.isfinite(data), 1 / variance, 0.0)
+        good = torch.isfinite(variance) & torch.isfinite(data) & (seen[..., 2] == 0) & (variance > 0)
+        weight = torch.where(good, 1 / variance, 0.0)
         difference = torch.where(weight > 0, data - mean, 0.0) * weight
         return Statistics(
             (difference[:, None] @ components)[:, 0],
