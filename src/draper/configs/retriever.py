@@ -23,16 +23,17 @@ class RetrieveConfig(Config):
     weigh: bool = True
     """Weigh samples by importance with the forward model; without, they are those of the network."""
     refine: Literal["auto", "never", "nested"] = "auto"
-    """Where the network's samples serve badly: auto refines them, and samples anew by nested sampling (needs the
-    extra nested) if that is not enough; never takes them as they are; nested samples every spectrum."""
+    """What is done where the samples of the network serve badly: auto refines them, and takes nested sampling
+    (extra: nested) if that is not enough; never keeps them; nested samples every spectrum anew."""
     target: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Efficiency (0 to 1) below which samples are refined."""
     star_radius: Annotated[float, Field(gt=0)] | None = None
-    """Radius of the star [solar radii]; by default the column star_radius, else what the file says, else 1."""
+    """Radius of the star [solar radii], above 0; by default that of the column star_radius or of the
+    file, else 1."""
     star_radius_error: Annotated[float, Field(ge=0)] = 0.0
     """1-sigma error of the radius of the star [solar radii], 0 or larger."""
     priors: dict[str, tuple[float, Annotated[float, Field(gt=0)]]] = {}
-    """Gaussian priors of labels, such as planet_mass=1.13,0.06 (mean, sigma), in the prior of the training set."""
+    """Gaussian priors of labels: mean and 1-sigma width, inside the range of the training set."""
     bounds: dict[str, tuple[float, float]] = {}
     """Narrower ranges of labels, such as temperature=1000,2000."""
     fixed: dict[str, float] = {}
@@ -41,8 +42,19 @@ class RetrieveConfig(Config):
     """Largest factor by which all error bars may be too small, 1 or more; it is sampled, too, if above 1."""
     offset: Annotated[float, Field(ge=0)] = 0.0
     """1-sigma offset of each data set against the others [ppm], 0 or larger; it is marginalised."""
+    detect: bool = False
+    """Compare the evidence with that without each gas, and without clouds (columns log_bayes_...)."""
+    restarts: Annotated[int, Field(ge=2)] = 64
+    """Completions of each spectrum with method=inpaint, 2 or more."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the samples, 0 or more."""
+
+
+class CompleteConfig(RetrieveConfig):
+    """How spectra are generated from posteriors."""
+
+    spectra: Literal["median", "samples"] = "median"
+    """One spectrum, the median of those of the samples, or one for each sample."""
 
 
 class RetrieverConfig(ModelConfig):
@@ -72,17 +84,20 @@ class RetrieverConfig(ModelConfig):
         "labels": ("teff", "logg"),
         "calibration": 0,
     }
-    verb_options: ClassVar[dict[str, type[Config]]] = {"predict": RetrieveConfig}
+    verb_options: ClassVar[dict[str, type[Config]]] = {"predict": RetrieveConfig, "generate": CompleteConfig}
 
-    method: Literal["flow"] = "flow"
-    """flow learns the posterior."""
+    method: Literal["flow", "inpaint"] = "flow"
+    """flow learns the posterior; inpaint learns to generate spectra with labels and completes what is
+    missing, as ExoGAN does: no posterior, but a baseline."""
+    layout: Literal["plain", "aspa"] = "plain"
+    """How inpaint arranges spectra and labels: in a row, or in ExoGAN's picture of its 515 wavelengths."""
     labels: tuple[str, ...] = ()
     """Labels to retrieve; all labels of the simulator by default, to be named for files."""
     density: Literal["spline", "matching"] = "spline"
     """A normalising flow of splines, or flow matching (several hundred times slower samples)."""
     errors: tuple[Ppm, Ppm] | None = (3.0, 1500.0)
-    """Smallest and largest error of a bin [ppm] of the noise that is drawn anew at each step, above 0; spectra that
-    come with errors are taken to be noisy already, and get none."""
+    """Smallest and largest error of a bin [ppm] of the noise that is drawn anew at each step, above 0;
+    spectra that come with errors are taken to be noisy already, and get none."""
     components: Annotated[int, Field(ge=1)] = 48
     """Number of principal components on which spectra are summarised, 1 or more."""
     transforms: Annotated[int, Field(ge=1)] = 10

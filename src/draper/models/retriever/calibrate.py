@@ -1,4 +1,4 @@
-"""Whether posteriors hold: ranks of the true labels among samples, for many spectra, by instrument and error."""
+"""Whether posteriors hold: ranks of true labels among samples, by instrument and error."""
 
 from __future__ import annotations
 
@@ -143,5 +143,3 @@ def _noisy(model: Retriever, spectra: Spectra) -> Spectra:
     flux = spectra.flux + sigma * rng.standard_normal(spectra.flux.shape)
     ivar = np.where(spectra.ivar > 0, 1 / sigma**2, 0)
     return Spectra(spectra.grid, flux, ivar, spectra.table, spectra.quantity, meta=spectra.meta)
-
-

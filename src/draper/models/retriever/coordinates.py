@@ -68,7 +68,8 @@ class Coordinates(ABC):
     def probit(self, labels: Tensor) -> Tensor:
         """Return the standard normal values (n, l) of labels."""
         unit = (labels - self.low.to(labels.device)) / (self.high - self.low).to(labels.device)
-        return torch.special.ndtri(unit.clamp(EDGE, 1 - EDGE))
+        values: Tensor = torch.special.ndtri(unit.clamp(EDGE, 1 - EDGE))
+        return values
 
     def unprobit(self, values: Tensor) -> Tensor:
         """Return the labels of standard normal values (n, l)."""
@@ -101,9 +102,7 @@ class BoxCoordinates(Coordinates):
 
     def place(self, values: Tensor, reference: Reference) -> Place:
         """Return the labels of coordinates (n, l)."""
-        return Place(
-            self.unprobit(values), self.log_slope(values).sum(1), torch.isfinite(values).all(1)
-        )
+        return Place(self.unprobit(values), self.log_slope(values).sum(1), torch.isfinite(values).all(1))
 
 
 class PlanetCoordinates(Coordinates):

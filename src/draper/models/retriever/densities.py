@@ -59,10 +59,8 @@ class SplineFlow(Density):
         generator = torch.Generator().manual_seed(0)
         mask = torch.arange(labels) % 2 == 0
         for number in range(transforms if labels > 1 else 1):
-            if number % 2 == 0:
-                mask = torch.randperm(labels, generator=generator) < labels // 2
-            else:
-                mask = ~mask
+            halves = torch.randperm(labels, generator=generator) < labels // 2
+            mask = ~mask if number % 2 else halves
             layers.append(
                 GeneralCouplingTransform(
                     labels, features, mask, spline, shapes, hidden_features=(width, width), activation=nn.SiLU
@@ -144,8 +142,8 @@ class FlowMatching(Density):
         total = values.new_zeros(len(values))
         for number in range(INTEGRATION_STEPS):
             time = start + number * step
-            slopes, changes = [], []
-            place = values
+            slopes: list[Tensor] = []
+            changes: list[Tensor] = []
             for shift, share in ((0.0, 0.0), (0.5, 0.5), (0.5, 0.5), (1.0, 1.0)):
                 place = values if not slopes else values + share * step * slopes[-1]
                 slope, change = self._with_divergence(time + shift * step, place, features)
@@ -166,7 +164,7 @@ class FlowMatching(Density):
         for label in range(values.shape[1]):
             direction = torch.zeros_like(values)
             direction[:, label] = 1
-            slope, change = torch.func.jvp(field, (values,), (direction,))
+            slope, change = torch.func.jvp(field, (values,), (direction,))  # type: ignore[misc]
             divergence = divergence + change[:, label]
         return slope, divergence
 

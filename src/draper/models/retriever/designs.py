@@ -101,7 +101,9 @@ def random_designs(
     drop = (fraction / DROPPED).clamp(max=1.0)[:, None]  # 1 keeps every bin
     exists = ~edges[..., 0].isnan() & (kept < 0.15 + 0.85 * drop)
     exists[:, 0] |= ~exists.any(1) & ~edges[:, 0, 0].isnan()
-    tilt = SLOPE * torch.special.ndtri(slope.clamp(1e-6, 1 - 1e-6))[:, None] * (2 * edges[..., 0] / pixels - 1)
+    tilt = (
+        SLOPE * torch.special.ndtri(slope.clamp(1e-6, 1 - 1e-6))[:, None] * (2 * edges[..., 0] / pixels - 1)
+    )
     low_error, high_error = errors
     size = low_error * (high_error / low_error) ** level
     sigma = size[:, None] * torch.exp(tilt + jump)
@@ -131,5 +133,5 @@ def sums_between(cumulative: Tensor, edges: Tensor) -> Tensor:
     else:
         wide = index[..., None].expand(-1, -1, cumulative.shape[2])
         lower, upper = cumulative.gather(1, wide), cumulative.gather(1, wide + 1)
-    value = torch.lerp(lower, upper, share).unflatten(1, edges.shape[1:])
+    value = torch.lerp(lower, upper, share).reshape(*edges.shape, -1)
     return value[:, :, 1] - value[:, :, 0]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -12,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from draper.config import Config
-from draper.configs.retriever import RetrieveConfig, RetrieverConfig
+from draper.configs.retriever import CompleteConfig, RetrieveConfig, RetrieverConfig
 from draper.configs.simulators import SIMULATORS
-from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra, has_errors
@@ -26,14 +26,18 @@ from draper.models.dataset import Dataset, Part, SimulatorPart, Source
 from draper.models.retriever.calibrate import calibrated
 from draper.models.retriever.coordinates import BoxCoordinates, Coordinates, PlanetCoordinates
 from draper.models.retriever.designs import NUMBERS, bins_of
+from draper.models.retriever.inpaint import LATENT, inpainting
+from draper.models.retriever.inpainted import completions
 from draper.models.retriever.network import CONTEXT, RetrieverNetwork
 from draper.models.retriever.observation import Binning, Observation, observations, stacked
-from draper.models.retriever.posterior import Prior, Retrieval, Target, retrieve
+from draper.models.retriever.posterior import CHECKED, Prior, Retrieval, Target, retrieve
 from draper.models.retriever.summary import Summary
+from draper.nn.module import Module
 from draper.results.estimates import Estimates
-from draper.simulate.base import Simulator
-from draper.simulate.planets import INSTRUMENTS, Planets
+from draper.simulate.planet_units import GASES
+from draper.simulate.planets import CLOUD, HAZE, INSTRUMENTS, Planets
 from draper.simulate.transit import OPACITY_RANGE
+from draper.train.distributed import World
 
 PPM = 1e-6
 
@@ -53,8 +57,7 @@ class Retriever(Model):
 
     Examples
     --------
-    >>> from draper.configs.train import TrainConfig
-    >>> from draper.simulate.planets import Planets
+    >>>     >>> from draper.simulate.planets import Planets
     >>> model = Retriever(components=8, transforms=2, width=16, blocks=1, calibration=0)
     >>> train = TrainConfig(steps=10, threads=1, progress="none")
     >>> planet = Planets("hst-wfc3-g141").simulate(1, seed=5)
@@ -78,7 +81,7 @@ class Retriever(Model):
         seed: int,
         **sources: Source,
     ) -> Dataset:
-        """Return the training and held-out parts; a simulator of planets is asked for fine, noise-free spectra."""
+        """Return the training and held-out parts; of a simulator, fine spectra without noise."""
         given = {name: _fine(source) for name, source in sources.items()}
         return super().gather(None if data is None else _fine(data), valid, seed, **given)
 
@@ -105,20 +108,24 @@ class Retriever(Model):
             self.config = self.config.replace(errors=None)
         return LabelSet.from_table(spectra.table, self.config.labels), Pipeline()
 
-    def build(self, grid: Grid, labels: LabelSet) -> RetrieverNetwork:
+    def build(self, grid: Grid, labels: LabelSet) -> Module:
         """Return a new network."""
         config = self.config
+        if config.method == "inpaint":
+            self.noise = {"z": LATENT}
+            return inpainting(len(grid), labels, config.layout)
         coordinates: Coordinates = BoxCoordinates(labels)
         reference = None
         if self.physics is not None:
             planets = PlanetCoordinates(self.physics)
             coordinates, reference = planets, planets.reference
-        width = torch.from_numpy(grid.step / np.median(grid.step)) if grid.is_spectral else torch.ones(len(grid))
+        width = (
+            torch.from_numpy(grid.step / np.median(grid.step)) if grid.is_spectral else torch.ones(len(grid))
+        )
         errors = None if config.errors is None else (config.errors[0] * PPM, config.errors[1] * PPM)
-        self.noise = {"design": NUMBERS, "kept": 0, "noise": 0, "time": len(labels) + 1}
         presets = _presets(grid)
         count = bins_of(presets)
-        self.noise |= {"kept": count, "noise": count}
+        self.noise = {"design": NUMBERS, "kept": count, "noise": count, "time": len(labels) + 1}
         return RetrieverNetwork(
             Summary(width, min(config.components, len(grid)), reference),
             coordinates,
@@ -139,6 +146,8 @@ class Retriever(Model):
 
     def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return the spectra, and the variance of the noise that they hold already."""
+        if self.config.method == "inpaint":
+            return {"flux": spectra.flux, "ivar": spectra.ivar}
         bad = spectra.ivar <= 0
         values = np.where(bad, 0, spectra.flux).astype(np.float32)
         if self.config.errors is not None:
@@ -157,7 +166,9 @@ class Retriever(Model):
 
     def conclude(self, dataset: Dataset, folder: Path | None) -> None:
         """Measure the coverage on held-out spectra."""
-        if self.config.calibration and "calibration" not in self.training and dataset.has_held_out:
+        if not self.config.calibration or "calibration" in self.training or self.config.method == "inpaint":
+            return
+        if dataset.has_held_out and World.join(next(iter(self.state().values())).device).is_first:
             self.training["calibration"] = calibrated(self, dataset.held_out["spectra"].subset.spectra)
             if folder is not None:
                 artifact.write(self, folder, complete=True)
@@ -172,7 +183,7 @@ class Retriever(Model):
         progress: Progress | None = None,
         **changes: Any,
     ) -> NDArray[np.float32]:
-        """Return the context vectors (n, 96) by which the network knows the spectra; NaN without a good bin."""
+        """Return the context vectors (n, 96) of the spectra; NaN without a good bin."""
         self.options_of("encode", options, **changes)
         seen = self.observations(spectra, RetrieveConfig())
         return self.contexts(seen)
@@ -217,10 +228,111 @@ class Retriever(Model):
         progress: Progress | None = None,
         **changes: Any,
     ) -> Estimates:
-        """Return posterior samples of the labels of each spectrum, with flags and what was needed to get them."""
+        """Return posterior samples of the labels of each spectrum, with flags and how they were found."""
         chosen = cast(RetrieveConfig, self.options_of("predict", options, **changes))
         seen = self.observations(spectra, chosen)
-        return self._estimates(spectra, seen, self.retrievals(spectra, seen, chosen, progress), chosen)
+        found = self.retrievals(spectra, seen, chosen, progress)
+        return self._estimates(spectra, seen, found, chosen)
+
+    def explain(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> tuple[Estimates, Spectra | None]:
+        """Return what ``predict`` does, and the median spectrum of the samples on the same pixels."""
+        chosen = cast(RetrieveConfig, self.options_of("explain", options, **changes))
+        seen = self.observations(spectra, chosen)
+        found = self.retrievals(spectra, seen, chosen, progress)
+        made = self._completed(spectra, found, chosen, spectra.grid) if self.completes else None
+        return self._estimates(spectra, seen, found, chosen), made
+
+    def reconstruct(self, spectra: Spectra) -> Spectra | None:
+        """Return None: there is no version of a spectrum without its posterior (:meth:`explain`)."""
+        return None
+
+    @property
+    def completes(self) -> bool:
+        """Whether the model can compute the spectra of its samples."""
+        return self.physics is not None or self.config.method == "inpaint"
+
+    def generate(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        grid: Grid | None = None,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Spectra:
+        """Return the spectra of posterior samples on the model's whole range: missing bands are filled.
+
+        Parameters
+        ----------
+        spectra
+            The observed spectra.
+        options
+            How their posteriors are sampled.
+        grid
+            Pixels of the result; those of the model by default.
+        progress
+            Called with the number of spectra that are done, and of all.
+        changes
+            Single options by name.
+
+        Returns
+        -------
+        Spectra
+            With the variance of the samples' spectra as errors.
+        """
+        chosen = cast(CompleteConfig, self.options_of("generate", options, **changes))
+        if not self.completes:
+            raise DraperError(
+                "the model cannot compute spectra: it was trained on files",
+                hint="train on a simulator, or with method='inpaint', to fill missing bands",
+            )
+        found = self.retrievals(spectra, self.observations(spectra, chosen), chosen, progress)
+        return self._completed(spectra, found, chosen, self.own_grid if grid is None else grid)
+
+    def _completed(
+        self, spectra: Spectra, found: list[Retrieval], options: RetrieveConfig, grid: Grid
+    ) -> Spectra:
+        """Return the spectra of retrievals on a grid: medians with their scatter, or one for each sample."""
+        each = isinstance(options, CompleteConfig) and options.spectra == "samples"
+        binning = Binning.between(self.own_grid, grid)
+        radii = self.star_radii(spectra, options)
+        flux, ivar, owner = [], [], []
+        for row, one in enumerate(found):
+            fine = self._fine_spectra(one, len(one.samples) if each else CHECKED)
+            seen = fine[:, binning.pixels] @ binning.operator.T / radii[row] ** 2
+            seen = np.where(binning.covered, seen, np.nan)
+            spread = seen.std(axis=0)
+            weight = np.where(spread > 0, 1 / np.maximum(spread, 1e-12) ** 2, 0.0)
+            flux.append(seen if each else np.median(seen, axis=0)[None])
+            ivar.append(np.where(np.isfinite(flux[-1]), 1.0 if each else weight, 0.0))
+            owner += [row] * len(flux[-1])
+        shape = (0, len(grid))
+        values = np.concatenate([np.empty(shape), *flux])
+        table = {name: column[owner] for name, column in spectra.table.items()}
+        if each and owner:
+            table["id"] = np.array([f"{spectra.ids[row]}/{place}" for place, row in enumerate(owner)])
+        weights = np.concatenate([np.empty(shape), *ivar])
+        return Spectra(
+            grid, np.nan_to_num(values), weights, table, quantity=spectra.quantity, meta=spectra.meta
+        )
+
+    def _fine_spectra(self, one: Retrieval, most: int) -> NDArray[np.float64]:
+        """Return fine spectra (k, p) of some samples, in front of a star of one solar radius."""
+        if one.completed is not None:
+            return one.completed
+        if self.physics is None or np.isnan(one.samples).any():
+            return np.full((1, len(self.own_grid)), np.nan)
+        step = max(1, len(one.samples) // most)
+        with torch.no_grad():
+            depth = self.physics.depth(torch.from_numpy(one.samples[::step].copy()).float())
+        return np.asarray(depth.double().numpy())
 
     def retrievals(
         self,
@@ -235,6 +347,8 @@ class Retriever(Model):
         radius = self.star_radii(spectra, options)
         nothing = Retrieval(np.full((options.samples, len(self.labels)), np.nan), {}, how="failed")
         found = []
+        if self.config.method == "inpaint":
+            return completions(self, seen, options, nothing, progress)
         if physics is None or not options.weigh:
             if not prior.is_plain or options.bounds or options.inflation > 1 or options.star_radius_error > 0:
                 raise DraperError(
@@ -250,8 +364,33 @@ class Retriever(Model):
                 error = options.star_radius_error / radius[row]
                 target = Target(self.network, physics, one, prior, options, error)
                 found.append(retrieve(target, options, options.draws, rng))
+                if options.detect:
+                    found[-1] = replace(
+                        found[-1], bayes=self._bayes_factors(found[-1], one, options, error, row)
+                    )
             if progress is not None:
                 progress(row + 1, len(seen))
+        return found
+
+    def _bayes_factors(
+        self, full: Retrieval, one: Observation, options: RetrieveConfig, error: float, row: int
+    ) -> dict[str, float]:
+        """Return ln(evidence with / evidence without) of each gas, and of clouds and haze together."""
+        assert self.physics is not None
+        names = self.labels.names
+        least = {name: float(self.labels[name].low) for name in names}
+        absent = {gas: {f"log_{gas}": least[f"log_{gas}"]} for gas in GASES if f"log_{gas}" in names}
+        clear = {CLOUD.name: float(CLOUD.high), HAZE.name: float(HAZE.low)}
+        if aerosols := {name: value for name, value in clear.items() if name in names}:
+            absent["clouds"] = aerosols
+        found = {}
+        for number, (what, fixed) in enumerate(absent.items()):
+            prior = Prior.of(options.replace(fixed={**options.fixed, **fixed}), self.labels)
+            rng = np.random.default_rng((options.seed, row, number))
+            without = retrieve(
+                Target(self.network, self.physics, one, prior, options, error), options, options.draws, rng
+            )
+            found[what] = full.log_evidence - without.log_evidence
         return found
 
     def _sampled(
@@ -288,17 +427,19 @@ class Retriever(Model):
             for rows in torch.split(torch.arange(len(noise)), TOGETHER):
                 owner = rows // draws
                 values, _ = network.density.draw(noise[rows], features[owner])
-                place = network.coordinates.place(values, type(reference)(*(part[owner] for part in reference)))
+                place = network.coordinates.place(
+                    values, type(reference)(*(part[owner] for part in reference))
+                )
                 parts.append(place.labels)
                 inside.append(place.inside)
         labels = torch.cat(parts).reshape(len(seen), draws, -1).numpy()
         good = torch.cat(inside).reshape(len(seen), draws).numpy()
         for row in range(len(seen)):
-            rows = np.flatnonzero(good[row])
-            if len(rows) == 0:
+            usable = np.flatnonzero(good[row])
+            if len(usable) == 0:
                 labels[row] = np.nan
-            elif len(rows) < draws:
-                labels[row] = labels[row, rows[np.arange(draws) * len(rows) // draws]]
+            elif len(usable) < draws:
+                labels[row] = labels[row, usable[np.arange(draws) * len(usable) // draws]]
         return np.asarray(labels)
 
     def _estimates(
@@ -314,8 +455,15 @@ class Retriever(Model):
             name: np.array([getattr(one, name) for one in found], dtype=np.float64) for name in numbers
         }
         surprise = np.array(
-            [math.nan if one is None else one.surprise(self.network.summary) for one in seen]
+            [
+                math.nan
+                if one is None or self.config.method == "inpaint"
+                else one.surprise(self.network.summary)
+                for one in seen
+            ]
         )
+        for what in found[0].bayes if found else ():
+            columns[f"log_bayes_{what}"] = np.array([one.bayes.get(what, math.nan) for one in found])
         columns |= {"surprise": surprise, "how": np.array([one.how for one in found], dtype=np.str_)}
         limits = self.training.get("calibration", {}).get("limits", {})
         poor = (columns["p_value"] < 1e-3) | (columns["misfit"] > limits.get("misfit", 4.0))
@@ -349,7 +497,8 @@ class Retriever(Model):
 
 CITATION = """@article{zingales2018,
   author  = {Zingales, T. and Waldmann, I. P.},
-  title   = {{ExoGAN: Retrieving Exoplanetary Atmospheres Using Deep Convolutional Generative Adversarial Networks}},
+  title   = {{ExoGAN: Retrieving Exoplanetary Atmospheres Using Deep Convolutional Generative
+             Adversarial Networks}},
   journal = {The Astronomical Journal},
   volume  = {156},
   pages   = {268},
@@ -369,7 +518,7 @@ def label_flags(labels: LabelSet, samples: NDArray[np.float64]) -> NDArray[np.st
     flags = np.full(samples.shape[::2], "measured", dtype="<U8")
     pieces = 20
     for number, label in enumerate(labels):
-        low, high = cast(float, label.low), cast(float, label.high)
+        low, high = label.low, label.high
         place = np.clip((samples[:, :, number] - low) / (high - low), 0, 1 - 1e-9)
         for row, values in enumerate(place):
             if np.isnan(values).any():
@@ -385,7 +534,7 @@ def label_flags(labels: LabelSet, samples: NDArray[np.float64]) -> NDArray[np.st
 
 
 def _fine(source: Source) -> Source:
-    """Return a simulator of planets that makes noise-free spectra on the fine grid; other sources as they are."""
+    """Return a simulator of planets without noise on the fine grid; other sources as they are."""
     if not isinstance(source, Planets):
         return source
     if source.snr is not None or (source.error and source.instrument is None):
@@ -398,7 +547,7 @@ def _fine(source: Source) -> Source:
 
 
 def _presets(grid: Grid) -> torch.Tensor:
-    """Return the bins (k, m, 2) of known instruments on a grid [pixels], and of the grid itself if it is short."""
+    """Return the bins (k, m, 2) of known instruments [pixels], and the pixels themselves if they are few."""
     found = []
     if grid.is_spectral:
         bounds = grid.bounds / 1e4

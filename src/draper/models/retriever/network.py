@@ -114,7 +114,9 @@ class RetrieverNetwork(Module):
             features, reference = self.summary(self.observed(batch))
             labels = self.coordinates.physical(batch["labels"])
             known = torch.isfinite(labels).all(1)
-            labels = torch.where(known[:, None], labels, self.coordinates.physical(torch.full_like(labels, 0.5)))
+            labels = torch.where(
+                known[:, None], labels, self.coordinates.physical(torch.full_like(labels, 0.5))
+            )
             values = self.coordinates.of(labels, batch["values"], reference).float()
         losses = self.density.loss(values, self.encode(features), batch["time"])
         return {"total": torch.where(known, losses, 0.0).mean()}

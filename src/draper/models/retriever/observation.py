@@ -145,7 +145,8 @@ class Observation:
         weighted = rest @ components
         chi2 = max(float(rest @ rest - weighted @ np.linalg.solve(precision, weighted)), 1e-9)
         count = len(rest)
-        return ((chi2 / count) ** (1 / 3) - (1 - 2 / (9 * count))) / math.sqrt(2 / (9 * count))
+        root = (chi2 / count) ** (1 / 3)
+        return float((root - (1 - 2 / (9 * count))) / math.sqrt(2 / (9 * count)))
 
 
 def observations(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -18,8 +19,8 @@ from draper.configs.retriever import RetrieveConfig
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
 from draper.infer.importance import ImportanceSamples
+from draper.infer.nested import nested
 from draper.infer.refine import refine
-from draper.models.retriever.coordinates import Coordinates
 from draper.models.retriever.network import RetrieverNetwork
 from draper.models.retriever.observation import Observation, tensor
 from draper.models.retriever.summary import Reference
@@ -37,6 +38,12 @@ FEW = 100
 
 HEAVY = 0.7
 """Pareto k above which a posterior is not to be trusted."""
+
+LIVE = 400
+"""Live points of nested sampling."""
+
+CUBE_EDGE = 1e-9
+"""Distance of coordinates from the ends of the unit cube."""
 
 CHECKED = 400
 """Samples whose spectra are compared with the data."""
@@ -59,8 +66,6 @@ class Prior:
         Of Gaussian priors; sigma is infinite where there is none.
     low, high : ndarray (l,)
         Narrower ranges.
-    log_norm : float
-        What normalises this prior in the box.
     """
 
     centre: FloatArray
@@ -74,7 +79,10 @@ class Prior:
         low = np.array([label.low for label in labels], dtype=np.float64)
         high = np.array([label.high for label in labels], dtype=np.float64)
         centre, sigma = (low + high) / 2, np.full(len(low), np.inf)
-        narrow = {name: (value, NARROW * (labels[name].high - labels[name].low)) for name, value in options.fixed.items()}
+        narrow = {
+            name: (value, NARROW * (labels[name].high - labels[name].low))
+            for name, value in options.fixed.items()
+        }
         for name, (middle, width) in {**options.priors, **narrow}.items():
             number = labels.names.index(labels[name].name)
             if not low[number] <= middle <= high[number]:
@@ -84,8 +92,7 @@ class Prior:
                     expected=f"{low[number]:g} to {high[number]:g}",
                 )
             centre[number], sigma[number] = middle, width
-        ranges = {name: ends for name, ends in options.bounds.items()}
-        for name, (least, most) in ranges.items():
+        for name, (least, most) in options.bounds.items():
             number = labels.names.index(labels[name].name)
             lower, upper = max(least, low[number]), min(most, high[number])
             if not lower < upper:
@@ -103,12 +110,15 @@ class Prior:
         return not np.isfinite(self.sigma).any()
 
     def log_density(self, labels: FloatArray) -> FloatArray:
-        """Return the log density (n,) at labels (n, l), normalised in the ranges but not where they are cut."""
+        """Return the log density (n,) at labels (n, l)."""
         inside = ((labels >= self.low) & (labels <= self.high)).all(axis=1)
         known = np.isfinite(self.sigma)
         pull = (labels[:, known] - self.centre[known]) / self.sigma[known]
         norm = -np.log(self.high[~known] - self.low[~known]).sum()
         norm -= np.log(math.sqrt(2 * math.pi) * self.sigma[known]).sum()
+        ends = ((end[known] - self.centre[known]) / self.sigma[known] for end in (self.low, self.high))
+        below, above = (ndtr(end) for end in ends)
+        norm -= np.log(above - below).sum()
         return np.where(inside, norm - 0.5 * (pull**2).sum(axis=1), -np.inf)
 
 
@@ -130,6 +140,10 @@ class Retrieval:
         Of the data against the spectra of the samples.
     misfit : float
         Largest mean residual of neighbouring bins, in units of its scatter.
+    completed : ndarray (k, p), optional
+        Fine spectra, where samples come with them.
+    bayes : dict of float
+        Logarithm of the evidence over that of a model without something, by its name.
     """
 
     samples: FloatArray
@@ -144,6 +158,8 @@ class Retrieval:
     bins: int = 0
     p_value: float = math.nan
     misfit: float = math.nan
+    completed: FloatArray | None = None
+    bayes: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_reliable(self) -> bool:
@@ -152,9 +168,9 @@ class Retrieval:
 
 
 class Target:
-    """The posterior density of one spectrum in the coordinates of the network, and further ones for conditions.
+    """The posterior density of one spectrum in the coordinates of the network and of conditions.
 
-    The further coordinates are standard normal in the prior: radius of the star, inflation of the errors.
+    Those of conditions are standard normal in the prior: radius of the star, inflation of the errors.
     """
 
     def __init__(
@@ -257,9 +273,7 @@ def _log_normal(values: FloatArray) -> FloatArray:
     return np.asarray(-(values**2).sum(axis=1) / 2 - values.shape[1] * math.log(2 * math.pi) / 2)
 
 
-def retrieve(
-    target: Target, options: RetrieveConfig, draws: int, rng: np.random.Generator
-) -> Retrieval:
+def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random.Generator) -> Retrieval:
     """Return the posterior of one spectrum by importance sampling, refined where it is needed."""
     weighted = target.start(draws, rng)
     how = "weighted"
@@ -276,10 +290,13 @@ def retrieve(
             final=draws // 2,
         )
         how = "refined" if weighted.rounds else "weighted"
+    is_poor = weighted.effective_size < FEW or weighted.pareto_k > HEAVY
+    if options.refine == "auto" and is_poor and weighted.effective_size > 2 and find_spec("dynesty"):
+        return _nested(target, weighted, options, rng)
     if weighted.effective_size == 0:
         return Retrieval(np.full((options.samples, len(target.prior.low)), np.nan), {}, how="failed")
     points = weighted.resample(options.samples, rng)
-    return _checked(
+    return checked(
         target,
         points,
         rng,
@@ -292,7 +309,39 @@ def retrieve(
     )
 
 
-def _checked(target: Target, points: FloatArray, rng: np.random.Generator, **figures: float | str) -> Retrieval:
+def _nested(
+    target: Target, start: ImportanceSamples, options: RetrieveConfig, rng: np.random.Generator
+) -> Retrieval:
+    """Return the posterior of one spectrum by nested sampling that starts from weighted samples."""
+
+    def log_likelihood(cube: FloatArray) -> FloatArray:
+        # A standard normal distribution stands in place of the prior, and the target makes up for it.
+        points = ndtri(np.clip(cube, CUBE_EDGE, 1 - CUBE_EDGE))
+        return target(points) - _log_normal(points)
+
+    found = nested(
+        log_likelihood,
+        start.samples.shape[1],
+        live=LIVE,
+        seed=int(rng.integers(2**31)),
+        start=ndtr(start.resample(LIVE, rng)),
+    )
+    points = ndtri(np.clip(found.resample(options.samples, rng), CUBE_EDGE, 1 - CUBE_EDGE))
+    return checked(
+        target,
+        points,
+        rng,
+        efficiency=found.effective_size / found.calls,
+        effective=found.effective_size,
+        log_evidence=found.log_evidence,
+        log_evidence_err=found.log_evidence_err,
+        how="nested",
+    )
+
+
+def checked(
+    target: Target, points: FloatArray, rng: np.random.Generator, **figures: float | str
+) -> Retrieval:
     """Return a retrieval with its samples compared with the data."""
     count = len(target.prior.low)
     labels, further = target.labels(points), points[:, count:]
@@ -303,7 +352,9 @@ def _checked(target: Target, points: FloatArray, rng: np.random.Generator, **fig
         fine = target.model.depth(tensor(labels[some]).float(), observation.pixels).double().numpy()
     residuals = observation.residuals(fine / star[some, None] ** 2) / inflation[some, None]
     chi2 = (residuals**2).sum(axis=1)
-    names = (["star_radius"] if target.star_error > 0 else []) + (["inflation"] if target.inflation > 1 else [])
+    names = (["star_radius"] if target.star_error > 0 else []) + (
+        ["inflation"] if target.inflation > 1 else []
+    )
     values = {"star_radius": star, "inflation": inflation}
     return Retrieval(
         labels,
