@@ -58,7 +58,8 @@ class Retriever(Model):
 
     Examples
     --------
-    >>>     >>> from draper.simulate.planets import Planets
+    >>> from draper.configs.train import TrainConfig
+    >>> from draper.simulate.planets import Planets
     >>> model = Retriever(components=8, transforms=2, width=16, blocks=1, calibration=0)
     >>> train = TrainConfig(steps=10, threads=1, progress="none")
     >>> planet = Planets("hst-wfc3-g141").simulate(1, seed=5)

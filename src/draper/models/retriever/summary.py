@@ -79,15 +79,20 @@ class Summary(nn.Module):
         return 2 * self.basis.shape[1] + (2 if len(self.reference) else 0)
 
     def prepare(self, train: Batches) -> None:
-        """Measure the mean and the components of the training spectra."""
-        count, total = 0, torch.zeros_like(self.mean)
-        square = torch.zeros(len(self.mean), len(self.mean), dtype=torch.float64, device=self.mean.device)
+        """Measure mean and components of the training spectra: of good pixels, and less their own noise."""
+        pairs = self.mean.new_zeros(2 * self.mean.shape)
+        square, total, noise = torch.zeros_like(pairs), torch.zeros_like(pairs), torch.zeros_like(self.mean)
         for batch in train():
-            flux = batch["values"].double()
-            flux = flux[torch.isfinite(flux).all(1)]
-            count, total, square = count + len(flux), total + flux.sum(0), square + flux.T @ flux
-        mean = total / max(1, count)
-        values, vectors = torch.linalg.eigh(square / max(1, count) - torch.outer(mean, mean))
+            good = torch.isfinite(batch["variance"])
+            flux = torch.where(good, batch["values"], 0.0).double()
+            known = good.double()
+            # Of each pair of pixels the spectra count in which both are good.
+            pairs, square, total = pairs + known.T @ known, square + flux.T @ flux, total + flux.T @ known
+            noise = noise + torch.where(good, batch["variance"], 0.0).double().sum(0)
+        pairs = pairs.clamp(min=1)
+        means, count = total / pairs, pairs.diagonal()
+        mean, covariance = means.diagonal(), square / pairs - means * means.T - torch.diag(noise / count)
+        values, vectors = torch.linalg.eigh(covariance)
         order = values.argsort(descending=True)[: self.basis.shape[1]]
         self.mean.copy_(mean)
         self.basis.copy_(vectors[:, order] * values[order].clamp(min=1e-30).sqrt())
@@ -113,7 +118,7 @@ class Summary(nn.Module):
         span = span.clamp(min=1e-30)
         both = torch.cat([self.basis, self.mean[:, None]], dim=1) * self.width[:, None]
         both = nn.functional.pad(both.cumsum(0), (0, 0, 1, 0))
-        binned = (sums_between(both[None].float(), groups).double() / span[..., None])[owner]
+        binned = (sums_between(both[None], groups) / span[..., None])[owner]
         components, mean = binned[..., :-1], binned[..., -1]
         bad = torch.isinf(own_variance)
         variance = torch.where(bad, 0.0, own_variance.double()) * self.width**2
