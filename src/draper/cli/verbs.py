@@ -47,7 +47,7 @@ def predict(
     data
         Files of spectra.
     out
-        Table of labels to write (.csv, .ecsv, .fits or .parquet).
+        Table of labels to write (.csv, .ecsv, .fits or .parquet); or .npz or .h5 as of --posterior.
     hints
         How files of spectra are read, where they do not say it themselves.
     posterior
@@ -55,14 +55,15 @@ def predict(
         where the model has them. Estimates.load reads it.
     plot
         Figure of the first spectrum with the model's to write (.png, .pdf or .svg); NAME-2 and NAME-3 show
-        the next two.
+        the next two. Where the model gives samples it is their corner plot, and NAME-spectrum shows spectra.
     json
         Print the result as JSON.
     """
+    from draper.results.arrays import SUFFIXES as ARRAYS
     from draper.results.arrays import storable
     from draper.results.table import writable
 
-    writable(out)
+    writable(out, ARRAYS)
     if posterior is not None:
         storable(posterior)
     model = opened(artifact, "predict")
@@ -79,10 +80,10 @@ def predict(
         )
     with progress("predicting") as done:
         estimates: Estimates = model.predict(spectra, options, progress=done)
-    written = [estimates.write(out)]
+    written = [estimates.save(out) if out.suffix in ARRAYS else estimates.write(out)]
     if posterior is not None:
         written.append(estimates.save(posterior))
-    drawn = [] if plot is None else overlays(model, estimates, spectra[:SHOWN], options, plot)
+    drawn = [] if plot is None else figures(model, estimates, spectra[:SHOWN], options, plot)
     flagged = {name: int(values.sum()) for name, values in estimates.flags.items()}
     if json:
         labels = list(estimates.labels.names)
@@ -219,6 +220,20 @@ def cite(artifact: Path, *, json: Json = False) -> None:
         say_json({"bibtex": text})
     else:
         sys.stdout.write(f"{text}\n")
+
+
+def figures(model: Any, estimates: Estimates, spectra: Spectra, options: Any, path: Path) -> list[Path]:
+    """Draw spectra with the model's version of them, and samples where there are any; return the files."""
+    from draper.plots.style import save
+
+    if estimates.kind != "samples":
+        return overlays(model, estimates, spectra, options, path)
+    corners = [
+        save(estimates.corner(row), path if row == 0 else path.with_stem(f"{path.stem}-{row + 1}"))
+        for row in range(len(spectra))
+        if estimates.sigma[row].any()
+    ]
+    return [*corners, *overlays(model, estimates, spectra, options, path.with_stem(f"{path.stem}-spectrum"))]
 
 
 def overlays(model: Any, estimates: Estimates, spectra: Spectra, options: Any, path: Path) -> list[Path]:

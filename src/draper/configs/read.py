@@ -52,6 +52,8 @@ class ReadConfig(Config):
     """Keep only spectra whose column lies in a range or has a value: teff=4000,7000 survey=galah."""
     grid: str | None = None
     """Resample onto the grid of this FILE, or onto the 'common' range of all files."""
+    together: bool = False
+    """Join files of one spectrum each, on whatever pixels, as the data sets of one object."""
     fill: bool = False
     """Fill table columns that some files lack with NaN, instead of stopping with an error."""
 

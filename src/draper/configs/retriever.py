@@ -75,6 +75,8 @@ class RetrieverConfig(ModelConfig):
         "learning_rate": 1e-3,
         "warmup": 200,
         "clip": 5.0,
+        "patience": 20,
+        "validate_every": 200,
     }
     example: ClassVar[dict[str, Any]] = {
         "components": 6,
@@ -85,6 +87,11 @@ class RetrieverConfig(ModelConfig):
         "calibration": 0,
     }
     verb_options: ClassVar[dict[str, type[Config]]] = {"predict": RetrieveConfig, "generate": CompleteConfig}
+
+    @classmethod
+    def inputs_example(cls) -> str:
+        """Return how the command line names the inputs, for help and errors."""
+        return "--simulator planets"
 
     method: Literal["flow", "inpaint"] = "flow"
     """flow learns the posterior; inpaint learns to generate spectra with labels and completes what is

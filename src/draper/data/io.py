@@ -15,6 +15,7 @@ from typing import Any
 
 from draper.configs.read import ReadConfig
 from draper.data import store
+from draper.data.data_sets import join
 from draper.data.export import write as write
 from draper.data.grid import Grid
 from draper.data.join import LabelTables, derive, reject
@@ -109,6 +110,9 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
             return store.read(source.path)
         if reader.name.startswith("draper-"):
             return Spectra.concat(list(reader.read(source, config)))
+    if config.together:
+        apart = config.replace(together=False).model_dump(exclude_unset=True)
+        return join([read(one, **apart) for one in paths])
     rejected: list[Rejection] = []
     joined = Spectra.concat(list(stream(paths, config, rejected)), fill=config.fill)
     if rejected:

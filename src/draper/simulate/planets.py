@@ -24,7 +24,15 @@ from draper.errors import DraperError, did_you_mean
 from draper.simulate.base import BLOCK, NOISE, Columns, Simulator, generator, padded, require_ratios
 from draper.simulate.base import LABELS as LABEL_STREAM
 from draper.simulate.planet_units import GASES
-from draper.simulate.transit import ROWS, Opacities, is_bound, log_pressures, pressure_terms, transit_depth
+from draper.simulate.transit import (
+    ROWS,
+    Opacities,
+    is_bound,
+    log_pressures,
+    pressure_terms,
+    rows_together,
+    transit_depth,
+)
 
 
 def _box(
@@ -242,7 +250,7 @@ class Planets(Simulator):
         part = Opacities(*(part[..., bins].contiguous() for part in self.opacities))
         terms = (self.terms[0][..., bins], self.terms[1][..., bins])
         depths = []
-        for rows in torch.split(labels, BLOCK):
+        for rows in torch.split(labels, max(BLOCK, rows_together(terms[0].shape[-1]))):
             extra = dict(zip(self.prior.names[7:], rows.T[7:], strict=True))
             depths.append(
                 transit_depth(

@@ -51,8 +51,8 @@ LARGEST_RISE = 0.6
 """Largest (scale height / radius) x ln(pressure at the bottom / at the top) that the model computes: at 1 the
 top of an isothermal atmosphere is infinitely far away."""
 
-ROWS = 16
-"""Number of planets computed at once, so that all fit the processor's cache."""
+ROWS, BINS = 16, 362
+"""Number of planets computed at once, of so many bins, so that all fit the processor's cache."""
 
 COLUMN_UNIT = 1e28
 PAIR_UNIT = 1e53
@@ -258,6 +258,17 @@ def disc_depth(
     return rays.base + (rays.weight[:, None] @ -torch.expm1(-depth))[:, 0]
 
 
+def rows_together(bins: int) -> int:
+    """Return the number of planets computed at once: more of fewer bins.
+
+    Examples
+    --------
+    >>> rows_together(362), rows_together(4)
+    (16, 1448)
+    """
+    return max(ROWS, ROWS * BINS // max(1, bins))
+
+
 @torch.no_grad()
 def disc_depth_in_place(
     rays: Chords,
@@ -278,12 +289,13 @@ def disc_depth_in_place(
     # Passes over memory are few with sqrt(column) drawn out of 2 t / (1 + sqrt(1 + 2 s t)); a root is faster
     # inverse.
     rarity = 1 / rays.column[..., None]
-    shape = (min(ROWS, len(weak)), *on_opacity.shape[1:])
+    rows = rows_together(weak.shape[-1])
+    shape = (min(rows, len(weak)), *on_opacity.shape[1:])
     buffers = [weak.new_empty(shape) for _ in range(3)]
     ones = weak.new_ones(weak.shape[-1])
     found = (rays.base + rays.weight.sum(1, keepdim=True)).repeat(1, weak.shape[-1])
-    for start in range(0, len(weak), ROWS):
-        at = slice(start, start + ROWS)
+    for start in range(0, len(weak), rows):
+        at = slice(start, start + rows)
         depth, opacity, root = (buffer[: len(weak) - start] for buffer in buffers)
         depth.zero_()
         thin = rarity[at].sqrt()

@@ -107,7 +107,13 @@ def calibrated(model: Retriever, held_out: Spectra) -> dict[str, Any]:
     options = RetrieveConfig(draws=1000, samples=500, refine="never")
     for stratum in strata(model, held_out, number):
         ranks = ranked(model, stratum.spectra)
-        found.append({"instrument": stratum.name, "error": stratum.error, **coverage(model, ranks)})
+        found.append(
+            {
+                "instrument": stratum.name,
+                "error": None if math.isnan(stratum.error) else stratum.error,
+                **coverage(model, ranks),
+            }
+        )
         seen = model.observations(stratum.spectra, options)
         surprises += [one.surprise(model.network.summary) for one in seen if one is not None]
         if model.physics is not None and stratum.error < 150:

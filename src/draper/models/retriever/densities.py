@@ -100,7 +100,7 @@ class SplineFlow(Density):
 
 
 class FlowMatching(Density):
-    """A velocity field that carries noise to labels along straight lines; the density needs an integration."""
+    """A velocity field that carries noise to labels along straight lines; densities are integrated."""
 
     def __init__(self, labels: int, features: int, width: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class FlowMatching(Density):
     def _integrated(
         self, values: Tensor, features: Tensor, start: float, end: float
     ) -> tuple[Tensor, Tensor]:
-        """Return where the field carries coordinates between two times, and the integral of its divergence."""
+        """Return where the field carries coordinates, and the integral of its divergence."""
         step = (end - start) / INTEGRATION_STEPS
         total = values.new_zeros(len(values))
         for number in range(INTEGRATION_STEPS):

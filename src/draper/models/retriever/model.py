@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from draper.config import Config
 from draper.configs.retriever import CompleteConfig, RetrieveConfig, RetrieverConfig
 from draper.configs.simulators import SIMULATORS
+from draper.data.data_sets import DATA_SETS
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra, has_errors
@@ -207,7 +208,7 @@ class Retriever(Model):
         # What the simulator made itself counts its own error already.
         own = physics is None or spectra.meta.get("source") == "draper.simulate.planets"
         error = np.zeros(len(self.own_grid)) if own or physics is None else physics.model_error
-        groups = np.asarray(spectra.meta["data_sets"]) if "data_sets" in spectra.meta else None
+        groups = np.asarray(spectra.meta[DATA_SETS]) if DATA_SETS in spectra.meta else None
         binning = Binning.between(self.own_grid, spectra.grid)
         return observations(spectra, binning, radius, error, options.offset * PPM, groups)
 
@@ -490,6 +491,27 @@ class Retriever(Model):
             log_evidence_err=errors,
             label_flags=label_flags(self.labels, samples),
         )
+
+    def card_sections(self) -> Mapping[str, str]:
+        """Return the coverage of intervals of the network, by instrument and error."""
+        measured = self.training.get("calibration")
+        if measured is None:
+            return {}
+        lines = [
+            "Share of spectra whose true label lies in the central interval of the network's samples, before",
+            "any weighing; the smallest and the largest of all labels.",
+            "",
+            "| instrument | error [ppm] | spectra | 50 % | 68 % | 90 % | 95 % |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for stratum in measured["strata"]:
+            shares = [list(stratum["coverage"][level].values()) for level in ("50", "68", "90", "95")]
+            ends = [f"{100 * min(share):.1f} to {100 * max(share):.1f}" for share in shares]
+            error = "own" if stratum["error"] is None else f"{stratum['error']:g}"
+            lines.append(
+                f"| {stratum['instrument']} | {error} | {stratum['number']:,} | {' | '.join(ends)} |"
+            )
+        return {"Coverage": "\n".join(lines)}
 
     def citation(self) -> str:
         """Return BibTeX of what a user of this model should cite."""

@@ -1,0 +1,71 @@
+"""Data sets of one object, such as those of several instruments, as one spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from draper.data.grid import Grid
+from draper.data.spectra import Spectra
+from draper.errors import DraperError
+
+DATA_SETS = "data_sets"
+"""Entry of the metadata that says which data set each pixel is from."""
+
+APART = 1e-9
+"""Relative distance that is put between pixels of equal wavelength."""
+
+
+def join(sets: Sequence[Spectra]) -> Spectra:
+    """Return the data sets of one object as one spectrum, sorted by wavelength.
+
+    Bins may overlap. The metadata entry ``data_sets`` holds the number of the data set of each pixel, by
+    which models tell them apart. Columns and name are those of the first data set that has them.
+
+    Parameters
+    ----------
+    sets
+        One spectrum each.
+
+    Examples
+    --------
+    >>> blue = Spectra(Grid.from_wavelength([5000, 6000], medium="vacuum"), [[1, 1]], [[4, 4]])
+    >>> red = Spectra(Grid.from_wavelength([5500, 6500], medium="vacuum"), [[2, 2]], [[1, 1]])
+    >>> both = join([blue, red])
+    >>> both.flux[0].tolist(), both.meta["data_sets"]
+    ([1.0, 2.0, 1.0, 2.0], [0, 1, 0, 1])
+    """
+    for one in sets:
+        if len(one) != 1 or not one.grid.is_spectral:
+            raise DraperError(
+                "data sets of one object are one spectrum each, in wavelengths",
+                given=repr(one),
+                hint="give files that hold one spectrum",
+            )
+    if not sets:
+        raise DraperError("there are no data sets to join", hint="give at least one")
+    if len({one.quantity for one in sets}) > 1:
+        raise DraperError(
+            "data sets of one object hold the same quantity",
+            given=", ".join(one.quantity for one in sets),
+            hint="say what the files hold: quantity= (--quantity)",
+        )
+    wavelength = np.concatenate([one.grid.vacuum for one in sets])
+    order = np.argsort(wavelength, kind="stable")
+    wavelength = wavelength[order]
+    edges = np.concatenate([one.grid.bounds for one in sets])[order]
+    for place in np.flatnonzero(np.diff(wavelength) <= 0):
+        wavelength[place + 1] = wavelength[place] * (1 + APART)
+    edges[:, 1] = np.maximum(edges[:, 1], wavelength * (1 + APART))
+    owner = np.repeat(np.arange(len(sets)), [len(one.grid) for one in sets])[order]
+    table = {name: column for one in reversed(sets) for name, column in one.table.items()}
+    return Spectra(
+        Grid.from_wavelength(wavelength, medium="vacuum", edges=edges),
+        np.concatenate([one.flux[0] for one in sets])[order][None],
+        np.concatenate([one.ivar[0] for one in sets])[order][None],
+        table,
+        sets[0].quantity,
+        sets[0].unit,
+        meta={**sets[0].meta, DATA_SETS: owner.tolist()},
+    )
