@@ -76,6 +76,17 @@ class Retriever(Model):
 
     # -------------------------------------------------------------- the contract
 
+    @classmethod
+    def example_data(cls, n: int, seed: int = 0) -> dict[str, Source]:
+        """Return noisy spectra of planets with their labels."""
+        return {"spectra": cls.example_spectra(n, seed)}
+
+    @classmethod
+    def example_spectra(cls, n: int, seed: int = 0) -> Spectra:
+        """Return noisy spectra of planets with their labels."""
+        planets = Planets("hst-wfc3-g141", box="exogan", error=20.0)
+        return planets.simulate(max(n, 1), seed)[:n]
+
     def gather(
         self,
         data: Source | None,
@@ -85,14 +96,24 @@ class Retriever(Model):
     ) -> Dataset:
         """Return the training and held-out parts; of a simulator, fine spectra without noise."""
         given = {name: _fine(source) for name, source in sources.items()}
-        return super().gather(None if data is None else _fine(data), valid, seed, **given)
+        dataset = super().gather(None if data is None else _fine(data), valid, seed, **given)
+        if self.module is None:
+            self._adapt(dataset.training["spectra"])
+        return dataset
+
+    def _adapt(self, spectra: Part) -> None:
+        """Remember the simulator, and whether the spectra hold noise already."""
+        # This is an option, so that a run is only resumed with data of the same kind.
+        if isinstance(spectra, SimulatorPart) and isinstance(spectra.simulator, Planets):
+            self.config = self.config.replace(simulator=spectra.simulator.settings)
+        elif any(has_errors(batch) for batch in spectra.batches()):
+            self.config = self.config.replace(errors=None)
 
     def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
-        """Scale labels by their prior, and remember the simulator."""
+        """Scale labels by their prior, or else by their range."""
         if isinstance(spectra, SimulatorPart):
             names = self.config.labels or spectra.prior.names
             if isinstance(spectra.simulator, Planets):
-                self.config = self.config.replace(simulator=spectra.simulator.settings)
                 if set(names) != set(spectra.prior.names):
                     raise DraperError(
                         "a model that is trained on the simulator of planets retrieves all of its labels",
@@ -106,8 +127,6 @@ class Retriever(Model):
                 "the labels to retrieve must be named",
                 hint="labels=[...] (--labels), of the columns of the training spectra",
             )
-        if any(has_errors(batch) for batch in spectra.batches()):
-            self.config = self.config.replace(errors=None)
         return LabelSet.from_table(spectra.table, self.config.labels), Pipeline()
 
     def build(self, grid: Grid, labels: LabelSet) -> Module:
