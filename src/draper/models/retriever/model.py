@@ -378,23 +378,23 @@ class Retriever(Model):
                 )
             return self._sampled(seen, options, nothing, progress)
         for row, one in enumerate(seen):
-            rng = np.random.default_rng((options.seed, row))
             if one is None:
                 found.append(nothing)
             else:
+                rng = np.random.default_rng((options.seed, one.digest))
                 error = options.star_radius_error / radius[row]
                 target = Target(self.network, physics, one, prior, options, error)
                 found.append(retrieve(target, options, options.draws, rng))
                 if options.detect:
                     found[-1] = replace(
-                        found[-1], bayes=self._bayes_factors(found[-1], one, options, error, row)
+                        found[-1], bayes=self._bayes_factors(found[-1], one, options, error)
                     )
             if progress is not None:
                 progress(row + 1, len(seen))
         return found
 
     def _bayes_factors(
-        self, full: Retrieval, one: Observation, options: RetrieveConfig, error: float, row: int
+        self, full: Retrieval, one: Observation, options: RetrieveConfig, error: float
     ) -> dict[str, float]:
         """Return ln(evidence with / evidence without) of each gas, and of clouds and haze together."""
         assert self.physics is not None
@@ -407,7 +407,7 @@ class Retriever(Model):
         found = {}
         for number, (what, fixed) in enumerate(absent.items()):
             prior = Prior.of(options.replace(fixed={**options.fixed, **fixed}), self.labels)
-            rng = np.random.default_rng((options.seed, row, number))
+            rng = np.random.default_rng((options.seed, one.digest, number))
             without = retrieve(
                 Target(self.network, self.physics, one, prior, options, error), options, options.draws, rng
             )
@@ -427,7 +427,7 @@ class Retriever(Model):
             if one is None:
                 found.append(nothing)
             else:
-                noise = np.random.default_rng((options.seed, row)).standard_normal(
+                noise = np.random.default_rng((options.seed, one.digest)).standard_normal(
                     (options.samples, len(self.labels))
                 )
                 found.append(Retrieval(self.drawn([one], torch.from_numpy(noise).float())[0], {}))
@@ -483,7 +483,7 @@ class Retriever(Model):
                 for one in seen
             ]
         )
-        for what in found[0].bayes if found else ():
+        for what in dict.fromkeys(what for one in found for what in one.bayes):
             columns[f"log_bayes_{what}"] = np.array([one.bayes.get(what, math.nan) for one in found])
         columns |= {"surprise": surprise, "how": np.array([one.how for one in found], dtype=np.str_)}
         limits = self.training.get("calibration", {}).get("limits", {})
@@ -492,7 +492,7 @@ class Retriever(Model):
             "outside": (surprise > limits.get("surprise", 4.0)) | poor,
             "unreliable": np.array([not one.is_reliable for one in found], dtype=bool),
         }
-        samples = np.array([one.samples for one in found]).reshape(len(found), -1, len(self.labels))
+        samples = np.array([one.samples for one in found]).reshape(len(found), options.samples, len(self.labels))
         if "temperature" in self.labels.names:
             heat = samples[:, :, self.labels.names.index("temperature")]
             low, high = OPACITY_RANGE
