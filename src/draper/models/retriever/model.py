@@ -488,16 +488,19 @@ class Retriever(Model):
         columns |= {"surprise": surprise, "how": np.array([one.how for one in found], dtype=np.str_)}
         limits = self.training.get("calibration", {}).get("limits", {})
         poor = (columns["p_value"] < 1e-3) | (columns["misfit"] > limits.get("misfit", 4.0))
+        typical = np.array([math.nan if one is None else np.sqrt(np.median(one.variance)) for one in seen])
+        low, high = self.config.errors or (0.0, math.inf)
         flags = {
             "outside": (surprise > limits.get("surprise", 4.0)) | poor,
             "unreliable": np.array([not one.is_reliable for one in found], dtype=bool),
+            "untested_errors": (typical < low * PPM) | (typical > high * PPM),
         }
         samples = np.array([one.samples for one in found]).reshape(len(found), options.samples, len(self.labels))
         if "temperature" in self.labels.names:
             heat = samples[:, :, self.labels.names.index("temperature")]
-            low, high = OPACITY_RANGE
+            coolest, hottest = OPACITY_RANGE
             with np.errstate(invalid="ignore"):
-                flags["opacity_range"] = ((heat < low) | (heat > high)).mean(axis=1) > 0.5
+                flags["opacity_range"] = ((heat < coolest) | (heat > hottest)).mean(axis=1) > 0.5
         evidence = np.array([one.log_evidence for one in found])
         errors = np.array([one.log_evidence_err for one in found])
         return Estimates.from_samples(
