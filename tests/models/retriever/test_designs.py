@@ -65,10 +65,10 @@ def test_rows_of_a_group_share_bins_but_not_errors() -> None:
 
 def test_bins_need_not_be_shared() -> None:
     uniform, kept = numbers(64)
-    edges, sigma, group = random_designs(uniform, kept, KNOWN, PIXELS, ERRORS)
+    edges, sigma, group = random_designs(uniform, kept, KNOWN, PIXELS, ERRORS, 1)
     assert group == 1
     assert np.mean([not torch.equal(edges[n], edges[n + 1]) for n in range(63)]) > 0.6
-    alone = random_designs(uniform[9:10], kept[9:10], KNOWN, PIXELS, ERRORS)
+    alone = random_designs(uniform[9:10], kept[9:10], KNOWN, PIXELS, ERRORS, 1)
     assert torch.equal(alone.edges, edges[9:10])
     assert torch.equal(alone.sigma, sigma[9:10])
 
