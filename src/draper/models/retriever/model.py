@@ -190,7 +190,8 @@ class Retriever(Model):
         if not self.config.calibration or "calibration" in self.training or self.config.method == "inpaint":
             return
         if dataset.has_held_out and World.join(next(iter(self.state().values())).device).is_first:
-            self.training["calibration"] = calibrated(self, dataset.held_out["spectra"].subset.spectra)
+            held_out = dataset.held_out["spectra"].subset
+            self.training["calibration"] = calibrated(self, held_out.spectra[held_out.rows])
             if folder is not None:
                 artifact.write(self, folder, complete=True)
 
