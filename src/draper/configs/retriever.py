@@ -83,7 +83,7 @@ class RetrieverConfig(ModelConfig):
         "transforms": 2,
         "width": 16,
         "blocks": 1,
-        "labels": ("teff", "logg"),
+        "labels": ("planet_radius", "log_h2o"),
         "calibration": 0,
     }
     verb_options: ClassVar[dict[str, type[Config]]] = {"predict": RetrieveConfig, "generate": CompleteConfig}

@@ -78,7 +78,7 @@ def strata(model: Retriever, held_out: Spectra, number: int, seed: int = 0) -> I
 def ranked(model: Retriever, spectra: Spectra, draws: int = DRAWS, seed: int = 0) -> FloatArray:
     """Return the ranks (n, l), from 0 to ``draws``, of the true labels among samples of the network.
 
-    NaN where a label is not known or a spectrum has no good bin.
+    NaN where a label is not known, or a spectrum has no good bin or no sample in the prior.
     """
     seen = model.observations(spectra, RetrieveConfig())
     truth = model.labels.read(spectra.table)
@@ -90,7 +90,7 @@ def ranked(model: Retriever, spectra: Spectra, draws: int = DRAWS, seed: int = 0
         noise = torch.randn(len(rows) * draws, len(model.labels), generator=generator)
         samples = model.drawn([one for row in rows if (one := seen[row]) is not None], noise)
         below = (samples < truth[rows, None]).sum(axis=1).astype(float)
-        ranks[rows] = np.where(np.isfinite(truth[rows]), below, np.nan)
+        ranks[rows] = np.where(np.isfinite(truth[rows] + samples[:, 0]), below, np.nan)
     return ranks
 
 
@@ -99,7 +99,7 @@ def calibrated(model: Retriever, held_out: Spectra) -> dict[str, Any]:
 
     The held-out spectra of a simulator are replaced by fresh ones of each instrument.
     """
-    number = model.config.calibration // len(ERRORS)
+    number = max(1, model.config.calibration // len(ERRORS))
     if model.physics is None:
         held_out = _noisy(model, held_out)
         number = model.config.calibration
@@ -126,13 +126,14 @@ def calibrated(model: Retriever, held_out: Spectra) -> dict[str, Any]:
 
 
 def coverage(model: Retriever, ranks: FloatArray) -> dict[str, Any]:
-    """Return the share of spectra whose true label lies in the central 50, 68 and 90 %, by label."""
+    """Return the share of spectra whose true label lies in the central 50, 68, 90 and 95 %, by label."""
     place = (ranks + 0.5) / (DRAWS + 1)
     known = np.isfinite(place)
     shares = {
         f"{level}": {
             label: float((np.abs(place[known[:, n], n] - 0.5) < level / 200).mean())
             for n, label in enumerate(model.labels.names)
+            if known[:, n].any()
         }
         for level in (50, 68, 90, 95)
     }

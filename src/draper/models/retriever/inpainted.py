@@ -38,7 +38,7 @@ def completions(
             found.append(nothing)
         else:
             flux, error, known = (torch.from_numpy(part) for part in fine_pixels(one, len(model.own_grid)))
-            generator = torch.Generator().manual_seed(1_000_003 * options.seed + row)
+            generator = torch.Generator().manual_seed(1_000_003 * options.seed + one.digest)
             completed = network.complete(
                 flux.float(), error.float(), known, generator=generator, restarts=options.restarts
             )

@@ -76,6 +76,17 @@ class Retriever(Model):
 
     # -------------------------------------------------------------- the contract
 
+    @classmethod
+    def example_data(cls, n: int, seed: int = 0) -> dict[str, Source]:
+        """Return noisy spectra of planets with their labels."""
+        return {"spectra": cls.example_spectra(n, seed)}
+
+    @classmethod
+    def example_spectra(cls, n: int, seed: int = 0) -> Spectra:
+        """Return noisy spectra of planets with their labels."""
+        planets = Planets("hst-wfc3-g141", box="exogan", error=20.0)
+        return planets.simulate(max(n, 1), seed)[:n]
+
     def gather(
         self,
         data: Source | None,
@@ -85,14 +96,24 @@ class Retriever(Model):
     ) -> Dataset:
         """Return the training and held-out parts; of a simulator, fine spectra without noise."""
         given = {name: _fine(source) for name, source in sources.items()}
-        return super().gather(None if data is None else _fine(data), valid, seed, **given)
+        dataset = super().gather(None if data is None else _fine(data), valid, seed, **given)
+        if self.module is None:
+            self._adapt(dataset.training["spectra"])
+        return dataset
+
+    def _adapt(self, spectra: Part) -> None:
+        """Remember the simulator, and whether the spectra hold noise already."""
+        # This is an option, so that a run is only resumed with data of the same kind.
+        if isinstance(spectra, SimulatorPart) and isinstance(spectra.simulator, Planets):
+            self.config = self.config.replace(simulator=spectra.simulator.settings)
+        elif any(has_errors(batch) for batch in spectra.batches()):
+            self.config = self.config.replace(errors=None)
 
     def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
-        """Scale labels by their prior, and remember the simulator."""
+        """Scale labels by their prior, or else by their range."""
         if isinstance(spectra, SimulatorPart):
             names = self.config.labels or spectra.prior.names
             if isinstance(spectra.simulator, Planets):
-                self.config = self.config.replace(simulator=spectra.simulator.settings)
                 if set(names) != set(spectra.prior.names):
                     raise DraperError(
                         "a model that is trained on the simulator of planets retrieves all of its labels",
@@ -106,8 +127,6 @@ class Retriever(Model):
                 "the labels to retrieve must be named",
                 hint="labels=[...] (--labels), of the columns of the training spectra",
             )
-        if any(has_errors(batch) for batch in spectra.batches()):
-            self.config = self.config.replace(errors=None)
         return LabelSet.from_table(spectra.table, self.config.labels), Pipeline()
 
     def build(self, grid: Grid, labels: LabelSet) -> Module:
@@ -171,7 +190,8 @@ class Retriever(Model):
         if not self.config.calibration or "calibration" in self.training or self.config.method == "inpaint":
             return
         if dataset.has_held_out and World.join(next(iter(self.state().values())).device).is_first:
-            self.training["calibration"] = calibrated(self, dataset.held_out["spectra"].subset.spectra)
+            held_out = dataset.held_out["spectra"].subset
+            self.training["calibration"] = calibrated(self, held_out.spectra[held_out.rows])
             if folder is not None:
                 artifact.write(self, folder, complete=True)
 
@@ -359,23 +379,23 @@ class Retriever(Model):
                 )
             return self._sampled(seen, options, nothing, progress)
         for row, one in enumerate(seen):
-            rng = np.random.default_rng((options.seed, row))
             if one is None:
                 found.append(nothing)
             else:
+                rng = np.random.default_rng((options.seed, one.digest))
                 error = options.star_radius_error / radius[row]
                 target = Target(self.network, physics, one, prior, options, error)
                 found.append(retrieve(target, options, options.draws, rng))
                 if options.detect:
                     found[-1] = replace(
-                        found[-1], bayes=self._bayes_factors(found[-1], one, options, error, row)
+                        found[-1], bayes=self._bayes_factors(found[-1], one, options, error)
                     )
             if progress is not None:
                 progress(row + 1, len(seen))
         return found
 
     def _bayes_factors(
-        self, full: Retrieval, one: Observation, options: RetrieveConfig, error: float, row: int
+        self, full: Retrieval, one: Observation, options: RetrieveConfig, error: float
     ) -> dict[str, float]:
         """Return ln(evidence with / evidence without) of each gas, and of clouds and haze together."""
         assert self.physics is not None
@@ -388,7 +408,7 @@ class Retriever(Model):
         found = {}
         for number, (what, fixed) in enumerate(absent.items()):
             prior = Prior.of(options.replace(fixed={**options.fixed, **fixed}), self.labels)
-            rng = np.random.default_rng((options.seed, row, number))
+            rng = np.random.default_rng((options.seed, one.digest, number))
             without = retrieve(
                 Target(self.network, self.physics, one, prior, options, error), options, options.draws, rng
             )
@@ -408,7 +428,7 @@ class Retriever(Model):
             if one is None:
                 found.append(nothing)
             else:
-                noise = np.random.default_rng((options.seed, row)).standard_normal(
+                noise = np.random.default_rng((options.seed, one.digest)).standard_normal(
                     (options.samples, len(self.labels))
                 )
                 found.append(Retrieval(self.drawn([one], torch.from_numpy(noise).float())[0], {}))
@@ -464,7 +484,7 @@ class Retriever(Model):
                 for one in seen
             ]
         )
-        for what in found[0].bayes if found else ():
+        for what in dict.fromkeys(what for one in found for what in one.bayes):
             columns[f"log_bayes_{what}"] = np.array([one.bayes.get(what, math.nan) for one in found])
         columns |= {"surprise": surprise, "how": np.array([one.how for one in found], dtype=np.str_)}
         limits = self.training.get("calibration", {}).get("limits", {})
@@ -476,7 +496,7 @@ class Retriever(Model):
             "unreliable": np.array([not one.is_reliable for one in found], dtype=bool),
             "untested_errors": (typical < low * PPM) | (typical > high * PPM),
         }
-        samples = np.array([one.samples for one in found]).reshape(len(found), -1, len(self.labels))
+        samples = np.array([one.samples for one in found]).reshape(len(found), options.samples, len(self.labels))
         if "temperature" in self.labels.names:
             heat = samples[:, :, self.labels.names.index("temperature")]
             coolest, hottest = OPACITY_RANGE
