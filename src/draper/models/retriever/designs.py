@@ -61,7 +61,12 @@ def bins_of(presets: Tensor) -> int:
 
 
 def random_designs(
-    numbers: Tensor, kept: Tensor, presets: Tensor, pixels: int, errors: tuple[float, float], group: int = GROUP
+    numbers: Tensor,
+    kept: Tensor,
+    presets: Tensor,
+    pixels: int,
+    errors: tuple[float, float],
+    group: int = GROUP,
 ) -> Design:
     """Return instruments that follow from random numbers, with errors of log-uniform size.
 

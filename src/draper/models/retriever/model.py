@@ -20,6 +20,7 @@ from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra, has_errors
 from draper.errors import DraperError
+from draper.infer.calibration import Calibration
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.base import Model, Progress
@@ -27,6 +28,7 @@ from draper.models.dataset import Dataset, Part, SimulatorPart, Source
 from draper.models.retriever.calibrate import calibrated
 from draper.models.retriever.coordinates import BoxCoordinates, Coordinates, PlanetCoordinates
 from draper.models.retriever.designs import NUMBERS, bins_of
+from draper.models.retriever.flags import estimates_of
 from draper.models.retriever.inpaint import LATENT, inpainting
 from draper.models.retriever.inpainted import completions
 from draper.models.retriever.network import CONTEXT, RetrieverNetwork
@@ -37,7 +39,6 @@ from draper.nn.module import Module
 from draper.results.estimates import Estimates
 from draper.simulate.planet_units import GASES
 from draper.simulate.planets import CLOUD, HAZE, INSTRUMENTS, Planets
-from draper.simulate.transit import OPACITY_RANGE
 from draper.train.distributed import World
 
 PPM = 1e-6
@@ -254,7 +255,7 @@ class Retriever(Model):
         chosen = cast(RetrieveConfig, self.options_of("predict", options, **changes))
         seen = self.observations(spectra, chosen)
         found = self.retrievals(spectra, seen, chosen, progress)
-        return self._estimates(spectra, seen, found, chosen)
+        return estimates_of(self, spectra, seen, found, chosen.samples)
 
     def explain(
         self,
@@ -269,7 +270,7 @@ class Retriever(Model):
         seen = self.observations(spectra, chosen)
         found = self.retrievals(spectra, seen, chosen, progress)
         made = self._completed(spectra, found, chosen, spectra.grid) if self.completes else None
-        return self._estimates(spectra, seen, found, chosen), made
+        return estimates_of(self, spectra, seen, found, chosen.samples), made
 
     def reconstruct(self, spectra: Spectra) -> Spectra | None:
         """Return None: there is no version of a spectrum without its posterior (:meth:`explain`)."""
@@ -387,9 +388,7 @@ class Retriever(Model):
                 target = Target(self.network, physics, one, prior, options, error)
                 found.append(retrieve(target, options, options.draws, rng))
                 if options.detect:
-                    found[-1] = replace(
-                        found[-1], bayes=self._bayes_factors(found[-1], one, options, error)
-                    )
+                    found[-1] = replace(found[-1], bayes=self._bayes_factors(found[-1], one, options, error))
             if progress is not None:
                 progress(row + 1, len(seen))
         return found
@@ -464,77 +463,32 @@ class Retriever(Model):
                 labels[row] = labels[row, usable[np.arange(draws) * len(usable) // draws]]
         return np.asarray(labels)
 
-    def _estimates(
-        self,
-        spectra: Spectra,
-        seen: list[Observation | None],
-        found: list[Retrieval],
-        options: RetrieveConfig,
-    ) -> Estimates:
-        """Return retrievals as estimates."""
-        numbers = ("efficiency", "effective", "pareto_k", "chi2", "bins", "p_value", "misfit")
-        columns: dict[str, NDArray[Any]] = {
-            name: np.array([getattr(one, name) for one in found], dtype=np.float64) for name in numbers
-        }
-        surprise = np.array(
-            [
-                math.nan
-                if one is None or self.config.method == "inpaint"
-                else one.surprise(self.network.summary)
-                for one in seen
-            ]
-        )
-        for what in dict.fromkeys(what for one in found for what in one.bayes):
-            columns[f"log_bayes_{what}"] = np.array([one.bayes.get(what, math.nan) for one in found])
-        columns |= {"surprise": surprise, "how": np.array([one.how for one in found], dtype=np.str_)}
-        limits = self.training.get("calibration", {}).get("limits", {})
-        poor = (columns["p_value"] < 1e-3) | (columns["misfit"] > limits.get("misfit", 4.0))
-        typical = np.array([math.nan if one is None else np.sqrt(np.median(one.variance)) for one in seen])
-        low, high = self.config.errors or (0.0, math.inf)
-        flags = {
-            "outside": (surprise > limits.get("surprise", 4.0)) | poor,
-            "unreliable": np.array([not one.is_reliable for one in found], dtype=bool),
-            "untested_errors": (typical < low * PPM) | (typical > high * PPM),
-        }
-        samples = np.array([one.samples for one in found]).reshape(len(found), options.samples, len(self.labels))
-        if "temperature" in self.labels.names:
-            heat = samples[:, :, self.labels.names.index("temperature")]
-            coolest, hottest = OPACITY_RANGE
-            with np.errstate(invalid="ignore"):
-                flags["opacity_range"] = ((heat < coolest) | (heat > hottest)).mean(axis=1) > 0.5
-        evidence = np.array([one.log_evidence for one in found])
-        errors = np.array([one.log_evidence_err for one in found])
-        return Estimates.from_samples(
-            self.labels,
-            samples,
-            spectra.ids,
-            flags=flags,
-            columns=columns,
-            log_evidence=evidence,
-            log_evidence_err=errors,
-            label_flags=label_flags(self.labels, samples),
-        )
-
     def card_sections(self) -> Mapping[str, str]:
         """Return the coverage of intervals of the network, by instrument and error."""
-        measured = self.training.get("calibration")
+        measured = self.calibration
         if measured is None:
             return {}
         lines = [
             "Share of spectra whose true label lies in the central interval of the network's samples, before",
-            "any weighing; the smallest and the largest of all labels.",
+            "any weighing: the smallest and the largest of all labels. The last column is the smallest",
+            "probability of ranks so far from uniform (Kolmogorov-Smirnov) of all labels, times their number.",
             "",
-            "| instrument | error [ppm] | spectra | 50 % | 68 % | 90 % | 95 % |",
+            "| spectra | number | 50 % | 68 % | 90 % | 95 % | p |",
             "|---|---|---|---|---|---|---|",
         ]
-        for stratum in measured["strata"]:
-            shares = [list(stratum["coverage"][level].values()) for level in ("50", "68", "90", "95")]
-            ends = [f"{100 * min(share):.1f} to {100 * max(share):.1f}" for share in shares]
-            error = "own" if stratum["error"] is None else f"{stratum['error']:g}"
-            lines.append(
-                f"| {stratum['instrument']} | {error} | {stratum['number']:,} | {' | '.join(ends)} |"
-            )
+        for group in measured.groups:
+            shares = [100 * group.coverage(level)[:-1] for level in (0.5, 0.68, 0.9, 0.95)]
+            ends = " | ".join(f"{share.min():.1f} to {share.max():.1f}" for share in shares)
+            chance = min(1.0, float(np.nanmin(group.ks_p[:-1])) * len(measured.labels))
+            name = group.name.removeprefix("spectra = ")
+            lines.append(f"| {name} | {group.numbers.max():,} | {ends} | {chance:.2g} |")
         return {"Coverage": "\n".join(lines)}
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How often intervals of the network held the truth, if it was measured after training."""
+        measured = self.training.get("calibration")
+        return None if measured is None else Calibration.from_json(measured["ranks"])
 
     def citation(self) -> str:
         """Return BibTeX of what a user of this model should cite."""
@@ -557,26 +511,6 @@ CITATION = """@article{zingales2018,
   booktitle = {Advances in Neural Information Processing Systems},
   year      = {2019}
 }"""
-
-
-def label_flags(labels: LabelSet, samples: NDArray[np.float64]) -> NDArray[np.str_]:
-    """Return how well each label is known (n, l) by samples (n, draws, l) in the range of its prior."""
-    flags = np.full(samples.shape[::2], "measured", dtype="<U8")
-    pieces = 20
-    for number, label in enumerate(labels):
-        low, high = label.low, label.high
-        place = np.clip((samples[:, :, number] - low) / (high - low), 0, 1 - 1e-9)
-        for row, values in enumerate(place):
-            if np.isnan(values).any():
-                continue
-            share = np.bincount((values * pieces).astype(int), minlength=pieces) / len(values) * pieces
-            if values.std() * math.sqrt(12) > 0.85 and share.min() > 0.3:
-                flags[row, number] = "prior"
-            elif max(share[0], share[-1]) > 0.9 * share.max() and values.std() * math.sqrt(12) < 0.2:
-                flags[row, number] = "edge"
-            elif max(share[:2].mean(), share[-2:].mean()) > 0.25 * share.max():
-                flags[row, number] = "limit"
-    return flags
 
 
 def _fine(source: Source) -> Source:

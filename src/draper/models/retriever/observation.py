@@ -89,7 +89,7 @@ class Observation:
 
     @property
     def digest(self) -> int:
-        """A number that follows from the data: with it as a seed, a spectrum is sampled alike in any company."""
+        """A number that follows from the data: as a seed it makes samples independent of other spectra."""
         return zlib.crc32(self.variance.tobytes(), zlib.crc32(self.flux.tobytes()))
 
     def scaled(self, factor: float, inflation: float = 1.0) -> Observation:
