@@ -256,10 +256,12 @@ class Target:
             beside = np.repeat(further[number : number + 1], each, axis=0)
             joint = self.log_joint(place.labels.numpy(), place.inside.numpy(), beside)
             # The further coordinates were drawn from their prior.
-            proposal = log_density.double() + place.log_volume
-            weights.append(joint - _log_normal(beside) - proposal.numpy())
-            own = self.coordinates.moved(values, reference, self.reference)
-            points.append(np.concatenate([own.double().numpy(), beside], axis=1))
+            proposal = (log_density.double() + place.log_volume).numpy() + _log_normal(beside)
+            own = self.coordinates.moved(values, reference, self.reference).double().numpy()
+            # Of data unlike any spectrum the network may say things without bounds.
+            possible = np.isfinite(joint + proposal) & np.isfinite(own).all(axis=1)
+            weights.append(np.where(possible, joint, -np.inf) - np.where(possible, proposal, 0.0))
+            points.append(np.concatenate([np.where(possible[:, None], own, 0.0), beside], axis=1))
         return ImportanceSamples(np.concatenate(points), np.concatenate(weights))
 
     def start_log_density(self, points: FloatArray) -> FloatArray:
