@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from draper.configs.retriever import RetrieveConfig
 from draper.data.spectra import Spectra, has_errors
 from draper.infer.calibration import Calibration, fractional_ranks, joint_ranks
+from draper.models.retriever.protocol import Sampling
 from draper.simulate.planets import INSTRUMENTS, Planets
-
-if TYPE_CHECKING:
-    from draper.models.retriever.model import Retriever
 
 FloatArray = NDArray[np.float64]
 
@@ -68,7 +66,7 @@ class Stratum(NamedTuple):
         return self.name if math.isnan(self.error) else f"{self.name}, {self.error:g} ppm"
 
 
-def strata(model: Retriever, held_out: Spectra, number: int, seed: int = 0) -> Iterator[Stratum]:
+def strata(model: Sampling, held_out: Spectra, number: int, seed: int = 0) -> Iterator[Stratum]:
     """Iterate over fresh spectra by instrument and error, or the held-out ones of a model of files."""
     physics = model.physics
     if physics is None:
@@ -102,7 +100,7 @@ class Ranks(NamedTuple):
     joint: FloatArray
 
 
-def ranked(model: Retriever, spectra: Spectra, draws: int = DRAWS, seed: int = 0) -> Ranks:
+def ranked(model: Sampling, spectra: Spectra, draws: int = DRAWS, seed: int = 0) -> Ranks:
     """Return the ranks of the true labels of spectra among samples of the network."""
     seen = model.observations(spectra, RetrieveConfig())
     truth = model.labels.read(spectra.table)
@@ -119,7 +117,7 @@ def ranked(model: Retriever, spectra: Spectra, draws: int = DRAWS, seed: int = 0
     return Ranks(labels, joint)
 
 
-def calibrated(model: Retriever, held_out: Spectra) -> dict[str, Any]:
+def calibrated(model: Sampling, held_out: Spectra) -> dict[str, Any]:
     """Return the calibration of the network and the limits of flags, as plain values.
 
     Of a model that was trained on a simulator the held-out spectra are replaced by fresh ones, of each
@@ -153,7 +151,7 @@ def calibrated(model: Retriever, held_out: Spectra) -> dict[str, Any]:
     return {"draws": DRAWS, "ranks": measured.to_json(), "limits": limits}
 
 
-def _noisy(model: Retriever, spectra: Spectra) -> Spectra:
+def _noisy(model: Sampling, spectra: Spectra) -> Spectra:
     """Return held-out spectra with the noise that the network is trained for, if they have none."""
     if model.config.errors is None or has_errors(spectra):
         return spectra

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,9 @@ from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
 from draper.models.retriever.observation import Observation
 from draper.models.retriever.posterior import Retrieval
+from draper.models.retriever.protocol import Sampling
 from draper.results.estimates import Estimates
 from draper.simulate.transit import OPACITY_RANGE
-
-if TYPE_CHECKING:
-    from draper.models.retriever.model import Retriever
 
 PPM = 1e-6
 
@@ -28,7 +26,7 @@ LIMIT = 4.0
 
 
 def estimates_of(
-    model: Retriever,
+    model: Sampling,
     spectra: Spectra,
     seen: list[Observation | None],
     found: list[Retrieval],

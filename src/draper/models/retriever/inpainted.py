@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from draper.models.base import Progress
 from draper.models.retriever.inpaint import Inpainting
 from draper.models.retriever.observation import Observation
 from draper.models.retriever.posterior import Retrieval
-
-if TYPE_CHECKING:
-    from draper.models.retriever.model import Retriever
+from draper.models.retriever.protocol import Sampling
 
 FloatArray = NDArray[np.float64]
 
@@ -24,7 +22,7 @@ SHARE = 0.5
 
 
 def completions(
-    model: Retriever,
+    model: Sampling,
     seen: list[Observation | None],
     options: RetrieveConfig,
     nothing: Retrieval,

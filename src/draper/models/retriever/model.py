@@ -471,7 +471,7 @@ class Retriever(Model):
         lines = [
             "Share of spectra whose true label lies in the central interval of the network's samples, before",
             "any weighing: the smallest and the largest of all labels. The last column is the smallest",
-            "probability of ranks so far from uniform (Kolmogorov-Smirnov) of all labels, times their number.",
+            "probability of ranks so far from uniform (Kolmogorov-Smirnov), times the number of labels.",
             "",
             "| spectra | number | 50 % | 68 % | 90 % | 95 % | p |",
             "|---|---|---|---|---|---|---|",
