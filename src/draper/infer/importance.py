@@ -192,8 +192,9 @@ def pareto_smoothed(log_weights: FloatArray) -> tuple[FloatArray, float]:
     smoothed = log_weights.copy()
     if np.isfinite(k):
         levels = (np.arange(size) + 0.5) / size
-        drawn = sigma * (np.expm1(-k * np.log1p(-levels)) / k if abs(k) > 1e-9 else -np.log1p(-levels))
-        # No weight is larger than the largest that was met.
+        # No weight is larger than the largest that was met, even where the fit goes on without bounds.
+        with np.errstate(over="ignore"):
+            drawn = sigma * (np.expm1(-k * np.log1p(-levels)) / k if abs(k) > 1e-9 else -np.log1p(-levels))
         smoothed[tail] = np.minimum(np.log(np.exp(cutoff - top) + drawn), 0) + top
     return smoothed, k
 
