@@ -19,8 +19,8 @@ from draper.simulate.transit import OPACITY_RANGE
 
 PPM = 1e-6
 
-NO_GAS = -12.0
-"""Abundance [dex] of a gas that is not there."""
+NO_GAS = -8.0
+"""Abundance [dex] of a gas that is hardly there: the lowest of the spectra that opacities were fitted to."""
 
 POOR_FIT = 1e-3
 """Posterior-predictive p value below which a fit is poor."""
