@@ -14,9 +14,13 @@ from draper.models.retriever.observation import Observation
 from draper.models.retriever.posterior import Retrieval
 from draper.models.retriever.protocol import Sampling
 from draper.results.estimates import Estimates
+from draper.simulate.planet_units import GASES
 from draper.simulate.transit import OPACITY_RANGE
 
 PPM = 1e-6
+
+NO_GAS = -8.0
+"""Abundance [dex] of a gas that is hardly there: the lowest of the spectra that opacities were fitted to."""
 
 POOR_FIT = 1e-3
 """Posterior-predictive p value below which a fit is poor."""
@@ -95,3 +99,25 @@ def label_flags(labels: LabelSet, samples: NDArray[np.float64]) -> NDArray[np.st
             elif max(share[:2].mean(), share[-2:].mean()) > 0.25 * share.max():
                 flags[row, number] = "limit"
     return flags
+
+
+def alone(labels: LabelSet, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return the labels (l,) of planets like one with given labels, each with one of its gases alone.
+
+    The planet without any of them stands under ``no gas``: scattering, collisions, clouds.
+
+    Examples
+    --------
+    >>> from draper.simulate.planets import LABELS
+    >>> list(alone(LABELS, np.array([1, 1500, 1.2, -3, -4, -5, -6.0])))
+    ['no gas', 'H2O', 'CO2', 'CH4', 'CO']
+    """
+    places = {gas.upper(): labels.names.index(f"log_{gas}") for gas in GASES if f"log_{gas}" in labels.names}
+    least = np.array(values, dtype=np.float64)
+    for place in places.values():
+        least[place] = NO_GAS
+    found = {"no gas": least}
+    for name, place in places.items():
+        found[name] = least.copy()
+        found[name][place] = values[place]
+    return found

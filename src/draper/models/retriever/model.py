@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from draper.models.dataset import Dataset, Part, SimulatorPart, Source
 from draper.models.retriever.calibrate import calibrated
 from draper.models.retriever.coordinates import BoxCoordinates, Coordinates, PlanetCoordinates
 from draper.models.retriever.designs import NUMBERS, bins_of
-from draper.models.retriever.flags import estimates_of
+from draper.models.retriever.flags import alone, estimates_of
 from draper.models.retriever.inpaint import LATENT, inpainting
 from draper.models.retriever.inpainted import completions
 from draper.models.retriever.network import CONTEXT, RetrieverNetwork
@@ -40,6 +40,9 @@ from draper.results.estimates import Estimates
 from draper.simulate.planet_units import GASES
 from draper.simulate.planets import CLOUD, HAZE, INSTRUMENTS, Planets
 from draper.train.distributed import World
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PPM = 1e-6
 
@@ -272,6 +275,35 @@ class Retriever(Model):
         made = self._completed(spectra, found, chosen, spectra.grid) if self.completes else None
         return estimates_of(self, spectra, seen, found, chosen.samples), made
 
+    def draws(self, spectra: Spectra, options: Config | None = None) -> bool:
+        """Return whether the spectra of samples can be computed."""
+        return self.physics is not None
+
+    def pictures(
+        self, spectra: Spectra, estimates: Estimates, options: Config | None = None
+    ) -> Iterator[Figure]:
+        """Draw each spectrum with those of its samples, and the part of each gas."""
+        from draper.plots.transmission import plot_transmission
+
+        chosen = cast(RetrieveConfig, self.options_of("predict", options))
+        binning = Binning.between(self.own_grid, spectra.grid)
+        bins = np.flatnonzero(binning.covered)
+        seen = replace(
+            spectra, grid=spectra.grid[bins], flux=spectra.flux[:, bins], ivar=spectra.ivar[:, bins]
+        )
+        radii = self.star_radii(spectra, chosen)
+        operator = binning.operator[binning.covered]
+        for row in range(len(spectra)):
+            assert estimates.samples is not None
+            samples = estimates.samples[row]
+            if np.isnan(samples).any():
+                continue
+            parts = alone(self.labels, estimates.median[row])
+            both = np.concatenate([samples[:CHECKED], np.stack(list(parts.values()))])
+            fine = self._depths(both)[:, binning.pixels] @ operator.T / radii[row] ** 2
+            contributions = dict(zip(parts, fine[len(samples[:CHECKED]) :], strict=True))
+            yield plot_transmission(seen[row], fine[: len(samples[:CHECKED])], contributions)
+
     def reconstruct(self, spectra: Spectra) -> Spectra | None:
         """Return None: there is no version of a spectrum without its posterior (:meth:`explain`)."""
         return None
@@ -352,9 +384,13 @@ class Retriever(Model):
             return one.completed
         if self.physics is None or np.isnan(one.samples).any():
             return np.full((1, len(self.own_grid)), np.nan)
-        step = max(1, len(one.samples) // most)
+        return self._depths(one.samples[:: max(1, len(one.samples) // most)])
+
+    def _depths(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return fine spectra (n, p) of labels (n, l), in front of a star of one solar radius."""
+        assert self.physics is not None
         with torch.no_grad():
-            depth = self.physics.depth(torch.from_numpy(one.samples[::step].copy()).float())
+            depth = self.physics.depth(torch.from_numpy(np.ascontiguousarray(labels)).float())
         return np.asarray(depth.double().numpy())
 
     def retrievals(
