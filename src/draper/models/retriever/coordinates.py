@@ -29,6 +29,9 @@ EDGE = 1e-6
 ITERATIONS = 2
 """Steps by which a radius is found from a depth, before the last."""
 
+NEAR = 0.01
+"""How far the logarithm of the depth may be from the wanted one before the last step."""
+
 STEP = 1e-3
 """Relative change of the radius for the slope of the depth."""
 
@@ -170,7 +173,7 @@ class PlanetCoordinates(Coordinates):
         return PlanetCoordinates(self.planets, by_mass=True) if known[self.MASS] else self
 
     def recast(self, values: Tensor, labels: Tensor) -> Tensor:
-        """Return coordinates (n, l) with the mass of labels (n, l), if they have it in place of the scale height."""
+        """Return coordinates (n, l) in which the mass of labels (n, l) stands for itself, where it does."""
         if not self.by_mass:
             return values
         recast = values.clone()
@@ -210,7 +213,7 @@ class PlanetCoordinates(Coordinates):
 
         radius = nearer((SUN_RADIUS / JUPITER_RADIUS) * one, torch.zeros_like(one), one)
         reached, slope = self.log_depth(at(radius)), one
-        for _ in range(ITERATIONS):
+        for _ in range(ITERATIONS + self.by_mass):
             before, last = radius, reached
             radius = nearer(radius, reached, slope)
             reached, change = self.log_depth(at(radius)), (radius / before).log()
@@ -220,6 +223,7 @@ class PlanetCoordinates(Coordinates):
         found = at(radius)
         inside = possible & (found > self.low).all(1) & (found < self.high).all(1)
         inside &= is_bound(found[:, :7], self.planets.exact_weight) & (slope > 0)
+        inside &= (wanted - reached).abs() < NEAR  # else there is no such planet, however large
         volumes = self.log_slope(values)
         volumes[:, self.RADIUS] = 0
         if not self.by_mass:

@@ -19,7 +19,7 @@ from torch import Tensor
 from draper.configs.retriever import RetrieveConfig, pair
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
-from draper.infer.importance import ImportanceSamples, effective_size
+from draper.infer.importance import ImportanceSamples
 from draper.infer.nested import nested
 from draper.infer.refine import refine
 from draper.models.retriever.coordinates import Place
@@ -245,9 +245,7 @@ class Target:
     def __call__(self, points: FloatArray) -> FloatArray:
         """Return the log density (n,) of data and points (n, l + c)."""
         place = self._place(points)
-        joint = self.log_joint(
-            place.labels.numpy(), place.inside.numpy(), points[:, len(self.prior.low) :]
-        )
+        joint = self.log_joint(place.labels.numpy(), place.inside.numpy(), points[:, len(self.prior.low) :])
         return np.where(np.isfinite(joint), joint - place.log_volume.numpy(), -np.inf)
 
     def labels(self, points: FloatArray) -> FloatArray:
@@ -295,9 +293,10 @@ class Target:
         # The further coordinates were drawn from their prior.
         proposal = (log_density.double() + place.log_volume).numpy() + _log_normal(beside)
         # Of data unlike any spectrum the network may say things without bounds.
-        possible = np.isfinite(joint + proposal) & np.isfinite(own).all(axis=1)
+        finite = np.isfinite(own).all(axis=1)
+        possible = finite & np.isfinite(joint + proposal)
         return ImportanceSamples(
-            np.concatenate([np.where(possible[:, None], own, 0.0), beside], axis=1),
+            np.concatenate([np.where(finite[:, None], own, 0.0), beside], axis=1),
             np.where(possible, joint, -np.inf) - np.where(possible, proposal, 0.0),
         )
 
@@ -366,28 +365,36 @@ def approached(target: Target, draws: int, rng: np.random.Generator) -> Importan
     weighted = step.start(draws, rng)
     target.reference, target.features = step.reference, step.features
     for _ in range(STEPS):
-        labels = target.labels(weighted.samples)
-        possible = np.isfinite(weighted.log_weights)
-        now = np.where(possible, step.prior.log_density(labels), 0.0)
-
-        def narrowed(share: float) -> FloatArray:
-            ratio = target.prior.softened(share).log_density(labels) - now
-            return np.where(possible, weighted.log_weights + ratio, -np.inf)
-
-        need = min(STEP_SIZE, weighted.effective_size / 2)
-        low, high = share, 1.0
-        if effective_size(narrowed(high)) < need:
-            for _ in range(BISECTIONS):
-                middle = math.sqrt(max(low, SOFTEST) * high)
-                low, high = (middle, high) if effective_size(narrowed(middle)) > need else (low, middle)
-            high = low
-        share = high
+        base, share = _narrowed(target, weighted, step.prior, share)
         step.prior = target.prior.softened(share)
-        weighted = ImportanceSamples(weighted.samples, narrowed(share))
-        if share == 1 or weighted.effective_size == 0:
-            break
-        weighted = refine(step, weighted, rng, draws=STEP_DRAWS, rounds=2)
-    return weighted
+        if share == 1 or base.effective_size == 0:
+            return base
+        weighted = refine(step, base, rng, draws=STEP_DRAWS, rounds=2)
+    return _reweighted(target, weighted, step.prior, target.prior)
+
+
+def _narrowed(
+    target: Target, weighted: ImportanceSamples, now: Prior, share: float
+) -> tuple[ImportanceSamples, float]:
+    """Return samples with the weights of narrower priors than now, and their power."""
+    low, high = share, 1.0
+    need = min(STEP_SIZE, weighted.effective_size / 2)
+    best = _reweighted(target, weighted, now, target.prior)
+    if best.effective_size >= need:
+        return best, high
+    for _ in range(BISECTIONS):
+        middle = math.sqrt(max(low, SOFTEST) * high)
+        tried = _reweighted(target, weighted, now, target.prior.softened(middle))
+        low, high = (middle, high) if tried.effective_size > need else (low, middle)
+    return _reweighted(target, weighted, now, target.prior.softened(low)), low
+
+
+def _reweighted(target: Target, weighted: ImportanceSamples, now: Prior, then: Prior) -> ImportanceSamples:
+    """Return samples with the weights of another prior."""
+    labels = target.labels(weighted.samples)
+    possible = np.isfinite(weighted.log_weights)
+    ratio = then.log_density(labels) - np.where(possible, now.log_density(labels), 0.0)
+    return ImportanceSamples(weighted.samples, np.where(possible, weighted.log_weights + ratio, -np.inf))
 
 
 def _nested(
