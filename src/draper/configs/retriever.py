@@ -33,17 +33,18 @@ class RetrieveConfig(Config):
     star_radius_error: Annotated[float, Field(ge=0)] = 0.0
     """1-sigma error of the radius of the star [solar radii], 0 or larger."""
     priors: dict[str, tuple[float, Annotated[float, Field(gt=0)]]] = {}
-    """Gaussian priors of labels: mean and 1-sigma width, inside the range of the training set."""
+    """Gaussian priors of labels, as mean and 1-sigma (``--priors '{"planet_mass": [1.13, 0.06]}'``), inside
+    the range of the training set; none by default."""
     bounds: dict[str, tuple[float, float]] = {}
-    """Narrower ranges of labels, such as temperature=1000,2000."""
+    """Narrower ranges of labels (``--bounds '{"temperature": [1000, 2000]}'``); none by default."""
     fixed: dict[str, float] = {}
-    """Labels that are known exactly, such as planet_mass=1.13."""
+    """Labels that are known exactly, and their values (``--fixed.planet_mass 1.13``); none by default."""
     inflation: Annotated[float, Field(ge=1)] = 1.0
     """Largest factor by which all error bars may be too small, 1 or more; it is sampled, too, if above 1."""
     offset: Annotated[float, Field(ge=0)] = 0.0
     """1-sigma offset of each data set against the others [ppm], 0 or larger; it is marginalised."""
     detect: bool = False
-    """Compare the evidence with that without each gas, and without clouds (columns log_bayes_...)."""
+    """Compare the evidence with that without each gas, and without clouds (columns ``log_bayes_h2o`` ...)."""
     restarts: Annotated[int, Field(ge=2)] = 64
     """Completions of each spectrum with method=inpaint, 2 or more."""
     seed: Annotated[int, Field(ge=0)] = 0
