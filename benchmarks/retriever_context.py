@@ -1,11 +1,12 @@
 """How a network should read spectra of any instrument: three ways, the same flow, the same CPU time.
 
-``summary`` is what the Retriever does: components of the fine spectrum from sufficient statistics.
-``grid`` is the fine grid with a mask: weighted mean and error of the data in every pixel of R = 100, zeros where
-there are none. ``attention`` has one token a bin (depth, error, wavelength, width), two layers of self-attention
-and a mean over tokens. Compared are the held-out negative log densities of the true labels, in the same
-coordinates, on the same random instruments; the trainings see fresh noise, and simulations from one pool.
-With ``--matching`` the flow of splines is compared with flow matching, by the efficiency of their samples.
+``summary`` is what the Retriever does: components of the fine spectrum from sufficient statistics. ``grid``
+is the fine grid with a mask: weighted mean and error of the data in every pixel of R = 100, zeros where
+there are none. ``attention`` has one token a bin (depth, error, wavelength, width), two layers of
+self-attention and a mean over tokens. Compared are the held-out negative log densities of the true labels,
+in the same coordinates and on the same random instruments; the trainings see fresh noise, and simulations
+from one pool. With ``--matching`` the flow of splines is compared with flow matching, by the efficiency of
+their samples.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from draper.models.retriever.designs import Design, random_designs, sums_between
 from draper.models.retriever.model import Retriever
 from draper.models.retriever.network import CONTEXT, Residual, RetrieverNetwork
 from draper.models.retriever.posterior import Prior, Target
+from draper.nn.module import Batch
 from draper.simulate.planets import Planets
 
 ERRORS = (3e-6, 1.5e-3)
@@ -99,7 +102,12 @@ class Pool:
         made = planets.simulate(number, seed=seed)
         self.flux = torch.from_numpy(np.asarray(made.flux, dtype=np.float32))
         self.labels = torch.from_numpy(np.stack([made.table[name] for name in planets.prior.names], axis=1))
-        self.network = network
+        self.network, self.planets = network, planets
+
+    def sweep(self) -> Iterator[Batch]:
+        """Pass over some of the simulations."""
+        some = self.flux[:4000]
+        yield {"values": some, "variance": torch.zeros_like(some)}
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> tuple[Any, Tensor, Design, Tensor]:
         """Return statistics, coordinates' labels, instruments and binned data of some rows."""
@@ -122,19 +130,17 @@ class Pool:
         return statistics, rows, design, data
 
 
-def trained(
-    kind: str, seconds: float, seed: int, pool: Pool, size: int, rate: float
-) -> tuple[nn.Module, int, float]:
+def trained(kind: str, seconds: float, pool: Pool, size: int) -> tuple[nn.Module, int, float]:
     """Return a reader with its density, the steps it took, and its held-out loss."""
-    torch.manual_seed(seed)
-    network, width = pool.network, 192
-    fresh = Retriever(**{**SETTINGS, "simulator": pool.network.coordinates.planets.settings})  # type: ignore[attr-defined]
-    density = fresh.build(Planets().grid, pool.network.coordinates.planets.prior).density  # type: ignore[attr-defined]
-    readers = {"grid": GridReader(pool.flux.shape[1], width), "attention": TokenReader(128)}
-    reader: nn.Module = readers.get(kind, fresh.build(Planets().grid, network.coordinates.planets.prior))  # type: ignore[attr-defined]
-    both = nn.ModuleList([reader, density])
+    torch.manual_seed(0)
+    network, planets, width, rate = pool.network, pool.planets, 192, 1e-3
+    made = Retriever(**SETTINGS, simulator=planets.settings).build(planets.grid, planets.prior)
+    assert isinstance(made, RetrieverNetwork)
+    others = {"grid": GridReader(pool.flux.shape[1], width), "attention": TokenReader(128)}
+    reader: nn.Module = others.get(kind, made)
+    both = nn.ModuleList([reader, made.density])
     optimizer = torch.optim.Adam(both.parameters(), rate)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
 
     def loss(rows: Tensor, randoms: torch.Generator) -> Tensor:
         with torch.no_grad():
@@ -142,13 +148,14 @@ def trained(
             features, reference = network.summary(statistics)
             values = network.coordinates.of(pool.labels[rows], pool.flux[rows], reference).float()
             known = torch.stack([reference.centre * 2 + 8.8, reference.sigma.log() / 4], dim=1).float()
+        context: Tensor
         if kind == "summary":
-            context = reader.encode(features)  # type: ignore[operator]
+            context = made.encode(features)
         else:
             # All are given the same reference, since the coordinates depend on it.
             context = reader(data, design.sigma, design.edges, pool.flux.shape[1])
             context = torch.cat([context[:, :-2], known], dim=1)
-        return density.loss(values, context, torch.zeros(0))
+        return made.density.loss(values, context, torch.zeros(0))
 
     start, step, held = time.process_time(), 0, 2048
     while (spent := time.process_time() - start) < seconds:
@@ -158,13 +165,13 @@ def trained(
             )
         rows = torch.randint(held, len(pool.flux), (size,), generator=generator)
         optimizer.zero_grad()
-        loss(rows, generator).mean().backward()
+        torch.autograd.backward([loss(rows, generator).mean()])
         nn.utils.clip_grad_norm_(both.parameters(), 5.0)
         optimizer.step()
         step += 1
     with torch.no_grad():
         fixed = torch.Generator().manual_seed(99)
-        value = torch.cat([loss(rows, fixed) for rows in torch.arange(held).split(256)]).mean()
+        value = torch.cat([loss(rows, fixed) for rows in torch.split(torch.arange(held), 256)]).mean()
     return both, step, float(value)
 
 
@@ -196,12 +203,10 @@ def readers(planets: Planets, options: argparse.Namespace) -> list[dict[str, Any
     network = model.build(planets.grid, planets.prior)
     assert isinstance(network, RetrieverNetwork)
     pool = Pool(network, planets, options.pool, 1)
-    network.summary.prepare(
-        lambda: iter([{"values": pool.flux[:4000], "variance": torch.zeros_like(pool.flux[:4000])}])
-    )
+    network.summary.prepare(pool.sweep)
     rows = []
     for kind in ("summary", "grid", "attention"):
-        _, steps, loss = trained(kind, options.seconds, 0, pool, options.batch, 1e-3)
+        _, steps, loss = trained(kind, options.seconds, pool, options.batch)
         rows.append(
             {"reader": kind, "CPU s": options.seconds, "steps": steps, "held-out loss": round(loss, 3)}
         )
@@ -217,11 +222,7 @@ def matching(planets: Planets, options: argparse.Namespace) -> list[dict[str, An
         model.set_up(planets.grid, planets.prior, Pipeline())
         network = model.network
         pool = Pool(network, planets, options.pool, 1)
-        network.summary.prepare(
-            lambda pool=pool: iter(
-                [{"values": pool.flux[:4000], "variance": torch.zeros_like(pool.flux[:4000])}]
-            )
-        )
+        network.summary.prepare(pool.sweep)
         optimizer = torch.optim.Adam(network.parameters(), 1e-3)
         generator, start, steps = torch.Generator().manual_seed(0), time.process_time(), 0
         while (spent := time.process_time() - start) < options.seconds:
@@ -236,7 +237,7 @@ def matching(planets: Planets, options: argparse.Namespace) -> list[dict[str, An
                 values = network.coordinates.of(pool.labels[chosen], pool.flux[chosen], reference).float()
                 noise = torch.randn(len(chosen), len(planets.prior) + 1, generator=generator)
             optimizer.zero_grad()
-            network.density.loss(values, network.encode(features), noise).mean().backward()
+            torch.autograd.backward([network.density.loss(values, network.encode(features), noise).mean()])
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             steps += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,7 +71,7 @@ def predict(
 
         drawable(plot)
     spectra = gathered(data, hints, f"draper predict {artifact} DATA... -o TABLE")
-    if plot is not None and len(spectra) and model.explain(spectra[:1], options)[1] is None:
+    if plot is not None and not model.draws(spectra, options):
         raise DraperError(
             f"the model '{model.name}' has no version of these spectra to draw",
             given=f"--plot {plot}",
@@ -226,28 +225,13 @@ def figures(model: Any, estimates: Estimates, spectra: Spectra, options: Any, pa
     """Draw spectra with the model's version of them, and samples where there are any; return the files."""
     from draper.plots.style import save
 
-    if estimates.kind != "samples":
-        return overlays(model, estimates, spectra, options, path)
-    corners = [
-        save(estimates.corner(row), path if row == 0 else path.with_stem(f"{path.stem}-{row + 1}"))
-        for row in range(len(spectra))
-        if estimates.sigma[row].any()
-    ]
-    return [*corners, *overlays(model, estimates, spectra, options, path.with_stem(f"{path.stem}-spectrum"))]
+    def numbered(stem: str, row: int) -> Path:
+        return path.with_stem(stem if row == 0 else f"{stem}-{row + 1}")
 
-
-def overlays(model: Any, estimates: Estimates, spectra: Spectra, options: Any, path: Path) -> list[Path]:
-    """Draw spectra with the model's version of them, and return the files."""
-    from draper.plots.overlay import plot_overlay, title_of_estimates
-    from draper.plots.style import save
-
-    _, made = model.explain(spectra, options)
-    assert made is not None
-    velocities = made.table.get("rv", [0.0] * len(made))
-    drawn = []
-    for row, velocity in enumerate(velocities):
-        name = path if row == 0 else path.with_stem(f"{path.stem}-{row + 1}")
-        rv = float(velocity) if isfinite(velocity) else 0.0
-        figure = plot_overlay(spectra[row], made[row], title=title_of_estimates(estimates, row), rv=rv)
-        drawn.append(save(figure, name))
-    return drawn
+    drawn, stem = [], path.stem
+    if estimates.kind == "samples":
+        rows = [row for row in range(len(spectra)) if estimates.sigma[row].any()]
+        drawn = [save(estimates.corner(row), numbered(stem, row)) for row in rows]
+        stem = f"{stem}-spectrum"
+    pictures = model.pictures(spectra, estimates, options)
+    return [*drawn, *(save(figure, numbered(stem, row)) for row, figure in enumerate(pictures))]

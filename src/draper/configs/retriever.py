@@ -4,11 +4,40 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from draper.config import Config, Input, ModelConfig
 
 Ppm = Annotated[float, Field(gt=0)]
+
+
+def _as_text(value: Any) -> Any:
+    """Return two numbers as text, which is what the command line gives."""
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+
+
+def _of_two(text: str) -> str:
+    pair(text)
+    return text
+
+
+def pair(text: str) -> tuple[float, float]:
+    """Return the two numbers of a text.
+
+    Examples
+    --------
+    >>> pair("1.13,0.06")
+    (1.13, 0.06)
+    """
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError("two numbers with a comma between them, such as 1.13,0.06") from None
+    return first, second
+
+
+Pair = Annotated[str, BeforeValidator(_as_text), AfterValidator(_of_two)]
+"""Two numbers: ``(1.13, 0.06)``, or ``"1.13,0.06"`` on the command line."""
 
 
 class RetrieveConfig(Config):
@@ -32,13 +61,13 @@ class RetrieveConfig(Config):
     file, else 1."""
     star_radius_error: Annotated[float, Field(ge=0)] = 0.0
     """1-sigma error of the radius of the star [solar radii], 0 or larger."""
-    priors: dict[str, tuple[float, Annotated[float, Field(gt=0)]]] = {}
-    """Gaussian priors of labels, as mean and 1-sigma (``--priors '{"planet_mass": [1.13, 0.06]}'``), inside
-    the range of the training set; none by default."""
-    bounds: dict[str, tuple[float, float]] = {}
-    """Narrower ranges of labels (``--bounds '{"temperature": [1000, 2000]}'``); none by default."""
+    priors: dict[str, Pair] = {}
+    """Gaussian priors of labels, MEAN,SIGMA, inside the range of the training set, such as
+    ``--priors.planet_mass 1.13,0.06``."""
+    bounds: dict[str, Pair] = {}
+    """Narrower ranges of labels, LOW,HIGH, such as ``--bounds.temperature 1000,2000``."""
     fixed: dict[str, float] = {}
-    """Labels that are known exactly, and their values (``--fixed.planet_mass 1.13``); none by default."""
+    """Labels that are known exactly, such as ``--fixed.planet_mass 1.13``."""
     inflation: Annotated[float, Field(ge=1)] = 1.0
     """Largest factor by which all error bars may be too small, 1 or more; it is sampled, too, if above 1."""
     offset: Annotated[float, Field(ge=0)] = 0.0
@@ -84,7 +113,7 @@ class RetrieverConfig(ModelConfig):
         "transforms": 2,
         "width": 16,
         "blocks": 1,
-        "labels": ("teff", "logg"),
+        "labels": ("planet_radius", "log_h2o"),
         "calibration": 0,
     }
     verb_options: ClassVar[dict[str, type[Config]]] = {"predict": RetrieveConfig, "generate": CompleteConfig}

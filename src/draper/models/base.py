@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from draper.train.distributed import World
 from draper.train.feed import Feed
 from draper.train.session import pick_device
 from draper.train.tracking import History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 VERBS = ("encode", "generate", "predict", "evaluate")
 
@@ -386,6 +389,33 @@ class Model(ABC):
         made = self.reconstruct(spectra)
         # A velocity in the table of the data is that of a catalogue: spectra may be at rest all the same.
         return estimates, None if made is None else made.with_columns(rv=None)
+
+    def draws(self, spectra: Spectra, options: Config | None = None) -> bool:
+        """Return whether :meth:`pictures` can draw spectra."""
+        return len(spectra) == 0 or self.explain(spectra[:1], options)[1] is not None
+
+    def pictures(
+        self, spectra: Spectra, estimates: Estimates, options: Config | None = None
+    ) -> Iterator[Figure]:
+        """Draw one spectrum after the other with the model's version of it.
+
+        Parameters
+        ----------
+        spectra
+            Observed spectra.
+        estimates
+            What ``predict`` has returned for them with these options.
+        options
+            Options of ``predict``.
+        """
+        from draper.plots.overlay import plot_overlay, title_of_estimates
+
+        _, made = self.explain(spectra, options)
+        assert made is not None
+        for row, velocity in enumerate(made.table.get("rv", [0.0] * len(made))):
+            rv = float(velocity) if np.isfinite(velocity) else 0.0
+            title = title_of_estimates(estimates, row)
+            yield plot_overlay(spectra[row], made[row], title=title, rv=rv)
 
     # ---------------------------------------------------------- for the verbs
 

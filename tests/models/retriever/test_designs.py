@@ -36,11 +36,11 @@ def numbers(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def designs(rows: int, seed: int = 0) -> Design:
-    return random_designs(*numbers(rows, seed), KNOWN, PIXELS, ERRORS)
+    return random_designs(*numbers(rows, seed), KNOWN, PIXELS, ERRORS, GROUP)
 
 
 def test_every_instrument_has_bins_inside_the_grid() -> None:
-    edges, sigma = designs(2000)
+    edges, sigma, _ = designs(2000)
     exists = torch.isfinite(sigma)
     assert edges.shape == (2000, bins_of(KNOWN), 2)
     assert exists.any(1).all()
@@ -55,7 +55,7 @@ def test_every_instrument_has_bins_inside_the_grid() -> None:
 
 
 def test_rows_of_a_group_share_bins_but_not_errors() -> None:
-    edges, sigma = designs(1003)
+    edges, sigma, _ = designs(1003)
     for first in range(0, 1003, GROUP):
         assert (edges[first : first + GROUP] == edges[first]).all()
     different = [not torch.equal(edges[n], edges[n + GROUP]) for n in range(0, 900, GROUP)]
@@ -63,10 +63,20 @@ def test_rows_of_a_group_share_bins_but_not_errors() -> None:
     assert not torch.equal(sigma[0], sigma[1])
 
 
+def test_bins_need_not_be_shared() -> None:
+    uniform, kept = numbers(64)
+    edges, sigma, group = random_designs(uniform, kept, KNOWN, PIXELS, ERRORS, 1)
+    assert group == 1
+    assert np.mean([not torch.equal(edges[n], edges[n + 1]) for n in range(63)]) > 0.6
+    alone = random_designs(uniform[9:10], kept[9:10], KNOWN, PIXELS, ERRORS, 1)
+    assert torch.equal(alone.edges, edges[9:10])
+    assert torch.equal(alone.sigma, sigma[9:10])
+
+
 def test_a_design_follows_from_the_numbers_of_its_group() -> None:
     uniform, kept = numbers(64)
-    whole = random_designs(uniform, kept, KNOWN, PIXELS, ERRORS)
-    part = random_designs(uniform[16:40], kept[16:40], KNOWN, PIXELS, ERRORS)
+    whole = random_designs(uniform, kept, KNOWN, PIXELS, ERRORS, GROUP)
+    part = random_designs(uniform[16:40], kept[16:40], KNOWN, PIXELS, ERRORS, GROUP)
     assert torch.equal(part.edges, whole.edges[16:40])
     assert torch.equal(part.sigma, whole.sigma[16:40])
 
@@ -75,14 +85,14 @@ def test_errors_are_log_uniform_with_a_slope_and_jumps() -> None:
     uniform, kept = numbers(4000)
     uniform[:, 2] = 0.5  # no slope
     uniform[:, 3] = 0.0  # the first known instrument
-    edges, sigma = random_designs(uniform, torch.zeros_like(kept), KNOWN, PIXELS, ERRORS)
+    edges, sigma, _ = random_designs(uniform, torch.zeros_like(kept), KNOWN, PIXELS, ERRORS, GROUP)
     assert torch.equal(edges[:, :2], KNOWN[0, :2].expand(4000, -1, -1))
     assert torch.isfinite(sigma).sum(1).eq(2).all()
     expected = ERRORS[0] * (ERRORS[1] / ERRORS[0]) ** uniform[:, 0]
     torch.testing.assert_close(sigma[:, :2], expected[:, None].expand(-1, 2))
     # With a slope, the ends of a spectrograph deviate in opposite directions.
     uniform, kept = numbers(4000)
-    edges, sigma = random_designs(uniform, torch.zeros_like(kept), KNOWN, PIXELS, ERRORS)
+    edges, sigma, _ = random_designs(uniform, torch.zeros_like(kept), KNOWN, PIXELS, ERRORS, GROUP)
     second = (uniform[::GROUP, 3].repeat_interleave(GROUP) * 2 / PRESETS).long() == 1
     ratio = (sigma[second, 2] / sigma[second, 0]).log()
     assert abs(float(ratio.mean())) < 0.02
@@ -90,7 +100,7 @@ def test_errors_are_log_uniform_with_a_slope_and_jumps() -> None:
 
 
 def test_half_of_the_instruments_are_known_and_some_lack_bins() -> None:
-    edges, sigma = designs(80_000)
+    edges, sigma, _ = designs(80_000)
     known = [(edges[::GROUP, :3] == KNOWN.nan_to_num()[n]).all(2).all(1) for n in range(2)]
     shares = [float(which.float().mean()) for which in known]
     assert shares == pytest.approx([PRESETS / 2] * 2, abs=0.02)

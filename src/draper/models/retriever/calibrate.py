@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from draper.configs.retriever import RetrieveConfig
 from draper.data.spectra import Spectra, has_errors
+from draper.infer.calibration import Calibration, fractional_ranks, joint_ranks
+from draper.models.retriever.protocol import Sampling
 from draper.simulate.planets import INSTRUMENTS, Planets
-
-if TYPE_CHECKING:
-    from draper.models.retriever.model import Retriever
 
 FloatArray = NDArray[np.float64]
 
@@ -25,8 +24,14 @@ DRAWS = 200
 ERRORS = (10.0, 30.0, 100.0, 300.0)
 """Errors of a bin [ppm] at which coverage is measured."""
 
-CHECKED = 60
+CHECKED = 80
 """Spectra of each instrument whose residuals set the limit of the flag."""
+
+FAINT = 150.0
+"""Errors [ppm] from which on residuals have nothing to say of the model."""
+
+ENOUGH = 100
+"""Effective samples without which residuals say more of the samples than of the spectrum."""
 
 PARTIAL = 0.5
 """Share of the bins that a random subset keeps."""
@@ -55,8 +60,13 @@ class Stratum(NamedTuple):
     error: float
     spectra: Spectra
 
+    @property
+    def title(self) -> str:
+        """Instrument and error."""
+        return self.name if math.isnan(self.error) else f"{self.name}, {self.error:g} ppm"
 
-def strata(model: Retriever, held_out: Spectra, number: int, seed: int = 0) -> Iterator[Stratum]:
+
+def strata(model: Sampling, held_out: Spectra, number: int, seed: int = 0) -> Iterator[Stratum]:
     """Iterate over fresh spectra by instrument and error, or the held-out ones of a model of files."""
     physics = model.physics
     if physics is None:
@@ -75,71 +85,73 @@ def strata(model: Retriever, held_out: Spectra, number: int, seed: int = 0) -> I
             yield Stratum(name, error, made)
 
 
-def ranked(model: Retriever, spectra: Spectra, draws: int = DRAWS, seed: int = 0) -> FloatArray:
-    """Return the ranks (n, l), from 0 to ``draws``, of the true labels among samples of the network.
+class Ranks(NamedTuple):
+    """Ranks of the true labels of n spectra among samples of the network, between 0 and 1.
 
-    NaN where a label is not known or a spectrum has no good bin.
+    Attributes
+    ----------
+    labels : ndarray (n, l)
+        Of each label. NaN where it is not known, or the spectrum has no good bin.
+    joint : ndarray (n,)
+        Of all labels together.
     """
+
+    labels: FloatArray
+    joint: FloatArray
+
+
+def ranked(model: Sampling, spectra: Spectra, draws: int = DRAWS, seed: int = 0) -> Ranks:
+    """Return the ranks of the true labels of spectra among samples of the network."""
     seen = model.observations(spectra, RetrieveConfig())
     truth = model.labels.read(spectra.table)
-    ranks = np.full(truth.shape, np.nan)
-    generator = torch.Generator().manual_seed(seed)
+    low, high = np.transpose([(label.low, label.high) for label in model.labels]).astype(np.float64)
+    labels, joint = np.full(truth.shape, np.nan), np.full(len(truth), np.nan)
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     good = [row for row, one in enumerate(seen) if one is not None]
     for start in range(0, len(good), ROWS):
         rows = good[start : start + ROWS]
         noise = torch.randn(len(rows) * draws, len(model.labels), generator=generator)
         samples = model.drawn([one for row in rows if (one := seen[row]) is not None], noise)
-        below = (samples < truth[rows, None]).sum(axis=1).astype(float)
-        ranks[rows] = np.where(np.isfinite(truth[rows]), below, np.nan)
-    return ranks
+        labels[rows] = fractional_ranks(truth[rows], samples, rng)
+        joint[rows] = joint_ranks(truth[rows], samples, low, high, rng)
+    return Ranks(labels, joint)
 
 
-def calibrated(model: Retriever, held_out: Spectra) -> dict[str, Any]:
-    """Return coverage by instrument and error, and the limits of flags, as plain values.
+def calibrated(model: Sampling, held_out: Spectra) -> dict[str, Any]:
+    """Return the calibration of the network and the limits of flags, as plain values.
 
-    The held-out spectra of a simulator are replaced by fresh ones of each instrument.
+    Of a model that was trained on a simulator the held-out spectra are replaced by fresh ones, of each
+    instrument and error.
     """
-    number = model.config.calibration // len(ERRORS)
+    number = max(1, model.config.calibration // len(ERRORS))
     if model.physics is None:
-        held_out = _noisy(model, held_out)
-        number = model.config.calibration
-    found, surprises, misfits = [], [], []
+        held_out, number = _noisy(model, held_out), model.config.calibration
+    labels, joint, names, surprises, misfits = [], [], [], [], []
     options = RetrieveConfig(draws=1000, samples=500, refine="never")
     for stratum in strata(model, held_out, number):
         ranks = ranked(model, stratum.spectra)
-        found.append(
-            {
-                "instrument": stratum.name,
-                "error": None if math.isnan(stratum.error) else stratum.error,
-                **coverage(model, ranks),
-            }
-        )
+        labels.append(ranks.labels)
+        joint.append(ranks.joint)
+        names += [stratum.title] * len(stratum.spectra)
         seen = model.observations(stratum.spectra, options)
         surprises += [one.surprise(model.network.summary) for one in seen if one is not None]
-        if model.physics is not None and stratum.error < 150:
+        if model.physics is not None and stratum.error < FAINT:
             some = stratum.spectra[: CHECKED // len(ERRORS)]
-            misfits += [one.misfit for one in model.retrievals(some, seen[: len(some)], options)]
+            found = model.retrievals(some, seen[: len(some)], options)
+            misfits += [one.misfit for one in found if one.effective > ENOUGH]
     limits = {"surprise": float(np.quantile(surprises, 1 - FALSE_FLAGS))}
-    if misfits:
-        limits["misfit"] = float(np.nanquantile(misfits, 1 - FALSE_FLAGS))
-    return {"draws": DRAWS, "strata": found, "limits": limits}
+    if len(misfits) >= 1 / FALSE_FLAGS:
+        limits["misfit"] = float(np.quantile(misfits, 1 - FALSE_FLAGS))
+    measured = Calibration.from_ranks(
+        model.labels.names,
+        np.concatenate(labels),
+        np.concatenate(joint),
+        {"spectra": names} if model.physics is not None else None,
+    )
+    return {"draws": DRAWS, "ranks": measured.to_json(), "limits": limits}
 
 
-def coverage(model: Retriever, ranks: FloatArray) -> dict[str, Any]:
-    """Return the share of spectra whose true label lies in the central 50, 68 and 90 %, by label."""
-    place = (ranks + 0.5) / (DRAWS + 1)
-    known = np.isfinite(place)
-    shares = {
-        f"{level}": {
-            label: float((np.abs(place[known[:, n], n] - 0.5) < level / 200).mean())
-            for n, label in enumerate(model.labels.names)
-        }
-        for level in (50, 68, 90, 95)
-    }
-    return {"number": len(ranks), "coverage": shares}
-
-
-def _noisy(model: Retriever, spectra: Spectra) -> Spectra:
+def _noisy(model: Sampling, spectra: Spectra) -> Spectra:
     """Return held-out spectra with the noise that the network is trained for, if they have none."""
     if model.config.errors is None or has_errors(spectra):
         return spectra

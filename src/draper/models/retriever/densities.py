@@ -58,14 +58,13 @@ class SplineFlow(Density):
         layers: list[nn.Module] = [ElementWiseTransform(labels, features, hidden_features=(width,))]
         generator = torch.Generator().manual_seed(0)
         mask = torch.arange(labels) % 2 == 0
-        for number in range(transforms if labels > 1 else 1):
+        options = {"hidden_features": (width, width), "activation": nn.SiLU}
+        if labels == 1:  # there is nothing to couple
+            layers.append(ElementWiseTransform(labels, features, spline, shapes, **options))
+        for number in range(transforms if labels > 1 else 0):
             halves = torch.randperm(labels, generator=generator) < labels // 2
             mask = ~mask if number % 2 else halves
-            layers.append(
-                GeneralCouplingTransform(
-                    labels, features, mask, spline, shapes, hidden_features=(width, width), activation=nn.SiLU
-                )
-            )
+            layers.append(GeneralCouplingTransform(labels, features, mask, spline, shapes, **options))
         base = UnconditionalDistribution(DiagNormal, torch.zeros(labels), torch.ones(labels), buffer=True)
         self.flow = Flow(layers, base)
 
@@ -77,18 +76,20 @@ class SplineFlow(Density):
         """Return coordinates (n, l) and their log densities (n,)."""
         features = features.expand(len(noise), -1)
         values, log_density = noise, _log_normal(noise)
-        affine, *couplings = self.flow.transform.transforms
-        for layer in reversed(couplings):
-            # Not ``coupling.inv.call_and_ladj``, which computes the layers twice.
-            coupling = layer(features)
-            same, changed = coupling.split(values)
-            spline = coupling.meta(same)
-            before = spline.inv(changed)
-            log_density = log_density + spline.log_abs_det_jacobian(before, changed)
-            values = coupling.merge(same, before, values.shape)
-        scaling = affine(features)
-        before = scaling.inv(values)
-        return before, log_density + scaling.log_abs_det_jacobian(before, values)
+        for layer in reversed(self.flow.transform.transforms):
+            transform = layer(features)
+            if isinstance(layer, GeneralCouplingTransform):
+                # Not ``transform.inv.call_and_ladj``, which computes the layers twice.
+                same, changed = transform.split(values)
+                spline = transform.meta(same)
+                before = spline.inv(changed)
+                log_density = log_density + spline.log_abs_det_jacobian(before, changed)
+                values = transform.merge(same, before, values.shape)
+            else:
+                before = transform.inv(values)
+                log_density = log_density + transform.log_abs_det_jacobian(before, values)
+                values = before
+        return values, log_density
 
     def log_density(self, values: Tensor, features: Tensor) -> Tensor:
         """Return the log density (n,) of coordinates (n, l)."""
@@ -151,7 +152,7 @@ class FlowMatching(Density):
                 changes.append(change)
             values = values + step / 6 * (slopes[0] + 2 * slopes[1] + 2 * slopes[2] + slopes[3])
             total = total + step / 6 * (changes[0] + 2 * changes[1] + 2 * changes[2] + changes[3])
-        return values, total if step > 0 else -total
+        return values, total
 
     def _with_divergence(self, time: float, values: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         times = values.new_full((len(values), 1), time)

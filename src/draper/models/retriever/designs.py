@@ -31,7 +31,7 @@ SLOPE, JUMP = 0.4, 0.4
 """Scatter of the logarithm of the errors: from the one end of an instrument to the other, between ranges."""
 
 GROUP = 8
-"""Neighbouring spectra of a batch that share their bins, which saves half of the time of a step."""
+"""Neighbouring spectra of a training batch that share their bins: this halves the time of a step."""
 
 NUMBERS = 4 + 5 * SEGMENTS
 """Random numbers that choose an instrument."""
@@ -46,10 +46,13 @@ class Design(NamedTuple):
         Lower and upper ends of the bins [pixels].
     sigma : Tensor (b, m)
         1-sigma errors; infinite where there is no bin.
+    group : int
+        Number of neighbouring spectra that have the same bins.
     """
 
     edges: Tensor
     sigma: Tensor
+    group: int = 1
 
 
 def bins_of(presets: Tensor) -> int:
@@ -58,7 +61,12 @@ def bins_of(presets: Tensor) -> int:
 
 
 def random_designs(
-    numbers: Tensor, kept: Tensor, presets: Tensor, pixels: int, errors: tuple[float, float]
+    numbers: Tensor,
+    kept: Tensor,
+    presets: Tensor,
+    pixels: int,
+    errors: tuple[float, float],
+    group: int = GROUP,
 ) -> Design:
     """Return instruments that follow from random numbers, with errors of log-uniform size.
 
@@ -74,9 +82,11 @@ def random_designs(
         Of the fine grid.
     errors
         Smallest and largest typical error of a bin.
+    group
+        Number of neighbouring spectra that share their bins.
     """
     level, fraction, slope = numbers[:, :3].unbind(1)
-    shared = numbers[::GROUP].repeat_interleave(GROUP, dim=0)[: len(numbers)]
+    shared = numbers[::group].repeat_interleave(group, dim=0)[: len(numbers)]
     kind = shared[:, 3]
     count = kept.shape[1]
     parts, jumps = [], []
@@ -107,7 +117,7 @@ def random_designs(
     low_error, high_error = errors
     size = low_error * (high_error / low_error) ** level
     sigma = size[:, None] * torch.exp(tilt + jump)
-    return Design(edges.nan_to_num(nan=0.0), torch.where(exists, sigma, math.inf))
+    return Design(edges.nan_to_num(nan=0.0), torch.where(exists, sigma, math.inf), group)
 
 
 def _padded(edges: Tensor, count: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from draper.models.base import Progress
 from draper.models.retriever.inpaint import Inpainting
 from draper.models.retriever.observation import Observation
 from draper.models.retriever.posterior import Retrieval
-
-if TYPE_CHECKING:
-    from draper.models.retriever.model import Retriever
+from draper.models.retriever.protocol import Sampling
 
 FloatArray = NDArray[np.float64]
 
@@ -24,7 +22,7 @@ SHARE = 0.5
 
 
 def completions(
-    model: Retriever,
+    model: Sampling,
     seen: list[Observation | None],
     options: RetrieveConfig,
     nothing: Retrieval,
@@ -38,7 +36,7 @@ def completions(
             found.append(nothing)
         else:
             flux, error, known = (torch.from_numpy(part) for part in fine_pixels(one, len(model.own_grid)))
-            generator = torch.Generator().manual_seed(1_000_003 * options.seed + row)
+            generator = torch.Generator().manual_seed(1_000_003 * options.seed + one.digest)
             completed = network.complete(
                 flux.float(), error.float(), known, generator=generator, restarts=options.restarts
             )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra, has_errors
 from draper.errors import DraperError
+from draper.infer.calibration import Calibration
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.base import Model, Progress
@@ -27,6 +28,7 @@ from draper.models.dataset import Dataset, Part, SimulatorPart, Source
 from draper.models.retriever.calibrate import calibrated
 from draper.models.retriever.coordinates import BoxCoordinates, Coordinates, PlanetCoordinates
 from draper.models.retriever.designs import NUMBERS, bins_of
+from draper.models.retriever.flags import alone, estimates_of
 from draper.models.retriever.inpaint import LATENT, inpainting
 from draper.models.retriever.inpainted import completions
 from draper.models.retriever.network import CONTEXT, RetrieverNetwork
@@ -37,8 +39,10 @@ from draper.nn.module import Module
 from draper.results.estimates import Estimates
 from draper.simulate.planet_units import GASES
 from draper.simulate.planets import CLOUD, HAZE, INSTRUMENTS, Planets
-from draper.simulate.transit import OPACITY_RANGE
 from draper.train.distributed import World
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PPM = 1e-6
 
@@ -76,6 +80,17 @@ class Retriever(Model):
 
     # -------------------------------------------------------------- the contract
 
+    @classmethod
+    def example_data(cls, n: int, seed: int = 0) -> dict[str, Source]:
+        """Return noisy spectra of planets with their labels."""
+        return {"spectra": cls.example_spectra(n, seed)}
+
+    @classmethod
+    def example_spectra(cls, n: int, seed: int = 0) -> Spectra:
+        """Return noisy spectra of planets with their labels."""
+        planets = Planets("hst-wfc3-g141", box="exogan", error=20.0)
+        return planets.simulate(max(n, 1), seed)[:n]
+
     def gather(
         self,
         data: Source | None,
@@ -85,14 +100,24 @@ class Retriever(Model):
     ) -> Dataset:
         """Return the training and held-out parts; of a simulator, fine spectra without noise."""
         given = {name: _fine(source) for name, source in sources.items()}
-        return super().gather(None if data is None else _fine(data), valid, seed, **given)
+        dataset = super().gather(None if data is None else _fine(data), valid, seed, **given)
+        if self.module is None:
+            self._adapt(dataset.training["spectra"])
+        return dataset
+
+    def _adapt(self, spectra: Part) -> None:
+        """Remember the simulator, and whether the spectra hold noise already."""
+        # This is an option, so that a run is only resumed with data of the same kind.
+        if isinstance(spectra, SimulatorPart) and isinstance(spectra.simulator, Planets):
+            self.config = self.config.replace(simulator=spectra.simulator.settings)
+        elif any(has_errors(batch) for batch in spectra.batches()):
+            self.config = self.config.replace(errors=None)
 
     def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
-        """Scale labels by their prior, and remember the simulator."""
+        """Scale labels by their prior, or else by their range."""
         if isinstance(spectra, SimulatorPart):
             names = self.config.labels or spectra.prior.names
             if isinstance(spectra.simulator, Planets):
-                self.config = self.config.replace(simulator=spectra.simulator.settings)
                 if set(names) != set(spectra.prior.names):
                     raise DraperError(
                         "a model that is trained on the simulator of planets retrieves all of its labels",
@@ -106,8 +131,6 @@ class Retriever(Model):
                 "the labels to retrieve must be named",
                 hint="labels=[...] (--labels), of the columns of the training spectra",
             )
-        if any(has_errors(batch) for batch in spectra.batches()):
-            self.config = self.config.replace(errors=None)
         return LabelSet.from_table(spectra.table, self.config.labels), Pipeline()
 
     def build(self, grid: Grid, labels: LabelSet) -> Module:
@@ -171,7 +194,8 @@ class Retriever(Model):
         if not self.config.calibration or "calibration" in self.training or self.config.method == "inpaint":
             return
         if dataset.has_held_out and World.join(next(iter(self.state().values())).device).is_first:
-            self.training["calibration"] = calibrated(self, dataset.held_out["spectra"].subset.spectra)
+            held_out = dataset.held_out["spectra"].subset
+            self.training["calibration"] = calibrated(self, held_out.spectra[held_out.rows])
             if folder is not None:
                 artifact.write(self, folder, complete=True)
 
@@ -234,7 +258,7 @@ class Retriever(Model):
         chosen = cast(RetrieveConfig, self.options_of("predict", options, **changes))
         seen = self.observations(spectra, chosen)
         found = self.retrievals(spectra, seen, chosen, progress)
-        return self._estimates(spectra, seen, found, chosen)
+        return estimates_of(self, spectra, seen, found, chosen.samples)
 
     def explain(
         self,
@@ -249,7 +273,36 @@ class Retriever(Model):
         seen = self.observations(spectra, chosen)
         found = self.retrievals(spectra, seen, chosen, progress)
         made = self._completed(spectra, found, chosen, spectra.grid) if self.completes else None
-        return self._estimates(spectra, seen, found, chosen), made
+        return estimates_of(self, spectra, seen, found, chosen.samples), made
+
+    def draws(self, spectra: Spectra, options: Config | None = None) -> bool:
+        """Return whether the spectra of samples can be computed."""
+        return self.physics is not None
+
+    def pictures(
+        self, spectra: Spectra, estimates: Estimates, options: Config | None = None
+    ) -> Iterator[Figure]:
+        """Draw each spectrum with those of its samples, and the part of each gas."""
+        from draper.plots.transmission import plot_transmission
+
+        chosen = cast(RetrieveConfig, self.options_of("predict", options))
+        binning = Binning.between(self.own_grid, spectra.grid)
+        bins = np.flatnonzero(binning.covered)
+        seen = replace(
+            spectra, grid=spectra.grid[bins], flux=spectra.flux[:, bins], ivar=spectra.ivar[:, bins]
+        )
+        radii = self.star_radii(spectra, chosen)
+        operator = binning.operator[binning.covered]
+        for row in range(len(spectra)):
+            assert estimates.samples is not None
+            samples = estimates.samples[row]
+            if np.isnan(samples).any():
+                continue
+            parts = alone(self.labels, estimates.median[row])
+            both = np.concatenate([samples[:CHECKED], np.stack(list(parts.values()))])
+            fine = self._depths(both)[:, binning.pixels] @ operator.T / radii[row] ** 2
+            contributions = dict(zip(parts, fine[len(samples[:CHECKED]) :], strict=True))
+            yield plot_transmission(seen[row], fine[: len(samples[:CHECKED])], contributions)
 
     def reconstruct(self, spectra: Spectra) -> Spectra | None:
         """Return None: there is no version of a spectrum without its posterior (:meth:`explain`)."""
@@ -331,9 +384,13 @@ class Retriever(Model):
             return one.completed
         if self.physics is None or np.isnan(one.samples).any():
             return np.full((1, len(self.own_grid)), np.nan)
-        step = max(1, len(one.samples) // most)
+        return self._depths(one.samples[:: max(1, len(one.samples) // most)])
+
+    def _depths(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return fine spectra (n, p) of labels (n, l), in front of a star of one solar radius."""
+        assert self.physics is not None
         with torch.no_grad():
-            depth = self.physics.depth(torch.from_numpy(one.samples[::step].copy()).float())
+            depth = self.physics.depth(torch.from_numpy(np.ascontiguousarray(labels)).float())
         return np.asarray(depth.double().numpy())
 
     def retrievals(
@@ -359,23 +416,21 @@ class Retriever(Model):
                 )
             return self._sampled(seen, options, nothing, progress)
         for row, one in enumerate(seen):
-            rng = np.random.default_rng((options.seed, row))
             if one is None:
                 found.append(nothing)
             else:
+                rng = np.random.default_rng((options.seed, one.digest))
                 error = options.star_radius_error / radius[row]
                 target = Target(self.network, physics, one, prior, options, error)
                 found.append(retrieve(target, options, options.draws, rng))
                 if options.detect:
-                    found[-1] = replace(
-                        found[-1], bayes=self._bayes_factors(found[-1], one, options, error, row)
-                    )
+                    found[-1] = replace(found[-1], bayes=self._bayes_factors(found[-1], one, options, error))
             if progress is not None:
                 progress(row + 1, len(seen))
         return found
 
     def _bayes_factors(
-        self, full: Retrieval, one: Observation, options: RetrieveConfig, error: float, row: int
+        self, full: Retrieval, one: Observation, options: RetrieveConfig, error: float
     ) -> dict[str, float]:
         """Return ln(evidence with / evidence without) of each gas, and of clouds and haze together."""
         assert self.physics is not None
@@ -388,7 +443,7 @@ class Retriever(Model):
         found = {}
         for number, (what, fixed) in enumerate(absent.items()):
             prior = Prior.of(options.replace(fixed={**options.fixed, **fixed}), self.labels)
-            rng = np.random.default_rng((options.seed, row, number))
+            rng = np.random.default_rng((options.seed, one.digest, number))
             without = retrieve(
                 Target(self.network, self.physics, one, prior, options, error), options, options.draws, rng
             )
@@ -408,7 +463,7 @@ class Retriever(Model):
             if one is None:
                 found.append(nothing)
             else:
-                noise = np.random.default_rng((options.seed, row)).standard_normal(
+                noise = np.random.default_rng((options.seed, one.digest)).standard_normal(
                     (options.samples, len(self.labels))
                 )
                 found.append(Retrieval(self.drawn([one], torch.from_numpy(noise).float())[0], {}))
@@ -444,77 +499,32 @@ class Retriever(Model):
                 labels[row] = labels[row, usable[np.arange(draws) * len(usable) // draws]]
         return np.asarray(labels)
 
-    def _estimates(
-        self,
-        spectra: Spectra,
-        seen: list[Observation | None],
-        found: list[Retrieval],
-        options: RetrieveConfig,
-    ) -> Estimates:
-        """Return retrievals as estimates."""
-        numbers = ("efficiency", "effective", "pareto_k", "chi2", "bins", "p_value", "misfit")
-        columns: dict[str, NDArray[Any]] = {
-            name: np.array([getattr(one, name) for one in found], dtype=np.float64) for name in numbers
-        }
-        surprise = np.array(
-            [
-                math.nan
-                if one is None or self.config.method == "inpaint"
-                else one.surprise(self.network.summary)
-                for one in seen
-            ]
-        )
-        for what in found[0].bayes if found else ():
-            columns[f"log_bayes_{what}"] = np.array([one.bayes.get(what, math.nan) for one in found])
-        columns |= {"surprise": surprise, "how": np.array([one.how for one in found], dtype=np.str_)}
-        limits = self.training.get("calibration", {}).get("limits", {})
-        poor = (columns["p_value"] < 1e-3) | (columns["misfit"] > limits.get("misfit", 4.0))
-        typical = np.array([math.nan if one is None else np.sqrt(np.median(one.variance)) for one in seen])
-        low, high = self.config.errors or (0.0, math.inf)
-        flags = {
-            "outside": (surprise > limits.get("surprise", 4.0)) | poor,
-            "unreliable": np.array([not one.is_reliable for one in found], dtype=bool),
-            "untested_errors": (typical < low * PPM) | (typical > high * PPM),
-        }
-        samples = np.array([one.samples for one in found]).reshape(len(found), -1, len(self.labels))
-        if "temperature" in self.labels.names:
-            heat = samples[:, :, self.labels.names.index("temperature")]
-            coolest, hottest = OPACITY_RANGE
-            with np.errstate(invalid="ignore"):
-                flags["opacity_range"] = ((heat < coolest) | (heat > hottest)).mean(axis=1) > 0.5
-        evidence = np.array([one.log_evidence for one in found])
-        errors = np.array([one.log_evidence_err for one in found])
-        return Estimates.from_samples(
-            self.labels,
-            samples,
-            spectra.ids,
-            flags=flags,
-            columns=columns,
-            log_evidence=evidence,
-            log_evidence_err=errors,
-            label_flags=label_flags(self.labels, samples),
-        )
-
     def card_sections(self) -> Mapping[str, str]:
         """Return the coverage of intervals of the network, by instrument and error."""
-        measured = self.training.get("calibration")
+        measured = self.calibration
         if measured is None:
             return {}
         lines = [
             "Share of spectra whose true label lies in the central interval of the network's samples, before",
-            "any weighing; the smallest and the largest of all labels.",
+            "any weighing: the smallest and the largest of all labels. The last column is the smallest",
+            "probability of ranks so far from uniform (Kolmogorov-Smirnov), times the number of labels.",
             "",
-            "| instrument | error [ppm] | spectra | 50 % | 68 % | 90 % | 95 % |",
+            "| spectra | number | 50 % | 68 % | 90 % | 95 % | p |",
             "|---|---|---|---|---|---|---|",
         ]
-        for stratum in measured["strata"]:
-            shares = [list(stratum["coverage"][level].values()) for level in ("50", "68", "90", "95")]
-            ends = [f"{100 * min(share):.1f} to {100 * max(share):.1f}" for share in shares]
-            error = "own" if stratum["error"] is None else f"{stratum['error']:g}"
-            lines.append(
-                f"| {stratum['instrument']} | {error} | {stratum['number']:,} | {' | '.join(ends)} |"
-            )
+        for group in measured.groups:
+            shares = [100 * group.coverage(level)[:-1] for level in (0.5, 0.68, 0.9, 0.95)]
+            ends = " | ".join(f"{share.min():.1f} to {share.max():.1f}" for share in shares)
+            chance = min(1.0, float(np.nanmin(group.ks_p[:-1])) * len(measured.labels))
+            name = group.name.removeprefix("spectra = ")
+            lines.append(f"| {name} | {group.numbers.max():,} | {ends} | {chance:.2g} |")
         return {"Coverage": "\n".join(lines)}
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How often intervals of the network held the truth, if it was measured after training."""
+        measured = self.training.get("calibration")
+        return None if measured is None else Calibration.from_json(measured["ranks"])
 
     def citation(self) -> str:
         """Return BibTeX of what a user of this model should cite."""
@@ -537,26 +547,6 @@ CITATION = """@article{zingales2018,
   booktitle = {Advances in Neural Information Processing Systems},
   year      = {2019}
 }"""
-
-
-def label_flags(labels: LabelSet, samples: NDArray[np.float64]) -> NDArray[np.str_]:
-    """Return how well each label is known (n, l) by samples (n, draws, l) in the range of its prior."""
-    flags = np.full(samples.shape[::2], "measured", dtype="<U8")
-    pieces = 20
-    for number, label in enumerate(labels):
-        low, high = label.low, label.high
-        place = np.clip((samples[:, :, number] - low) / (high - low), 0, 1 - 1e-9)
-        for row, values in enumerate(place):
-            if np.isnan(values).any():
-                continue
-            share = np.bincount((values * pieces).astype(int), minlength=pieces) / len(values) * pieces
-            if values.std() * math.sqrt(12) > 0.85 and share.min() > 0.3:
-                flags[row, number] = "prior"
-            elif max(share[0], share[-1]) > 0.9 * share.max() and values.std() * math.sqrt(12) < 0.2:
-                flags[row, number] = "edge"
-            elif max(share[:2].mean(), share[-2:].mean()) > 0.25 * share.max():
-                flags[row, number] = "limit"
-    return flags
 
 
 def _fine(source: Source) -> Source:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from draper.models.retriever.coordinates import Coordinates
 from draper.models.retriever.densities import Density, FlowMatching, SplineFlow
-from draper.models.retriever.designs import Design, random_designs
+from draper.models.retriever.designs import GROUP, random_designs
 from draper.models.retriever.summary import Reference, Statistics, Summary
 from draper.nn.module import Batch, Batches, Module
 
@@ -102,10 +102,12 @@ class RetrieverNetwork(Module):
         """Return the statistics of the spectra of a batch, seen by random instruments."""
         numbers, kept = (torch.special.ndtr(batch[name]) for name in ("design", "kept"))
         errors = self.errors or (1.0, 1.0)
-        design = random_designs(numbers, kept, self.presets, len(self.summary.mean), errors)
+        # Held-out spectra are divided among processes at any row, so there each has its own bins.
+        group = GROUP if self.training else 1
+        design = random_designs(numbers, kept, self.presets, len(self.summary.mean), errors, group)
         if self.errors is None:  # the spectra hold their noise already
             sigma = torch.where(torch.isfinite(design.sigma), 0.0, math.inf)
-            design = Design(design.edges, sigma)
+            design = design._replace(sigma=sigma)
         return self.summary.observe(batch["values"], design, batch["noise"], batch["variance"])
 
     def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import chi2 as chi2_distribution
 from torch import Tensor
 
-from draper.configs.retriever import RetrieveConfig
+from draper.configs.retriever import RetrieveConfig, pair
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
 from draper.infer.importance import ImportanceSamples
@@ -83,8 +83,11 @@ class Prior:
             name: (value, NARROW * (labels[name].high - labels[name].low))
             for name, value in options.fixed.items()
         }
-        for name, (middle, width) in {**options.priors, **narrow}.items():
+        given = {name: pair(text) for name, text in options.priors.items()}
+        for name, (middle, width) in {**given, **narrow}.items():
             number = labels.names.index(labels[name].name)
+            if not width > 0:
+                raise DraperError(f"the width of the prior of {name} must be above 0", given=width)
             if not low[number] <= middle <= high[number]:
                 raise DraperError(
                     f"the prior of {name} lies outside the range that the model was trained on",
@@ -92,7 +95,8 @@ class Prior:
                     expected=f"{low[number]:g} to {high[number]:g}",
                 )
             centre[number], sigma[number] = middle, width
-        for name, (least, most) in options.bounds.items():
+        for name, text in options.bounds.items():
+            least, most = pair(text)
             number = labels.names.index(labels[name].name)
             lower, upper = max(least, low[number]), min(most, high[number])
             if not lower < upper:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from draper.models.retriever.designs import GROUP, Design, sums_between
+from draper.models.retriever.designs import Design, sums_between
 from draper.nn.module import Batches
 
 LARGEST_SIGMA = 1.0
@@ -111,9 +111,8 @@ class Summary(nn.Module):
         """
         edges = design.edges
         zero = self.width.new_zeros(1)
-        # Rows of a group have the same bins.
-        groups = edges[::GROUP]
-        owner = torch.arange(len(edges), device=edges.device) // GROUP
+        groups = edges[:: design.group]
+        owner = torch.arange(len(edges), device=edges.device) // design.group
         span = sums_between(torch.cat([zero, self.width.cumsum(0)])[None, :, None], groups)[..., 0]
         span = span.clamp(min=1e-30)
         both = torch.cat([self.basis, self.mean[:, None]], dim=1) * self.width[:, None]
