@@ -3,6 +3,7 @@
 import os
 import shlex
 from contextlib import redirect_stdout
+from importlib.resources import files
 from io import StringIO
 from pathlib import Path
 
@@ -49,8 +50,10 @@ def write_command_line(*_: object) -> None:
     parts += [f"```text\n{help_of('')}\n```"]
     for command in commands(make_app()):
         parts.append(f"## draper {command}\n\n```text\n{help_of(command)}\n```")
-    _, start, options = help_of("predict builtin:rvs-emulator").partition("╭─ Options of this model")
-    parts.append(f"## draper predict builtin:rvs-emulator\n\n```text\n{start}{options}\n```")
+    for packed in sorted(path.name for path in files("draper.models").joinpath("packed").iterdir()):
+        command = f"predict builtin:{packed}"
+        _, start, options = help_of(command).partition("╭─ Options of this model")
+        parts.append(f"## draper {command}\n\n```text\n{start}{options}\n```")
     Path(__file__).with_name("reference").joinpath("command-line.md").write_text("\n\n".join(parts) + "\n")
 
 

@@ -85,6 +85,15 @@ def test_smoothed_weights_have_the_smaller_error(k: float) -> None:
     assert smooth < raw
 
 
+@pytest.mark.parametrize("spread", [30.0, 300.0, 3e3, 3e4])
+def test_weights_of_any_spread_are_unreliable(spread: float) -> None:
+    log_weights = np.random.default_rng(0).normal(0, spread, 500)
+    smoothed, k = pareto_smoothed(log_weights)
+    assert k > 1
+    assert np.isfinite(smoothed).all()
+    assert smoothed.max() <= log_weights.max()
+
+
 def test_equal_and_few_weights() -> None:
     equal = ImportanceSamples(np.zeros((500, 1)), np.full(500, 3.0))
     assert (equal.efficiency, equal.pareto_k, equal.log_evidence) == pytest.approx((1, -np.inf, 3))

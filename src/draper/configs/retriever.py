@@ -62,18 +62,18 @@ class RetrieveConfig(Config):
     star_radius_error: Annotated[float, Field(ge=0)] = 0.0
     """1-sigma error of the radius of the star [solar radii], 0 or larger."""
     priors: dict[str, Pair] = {}
-    """Gaussian priors of labels, MEAN,SIGMA, inside the range of the training set: --priors.planet_mass
-    1.13,0.06."""
+    """Gaussian priors of labels, MEAN,SIGMA, inside the range of the training set, such as
+    ``--priors.planet_mass 1.13,0.06``."""
     bounds: dict[str, Pair] = {}
-    """Narrower ranges of labels, LOW,HIGH: --bounds.temperature 1000,2000."""
+    """Narrower ranges of labels, LOW,HIGH, such as ``--bounds.temperature 1000,2000``."""
     fixed: dict[str, float] = {}
-    """Labels that are known exactly: --fixed.planet_mass 1.13."""
+    """Labels that are known exactly, such as ``--fixed.planet_mass 1.13``."""
     inflation: Annotated[float, Field(ge=1)] = 1.0
     """Largest factor by which all error bars may be too small, 1 or more; it is sampled, too, if above 1."""
     offset: Annotated[float, Field(ge=0)] = 0.0
     """1-sigma offset of each data set against the others [ppm], 0 or larger; it is marginalised."""
     detect: bool = False
-    """Compare the evidence with that without each gas, and without clouds (columns log_bayes_...)."""
+    """Compare the evidence with that without each gas, and without clouds (columns ``log_bayes_h2o`` ...)."""
     restarts: Annotated[int, Field(ge=2)] = 64
     """Completions of each spectrum with method=inpaint, 2 or more."""
     seed: Annotated[int, Field(ge=0)] = 0

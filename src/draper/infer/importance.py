@@ -22,6 +22,9 @@ FloatArray = NDArray[np.float64]
 MIN_TAIL = 5
 """Number of weights that a fit of their tail needs at least."""
 
+NEGLIGIBLE = 1e-200
+"""Weights, relative to the largest, that count as 0 beside it."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImportanceSamples:
@@ -188,11 +191,14 @@ def pareto_smoothed(log_weights: FloatArray) -> tuple[FloatArray, float]:
     excess = np.exp(log_weights[tail] - top) - np.exp(cutoff - top)
     if excess[-1] <= 1e-12:  # all weights of the tail are equal, and there is nothing to smooth
         return log_weights, -np.inf
-    k, sigma = pareto_fit(excess[excess > 0])
+    excess = excess[excess > NEGLIGIBLE]
+    if len(excess) < MIN_TAIL:
+        return log_weights, np.inf
+    k, sigma = pareto_fit(excess)
     smoothed = log_weights.copy()
     if np.isfinite(k):
         levels = (np.arange(size) + 0.5) / size
-        # No weight is larger than the largest that was met, even where the fit goes on without bounds.
+        # Quantiles of a very heavy tail are infinite; no weight is larger than the largest that was met.
         with np.errstate(over="ignore"):
             drawn = sigma * (np.expm1(-k * np.log1p(-levels)) / k if abs(k) > 1e-9 else -np.log1p(-levels))
         smoothed[tail] = np.minimum(np.log(np.exp(cutoff - top) + drawn), 0) + top

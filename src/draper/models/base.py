@@ -462,7 +462,7 @@ class Model(ABC):
         spectra
             The n spectra.
         function
-            From a batch to tensors (rows, width).
+            From a batch to tensors (rows, k).
         widths
             The second axes of these tensors, so that zero spectra give empty arrays.
         more
@@ -472,7 +472,7 @@ class Model(ABC):
 
         Returns
         -------
-        tuple of ndarray (n, width)
+        tuple of ndarray (n, k)
             NaN for spectra without a good pixel, if the model needs pixels.
         """
         self.check(spectra)

@@ -137,9 +137,9 @@ class Inpainting(Module):
     layout
         How spectrum and labels lie in one array.
     generator
-        From numbers between -1 and 1 (n, LATENT) to arrays (n, *shape).
+        From numbers between -1 and 1 (n, LATENT) to arrays ``(n, *shape)``.
     discriminator
-        From arrays (n, *shape) to one logit for each (n,).
+        From arrays ``(n, *shape)`` to one logit for each (n,).
     """
 
     players = ("discriminator", "generator")
