@@ -163,7 +163,7 @@ def observations(
     offset: float = 0.0,
     groups: NDArray[np.int64] | None = None,
 ) -> list[Observation | None]:
-    """Return the observations of spectra; None without a good bin inside the fine grid, or radius of the star.
+    """Return the observations of spectra; None without a good bin in the fine grid, or a star's radius.
 
     Parameters
     ----------

@@ -319,14 +319,13 @@ def _log_normal(values: FloatArray) -> FloatArray:
 def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random.Generator) -> Retrieval:
     """Return the posterior of one spectrum by importance sampling, refined where it is needed."""
     weighted, how = target.start(draws, rng), "weighted"
-    from_network = True
     if options.refine != "never" and not target.prior.is_plain and weighted.effective_size < FEW:
-        weighted, from_network = approached(target, draws, rng), False
+        weighted, how = approached(target, draws, rng), "refined"
     if options.refine == "nested":
         return _nested(target, weighted, options, rng)
     poor = weighted.efficiency < options.target or weighted.pareto_k > HEAVY
     if options.refine == "auto" and poor and weighted.effective_size > 0:
-        is_known = from_network and target.knows_start
+        is_known = how == "weighted" and target.knows_start
         weighted = refine(
             target,
             weighted,
@@ -335,7 +334,7 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
             efficiency=max(options.target, 0.3),
             final=draws // 2,
         )
-        how = "refined" if weighted.rounds or not from_network else "weighted"
+        how = "refined" if weighted.rounds else how
     is_poor = weighted.effective_size < FEW or weighted.pareto_k > HEAVY
     if options.refine == "auto" and is_poor and weighted.effective_size > 2 and find_spec("dynesty"):
         return _nested(target, weighted, options, rng)
