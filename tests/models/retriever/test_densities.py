@@ -26,7 +26,13 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("kind", "tolerance", "labels"),
-    [("spline", 1e-4, 1), ("spline", 1e-4, 2), ("spline", 1e-4, 7), ("matching", 1e-2, 1), ("matching", 1e-2, 3)],
+    [
+        ("spline", 1e-4, 1),
+        ("spline", 1e-4, 2),
+        ("spline", 1e-4, 7),
+        ("matching", 1e-2, 1),
+        ("matching", 1e-2, 3),
+    ],
 )
 def test_a_draw_has_the_density_that_it_says(kind: str, tolerance: float, labels: int) -> None:
     made = density(kind, labels)

@@ -169,9 +169,7 @@ def test_good_bins_become_observations_in_front_of_one_solar_radius() -> None:
     ivar[1] = 0
     groups = np.arange(12) // 6
     own = rng.uniform(1e-5, 2e-5, PIXELS)
-    found = observations(
-        Spectra(target, flux, ivar), binning, np.array([1.0, 1.0, 0.5]), own, 1e-4, groups
-    )
+    found = observations(Spectra(target, flux, ivar), binning, np.array([1.0, 1.0, 0.5]), own, 1e-4, groups)
     assert found[1] is None
     good = binning.covered.copy()
     assert 0 < (~good).sum() < 6

@@ -1,4 +1,4 @@
-"""Sufficient statistics agree with the matrices that they stand for, and features with a Gaussian posterior."""
+"""Sufficient statistics are those of explicit matrices, and features those of a Gaussian posterior."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,9 @@ def made(seed: int = 0, rows: int = 500) -> torch.Tensor:
 def batches(values: torch.Tensor, variance: torch.Tensor | None = None):
     """Return what passes over spectra in two batches."""
     variance = torch.zeros_like(values) if variance is None else variance
-    parts = [{"values": v, "variance": w} for v, w in zip(values.split(300), variance.split(300), strict=True)]
+    parts = [
+        {"values": v, "variance": w} for v, w in zip(values.split(300), variance.split(300), strict=True)
+    ]
     return lambda: iter(parts)
 
 
@@ -132,7 +134,8 @@ def test_bins_on_bad_pixels_count_for_nothing(summary: Summary) -> None:
     bad = torch.rand(flux.shape, generator=torch.Generator().manual_seed(1)) < 0.1
     variance = torch.where(bad, torch.inf, 0.0)
     found = [
-        summary.observe(torch.where(bad, filling, flux), chosen, noise, variance) for filling in (0.0, 9.0, 1e4)
+        summary.observe(torch.where(bad, filling, flux), chosen, noise, variance)
+        for filling in (0.0, 9.0, 1e4)
     ]
     touched = np.array(
         [
@@ -221,9 +224,7 @@ def test_the_reference_is_as_good_as_it_says(summary: Summary) -> None:
 
 
 def test_statistics_of_nothing_give_the_prior(summary: Summary) -> None:
-    nothing = Statistics(
-        torch.zeros(1, COMPONENTS).double(), torch.zeros(1, COMPONENTS, COMPONENTS).double()
-    )
+    nothing = Statistics(torch.zeros(1, COMPONENTS).double(), torch.zeros(1, COMPONENTS, COMPONENTS).double())
     features, reference = summary(nothing)
     assert not features[:, : 2 * COMPONENTS].any()
     scatter = float(summary.basis[REFERENCE].mean(0).norm())

@@ -12,7 +12,9 @@ import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from draper.data.labels import LabelSet
@@ -25,7 +27,10 @@ EDGE = 1e-6
 """Distance from the ends of the unit interval at which a label counts as being at the end."""
 
 ITERATIONS = 2
-"""Steps by which a radius is found from a depth, before the last; each gains about two digits."""
+"""Steps by which a radius is found from a depth, before the last."""
+
+NEAR = 0.01
+"""How far the logarithm of the depth may be from the wanted one before the last step."""
 
 STEP = 1e-3
 """Relative change of the radius for the slope of the depth."""
@@ -95,6 +100,14 @@ class Coordinates(ABC):
         """
         return place
 
+    def suited(self, known: NDArray[np.bool_]) -> Coordinates:
+        """Return the coordinates in which to sample where some labels (l,) are known beforehand."""
+        return self
+
+    def recast(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Return, in these coordinates, those (n, l) of labels (n, l) in the coordinates that they suit."""
+        return values
+
     @abstractmethod
     def place(self, values: Tensor, reference: Reference) -> Place:
         """Return the labels of coordinates (n, l)."""
@@ -119,15 +132,18 @@ class PlanetCoordinates(Coordinates):
     ----------
     planets
         The simulator, whose prior has mass, temperature and radius first.
+    by_mass
+        Whether the mass stays as it is. A mass that is known leaves a thin, curved sheet of the coordinates
+        with the scale height, which is hard to sample.
     """
 
     MASS, RADIUS = 0, 2
     CENTRE, WIDTH = -5.5, 1.2
     """Rough mean and scatter of ln(scale height / radius) in the prior."""
 
-    def __init__(self, planets: Planets) -> None:
+    def __init__(self, planets: Planets, by_mass: bool = False) -> None:
         super().__init__(planets.prior)
-        self.planets = planets
+        self.planets, self.by_mass = planets, by_mass
         wavelength = planets.grid.vacuum / 1e4
         first, last = torch.searchsorted(torch.from_numpy(wavelength), torch.tensor([1.1, 1.7]).double())
         self.pixels = slice(int(first), int(last), 12)
@@ -159,7 +175,8 @@ class PlanetCoordinates(Coordinates):
         values = self.probit(labels)
         height = relative_height(labels[:, :7], self.planets.exact_weight).log()
         depth = flux[:, self.pixels].double().mean(1).log() / 2
-        values[:, self.MASS] = (height - self.CENTRE) / self.WIDTH
+        if not self.by_mass:
+            values[:, self.MASS] = (height - self.CENTRE) / self.WIDTH
         values[:, self.RADIUS] = (depth - reference.centre) / reference.sigma
         return values
 
@@ -170,36 +187,66 @@ class PlanetCoordinates(Coordinates):
         moved[:, self.RADIUS] = (level - other.centre) / other.sigma
         return moved
 
+    def suited(self, known: NDArray[np.bool_]) -> Coordinates:
+        """Return coordinates with the mass itself, if it is known beforehand."""
+        return PlanetCoordinates(self.planets, by_mass=True) if known[self.MASS] else self
+
+    def recast(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Return coordinates (n, l) in which the mass of labels (n, l) stands for itself, where it does."""
+        if not self.by_mass:
+            return values
+        recast = values.clone()
+        recast[:, self.MASS] = self.probit(labels)[:, self.MASS]
+        return recast
+
     def place(self, values: Tensor, reference: Reference) -> Place:
         """Return the labels of coordinates (n, l); radius and mass are found by iteration."""
         values = values.double()
         labels = self.unprobit(values)
         height = (self.CENTRE + self.WIDTH * values[:, self.MASS]).exp()
         wanted = 2 * (reference.centre + reference.sigma * values[:, self.RADIUS])
-        unit = torch.ones_like(height)
-        labels[:, self.MASS], labels[:, self.RADIUS] = 1, 1
-        # Mass = this number x radius, at the wanted scale height.
-        mass = relative_height(labels[:, :7], self.planets.exact_weight) / height
+        one = torch.ones_like(height)
+        labels[:, self.RADIUS] = 1
+        if not self.by_mass:
+            labels[:, self.MASS] = 1
+        # Ratio of scale height to radius at a radius of 1, and mass too unless it is given: in proportion to
+        # the radius, and inversely to the mass.
+        relative = relative_height(labels[:, :7], self.planets.exact_weight)
+        largest = LARGEST_RISE / math.log(BOTTOM / TOP)
+        possible = torch.isfinite(values).all(1) & (self.by_mass | (height < largest))
+        mass = torch.where(possible, relative / height, one)
+        lowest, highest = self.low[self.RADIUS] / 2 * one, self.high[self.RADIUS] * 2 * one
+        if self.by_mass:
+            highest = torch.minimum(highest, 0.999 * largest / relative)
 
         def at(radius: Tensor) -> Tensor:
             found = labels.clone()
-            found[:, self.MASS], found[:, self.RADIUS] = mass * radius, radius
+            found[:, self.RADIUS] = radius
+            if not self.by_mass:
+                found[:, self.MASS] = mass * radius
             return found
 
-        limits = (self.low[self.RADIUS] / 2, self.high[self.RADIUS] * 2)
-        possible = (height * math.log(BOTTOM / TOP) < LARGEST_RISE) & torch.isfinite(values).all(1)
-        mass = torch.where(possible, mass, unit)
-        radius = ((wanted / 2).exp() * (SUN_RADIUS / JUPITER_RADIUS)).clamp(*limits)
-        for _ in range(ITERATIONS):
-            radius = (radius * ((wanted - self.log_depth(at(radius))) / 2).exp()).clamp(*limits)
-        reached = self.log_depth(at(radius))
+        def nearer(radius: Tensor, reached: Tensor, slope: Tensor) -> Tensor:
+            step = ((wanted - reached) / (2 * slope.clamp(0.5, 5.0))).exp()
+            return torch.minimum(torch.maximum(radius * step, lowest), highest)
+
+        radius = nearer((SUN_RADIUS / JUPITER_RADIUS) * one, torch.zeros_like(one), one)
+        reached, slope = self.log_depth(at(radius)), one
+        for _ in range(ITERATIONS + self.by_mass):
+            before, last = radius, reached
+            radius = nearer(radius, reached, slope)
+            reached, change = self.log_depth(at(radius)), (radius / before).log()
+            slope = torch.where(change.abs() > STEP, (reached - last) / (2 * change), slope)
         slope = (self.log_depth(at(radius * (1 + STEP))) - reached) / (2 * math.log(1 + STEP))
-        radius = (radius * ((wanted - reached) / 2).exp()).clamp(*limits)
+        radius = nearer(radius, reached, slope)
         found = at(radius)
         inside = possible & (found > self.low).all(1) & (found < self.high).all(1)
         inside &= is_bound(found[:, :7], self.planets.exact_weight) & (slope > 0)
-        others = [n for n in range(values.shape[1]) if n not in (self.MASS, self.RADIUS)]
-        volume = self.log_slope(values)[:, others].sum(1)
-        volume = volume - found[:, self.MASS].log() - math.log(self.WIDTH)
+        inside &= (wanted - reached).abs() < NEAR  # else there is no such planet, however large
+        volumes = self.log_slope(values)
+        volumes[:, self.RADIUS] = 0
+        if not self.by_mass:
+            volumes[:, self.MASS] = -found[:, self.MASS].log() - math.log(self.WIDTH)
+        volume = volumes.sum(1)
         volume = volume + slope.clamp(min=1e-9).log() - radius.log() - reference.sigma.log()
         return Place(found, volume, inside)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -21,13 +22,14 @@ from draper.errors import DraperError
 from draper.infer.importance import ImportanceSamples
 from draper.infer.nested import nested
 from draper.infer.refine import refine
+from draper.models.retriever.coordinates import Place
 from draper.models.retriever.network import RetrieverNetwork
-from draper.models.retriever.observation import Observation, tensor
+from draper.models.retriever.observation import Observation, stacked, tensor
 from draper.models.retriever.summary import Reference
 
 FloatArray = NDArray[np.float64]
 
-STRATA = 32
+STRATA = 500
 """Radii of the star, and inflations of the errors, for which the network is asked."""
 
 NARROW = 1e-3
@@ -38,6 +40,15 @@ FEW = 100
 
 HEAVY = 0.7
 """Pareto k above which a posterior is not to be trusted."""
+
+STEP_SIZE = 30
+"""Effective samples that are left when priors are narrowed by a step."""
+
+STEPS, STEP_DRAWS = 12, 2000
+"""Largest number of these steps, and draws of each round in which samples are refined after one."""
+
+SOFTEST, BISECTIONS = 1e-7, 20
+"""Smallest power of the priors in the first step, and iterations by which a power is found."""
 
 LIVE = 400
 """Live points of nested sampling."""
@@ -107,6 +118,11 @@ class Prior:
                 )
             low[number], high[number] = lower, upper
         return cls(centre, sigma, low, high)
+
+    def softened(self, share: float) -> Prior:
+        """Return Gaussian priors to the power of ``share``, 0 to 1: they are wider, or absent."""
+        wider = self.sigma / math.sqrt(share) if share > 0 else np.full(len(self.sigma), np.inf)
+        return replace(self, sigma=wider)
 
     @property
     def is_plain(self) -> bool:
@@ -187,7 +203,7 @@ class Target:
         star_error: float,
     ) -> None:
         self.network, self.model, self.observation = network, model, observation
-        self.prior, self.coordinates = prior, network.coordinates
+        self.prior, self.coordinates = prior, network.coordinates.suited(np.isfinite(prior.sigma))
         self.star_error, self.inflation = star_error, options.inflation
         self.reference = Reference(torch.zeros(1).double(), torch.ones(1).double())
         self.features = torch.zeros(1, 0)
@@ -228,46 +244,69 @@ class Target:
 
     def __call__(self, points: FloatArray) -> FloatArray:
         """Return the log density (n,) of data and points (n, l + c)."""
-        count = len(self.prior.low)
-        place = self.coordinates.place(tensor(points[:, :count]), self.reference)
-        joint = self.log_joint(place.labels.numpy(), place.inside.numpy(), points[:, count:])
+        place = self._place(points)
+        joint = self.log_joint(place.labels.numpy(), place.inside.numpy(), points[:, len(self.prior.low) :])
         return np.where(np.isfinite(joint), joint - place.log_volume.numpy(), -np.inf)
 
     def labels(self, points: FloatArray) -> FloatArray:
         """Return the labels (n, l) of points."""
-        values = tensor(points[:, : len(self.prior.low)])
-        return np.asarray(self.coordinates.place(values, self.reference).labels.numpy())
+        return np.asarray(self._place(points).labels.numpy())
+
+    def _place(self, points: FloatArray) -> Place:
+        count = len(self.prior.low)
+        return self.coordinates.place(tensor(points[:, :count]), self._reference_of(points[:, count:]))
+
+    def _reference_of(self, further: FloatArray) -> Reference:
+        """Return the references (n,) in front of stars of the radii of further coordinates (n, c).
+
+        With them the coordinates of a planet hardly depend on the radius of its star.
+        """
+        star, _ = self.factors(further)
+        centre = self.reference.centre + torch.from_numpy(np.log(star))
+        return Reference(centre, self.reference.sigma.expand(len(star)))
 
     def start(self, draws: int, rng: np.random.Generator) -> ImportanceSamples:
         """Return weighted samples of the network."""
-        strata = STRATA if self.conditions else 1
+        strata = min(STRATA, draws) if self.conditions else 1
         further = np.zeros((strata, self.conditions))
         if self.conditions:
             cells = np.stack([rng.permutation(strata) for _ in range(self.conditions)], axis=1)
             further = ndtri((cells + rng.uniform(size=cells.shape)) / strata)
-        each = -(-draws // strata)
-        points, weights = [], []
-        noise = torch.from_numpy(rng.standard_normal((strata, each, len(self.prior.low)))).float()
-        for number in range(strata):
-            star, inflation = (float(part[0]) for part in self.factors(further[number : number + 1]))
-            seen = self.observation.scaled(star**2, inflation)
-            with torch.inference_mode():
-                features, reference = self.network.context(seen.statistics(self.network.summary))
-                values, log_density = self.network.density.draw(noise[number], features)
-                place = self.coordinates.place(values, reference)
-            if number == 0:
-                self.reference, self.features = reference, features
-            beside = np.repeat(further[number : number + 1], each, axis=0)
-            joint = self.log_joint(place.labels.numpy(), place.inside.numpy(), beside)
-            # The further coordinates were drawn from their prior.
-            proposal = log_density.double() + place.log_volume
-            weights.append(joint - _log_normal(beside) - proposal.numpy())
-            own = self.coordinates.moved(values, reference, self.reference)
-            points.append(np.concatenate([own.double().numpy(), beside], axis=1))
-        return ImportanceSamples(np.concatenate(points), np.concatenate(weights))
+        owner = np.repeat(np.arange(strata), -(-draws // strata))
+        star, inflation = self.factors(further)
+        seen = [
+            self.observation.scaled(radius**2, factor).statistics(self.network.summary)
+            for radius, factor in zip(star, inflation, strict=True)
+        ]
+        noise = torch.from_numpy(rng.standard_normal((len(owner), len(self.prior.low)))).float()
+        beside = further[owner]
+        with torch.inference_mode():
+            features, references = self.network.context(stacked(seen))
+            values, log_density = self.network.density.draw(noise, features[owner])
+            reference = Reference(*(part[owner] for part in references))
+            place = self.network.coordinates.place(values, reference)
+            self.features = features[:1]
+            self.reference = Reference(references.centre[:1] - math.log(star[0]), references.sigma[:1])
+            moved = self.coordinates.moved(values, reference, self._reference_of(beside))
+            own = self.coordinates.recast(moved.double(), place.labels).numpy()
+        joint = self.log_joint(place.labels.numpy(), place.inside.numpy(), beside)
+        # The further coordinates were drawn from their prior.
+        proposal = (log_density.double() + place.log_volume).numpy() + _log_normal(beside)
+        # Of data unlike any spectrum the network may say things without bounds.
+        finite = np.isfinite(own).all(axis=1)
+        possible = finite & np.isfinite(joint + proposal)
+        return ImportanceSamples(
+            np.concatenate([np.where(finite[:, None], own, 0.0), beside], axis=1),
+            np.where(possible, joint, -np.inf) - np.where(possible, proposal, 0.0),
+        )
+
+    @property
+    def knows_start(self) -> bool:
+        """Whether :meth:`start_log_density` can be computed."""
+        return not self.conditions and self.coordinates is self.network.coordinates
 
     def start_log_density(self, points: FloatArray) -> FloatArray:
-        """Return the log density (n,) of the network at points (n, l); only without conditions."""
+        """Return the log density (n,) of the network at points (n, l), where they are its own coordinates."""
         with torch.inference_mode():
             values = tensor(points).float()
             return np.asarray(self.network.density.log_density(values, self.features).double().numpy())
@@ -279,21 +318,24 @@ def _log_normal(values: FloatArray) -> FloatArray:
 
 def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random.Generator) -> Retrieval:
     """Return the posterior of one spectrum by importance sampling, refined where it is needed."""
-    weighted = target.start(draws, rng)
-    how = "weighted"
+    weighted, how = target.start(draws, rng), "weighted"
+    from_network = True
+    if options.refine != "never" and not target.prior.is_plain and weighted.effective_size < FEW:
+        weighted, from_network = approached(target, draws, rng), False
     if options.refine == "nested":
         return _nested(target, weighted, options, rng)
     poor = weighted.efficiency < options.target or weighted.pareto_k > HEAVY
     if options.refine == "auto" and poor and weighted.effective_size > 0:
+        is_known = from_network and target.knows_start
         weighted = refine(
             target,
             weighted,
             rng,
-            start_log_density=None if target.conditions else target.start_log_density,
+            start_log_density=target.start_log_density if is_known else None,
             efficiency=max(options.target, 0.3),
             final=draws // 2,
         )
-        how = "refined" if weighted.rounds else "weighted"
+        how = "refined" if weighted.rounds or not from_network else "weighted"
     is_poor = weighted.effective_size < FEW or weighted.pareto_k > HEAVY
     if options.refine == "auto" and is_poor and weighted.effective_size > 2 and find_spec("dynesty"):
         return _nested(target, weighted, options, rng)
@@ -311,6 +353,48 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
         log_evidence_err=weighted.log_evidence_err,
         how=how,
     )
+
+
+def approached(target: Target, draws: int, rng: np.random.Generator) -> ImportanceSamples:
+    """Return weighted samples where hardly any of the network lie in narrow priors.
+
+    The priors are narrowed step by step, each so far that the samples of the last one serve as a start.
+    """
+    step, share = copy(target), 0.0
+    step.prior = target.prior.softened(share)
+    weighted = step.start(draws, rng)
+    target.reference, target.features = step.reference, step.features
+    for _ in range(STEPS):
+        base, share = _narrowed(target, weighted, step.prior, share)
+        step.prior = target.prior.softened(share)
+        if share == 1 or base.effective_size == 0:
+            return base
+        weighted = refine(step, base, rng, draws=STEP_DRAWS, rounds=2)
+    return _reweighted(target, weighted, step.prior, target.prior)
+
+
+def _narrowed(
+    target: Target, weighted: ImportanceSamples, now: Prior, share: float
+) -> tuple[ImportanceSamples, float]:
+    """Return samples with the weights of narrower priors than now, and their power."""
+    low, high = share, 1.0
+    need = min(STEP_SIZE, weighted.effective_size / 2)
+    best = _reweighted(target, weighted, now, target.prior)
+    if best.effective_size >= need:
+        return best, high
+    for _ in range(BISECTIONS):
+        middle = math.sqrt(max(low, SOFTEST) * high)
+        tried = _reweighted(target, weighted, now, target.prior.softened(middle))
+        low, high = (middle, high) if tried.effective_size > need else (low, middle)
+    return _reweighted(target, weighted, now, target.prior.softened(low)), low
+
+
+def _reweighted(target: Target, weighted: ImportanceSamples, now: Prior, then: Prior) -> ImportanceSamples:
+    """Return samples with the weights of another prior."""
+    labels = target.labels(weighted.samples)
+    possible = np.isfinite(weighted.log_weights)
+    ratio = then.log_density(labels) - np.where(possible, now.log_density(labels), 0.0)
+    return ImportanceSamples(weighted.samples, np.where(possible, weighted.log_weights + ratio, -np.inf))
 
 
 def _nested(
