@@ -16,6 +16,10 @@ LEVELS = (50, 68, 90)
 """Central intervals [%]."""
 
 
+TOGETHER = "together"
+"""Name of the column of all labels together: distances from random points, as in TARP."""
+
+
 def shares(place: Array) -> Array:
     """Return the shares [%] (levels, l) of places (n, l), 0 to 1, inside of central intervals."""
     return np.array([100 * (np.abs(place - 0.5) < level / 200).mean(axis=0) for level in LEVELS])
@@ -44,16 +48,14 @@ def coverage(
     model: Retriever, *, number: int = 2000, seed: int = 17, say: Callable[[str], None] = print
 ) -> list[Sheet]:
     """Return coverage by label, and its worst deviation by instrument and error, of ``number`` spectra."""
-    names = tuple(short(model.labels.names))
-    random = np.random.default_rng(seed)
+    names = (*short(model.labels.names), TOGETHER)
     kinds, errors, places = [], [], []
     each = max(1, number // 20)
     for stratum in strata(model, None, each, seed=seed):  # type: ignore[arg-type]
         ranks = ranked(model, stratum.spectra)
-        # Ranks are whole numbers; random ones in between make them uniform.
-        places.append((ranks + random.uniform(size=ranks.shape)) / (DRAWS + 1))
-        kinds += [stratum.name] * len(ranks)
-        errors += [stratum.error] * len(ranks)
+        places.append(np.column_stack([ranks.labels, ranks.joint]))
+        kinds += [stratum.name] * len(stratum.spectra)
+        errors += [stratum.error] * len(stratum.spectra)
         say(f"{stratum.name}, {stratum.error:g} ppm: {figures(names, places[-1])}")
     place, kind, error = np.concatenate(places), np.array(kinds), np.array(errors)
     rows = [{"spectra of": "all", "error [ppm]": "all", **figures(names, place)}]

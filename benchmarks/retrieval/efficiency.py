@@ -23,10 +23,8 @@ LEVELS = (30.0, 100.0)
 """Errors of a bin [ppm]."""
 
 
-SHOWN = (
-    "model", "simulations", "training CPU s", "error [ppm]", "spectra", "before: median", "5 %", "after: median",
-    "5 % after",
-)  # fmt: skip
+FIGURES = ("before: median", "5 %", "after: median", "5 % after")
+SHOWN = ("model", "simulations", "training CPU s", "error [ppm]", "spectra", *FIGURES)
 """Columns of the last table that are printed."""
 
 
