@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import RidgeCV
-from torch import nn
+from torch import Tensor, nn
 
 from retrieval.sheets import PPM, Array
 
@@ -42,37 +42,52 @@ def mean_of_labels(depth: Array, labels: Array, error: float) -> Predict:
     return lambda seen: np.tile(mean, (len(seen), 1))
 
 
+def shape_and_level(depth: Array) -> Array:
+    """Return depths (n, p) less their mean, and the mean: the radius moves all bins by more than any gas."""
+    level = depth.mean(axis=1, keepdims=True)
+    return np.concatenate([depth - level, level], axis=1)
+
+
 def ridge(depth: Array, labels: Array, error: float) -> Predict:
     seen, known = noisy(depth, labels, error, COPIES)
-    centre, scale = seen.mean(axis=0), seen.std(axis=0)
+    parts = shape_and_level(seen)
+    centre, scale = parts.mean(axis=0), parts.std(axis=0)
     # Strengths span what no noise and much noise need.
-    fitted = RidgeCV(np.geomspace(1e-6, 1e4, 21)).fit((seen - centre) / scale, known)
-    return lambda seen: np.asarray(fitted.predict((seen - centre) / scale))
+    fitted = RidgeCV(np.geomspace(1e-6, 1e4, 21)).fit((parts - centre) / scale, known)
+    return lambda seen: np.asarray(fitted.predict((shape_and_level(seen) - centre) / scale))
 
 
 def perceptron(depth: Array, labels: Array, error: float) -> Predict:
     torch.manual_seed(0)
-    centre, scale = depth.mean(axis=0), depth.std(axis=0)
+    random = np.random.default_rng(2)
+    parts = shape_and_level(depth)
+    centre, scale = parts.mean(axis=0), parts.std(axis=0)
     middle, width = labels.mean(axis=0), labels.std(axis=0)
-    x = torch.from_numpy((depth - centre) / scale).float()
-    y = torch.from_numpy((labels - middle) / width).float()
-    sigma = torch.from_numpy(PPM * error / scale).float()
     network = nn.Sequential(
-        nn.Linear(x.shape[1], 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, y.shape[1])
+        nn.Linear(parts.shape[1], 256),
+        nn.GELU(),
+        nn.Linear(256, 256),
+        nn.GELU(),
+        nn.Linear(256, labels.shape[1]),
     )
+
+    def inputs(seen: Array) -> Tensor:
+        return torch.from_numpy((shape_and_level(seen) - centre) / scale).float()
+
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-2)
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / STEPS)) / 2
-        rows = torch.randint(len(x), (BATCH,))
-        made = network(x[rows] + sigma * torch.randn(BATCH, x.shape[1]))
-        loss = (made - y[rows]).square().mean()
+        rows = random.integers(len(depth), size=BATCH)
+        seen = depth[rows] + PPM * error * random.standard_normal((BATCH, depth.shape[1]))
+        wanted = torch.from_numpy((labels[rows] - middle) / width).float()
+        loss = (network(inputs(seen)) - wanted).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     def predict(seen: Array) -> Array:
         with torch.no_grad():
-            made = network(torch.from_numpy((seen - centre) / scale).float()).double().numpy()
+            made = network(inputs(seen)).double().numpy()
         return np.asarray(middle + width * made)
 
     return predict

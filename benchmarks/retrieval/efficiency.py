@@ -58,8 +58,10 @@ def efficiencies(model: Retriever, spectra: Spectra, options: RetrieveConfig) ->
     for row in range(len(spectra)):
         one = spectra[row : row + 1]
         begun = time.process_time()
-        # The seed is that which the model takes for the first spectrum of a set.
-        start = target_of(model, one, options).start(options.draws, np.random.default_rng((options.seed, 0)))
+        target = target_of(model, one, options)
+        # The seed is that which the model itself takes.
+        rng = np.random.default_rng((options.seed, target.observation.digest))
+        start = target.start(options.draws, rng)
         weighing = time.process_time() - begun
         begun = time.process_time()
         found: Retrieval
