@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,27 @@ def processor() -> str:
     )
 
 
-def report(title: str, rows: list[dict[str, Any]], facts: dict[str, Any], path: Path | None) -> None:
-    """Print a table of figures with the facts that they depend on, and write both as JSON if asked."""
+def report(
+    title: str,
+    rows: list[dict[str, Any]],
+    facts: dict[str, Any],
+    path: Path | None,
+    columns: Sequence[str] = (),
+) -> None:
+    """Print a table of figures with the facts that they depend on, and write both as JSON if asked.
+
+    ``columns`` are those that are printed, all by default.
+    """
     machine = {
         "processor": processor(),
         "cores": os.cpu_count(),
         **{name: version(name) for name in ("draper", "torch", "numpy", "h5py")},
     }
-    table = Table(*rows[0], title=title, title_justify="left")
+    shown = columns or list(rows[0])
+    table = Table(*shown, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+        values = (row.get(name, "") for name in shown)
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values))
     console = Console(width=120, highlight=False, markup=False)
     console.print(table)
     console.print(", ".join(f"{name} {value}" for name, value in {**facts, **machine}.items()))

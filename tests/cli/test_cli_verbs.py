@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from draper import Spectra, TrainConfig, load, read
+from draper import Label, LabelSet, Spectra, TrainConfig, load, read
 from draper.cli import main
 from draper.configs.fit import FitConfig
 from draper.data.io import write
@@ -78,6 +78,21 @@ def test_predict_writes_the_posterior(folder: Path, tmp_path: Path, capsys) -> N
     expected = load(folder / "emulator").predict(made_spectra(12, seed=9), rv=0.0)
     np.testing.assert_allclose(held.covariance, expected.covariance, rtol=1e-3, atol=1e-9)
     assert held.ids.tolist() == expected.ids.tolist()
+
+
+def test_predict_writes_samples_as_a_table(
+    folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predict(self: LinearAutoencoder, spectra: Spectra, *_: object, **__: object) -> Estimates:
+        draws = np.random.default_rng(0).standard_normal((len(spectra), 5, 3))
+        return Estimates.from_samples(LabelSet([Label(name) for name in LABELS]), draws, spectra.ids)
+
+    monkeypatch.setattr(LinearAutoencoder, "predict", predict)
+    out, posterior = tmp_path / "labels.csv", tmp_path / "samples.csv"
+    assert run(folder, "predict", "@linear", "@test.h5", "-o", str(out), "--posterior", str(posterior)) == 0
+    assert str(posterior) in "".join(capsys.readouterr().out.split())
+    held = Table.read(posterior)
+    assert (held.colnames, len(held)) == (["id", "draw", *LABELS], 60)
 
 
 def test_plots_of_predictions(folder: Path, tmp_path: Path, capsys) -> None:

@@ -55,10 +55,12 @@ def test_exogan_with_the_planet_beside_it(tmp_path):
     assert spectra.table["log_co"][0] == pytest.approx(-6)
 
 
-def test_planet_text_without_a_planet_needs_its_format(tmp_path):
+def test_planet_text_needs_its_format_unless_it_can_be_nothing_else(tmp_path):
     (tmp_path / "a.dat").write_text(DAT)
+    assert draper.read(tmp_path / "a.dat").quantity == "transit depth"
+    (tmp_path / "b.dat").write_text("5000 0.9 0.01\n5001 0.8 0.01\n")
     with pytest.raises(DraperError, match="unit="):
-        draper.read(tmp_path / "a.dat")
+        draper.read(tmp_path / "b.dat")
     for name in ("exogan", "taurex"):
         spectra = draper.read(tmp_path / "a.dat", format=name)
         assert list(spectra.table) == ["id"]

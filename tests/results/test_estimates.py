@@ -1,6 +1,9 @@
 """Estimates: one set of accessors for Gaussians, quantiles and samples; tables and files that keep them."""
 
+import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -271,3 +274,67 @@ def test_what_holds_no_estimates_is_refused(gaussian: Estimates, tmp_path: Path)
         Estimates.load(tmp_path / "x.npz")
     with pytest.raises(DraperError, match=r"unknown table format[\s\S]*did you mean"):
         gaussian.write(tmp_path / "labels.fit")
+
+
+# ---------------------------------------------------------------------- samples for other programs
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "parquet"])
+def test_samples_make_one_long_table(samples: Estimates, suffix: str, tmp_path: Path) -> None:
+    few = samples.rows([0, 2])
+    columns, units = read_back(few.write_samples(tmp_path / f"samples.{suffix}"))
+    assert list(columns) == ["id", "draw", "teff", "vsini"]
+    assert columns["id"].tolist() == ["a"] * DRAWS + ["c"] * DRAWS
+    np.testing.assert_array_equal(columns["draw"], [*range(DRAWS)] * 2)
+    np.testing.assert_allclose(columns["teff"].reshape(2, DRAWS), few.samples[..., 0], rtol=1e-12)
+    np.testing.assert_allclose(columns["vsini"].reshape(2, DRAWS), few.samples[..., 1], rtol=1e-12)
+    if suffix != "csv":
+        assert (units["teff"], units["vsini"]) == ("K", "km/s")
+
+
+def test_only_samples_are_exported(quantiles: Estimates, gaussian: Estimates, tmp_path: Path) -> None:
+    for other in (quantiles, gaussian):
+        with pytest.raises(DraperError, match=r"no samples[\s\S]*\.npz, \.h5"):
+            other.write_samples(tmp_path / "samples.csv")
+        with pytest.raises(DraperError, match="no samples"):
+            other.to_arviz()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_arviz_gets_one_chain_with_the_labels_as_variables(samples: Estimates) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not ours
+        pytest.importorskip("arviz")
+        every, one = samples.to_arviz().posterior, samples.to_arviz(1).posterior
+    assert [str(name) for name in every.data_vars] == ["teff", "vsini"]
+    assert every["teff"].dims == ("chain", "draw", "spectrum")
+    assert every["spectrum"].values.tolist() == ["a", "b", "c", "d"]
+    np.testing.assert_array_equal(every["vsini"].values[0], samples.samples[..., 1].T)
+    assert one["teff"].dims == ("chain", "draw")
+    np.testing.assert_array_equal(one["teff"].values[0], samples.samples[1, :, 0])
+
+
+@pytest.mark.parametrize("version", ["0.23.4", "1.0.0"])
+def test_both_forms_of_arviz_are_called_rightly(
+    samples: Estimates, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ArviZ takes groups as arguments before version 1, and as one dictionary from there on."""
+
+    def before(*, posterior: dict, coords: dict, dims: dict) -> tuple:
+        return posterior, coords, dims
+
+    def after(data: dict, *, coords: dict, dims: dict) -> tuple:
+        return data["posterior"], coords, dims
+
+    stand_in = SimpleNamespace(__version__=version, from_dict=before if version < "1" else after)
+    monkeypatch.setitem(sys.modules, "arviz", stand_in)
+    posterior, coords, dims = samples.to_arviz()
+    assert posterior["teff"].shape == (1, DRAWS, N)
+    assert coords["spectrum"].tolist() == ["a", "b", "c", "d"]
+    assert dims == {"teff": ["spectrum"], "vsini": ["spectrum"]}
+
+
+def test_a_missing_arviz_is_named(samples: Estimates, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "arviz", None)
+    with pytest.raises(DraperError, match=r"not installed[\s\S]*pip install arviz"):
+        samples.to_arviz()

@@ -50,21 +50,21 @@ def predict(
     hints
         How files of spectra are read, where they do not say it themselves.
     posterior
-        File to write, too, for what no table holds (.npz or .h5): covariances, and samples and quantiles
-        where the model has them. Estimates.load reads it.
+        File to write, too, for what the table of labels does not hold. .npz and .h5 hold everything:
+        covariances, and samples and quantiles where the model has them; Estimates.load reads them. .csv,
+        .ecsv, .fits and .parquet hold the samples, with a row for each draw.
     plot
         Figure of the first spectrum with the model's to write (.png, .pdf or .svg); NAME-2 and NAME-3 show
         the next two. Where the model gives samples it is their corner plot, and NAME-spectrum shows spectra.
     json
         Print the result as JSON.
     """
-    from draper.results.arrays import SUFFIXES as ARRAYS
-    from draper.results.arrays import storable
+    from draper.results.arrays import SUFFIXES
     from draper.results.table import writable
 
-    writable(out, ARRAYS)
+    writable(out, also=SUFFIXES)
     if posterior is not None:
-        storable(posterior)
+        writable(posterior, also=SUFFIXES)
     model = opened(artifact, "predict")
     if plot is not None:
         from draper.plots.style import drawable
@@ -77,11 +77,19 @@ def predict(
             given=f"--plot {plot}",
             hint="leave out --plot",
         )
+    is_table = posterior is not None and posterior.suffix not in SUFFIXES
+    if is_table and len(spectra) and model.predict(spectra[:1], options).samples is None:
+        raise DraperError(
+            f"the model '{model.name}' draws no samples",
+            given=f"--posterior {posterior}",
+            expected=", ".join(SUFFIXES),
+            hint="these hold what it knows of the posterior",
+        )
     with progress("predicting") as done:
         estimates: Estimates = model.predict(spectra, options, progress=done)
-    written = [estimates.save(out) if out.suffix in ARRAYS else estimates.write(out)]
+    written = [estimates.save(out) if out.suffix in SUFFIXES else estimates.write(out)]
     if posterior is not None:
-        written.append(estimates.save(posterior))
+        written.append(estimates.write_samples(posterior) if is_table else estimates.save(posterior))
     drawn = [] if plot is None else figures(model, estimates, spectra[:SHOWN], options, plot)
     flagged = {name: int(values.sum()) for name, values in estimates.flags.items()}
     if json:

@@ -11,17 +11,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from draper.atomic_write import replacing, require_place
+from draper.atomic_write import replacing
 from draper.errors import DraperError
 
 SUFFIXES = (".npz", ".h5")
-
-
-def storable(path: str | Path) -> Path:
-    """Refuse a path that no arrays can be written to."""
-    path = _known(Path(path))
-    require_place(path)
-    return path
 
 
 def _known(path: Path) -> Path:

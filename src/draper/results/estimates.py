@@ -15,6 +15,7 @@ from scipy.special import ndtri
 from draper.data.labels import LabelSet
 from draper.errors import DraperError, did_you_mean
 from draper.results.arrays import read_arrays, write_arrays
+from draper.results.samples import inference_data, long_table
 from draper.results.table import write_table
 
 if TYPE_CHECKING:
@@ -351,6 +352,31 @@ class Estimates:
         for name in ("flags", "columns"):
             arrays |= {f"{name}/{key}": values for key, values in getattr(self, name).items()}
         return write_arrays(arrays, path)
+
+    def write_samples(self, path: str | Path) -> Path:
+        """Write samples as .csv, .ecsv, .fits or .parquet: a row for each draw, with the ``id``."""
+        table = long_table(self.labels, self.ids, self._drawn())
+        return write_table(table, path, {label.name: label.unit for label in self.labels})
+
+    def to_arviz(self, row: int | None = None) -> Any:
+        """Return the samples of one spectrum, or of all with a dimension ``spectrum``, for ArviZ.
+
+        An InferenceData with the labels as variables of one chain; from ArviZ 1 on a DataTree.
+        """
+        samples = self._drawn()
+        if row is None:
+            return inference_data(self.labels, self.ids, samples)
+        return inference_data(self.labels, None, samples[row])
+
+    def _drawn(self) -> NDArray[Any]:
+        """Return the samples, or say that there are none."""
+        if self.samples is None:
+            raise DraperError(
+                "there are no samples of the posterior",
+                given=f"a posterior known by {'quantiles' if self.kind == 'quantiles' else 'its covariance'}",
+                hint="save it whole, as .npz, .h5",
+            )
+        return self.samples
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -15,6 +15,7 @@ from draper.data.parsing.source import Format, Source
 from draper.data.readers import text
 from draper.data.spectra import Spectra
 from draper.data.store import DAMAGED
+from draper.errors import DraperError
 
 GROUPS = ("Output/Spectra", "Output/Spectrum", "Spectra", "Spectrum")
 """Groups in which different versions of TauREx store the spectra."""
@@ -24,6 +25,9 @@ PARAMETERS = "ModelParameters"
 
 KINDS = ("instrument", "native", "binned")
 """Spectra that the output may hold; by default the first that exists is read (see flux_column)."""
+
+DEPTHS = ((0.2, 60.0), (1e-5, 0.3), (1e-7, 0.03))
+"""Ranges of the first three columns that can be nothing but wavelengths [um], transit depths and errors."""
 
 OBSERVATION = "TauREx text has 2 to 4 columns: wavelength [um], transit depth, error, bin width [um]"
 
@@ -37,10 +41,25 @@ def is_observation(source: Source) -> bool:
 
 
 def recognises_text(source: Source) -> bool:
-    """Whether a TauREx 3 parameter file lies beside the numbers; without one, ``format=`` is needed."""
-    return is_observation(source) and any(
-        place.startswith("chemistry/") for place in parfile.beside(source.path)
-    )
+    """Whether a TauREx 3 parameter file lies beside the numbers, or they can only be transit depths."""
+    if not is_observation(source):
+        return False
+    beside = parfile.beside(source.path)
+    if beside:
+        return any(place.startswith("chemistry/") for place in beside)
+    return _are_depths(source, text.parse(source.lines[:200]))
+
+
+def _are_depths(source: Source, parsed: text.Text) -> bool:
+    """Whether the columns are wavelengths in um, depths and errors: in other units there is no such light."""
+    if parsed.width < 3 or len(parsed.rows) < 2:
+        return False
+    try:
+        columns = text.numbers(source, parsed, range(3))
+    except DraperError:
+        return False
+    low, high = np.array(DEPTHS).T
+    return bool(((columns >= low) & (columns <= high)).all())
 
 
 def observation(source: Source, config: ReadConfig) -> Spectra:

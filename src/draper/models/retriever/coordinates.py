@@ -93,6 +93,13 @@ class Coordinates(ABC):
         """Return the coordinates (n, l), with another reference, of the labels of coordinates (n, l)."""
         return values
 
+    def reflected(self, place: Place) -> Place:
+        """Return a place with samples just outside the prior brought back, where that is known to help.
+
+        A smooth density blurs a sharp end of the prior: what lies outside is missing just inside.
+        """
+        return place
+
     def suited(self, known: NDArray[np.bool_]) -> Coordinates:
         """Return the coordinates in which to sample where some labels (l,) are known beforehand."""
         return self
@@ -145,6 +152,18 @@ class PlanetCoordinates(Coordinates):
     def reference(self) -> Tensor:
         """Numbers of the reference pixels."""
         return torch.arange(len(self.planets.grid))[self.pixels]
+
+    def reflected(self, place: Place) -> Place:
+        """Return a place whose masses beyond the ends of their range are reflected into it."""
+        labels = place.labels.clone()
+        low, high = self.low[self.MASS], self.high[self.MASS]
+        mass = labels[:, self.MASS]
+        mass = torch.where(mass > high, high**2 / mass, torch.where(mass < low, low**2 / mass, mass))
+        labels[:, self.MASS] = mass
+        possible = torch.isfinite(labels).all(1) & (place.log_volume > -math.inf)
+        inside = possible & (labels > self.low).all(1) & (labels < self.high).all(1)
+        inside &= is_bound(labels[:, :7], self.planets.exact_weight)
+        return Place(labels, place.log_volume, place.inside | inside)
 
     def log_depth(self, labels: Tensor) -> Tensor:
         """Return the logarithm (n,) of the depth in the reference pixels."""

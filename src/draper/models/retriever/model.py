@@ -493,6 +493,7 @@ class Retriever(Model):
                 place = network.coordinates.place(
                     values, type(reference)(*(part[owner] for part in reference))
                 )
+                place = network.coordinates.reflected(place)
                 parts.append(place.labels)
                 inside.append(place.inside)
         labels = torch.cat(parts).reshape(len(seen), draws, -1).numpy()

@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/retriever.py``, one a file."""
