@@ -132,18 +132,18 @@ class PlanetCoordinates(Coordinates):
     ----------
     planets
         The simulator, whose prior has mass, temperature and radius first.
-    by_mass
-        Whether the mass stays as it is. A mass that is known leaves a thin, curved sheet of the coordinates
-        with the scale height, which is hard to sample.
+    swapped
+        The label in whose place the scale height stands: mass, temperature, or none. A mass that is known
+        would leave a thin, curved sheet of the coordinates without it, which is hard to sample.
     """
 
-    MASS, RADIUS = 0, 2
+    MASS, TEMPERATURE, RADIUS = 0, 1, 2
     CENTRE, WIDTH = -5.5, 1.2
     """Rough mean and scatter of ln(scale height / radius) in the prior."""
 
-    def __init__(self, planets: Planets, by_mass: bool = False) -> None:
+    def __init__(self, planets: Planets, swapped: int | None = MASS) -> None:
         super().__init__(planets.prior)
-        self.planets, self.by_mass = planets, by_mass
+        self.planets, self.swapped = planets, swapped
         wavelength = planets.grid.vacuum / 1e4
         first, last = torch.searchsorted(torch.from_numpy(wavelength), torch.tensor([1.1, 1.7]).double())
         self.pixels = slice(int(first), int(last), 12)
@@ -165,6 +165,9 @@ class PlanetCoordinates(Coordinates):
         inside &= is_bound(labels[:, :7], self.planets.exact_weight)
         return Place(labels, place.log_volume, place.inside | inside)
 
+    def _relative_height(self, labels: Tensor) -> Tensor:
+        return relative_height(labels[:, :7], self.planets.exact_weight)
+
     def log_depth(self, labels: Tensor) -> Tensor:
         """Return the logarithm (n,) of the depth in the reference pixels."""
         with torch.no_grad():
@@ -173,10 +176,10 @@ class PlanetCoordinates(Coordinates):
     def of(self, labels: Tensor, flux: Tensor, reference: Reference) -> Tensor:
         """Return the coordinates (n, l) of physical labels with their noise-free spectra (n, p)."""
         values = self.probit(labels)
-        height = relative_height(labels[:, :7], self.planets.exact_weight).log()
+        height = self._relative_height(labels).log()
         depth = flux[:, self.pixels].double().mean(1).log() / 2
-        if not self.by_mass:
-            values[:, self.MASS] = (height - self.CENTRE) / self.WIDTH
+        if self.swapped is not None:
+            values[:, self.swapped] = (height - self.CENTRE) / self.WIDTH
         values[:, self.RADIUS] = (depth - reference.centre) / reference.sigma
         return values
 
@@ -188,42 +191,46 @@ class PlanetCoordinates(Coordinates):
         return moved
 
     def suited(self, known: NDArray[np.bool_]) -> Coordinates:
-        """Return coordinates with the mass itself, if it is known beforehand."""
-        return PlanetCoordinates(self.planets, by_mass=True) if known[self.MASS] else self
+        """Return coordinates in which a mass that is known stands for itself."""
+        if not known[self.MASS]:
+            return self
+        return PlanetCoordinates(self.planets, None if known[self.TEMPERATURE] else self.TEMPERATURE)
 
     def recast(self, values: Tensor, labels: Tensor) -> Tensor:
-        """Return coordinates (n, l) in which the mass of labels (n, l) stands for itself, where it does."""
-        if not self.by_mass:
-            return values
+        """Return, in these coordinates, those (n, l) of labels (n, l) in the usual ones."""
         recast = values.clone()
-        recast[:, self.MASS] = self.probit(labels)[:, self.MASS]
+        if self.swapped is not None:
+            recast[:, self.swapped] = values[:, self.MASS]
+        if self.swapped != self.MASS:
+            recast[:, self.MASS] = self.probit(labels)[:, self.MASS]
         return recast
 
     def place(self, values: Tensor, reference: Reference) -> Place:
-        """Return the labels of coordinates (n, l); radius and mass are found by iteration."""
-        values = values.double()
+        """Return the labels of coordinates (n, l); the radius is found by iteration."""
+        values, swapped = values.double(), self.swapped
         labels = self.unprobit(values)
-        height = (self.CENTRE + self.WIDTH * values[:, self.MASS]).exp()
         wanted = 2 * (reference.centre + reference.sigma * values[:, self.RADIUS])
-        one = torch.ones_like(height)
-        labels[:, self.RADIUS] = 1
-        if not self.by_mass:
-            labels[:, self.MASS] = 1
-        # Ratio of scale height to radius at a radius of 1, and mass too unless it is given: in proportion to
-        # the radius, and inversely to the mass.
-        relative = relative_height(labels[:, :7], self.planets.exact_weight)
-        largest = LARGEST_RISE / math.log(BOTTOM / TOP)
-        possible = torch.isfinite(values).all(1) & (self.by_mass | (height < largest))
-        mass = torch.where(possible, relative / height, one)
+        one = torch.ones_like(wanted)
+        possible = torch.isfinite(values).all(1)
         lowest, highest = self.low[self.RADIUS] / 2 * one, self.high[self.RADIUS] * 2 * one
-        if self.by_mass:
-            highest = torch.minimum(highest, 0.999 * largest / relative)
+        largest = LARGEST_RISE / math.log(BOTTOM / TOP)
+        labels[:, self.RADIUS] = 1
+        ratio = one
+        # The ratio of scale height to radius is in proportion to radius, temperature, and 1 / mass.
+        if swapped is None:
+            highest = torch.minimum(highest, 0.999 * largest / self._relative_height(labels))
+        else:
+            height = (self.CENTRE + self.WIDTH * values[:, swapped]).exp()
+            possible &= height < largest
+            labels[:, swapped] = 1
+            ratio = self._relative_height(labels) / height
+            ratio = torch.where(possible, ratio if swapped == self.MASS else 1 / ratio, one)
 
         def at(radius: Tensor) -> Tensor:
             found = labels.clone()
             found[:, self.RADIUS] = radius
-            if not self.by_mass:
-                found[:, self.MASS] = mass * radius
+            if swapped is not None:
+                found[:, swapped] = ratio * radius if swapped == self.MASS else ratio / radius
             return found
 
         def nearer(radius: Tensor, reached: Tensor, slope: Tensor) -> Tensor:
@@ -232,7 +239,7 @@ class PlanetCoordinates(Coordinates):
 
         radius = nearer((SUN_RADIUS / JUPITER_RADIUS) * one, torch.zeros_like(one), one)
         reached, slope = self.log_depth(at(radius)), one
-        for _ in range(ITERATIONS + self.by_mass):
+        for _ in range(ITERATIONS if swapped == self.MASS else ITERATIONS + 1):
             before, last = radius, reached
             radius = nearer(radius, reached, slope)
             reached, change = self.log_depth(at(radius)), (radius / before).log()
@@ -245,8 +252,8 @@ class PlanetCoordinates(Coordinates):
         inside &= (wanted - reached).abs() < NEAR  # else there is no such planet, however large
         volumes = self.log_slope(values)
         volumes[:, self.RADIUS] = 0
-        if not self.by_mass:
-            volumes[:, self.MASS] = -found[:, self.MASS].log() - math.log(self.WIDTH)
+        if swapped is not None:
+            volumes[:, swapped] = -found[:, swapped].log() - math.log(self.WIDTH)
         volume = volumes.sum(1)
         volume = volume + slope.clamp(min=1e-9).log() - radius.log() - reference.sigma.log()
         return Place(found, volume, inside)
