@@ -44,7 +44,7 @@ def planets(request: pytest.FixtureRequest) -> Planets:
 
 
 def exact(
-    planets: Planets, labels: torch.Tensor, reference: Reference, by_mass: bool = False
+    planets: Planets, labels: torch.Tensor, reference: Reference, swapped: int | None = 0
 ) -> torch.Tensor:
     """Return the coordinates of labels in double precision, written down once more."""
     names = planets.prior.names
@@ -61,36 +61,38 @@ def exact(
     )
     low, high = (torch.from_numpy(end) for end in (planets.prior.low, planets.prior.high))
     values = torch.special.ndtri((labels - low) / (high - low))
-    if not by_mass:
-        values[:, 0] = (relative_height(labels[:, :7], planets.exact_weight).log() + 5.5) / 1.2
+    if swapped is not None:
+        values[:, swapped] = (relative_height(labels[:, :7], planets.exact_weight).log() + 5.5) / 1.2
     values[:, 2] = (depth.mean(1).log() / 2 - reference.centre) / reference.sigma
     return values
 
 
-@pytest.mark.parametrize("by_mass", [False, True])
+@pytest.mark.parametrize("swapped", [0, 1, None], ids=["mass", "temperature", "none"])
 @pytest.mark.parametrize("sigma", [1e-5, 1.0])
-def test_planets_come_back_from_their_coordinates(planets: Planets, sigma: float, by_mass: bool) -> None:
+def test_planets_come_back_from_their_coordinates(
+    planets: Planets, sigma: float, swapped: int | None
+) -> None:
     labels, flux = drawn(planets, 500)
-    coordinates, reference = PlanetCoordinates(planets, by_mass), references(500, sigma)
+    coordinates, reference = PlanetCoordinates(planets, swapped), references(500, sigma)
     values = coordinates.of(labels, flux, reference)
-    expected = exact(planets, labels, reference, by_mass)
+    expected = exact(planets, labels, reference, swapped)
     torch.testing.assert_close(values * sigma, expected * sigma, rtol=1e-5, atol=1e-6)
     place = coordinates.place(values, reference)
     assert place.inside.all()
     torch.testing.assert_close(place.labels, labels, rtol=3e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("by_mass", [False, True])
-def test_volume_is_the_determinant_of_finite_differences(planets: Planets, by_mass: bool) -> None:
+@pytest.mark.parametrize("swapped", [0, 1, None], ids=["mass", "temperature", "none"])
+def test_volume_is_the_determinant_of_finite_differences(planets: Planets, swapped: int | None) -> None:
     labels, flux = drawn(planets, 60, seed=3)
     reference = references(60, 0.01)
-    coordinates = PlanetCoordinates(planets, by_mass)
+    coordinates = PlanetCoordinates(planets, swapped)
     place = coordinates.place(coordinates.of(labels, flux, reference), reference)
     columns = []
     for number, width in enumerate((planets.prior.high - planets.prior.low).tolist()):
         step = torch.zeros_like(labels)
         step[:, number] = 1e-6 * width
-        above, below = (exact(planets, labels + sign * step, reference, by_mass) for sign in (1, -1))
+        above, below = (exact(planets, labels + sign * step, reference, swapped) for sign in (1, -1))
         columns.append((above - below) / (2e-6 * width))
     jacobian = torch.stack(columns, dim=2)
     expected = torch.linalg.slogdet(jacobian).logabsdet
@@ -111,12 +113,12 @@ def test_samples_of_the_box_have_its_density() -> None:
     torch.testing.assert_close(back, values.double(), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["box", "planets", "mass"])
+@pytest.mark.parametrize("kind", ["box", "mass", "temperature", "none"])
 def test_no_coordinates_leave_the_prior_unnoticed(kind: str) -> None:
     planets = Planets()
     coordinates: Coordinates = BoxCoordinates(BOX)
     if kind != "box":
-        coordinates = PlanetCoordinates(planets, by_mass=kind == "mass")
+        coordinates = PlanetCoordinates(planets, {"mass": 0, "temperature": 1, "none": None}[kind])
     values = torch.randn(3000, len(coordinates.low), generator=torch.Generator().manual_seed(0))
     values[0], values[1], values[2, 0] = math.inf, math.nan, -math.inf
     place: Place = coordinates.place(values, references(3000, 0.3))
@@ -152,14 +154,13 @@ def test_coordinates_move_with_the_reference(planets: Planets) -> None:
     one, other = references(50, 0.01, seed=1), references(50, 0.2, seed=2)
     moved = coordinates.moved(coordinates.of(labels, flux, one), one, other)
     torch.testing.assert_close(moved, coordinates.of(labels, flux, other))
-    # Coordinates with the mass itself are those of the same labels.
-    known = np.arange(len(planets.prior)) == 0
-    assert coordinates.suited(~known) is coordinates
-    by_mass = coordinates.suited(known)
+    # Where labels are known, other coordinates of the same labels serve better.
     values = coordinates.of(labels, flux, one)
-    assert torch.equal(coordinates.recast(values, labels), values)
-    torch.testing.assert_close(by_mass.recast(values, labels), by_mass.of(labels, flux, one))
+    for known, swapped in (((), 0), ((1, 3), 0), ((0,), 1), ((0, 1), None)):
+        suited = coordinates.suited(np.isin(np.arange(len(planets.prior)), known))
+        assert suited.swapped == swapped
+        torch.testing.assert_close(suited.recast(values, labels), suited.of(labels, flux, one))
     box = BoxCoordinates(planets.prior)
-    assert box.suited(known) is box
+    assert box.suited(np.ones(len(planets.prior), dtype=bool)) is box
     values = box.of(labels, flux, one)
     assert torch.equal(box.moved(values, one, other), values)
