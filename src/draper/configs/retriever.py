@@ -83,7 +83,7 @@ class RetrieveConfig(Config):
 class CompleteConfig(RetrieveConfig):
     """How spectra are generated from posteriors."""
 
-    spectra: Literal["median", "samples"] = "median"
+    kind: Literal["median", "samples"] = "median"
     """One spectrum, the median of those of the samples, or one for each sample."""
 
 

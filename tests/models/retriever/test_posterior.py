@@ -20,7 +20,7 @@ from draper.simulate.planets import Planets
 
 BOX = LabelSet([Label("teff", low=4000, high=7000), Label("logg", low=0, high=5)])
 TRAIN = TrainConfig(
-    steps=50,
+    steps=40,
     batch_size=64,
     learning_rate=3e-3,
     warmup=10,
@@ -51,7 +51,7 @@ def setting() -> Setting:
     assert seen is not None
     low, high = np.array(model.labels.low), np.array(model.labels.high)
     low[2], high[2] = RADII
-    labels = np.random.default_rng(0).uniform(low, high, (50_000, 7))
+    labels = np.random.default_rng(0).uniform(low, high, (40_000, 7))
     with torch.no_grad():
         fine = model.physics.depth(torch.from_numpy(labels).float(), seen.pixels).double().numpy()
     return Setting(model, seen, labels, fine)
@@ -88,7 +88,7 @@ def weighted(setting: Setting, prior: Any = None, star: Any = 1.0, inflation: An
 
 
 def target_of(setting: Setting, **options: Any) -> tuple[Target, RetrieveConfig]:
-    chosen = RetrieveConfig(draws=6000, samples=3000, **options)
+    chosen = RetrieveConfig(draws=5000, samples=3000, **options)
     prior = Prior.of(chosen, setting.model.labels)
     network, physics = setting.model.network, setting.model.physics
     return Target(network, physics, setting.seen, prior, chosen, chosen.star_radius_error), chosen
@@ -185,7 +185,7 @@ def test_a_fixed_label_is_known_exactly(setting: Setting) -> None:
     # The evidence is that of a simulator without these labels.
     labels = setting.labels.copy()
     labels[:, 0], labels[:, 6] = 1.3, -8.0
-    few = slice(0, 20_000)
+    few = slice(0, 15_000)
     with torch.no_grad():
         fine = setting.model.physics.depth(torch.from_numpy(labels[few]).float(), setting.seen.pixels)
     theirs = weighted(setting._replace(labels=labels[few], fine=fine.double().numpy()))

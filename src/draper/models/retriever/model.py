@@ -109,6 +109,12 @@ class Retriever(Model):
         """Remember the simulator, and whether the spectra hold noise already."""
         # This is an option, so that a run is only resumed with data of the same kind.
         if isinstance(spectra, SimulatorPart) and isinstance(spectra.simulator, Planets):
+            if self.config.errors is None:
+                raise DraperError(
+                    "spectra of the simulator have no noise of their own",
+                    given="errors=None",
+                    hint="errors=(low, high) of the model (--errors)",
+                )
             self.config = self.config.replace(simulator=spectra.simulator.settings)
         elif any(has_errors(batch) for batch in spectra.batches()):
             self.config = self.config.replace(errors=None)
@@ -355,7 +361,7 @@ class Retriever(Model):
         self, spectra: Spectra, found: list[Retrieval], options: RetrieveConfig, grid: Grid
     ) -> Spectra:
         """Return the spectra of retrievals on a grid: medians with their scatter, or one for each sample."""
-        each = isinstance(options, CompleteConfig) and options.spectra == "samples"
+        each = isinstance(options, CompleteConfig) and options.kind == "samples"
         binning = Binning.between(self.own_grid, grid)
         radii = self.star_radii(spectra, options)
         flux, ivar, owner = [], [], []

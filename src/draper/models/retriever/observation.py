@@ -163,7 +163,7 @@ def observations(
     offset: float = 0.0,
     groups: NDArray[np.int64] | None = None,
 ) -> list[Observation | None]:
-    """Return the observations of spectra; None for a spectrum without a good bin inside the fine grid.
+    """Return the observations of spectra; None without a good bin in the fine grid, or a star's radius.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def observations(
     for row in range(len(spectra)):
         flux, ivar = np.asarray(spectra.flux[row], float), np.asarray(spectra.ivar[row], float)
         good = binning.covered & (ivar > 0) & np.isfinite(flux) & np.isfinite(ivar)
-        if not good.any():
+        if not good.any() or not star_radius[row] > 0:  # also if it is not known
             found.append(None)
             continue
         scale = star_radius[row] ** 2

@@ -325,14 +325,13 @@ def _log_normal(values: FloatArray) -> FloatArray:
 def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random.Generator) -> Retrieval:
     """Return the posterior of one spectrum by importance sampling, refined where it is needed."""
     weighted, how = target.start(draws, rng), "weighted"
-    from_network = True
     if options.refine != "never" and not target.prior.is_plain and weighted.effective_size < FEW:
-        weighted, from_network = approached(target, draws, rng), False
+        weighted, how = approached(target, draws, rng), "refined"
     if options.refine == "nested":
         return _nested(target, weighted, options, rng)
     poor = weighted.efficiency < options.target or weighted.pareto_k > HEAVY
     if options.refine == "auto" and poor and weighted.effective_size > 0:
-        density = target.start_log_density if from_network and target.knows_start else None
+        density = target.start_log_density if how == "weighted" and target.knows_start else None
         start = weighted
         for number in ROUND_DRAWS:
             weighted = refine(
@@ -346,7 +345,7 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
             )
             if weighted.efficiency > ACCEPTED and weighted.pareto_k < HEAVY:
                 break
-        how = "refined" if weighted.rounds or not from_network else "weighted"
+        how = "refined" if weighted.rounds else how
     is_poor = weighted.effective_size < FEW or weighted.pareto_k > HEAVY
     if options.refine == "auto" and is_poor and find_spec("dynesty"):
         return _nested(target, weighted, options, rng)

@@ -1,0 +1,260 @@
+"""The Retriever as a whole: what it is trained on, what it says of which spectra, and what it writes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from draper import Grid, Spectra, TrainConfig, load
+from draper.errors import DraperError
+from draper.models.retriever.model import Retriever
+from draper.simulate.made import MadeStars
+from draper.simulate.planets import INSTRUMENTS, Planets
+from draper.train.checkpoint import Checkpoint
+
+SMALL = {"components": 6, "transforms": 2, "width": 16, "blocks": 1, "calibration": 0}
+TRAIN = TrainConfig(
+    steps=20,
+    batch_size=32,
+    learning_rate=3e-3,
+    warmup=5,
+    patience=None,
+    checkpoint_every=5,
+    threads=1,
+    matmul="highest",
+    progress="none",
+)
+QUICK: dict[str, Any] = {"draws": 400, "samples": 100, "refine": "never"}
+LABELS = ("planet_radius", "log_h2o")
+
+
+def wfc3(n: int, seed: int = 5, **options: Any) -> Spectra:
+    return Planets("hst-wfc3-g141", **{"box": "exogan", "error": 300.0, **options}).simulate(n, seed)
+
+
+def noiseless(n: int, seed: int = 0) -> Spectra:
+    """Return spectra without errors, as of a file of simulations."""
+    spectra = wfc3(n, seed, error=1e-3)
+    return Spectra(spectra.grid, spectra.flux, table=spectra.table, quantity=spectra.quantity)
+
+
+@pytest.fixture(scope="module")
+def model() -> Retriever:
+    return Retriever(**SMALL).fit(Planets(box="exogan"), valid=0, train=TRAIN)
+
+
+@pytest.fixture(scope="module")
+def of_files() -> Retriever:
+    return Retriever(**{**SMALL, "calibration": 100}, labels=LABELS).fit(noiseless(300), train=TRAIN)
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
+        for name in ("samples", "median", "log_evidence")
+    )
+
+
+def test_an_interrupted_run_on_the_simulator_goes_on_exactly(tmp_path: Path, monkeypatch) -> None:
+    options = {"valid": 0, "train": TRAIN.replace(steps=30)}
+    whole = Retriever(**SMALL).fit(Planets(box="exogan"), **options)
+    written, calls = Checkpoint.write, []
+
+    def write_and_die(self: Checkpoint, path: Path) -> Path:
+        result = written(self, path)
+        calls.append(path)
+        if len(calls) == 3:
+            raise ProcessLookupError
+        return result
+
+    monkeypatch.setattr(Checkpoint, "write", write_and_die)
+    with pytest.raises(ProcessLookupError):
+        Retriever(**SMALL).fit(Planets(box="exogan"), **options, out=tmp_path / "run")
+    monkeypatch.undo()
+    resumed = Retriever(**SMALL).fit(Planets(box="exogan"), **options, out=tmp_path / "run", resume=True)
+    for name, tensor in whole.state().items():
+        assert torch.equal(tensor.nan_to_num(), resumed.state()[name].nan_to_num()), name
+    with pytest.raises(DraperError, match="other options"):
+        Retriever(**SMALL).fit(Planets(), **options, out=tmp_path / "run", resume=True)
+    again = load(tmp_path / "run")
+    planets = wfc3(2)
+    assert same(again.predict(planets, **QUICK), whole.predict(planets, **QUICK))
+
+
+def test_a_saved_model_says_the_same(model: Retriever, of_files: Retriever, tmp_path: Path) -> None:
+    for name, one in (("physics", model), ("files", of_files)):
+        again = load(one.save(tmp_path / name))
+        assert again.config == one.config
+        assert same(one.predict(wfc3(2), **QUICK), again.predict(wfc3(2), **QUICK))
+
+
+def test_a_spectrum_is_sampled_alike_in_any_company(model: Retriever) -> None:
+    planets = wfc3(4)
+    among = model.predict(planets, **QUICK)
+    alone = model.predict(planets[2:3], **QUICK)
+    assert np.array_equal(among.samples[2], alone.samples[0])
+    other = model.predict(planets[2:3], **QUICK, seed=1)
+    assert not np.array_equal(other.samples, alone.samples)
+
+
+def test_samples_lie_in_the_prior_and_hold_the_truth(model: Retriever) -> None:
+    planets = wfc3(30)
+    found = model.predict(planets, **{**QUICK, "draws": 2000, "samples": 200})
+    assert found.labels.names == Planets().prior.names
+    assert model.labels.inside(found.samples.reshape(-1, 7)).all()
+    truth = planets.table["planet_radius"]
+    pulls = (found["planet_radius"] - truth) / found.sigma[:, 2]
+    assert np.abs(pulls).max() < 5
+    assert 0.6 < pulls.std() < 1.5
+    assert found.sigma[:, 2].max() < 0.1
+    # Nothing is known of most gases at 300 ppm.
+    assert (found.label_flags[:, 6] == "prior").mean() > 0.5
+    assert np.mean(found.flags["outside"]) < 0.2
+
+
+def test_other_bins_of_the_same_planet_agree(model: Retriever) -> None:
+    table = {"planet_mass": [1.0], "temperature": [1500.0], "planet_radius": [1.2]}
+    table |= {f"log_{gas}": [-4.0] for gas in ("h2o", "co2", "ch4", "co")}
+    for name in INSTRUMENTS:
+        planet = Planets(name, box="exogan", error=100.0).simulate(table, seed=3)
+        found = model.predict(planet, **{**QUICK, "draws": 3000})
+        assert found["planet_radius"][0] == pytest.approx(1.2, abs=5 * found.sigma[0, 2] + 0.01)
+    # R = 3000
+    ends = np.geomspace(2.9, 3.3, 389)
+    fine = Grid.from_wavelength(
+        np.sqrt(ends[1:] * ends[:-1]),
+        unit="um",
+        medium="vacuum",
+        edges=np.stack([ends[:-1], ends[1:]], axis=1),
+    )
+    whole = Planets(box="exogan").simulate(table)
+    depth = np.interp(fine.vacuum, whole.grid.vacuum, whole.flux[0])[None]
+    found = model.predict(Spectra(fine, depth, np.full(depth.shape, 1e6)), **{**QUICK, "draws": 3000})
+    assert found["planet_radius"][0] == pytest.approx(1.2, abs=5 * found.sigma[0, 2] + 0.01)
+
+
+def test_the_star_sets_the_scale(model: Retriever) -> None:
+    sun = wfc3(2)
+    small = Spectra(sun.grid, 4 * sun.flux, sun.ivar / 16, sun.table, sun.quantity, meta=sun.meta)
+    expected = model.predict(sun, **QUICK)
+    answers = [
+        model.predict(small, **QUICK, star_radius=0.5),
+        model.predict(small.with_columns(star_radius=np.full(2, 0.5)), **QUICK),
+    ]
+    for found in answers:
+        np.testing.assert_allclose(found.median, expected.median, rtol=0.02)
+    partly = model.predict(small.with_columns(star_radius=np.array([0.5, np.nan])), **QUICK)
+    np.testing.assert_allclose(partly.median[0], expected.median[0], rtol=0.02)
+    assert np.isnan(partly.median[1]).all()
+    assert partly.flags["unreliable"][1]
+    made = Planets("hst-wfc3-g141", box="exogan", error=300.0, star_radius=0.5).simulate(1, seed=5)
+    found = model.predict(made, **QUICK)
+    truth = made.table["planet_radius"]
+    assert abs(found["planet_radius"] - truth)[0] < 5 * found.sigma[0, 2]
+
+
+def test_bad_bins_and_empty_spectra(model: Retriever) -> None:
+    planets = wfc3(3)
+    flux, ivar = np.array(planets.flux), np.array(planets.ivar)
+    flux[0, 4], ivar[0, 4] = np.nan, 0
+    ivar[1] = 0
+    damaged = Spectra(planets.grid, flux, ivar, planets.table, planets.quantity, meta=planets.meta)
+    found = model.predict(damaged, **QUICK)
+    assert np.isfinite(found.median[[0, 2]]).all()
+    assert np.isnan(found.median[1]).all()
+    assert found.flags["no_data"].tolist() == [False, True, False]
+    assert found.columns["bins"].tolist() == [17, 0, 18]
+    assert np.isnan(model.encode(damaged)[1]).all()
+    assert len(model.predict(damaged[:0], **QUICK)) == 0
+
+
+def test_spectra_in_other_units_are_flagged(model: Retriever) -> None:
+    planets = wfc3(2)
+    percent = Spectra(planets.grid, 100 * planets.flux, planets.ivar / 1e4, planets.table, planets.quantity)
+    found = model.predict(percent, **QUICK)
+    assert found.flags["outside"].all() | found.flags["unreliable"].all()
+
+
+def test_offsets_of_data_sets_are_marginalised(model: Retriever) -> None:
+    planets = wfc3(1, error=50.0)
+    flux = np.array(planets.flux)
+    flux[:, 9:] += 2e-3
+    meta = {**planets.meta, "data_sets": [0] * 9 + [1] * 9}
+    shifted = Spectra(planets.grid, flux, planets.ivar, planets.table, planets.quantity, meta=meta)
+    options = {**QUICK, "draws": 3000}
+    rigid, free = model.predict(shifted, **options), model.predict(shifted, **options, offset=2000.0)
+    assert free.columns["chi2"][0] < 30 < rigid.columns["chi2"][0]
+
+
+def test_spectra_of_samples_fill_missing_bands(model: Retriever) -> None:
+    planets = wfc3(2)
+    filled = model.generate(planets, **QUICK)
+    assert filled.grid.matches(Planets().grid)
+    assert np.array_equal(filled.ids, planets.ids)
+    truth = Planets(box="exogan").simulate({name: planets.table[name] for name in Planets().prior.names})
+    inside = (filled.grid.vacuum > 11_000) & (filled.grid.vacuum < 17_000)
+    assert np.abs(filled.flux - truth.flux)[:, inside].max() < 1e-3
+    each = model.generate(planets, **QUICK, kind="samples", grid=planets.grid)
+    assert each.flux.shape == (200, 18)
+    _, made = model.explain(planets, **QUICK)
+    assert made.grid.matches(planets.grid)
+    chi2 = ((made.flux - planets.flux) ** 2 * planets.ivar).sum(1)
+    assert chi2.max() < 60
+
+
+def test_files_are_calibrated_on_held_out_rows_alone(of_files: Retriever) -> None:
+    measured = of_files.calibration
+    assert measured.labels[:2] == LABELS
+    assert measured.groups[0].numbers.max() == 30
+    assert of_files.config.errors == (3.0, 1500.0)
+    noisy = Retriever(**SMALL, labels=LABELS).fit(wfc3(100), train=TRAIN.replace(steps=2))
+    assert noisy.config.errors is None
+
+
+def test_labels_that_are_not_known_everywhere_are_learnt_where_they_are() -> None:
+    data = noiseless(200)
+    gaps = np.where(np.arange(200) % 2 == 0, data.table["log_h2o"], np.nan)
+    train = TRAIN.replace(steps=3)
+    made = Retriever(**{**SMALL, "calibration": 20}, labels=LABELS).fit(
+        data.with_columns(log_h2o=gaps), train=train
+    )
+    found = made.predict(wfc3(2), **QUICK)
+    assert np.isfinite(found.samples).all()
+    with pytest.raises(DraperError, match="simulator"):
+        made.predict(wfc3(2), **QUICK, fixed={"planet_radius": 1.0})
+
+
+def test_one_label_and_flow_matching() -> None:
+    made = Retriever(**{**SMALL, "density": "matching"}, labels=("planet_radius",))
+    made.fit(noiseless(200), valid=0, train=TRAIN.replace(steps=5))
+    found = made.predict(wfc3(2), **QUICK)
+    assert found.samples.shape == (2, 100, 1)
+    assert np.isfinite(found.samples).all()
+
+
+def test_a_simulator_of_stars_serves_as_well() -> None:
+    stars = MadeStars()
+    made = Retriever(**SMALL, errors=(500.0, 5e4)).fit(stars, valid=0, train=TRAIN.replace(steps=5))
+    assert made.physics is None
+    found = made.predict(stars.simulate(3, seed=1), **QUICK)
+    assert set(found.labels.names) == set(stars.prior.names)
+    assert np.isfinite(found.samples).all()
+    with pytest.raises(DraperError, match="simulator"):
+        made.generate(stars.simulate(1, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("options", "source", "message"),
+    [
+        ({"labels": LABELS}, Planets(), "all of its labels"),
+        ({}, noiseless(5), "must be named"),
+        ({"labels": ("planet_radiu",)}, noiseless(5), "planet_radius"),
+        ({}, Planets(error=30.0), "noise of the training"),
+        ({"errors": None}, Planets(), "no noise"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(options: dict[str, Any], source: Any, message: str) -> None:
+    with pytest.raises(DraperError, match=message):
+        Retriever(**SMALL, **options).fit(source, valid=0, train=TRAIN)
