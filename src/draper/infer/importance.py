@@ -22,6 +22,9 @@ FloatArray = NDArray[np.float64]
 MIN_TAIL = 5
 """Number of weights that a fit of their tail needs at least."""
 
+HOPELESS = 2.0
+"""Pareto k above which smoothing would give a few useless samples equal weights."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImportanceSamples:
@@ -170,7 +173,8 @@ def pareto_smoothed(log_weights: FloatArray) -> tuple[FloatArray, float]:
 
     The largest min(n / 5, 3 sqrt(n)) weights are fitted by a generalised Pareto distribution (Vehtari et al.
     2024). Below k = 0.5 the variance of the weights is finite; above 0.7 means are unreliable; above 1 not
-    even their mean exists. k is infinite if there are too few weights above 0 for a fit.
+    even their mean exists, and above ``HOPELESS`` the weights are left as they are. k is infinite if there
+    are too few weights above 0 for a fit.
 
     Examples
     --------
@@ -190,7 +194,7 @@ def pareto_smoothed(log_weights: FloatArray) -> tuple[FloatArray, float]:
         return log_weights, -np.inf
     k, sigma = pareto_fit(excess[excess > 0])
     smoothed = log_weights.copy()
-    if np.isfinite(k):
+    if k < HOPELESS:
         levels = (np.arange(size) + 0.5) / size
         drawn = sigma * (np.expm1(-k * np.log1p(-levels)) / k if abs(k) > 1e-9 else -np.log1p(-levels))
         # No weight is larger than the largest that was met.
