@@ -23,7 +23,7 @@ STRETCH = 1.1
 FLOOR = 1e-8
 """Smallest variance of a component, where the variance of all samples is 1."""
 
-LARGEST = 5000
+LARGEST = 4000
 """Number of samples, those of the largest weights, to which a mixture is fitted at most."""
 
 ITERATIONS = 30
