@@ -25,7 +25,7 @@ NO_GAS = -8.0
 POOR_FIT = 1e-3
 """Posterior-predictive p value below which a fit is poor."""
 
-LIMIT = 4.0
+LIMIT = 4.5
 """Largest surprise and misfit of a good spectrum, where the model has not measured it."""
 
 
