@@ -39,7 +39,7 @@ Part = Callable[[Retriever, Options], list[Sheet]]
 
 
 def _accuracy(model: Retriever, options: Options) -> list[Sheet]:
-    sizes = {"spectra": 0, "inpaint": 40} if options.full else {}
+    sizes: dict[str, Any] = {"spectra": 0, "inpaint": 40} if options.full else {}
     return accuracy(model, options.data, options=settings(options), **{**sizes, **chosen(options)})
 
 
@@ -47,7 +47,7 @@ def _referee(model: Retriever, options: Options) -> list[Sheet]:
     if find_spec("dynesty") is None:
         print("referee: left out; pip install draper[nested]")
         return []
-    sizes = {"spectra": 20, "live": 1000} if options.full else {}
+    sizes: dict[str, Any] = {"spectra": 20, "live": 1000} if options.full else {}
     return referee(model, options=settings(options), **{**sizes, **chosen(options)})
 
 
@@ -64,7 +64,7 @@ def _coverage(model: Retriever, options: Options) -> list[Sheet]:
 
 
 def _novelty(model: Retriever, options: Options) -> list[Sheet]:
-    sizes = {"spectra": 200, "steps": 4000} if options.full else {}
+    sizes: dict[str, Any] = {"spectra": 200, "steps": 4000} if options.full else {}
     clear = load(options.clear) if options.clear else None
     return novelty(model, options=settings(options), clear=clear, **{**sizes, **chosen(options)})
 
@@ -83,7 +83,7 @@ PARTS: dict[str, Part] = {
 }
 
 
-def chosen(options: Options) -> dict[str, int]:
+def chosen(options: Options) -> dict[str, Any]:
     """Return the number of spectra, if it was given."""
     return {} if options.spectra is None else {"spectra": options.spectra}
 

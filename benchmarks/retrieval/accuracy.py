@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import erf
 
 from draper.configs.train import TrainConfig
@@ -147,7 +148,7 @@ def measures(found: Found, truth: Array, chosen: Array, span: Array) -> dict[str
     """Return figures (l,) of estimates (n, l) of the cases that are chosen (n, l)."""
     known = np.where(chosen, 1.0, np.nan)
 
-    def mean(values: Array) -> Array:
+    def mean(values: Array | NDArray[np.bool_]) -> Array:
         with np.errstate(invalid="ignore"):
             return np.asarray(np.nansum(known * values, axis=0) / chosen.sum(axis=0))
 
@@ -180,7 +181,8 @@ def bound_errors(planets: Planets, labels: Array, error: float) -> Array:
     shifted = with_height(labels[:, None] + np.diag(step))[..., -1]
     slope = (shifted - with_height(labels)[:, None, -1]) / step
     height = np.einsum("nl,nlk,nk->n", slope, covariance, slope)
-    return np.sqrt(np.column_stack([np.einsum("nll->nl", covariance), height]))
+    variance_of = np.column_stack([np.einsum("nll->nl", covariance), height])
+    return np.asarray(np.sqrt(variance_of))
 
 
 def estimates_of(

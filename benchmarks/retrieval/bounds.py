@@ -64,7 +64,7 @@ def covariances(slopes: Array, variance: Array, labels: LabelSet) -> Array:
     information = (slopes * weight[:, None]) @ slopes.transpose(0, 2, 1)
     scale = (high - low) / np.sqrt(12)
     unit = information * scale[:, None] * scale + np.eye(len(scale))
-    return np.linalg.inv(unit) * scale[:, None] * scale
+    return np.asarray(np.linalg.inv(unit) * scale[:, None] * scale)
 
 
 def detection_limits(planets: Planets, labels: Array, variance: Array, gas: int) -> Array:

@@ -71,7 +71,8 @@ def efficiencies(model: Retriever, spectra: Spectra, options: RetrieveConfig) ->
         rows.append([start.efficiency, found.efficiency, weighing, seconds, *below])
         how.append(found.how)
     figures = np.array(rows)
-    return Efficiencies(*figures[:, :4].T, figures[:, 4:], how)
+    before, after, weighing, seconds = figures[:, :4].T
+    return Efficiencies(before, after, weighing, seconds, figures[:, 4:], how)
 
 
 def summary(found: Efficiencies) -> dict[str, Any]:

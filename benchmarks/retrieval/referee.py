@@ -131,13 +131,13 @@ def referee(
             say(f"{level:g} ppm: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
     summary: list[dict[str, Any]] = []
     names = short(model.labels.names)
-    for level in (*levels, None):
-        rows = [row for row in singles if level in (None, row["error [ppm]"])]
+    for kept in (*levels, None):
+        rows = [row for row in singles if kept in (None, row["error [ppm]"])]
         js = np.array([[row[name] for name in names] for row in rows])
         off = np.abs([row["evidence"] for row in rows])
         summary.append(
             {
-                "error [ppm]": "all" if level is None else level,
+                "error [ppm]": "all" if kept is None else kept,
                 "spectra": len(rows),
                 "JS median [nats]": float(np.median(js)),
                 "JS worst": float(js.max()),

@@ -111,6 +111,14 @@ def test_equal_and_few_weights() -> None:
     assert effective_size(np.array([-1e5, -1e5])) == pytest.approx(2)
 
 
+def test_hopeless_weights_are_left_as_they_are() -> None:
+    x = np.random.default_rng(0).standard_normal((3000, 6))
+    hopeless = ImportanceSamples(x, -0.5 * np.sum(((x - 2) / 0.02) ** 2, axis=1))
+    assert hopeless.pareto_k > 10
+    assert hopeless.effective_size == pytest.approx(1, abs=0.1)
+    np.testing.assert_array_equal(pareto_smoothed(hopeless.log_weights)[0], hopeless.log_weights)
+
+
 def test_resampling_keeps_the_weighted_distribution() -> None:
     found = gaussian(20_000, 2.0)
     drawn = found.resample(5000, np.random.default_rng(4))

@@ -49,7 +49,7 @@ def assert_moments(found: NestedSamples, mean: np.ndarray, sigma: np.ndarray, at
 
 @pytest.fixture(scope="module")
 def plain() -> NestedSamples:
-    return nested(gaussian, 4, live=100, seed=1)
+    return nested(gaussian, 4, live=80, seed=1)
 
 
 @pytest.mark.parametrize("kind", ["prior", "posterior", "elsewhere"])
@@ -65,12 +65,12 @@ def test_a_gaussian_from_any_start(kind: str, plain: NestedSamples) -> None:
     assert np.exp(found.log_weights).sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("start", [None, ndtr(banana_samples(500))])
+@pytest.mark.parametrize("start", [None, ndtr(banana_samples(500))], ids=["prior", "samples"])
 def test_a_curved_posterior(start: np.ndarray | None) -> None:
-    found = nested(banana, 2, live=100, seed=3, start=start)
+    found = nested(banana, 2, live=70, seed=3, start=start)
     assert found.log_evidence == pytest.approx(2, abs=3.5 * found.log_evidence_err)
     expected = banana_samples(100_000)
-    assert_moments(found, expected.mean(axis=0), expected.std(axis=0), 0.2)
+    assert_moments(found, expected.mean(axis=0), expected.std(axis=0), 0.3)
 
 
 def test_a_likelihood_that_cannot_be_computed_everywhere() -> None:
@@ -84,7 +84,7 @@ def test_a_likelihood_that_cannot_be_computed_everywhere() -> None:
 
 
 def test_the_same_seed_gives_the_same_samples(plain: NestedSamples) -> None:
-    again = nested(gaussian, 4, live=100, seed=1)
+    again = nested(gaussian, 4, live=80, seed=1)
     np.testing.assert_array_equal(again.samples, plain.samples)
     assert repr(again) == repr(plain)
 

@@ -25,6 +25,9 @@ MIN_TAIL = 5
 NEGLIGIBLE = 1e-200
 """Weights, relative to the largest, that count as 0 beside it."""
 
+HOPELESS = 2.0
+"""Pareto k above which smoothing would give a few useless samples equal weights."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImportanceSamples:
@@ -173,7 +176,8 @@ def pareto_smoothed(log_weights: FloatArray) -> tuple[FloatArray, float]:
 
     The largest min(n / 5, 3 sqrt(n)) weights are fitted by a generalised Pareto distribution (Vehtari et al.
     2024). Below k = 0.5 the variance of the weights is finite; above 0.7 means are unreliable; above 1 not
-    even their mean exists. k is infinite if there are too few weights above 0 for a fit.
+    even their mean exists, and above ``HOPELESS`` the weights are left as they are. k is infinite if there
+    are too few weights above 0 for a fit.
 
     Examples
     --------
@@ -196,7 +200,7 @@ def pareto_smoothed(log_weights: FloatArray) -> tuple[FloatArray, float]:
         return log_weights, np.inf
     k, sigma = pareto_fit(excess)
     smoothed = log_weights.copy()
-    if np.isfinite(k):
+    if k < HOPELESS:
         levels = (np.arange(size) + 0.5) / size
         # Quantiles of a very heavy tail are infinite; no weight is larger than the largest that was met.
         with np.errstate(over="ignore"):

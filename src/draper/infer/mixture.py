@@ -17,10 +17,13 @@ FloatArray = NDArray[np.float64]
 DEGREES = 10.0
 """Degrees of freedom: tails heavier than a Gaussian's cover what a fit has missed, at little cost."""
 
+STRETCH = 1.1
+"""Factor by which a fitted mixture is wider than its samples, which are fewer than would show its tails."""
+
 FLOOR = 1e-8
 """Smallest variance of a component, where the variance of all samples is 1."""
 
-LARGEST = 5000
+LARGEST = 4000
 """Number of samples, those of the largest weights, to which a mixture is fitted at most."""
 
 ITERATIONS = 30
@@ -52,6 +55,7 @@ class Mixture:
     ) -> Self:
         """Return a mixture of large weighted likelihood, by expectation maximisation from k-means++ centres.
 
+        It is then made wider by ``STRETCH``.
         Of the largest number of components, half of it, a quarter, ... the number of the best Akaike
         criterion is chosen. A weak prior draws the scale matrices to their mean, so that none collapses;
         components that fewer effective samples support than they have dimensions are dropped.
@@ -83,13 +87,16 @@ class Mixture:
         d = x.shape[1]
         # All labels count alike where the samples have mean 0 and covariance 1.
         centre, whole = moments(x, weights)
+        if effective < 2 * d:  # too few to tell a width: it is between theirs and that of all samples
+            spread = moments(samples, np.full(len(samples), 1 / len(samples)))[1] / (1 + effective)
+            whole = np.asarray(np.linalg.cholesky(whole @ whole.T + spread @ spread.T), dtype=np.float64)
         z = np.asarray(np.linalg.solve(whole, (x - centre).T).T, dtype=np.float64)
         # A component needs a few samples for each dimension.
         count = int(np.clip(effective / (2 * d), 1, components))
         counts = [count >> halvings for halvings in range(count.bit_length())]
         fits = [cls._maximised(z, weights, effective, count, rng) for count in counts]
         best = max(fits, key=lambda fit: effective * fit[1] - fit[0].parameters)[0]
-        return cls(best.shares, centre + best.means @ whole.T, whole @ best.factors)
+        return cls(best.shares, centre + best.means @ whole.T, STRETCH * whole @ best.factors)
 
     @classmethod
     def _maximised(
@@ -127,7 +134,9 @@ class Mixture:
         means = pull @ z / pull.sum(axis=1, keepdims=True)
         offsets = z - means[:, None]
         scatter = effective * (offsets * pull[..., None]).transpose(0, 2, 1) @ offsets
-        mean, prior = scatter.sum(axis=0) / counts.sum() + FLOOR * np.eye(d), d + 1.0
+        # Few samples may lie in a plane, or all in one point.
+        floor = max(FLOOR, (1 + effective) ** -2.0)
+        mean, prior = scatter.sum(axis=0) / counts.sum() + floor * np.eye(d), d + 1.0
         matrices = (scatter + prior * mean) / (counts + prior)[:, None, None]
         better = type(self)(counts / counts.sum(), means, np.linalg.cholesky(matrices))
         return better, float(weights @ total)

@@ -24,7 +24,7 @@ LogDensity = Callable[[FloatArray], FloatArray]
 """A function of points (n, d) that returns the logarithm of a density (n,), not necessarily normalised."""
 
 DEFENSIVE = 0.1
-"""Share of the result that comes from the first proposal: it covers what a mixture may have lost."""
+"""Share of the result that at least comes from the first proposal: it covers what a mixture may have lost."""
 
 SUPPORT = 30
 """Effective samples per dimension that a mixture is fitted to: weights are tempered to have as many."""
@@ -61,8 +61,9 @@ def refine(
     rng
         Source of randomness.
     start_log_density
-        Log density of the proposal of ``start``. With it the samples of the start remain in use for the fits,
-        and a part of them, which is kept out of the fits, in the result.
+        Log density of the proposal of ``start``. With it one half of the samples of the start remains in use
+        for the fits; of the other half, which is kept out of them, a part stands in the result, so large that
+        the efficiency is best.
     draws
         Number of evaluations of the target in each round.
     rounds
@@ -96,22 +97,21 @@ def refine(
     record, reserve = Record(start.samples.shape[1]), 0
     samples, log_weights = start.samples, start.log_weights
     if start_log_density is not None:
-        reserve = min(int(DEFENSIVE / (1 - DEFENSIVE) * (draws + final)), len(start) // 2)
+        half = len(start) // 2
+        reserve = half if np.isfinite(log_weights[half:]).any() else 0
         density = start_log_density(samples)
-        record.add(record.propose(start_log_density), samples, log_weights + density)
+        record.add(record.propose(start_log_density), samples, log_weights + density, density)
         samples, log_weights = samples[reserve:], log_weights[reserve:]
     best, chosen = start, None
     for number in range(1, rounds + 1):
         if best.efficiency >= efficiency and best.pareto_k < FINITE:
             break
-        mixture = Mixture.fit(
-            samples, tempered(log_weights, SUPPORT * samples.shape[1]), rng, components=components
-        )
+        support = SUPPORT * samples.shape[1]
+        mixture = Mixture.fit(samples, tempered(log_weights, support), rng, components=components)
         drawn = mixture.sample(draws, rng)
         origin = record.propose(mixture.log_density)
         record.add(origin, drawn, log_target(drawn))
-        kept = min(int(DEFENSIVE / (1 - DEFENSIVE) * draws), reserve)
-        found = ImportanceSamples(*record.weighted(record.drawn_from(origin, kept)), number)
+        found = record.result(origin, reserve, number)
         if found.efficiency > best.efficiency:
             best, chosen = found, (origin, mixture)
         samples, log_weights = record.weighted(np.arange(reserve, len(record.origins)))
@@ -119,7 +119,7 @@ def refine(
         origin, mixture = chosen
         drawn = mixture.sample(final, rng)
         record.add(origin, drawn, log_target(drawn))
-        best = ImportanceSamples(*record.weighted(record.drawn_from(origin, reserve)), best.rounds)
+        best = record.result(origin, reserve, best.rounds)
     return best
 
 
@@ -173,22 +173,28 @@ class Record:
         self.densities.append(log_density(self.samples))
         return len(self._proposals) - 1
 
-    def add(self, origin: int, samples: FloatArray, log_target: FloatArray) -> None:
-        """Add samples of a proposal."""
-        self.densities = [
-            np.concatenate([held, proposal(samples)])
-            for held, proposal in zip(self.densities, self._proposals, strict=True)
+    def add(
+        self, origin: int, samples: FloatArray, log_target: FloatArray, density: FloatArray | None = None
+    ) -> None:
+        """Add samples of a proposal, whose log density there is computed unless given."""
+        new = [
+            proposal(samples) if number != origin or density is None else density
+            for number, proposal in enumerate(self._proposals)
         ]
+        self.densities = [np.concatenate(pair) for pair in zip(self.densities, new, strict=True)]
         self.samples = np.concatenate([self.samples, samples])
         possible = np.where(np.isnan(log_target), -np.inf, log_target)
         self.log_target = np.concatenate([self.log_target, possible])
         self.origins = np.concatenate([self.origins, np.full(len(samples), origin)])
 
-    def drawn_from(self, origin: int, first: int) -> NDArray[np.int64]:
-        """Return the rows of the samples of a proposal, and of the ``first`` samples of all."""
-        own = self.origins == origin
-        own[:first] = True
-        return np.flatnonzero(own)
+    def result(self, origin: int, reserve: int, rounds: int) -> ImportanceSamples:
+        """Return the samples of a proposal, and as many of the first ``reserve`` samples as serve best."""
+        own = np.flatnonzero(self.origins == origin)
+        least = int(DEFENSIVE / (1 - DEFENSIVE) * len(own))
+        counts = {min(count, reserve) for count in (least, len(own) // 2, len(own), 2 * len(own))}
+        rows = (np.concatenate([np.arange(count), own]) for count in sorted(counts))
+        found = (ImportanceSamples(*self.weighted(chosen), rounds) for chosen in rows)
+        return max(found, key=lambda one: one.efficiency)
 
     def weighted(self, rows: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
         """Return samples and log weights by the balance heuristic, as if there were no others."""

@@ -24,7 +24,7 @@ DRAWS = 200
 ERRORS = (10.0, 30.0, 100.0, 300.0)
 """Errors of a bin [ppm] at which coverage is measured."""
 
-CHECKED = 80
+CHECKED = 60
 """Spectra of each instrument whose residuals set the limit of the flag."""
 
 FAINT = 150.0
@@ -39,7 +39,7 @@ PARTIAL = 0.5
 ROWS = 100
 """Spectra whose samples are drawn together."""
 
-FALSE_FLAGS = 0.01
+FALSE_FLAGS = 0.02
 """Share of good spectra that each flag may spoil."""
 
 
@@ -127,7 +127,7 @@ def calibrated(model: Sampling, held_out: Spectra) -> dict[str, Any]:
     if model.physics is None:
         held_out, number = _noisy(model, held_out), model.config.calibration
     labels, joint, names, surprises, misfits = [], [], [], [], []
-    options = RetrieveConfig(draws=1000, samples=500, refine="never")
+    options = RetrieveConfig(draws=2000, samples=500)
     for stratum in strata(model, held_out, number):
         ranks = ranked(model, stratum.spectra)
         labels.append(ranks.labels)

@@ -25,7 +25,7 @@ NO_GAS = -8.0
 POOR_FIT = 1e-3
 """Posterior-predictive p value below which a fit is poor."""
 
-LIMIT = 4.0
+LIMIT = 4.5
 """Largest surprise and misfit of a good spectrum, where the model has not measured it."""
 
 
@@ -54,10 +54,12 @@ def estimates_of(
     columns |= {"surprise": surprise, "how": np.array([one.how for one in found], dtype=np.str_)}
     limits = model.training.get("calibration", {}).get("limits", {})
     poor = (columns["p_value"] < POOR_FIT) | (columns["misfit"] > limits.get("misfit", LIMIT))
+    # A fit tells more than whether there are similar spectra in the training set.
+    strange = np.isnan(columns["chi2"]) & (surprise > limits.get("surprise", LIMIT))
     typical = np.array([math.nan if one is None else np.sqrt(np.median(one.variance)) for one in seen])
     low, high = model.config.errors or (0.0, math.inf)
     flags = {
-        "outside": (surprise > limits.get("surprise", LIMIT)) | poor,
+        "outside": strange | poor,
         "unreliable": np.array([not one.is_reliable for one in found], dtype=bool),
         "untested_errors": (typical < low * PPM) | (typical > high * PPM),
     }

@@ -50,6 +50,12 @@ STEPS, STEP_DRAWS = 12, 2000
 SOFTEST, BISECTIONS = 1e-7, 20
 """Smallest power of the priors in the first step, and iterations by which a power is found."""
 
+ROUND_DRAWS = (2000, 8000)
+"""Draws of each round of a refinement, and of a second one where the first is of no use."""
+
+ACCEPTED = 0.05
+"""Efficiency with which a refinement is of use."""
+
 LIVE = 400
 """Live points of nested sampling."""
 
@@ -325,18 +331,23 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
         return _nested(target, weighted, options, rng)
     poor = weighted.efficiency < options.target or weighted.pareto_k > HEAVY
     if options.refine == "auto" and poor and weighted.effective_size > 0:
-        is_known = how == "weighted" and target.knows_start
-        weighted = refine(
-            target,
-            weighted,
-            rng,
-            start_log_density=target.start_log_density if is_known else None,
-            efficiency=max(options.target, 0.3),
-            final=draws // 2,
-        )
+        density = target.start_log_density if how == "weighted" and target.knows_start else None
+        start = weighted
+        for number in ROUND_DRAWS:
+            weighted = refine(
+                target,
+                start,
+                rng,
+                start_log_density=density,
+                draws=number,
+                efficiency=max(options.target, 0.3),
+                final=draws // 2,
+            )
+            if weighted.efficiency > ACCEPTED and weighted.pareto_k < HEAVY:
+                break
         how = "refined" if weighted.rounds else how
     is_poor = weighted.effective_size < FEW or weighted.pareto_k > HEAVY
-    if options.refine == "auto" and is_poor and weighted.effective_size > 2 and find_spec("dynesty"):
+    if options.refine == "auto" and is_poor and find_spec("dynesty"):
         return _nested(target, weighted, options, rng)
     if weighted.effective_size == 0:
         return Retrieval(np.full((options.samples, len(target.prior.low)), np.nan), {}, how="failed")
@@ -411,7 +422,7 @@ def _nested(
         start.samples.shape[1],
         live=LIVE,
         seed=int(rng.integers(2**31)),
-        start=ndtr(start.resample(LIVE, rng)),
+        start=ndtr(start.resample(LIVE, rng)) if start.effective_size > FEW / 2 else None,
     )
     points = ndtri(np.clip(found.resample(options.samples, rng), CUBE_EDGE, 1 - CUBE_EDGE))
     return checked(
