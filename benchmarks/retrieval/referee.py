@@ -1,20 +1,25 @@
-"""Posteriors beside those of nested sampling (dynesty) of the same likelihood and prior."""
+"""Posteriors beside those of nested sampling (dynesty) of the same likelihood and prior.
+
+Short walks leave dynesty behind on the thin, curved ridges of precise spectra; how far it can be trusted, a
+second reference shows: many samples of the network, weighted and not refined.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from draper.configs.retriever import RetrieveConfig
 from draper.data.spectra import Spectra
-from draper.infer.nested import NestedSamples, nested
+from draper.infer.nested import LOWEST, WORKERS, Together
 from draper.models.retriever.model import Retriever
-from draper.models.retriever.posterior import Prior, Target
+from draper.models.retriever.posterior import Prior, Retrieval, Target
 from draper.simulate.transit import is_bound
 from retrieval.bounds import ends
 from retrieval.sheets import Array, Sheet, instrument_of, mixed, physics_of, short
@@ -57,58 +62,133 @@ def target_of(model: Retriever, spectra: Spectra, options: RetrieveConfig) -> Ta
     return Target(model.network, physics_of(model), one, Prior.of(options, model.labels), options, 0.0)
 
 
-def reference(
-    target: Target, model: Retriever, live: int, seed: int
-) -> tuple[NestedSamples, Array, float, float]:
-    """Return nested samples, their labels (n, l), the CPU seconds, and those of one likelihood by itself."""
+class Reference(NamedTuple):
+    """Weighted samples of a posterior.
+
+    Attributes
+    ----------
+    labels : ndarray (n, l)
+        The samples.
+    weight : ndarray (n,)
+        Their weights.
+    size : float
+        Effective number.
+    log_evidence, error : float
+        Natural logarithm of the evidence, and its error.
+    seconds : float
+        CPU seconds.
+    calls : int
+        Number of likelihoods.
+    """
+
+    labels: Array
+    weight: Array
+    size: float
+    log_evidence: float
+    error: float
+    seconds: float
+    calls: int
+
+
+def likelihood(target: Target, model: Retriever) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Return the log likelihoods (n,) of points (n, l) of the unit cube, and the labels of points."""
     low, high = ends(model.labels)
     exact = physics_of(model).exact_weight
 
+    def labels_of(cube: Array) -> Array:
+        return low + (high - low) * cube
+
     def log_likelihood(cube: Array) -> Array:
-        labels = low + (high - low) * cube
+        labels = labels_of(cube)
         bound = is_bound(torch.from_numpy(labels[:, :7]), exact).numpy()
-        value = np.full(len(cube), -np.inf)
+        value = np.full(len(cube), LOWEST)
         one = np.ones(int(bound.sum()))
         if bound.any():
             value[bound] = target.log_likelihood(labels[bound], one, one)
         return value
 
+    return log_likelihood, labels_of
+
+
+def nested(target: Target, model: Retriever, live: int, walks: int, seed: int) -> Reference:
+    """Return the posterior by dynesty, in the labels and their uniform prior."""
+    dynesty: Any = import_module("dynesty")
+    log_likelihood, labels_of = likelihood(target, model)
     begun = time.process_time()
-    found = nested(log_likelihood, len(low), live=live, seed=seed)
-    seconds = time.process_time() - begun
+    with Together(log_likelihood, WORKERS) as pool:
+        sampler = dynesty.NestedSampler(
+            pool.call,
+            lambda cube: cube,
+            len(model.labels),
+            nlive=live,
+            sample="rwalk",
+            walks=walks,
+            rstate=np.random.default_rng(seed),
+            pool=pool,
+            use_pool={"prior_transform": False, "update_bound": False},
+        )
+        sampler.run_nested(dlogz=0.05, print_progress=False)
+    found = sampler.results
+    weight = np.exp(found.logwt - found.logz[-1])
+    size = float(weight.sum() ** 2 / (weight**2).sum())
+    seconds, calls = time.process_time() - begun, int(np.sum(found.ncall))
+    evidence = float(found.logz[-1]), float(found.logzerr[-1])
+    return Reference(labels_of(found.samples), weight, size, *evidence, seconds, calls)
+
+
+def long_run(target: Target, draws: int, seed: int) -> Reference:
+    """Return the posterior by many weighted samples of the network, which nothing refines."""
     begun = time.process_time()
-    for _ in range(50):
-        log_likelihood(found.samples[-1:])
-    return found, low + (high - low) * found.samples, seconds, (time.process_time() - begun) / 50
+    found = target.start(draws, np.random.default_rng((seed, 1)))
+    evidence = found.log_evidence, found.log_evidence_err
+    weight, size = np.exp(found.log_weights - found.log_weights.max()), found.effective_size
+    labels = target.labels(found.samples)
+    return Reference(labels, weight, size, *evidence, time.process_time() - begun, draws)
+
+
+def apart(retrieval: Retrieval, other: Reference) -> tuple[Array, Array]:
+    """Return the divergences (l,) of a retrieval from a reference less their bias, and the bias (l,)."""
+    pairs = [
+        divergence(retrieval.samples[:, n], column, other.weight, retrieval.effective, other.size)
+        for n, column in enumerate(other.labels.T)
+    ]
+    raw, bias = np.array(pairs).T
+    return raw - bias, bias
 
 
 def compared(
-    model: Retriever, spectra: Spectra, live: int, options: RetrieveConfig, seed: int
+    model: Retriever, spectra: Spectra, sizes: tuple[int, int, int], options: RetrieveConfig, seed: int
 ) -> dict[str, Any]:
-    """Return the figures of a single spectrum."""
+    """Return the figures of a single spectrum; sizes are live points, steps of a walk and long draws."""
+    live, walks, many = sizes
     begun = time.process_time()
     (retrieval,) = model.retrievals(spectra, model.observations(spectra, options), options)
     seconds = time.process_time() - begun
-    found, labels, slow, each = reference(target_of(model, spectra, options), model, live, seed)
-    weight = np.exp(found.log_weights)
-    pairs = [
-        divergence(retrieval.samples[:, n], labels[:, n], weight, retrieval.effective, found.effective_size)
-        for n in range(labels.shape[1])
-    ]
-    raw, bias = np.array(pairs).T
+    target = target_of(model, spectra, options)
+    lasting = long_run(target, many, seed)
+    (same, _), off = apart(retrieval, lasting), retrieval.log_evidence - lasting.log_evidence
+    referee = nested(target, model, live, walks, seed)
+    begun = time.process_time()
+    for _ in range(50):
+        likelihood(target, model)[0](np.full((1, len(model.labels)), 0.5))
+    each = (time.process_time() - begun) / 50
+    divergences, bias = apart(retrieval, referee)
     return {
         "instrument": instrument_of(spectra),
         "how": retrieval.how,
         "efficiency": retrieval.efficiency,
-        **dict(zip(short(model.labels.names), (raw - bias).round(5).tolist(), strict=True)),
+        **dict(zip(short(model.labels.names), divergences.round(5).tolist(), strict=True)),
         "bias": float(bias.mean()),
-        "evidence": retrieval.log_evidence - found.log_evidence,
-        "its error": float(np.hypot(retrieval.log_evidence_err, found.log_evidence_err)),
+        "evidence": retrieval.log_evidence - referee.log_evidence,
+        "its error": float(np.hypot(retrieval.log_evidence_err, referee.error)),
         "CPU s": seconds,
-        "dynesty CPU s": slow,
-        "one by one CPU s": found.calls * each,
-        "calls": found.calls,
-        "dynesty effective": found.effective_size,
+        "dynesty CPU s": referee.seconds,
+        "one by one CPU s": referee.calls * each,
+        "calls": referee.calls,
+        "dynesty effective": referee.size,
+        "long JS, worst": float(same.max()),
+        "long evidence": off,
+        "long effective": lasting.size,
     }
 
 
@@ -117,6 +197,8 @@ def referee(
     *,
     spectra: int = 4,
     live: int = 500,
+    walks: int = 100,
+    many: int = 200_000,
     options: Mapping[str, Any] = MappingProxyType({}),
     levels: tuple[float, ...] = LEVELS,
     say: Callable[[str], None] = print,
@@ -126,7 +208,7 @@ def referee(
     singles: list[dict[str, Any]] = []
     for level in levels:
         for number, one in enumerate(mixed(model, level, spectra, seed=31)):
-            figures = compared(model, one, live, chosen, seed=number)
+            figures = compared(model, one, (live, walks, many), chosen, seed=number)
             singles.append({"error [ppm]": level, **figures})
             say(f"{level:g} ppm: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
     summary: list[dict[str, Any]] = []
@@ -145,11 +227,20 @@ def referee(
                 "bias (subtracted)": float(np.mean([row["bias"] for row in rows])),
                 "evidence, median off": float(np.median(off)),
                 "evidence, worst off": float(off.max()),
+                "long JS, worst": max(row["long JS, worst"] for row in rows),
+                "long evidence, worst": float(np.abs([row["long evidence"] for row in rows]).max()),
                 "CPU s": float(np.median([row["CPU s"] for row in rows])),
                 "times faster": float(np.median([row["dynesty CPU s"] / row["CPU s"] for row in rows])),
                 "than one by one": float(np.median([row["one by one CPU s"] / row["CPU s"] for row in rows])),
             }
         )
-    facts = {"live points": live, "draws": chosen.draws, "bins": BINS, "threads": 1}
+    facts = {
+        "live points": live,
+        "steps of a walk": walks,
+        "long": f"{many} draws of the network",
+        "draws": chosen.draws,
+        "bins": BINS,
+        "threads": 1,
+    }
     shown = ("error [ppm]", "instrument", "how", "efficiency", *names, "bias", "evidence", "its error")
     return [Sheet("dynesty: by level", summary, facts), Sheet("dynesty: spectra", singles, facts, shown)]

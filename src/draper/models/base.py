@@ -239,6 +239,8 @@ class Model(ABC):
         train = TrainConfig(**{**own, **chosen})
         folder = None if out is None else Path(out)
         dataset = self.gather(data, valid, train.seed, **sources)
+        if not dataset.has_held_out and "patience" not in chosen:
+            train = train.replace(patience=None)  # the model's default has nothing to watch
         if labels:
             self._learn_further(dataset, labels)
         device = pick_device(train.device)

@@ -258,3 +258,10 @@ def test_a_simulator_of_stars_serves_as_well() -> None:
 def test_what_cannot_be_learnt_is_refused(options: dict[str, Any], source: Any, message: str) -> None:
     with pytest.raises(DraperError, match=message):
         Retriever(**SMALL, **options).fit(source, valid=0, train=TRAIN)
+
+
+def test_without_held_out_spectra_nothing_stops_early() -> None:
+    train = TrainConfig(steps=3, batch_size=16, threads=1, matmul="highest", progress="none")
+    model = Retriever(**SMALL, labels=LABELS).fit(wfc3(40), valid=0, train=train)
+    assert model.training["held_out"] == 0
+    assert model.training["config"]["patience"] is None

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 PPM = 1e-6
 
+WEIGHED = ("priors", "bounds", "fixed", "inflation", "star_radius_error", "detect")
+"""Options that act through the weights of samples."""
+
 ROWS = 64
 """Spectra whose features are computed together."""
 
@@ -412,14 +415,22 @@ class Retriever(Model):
         radius = self.star_radii(spectra, options)
         nothing = Retrieval(np.full((options.samples, len(self.labels)), np.nan), {}, how="failed")
         found = []
-        if self.config.method == "inpaint":
+        is_inpaint = self.config.method == "inpaint"
+        if is_inpaint or physics is None or not options.weigh:
+            used = [
+                name
+                for name in WEIGHED
+                if getattr(options, name) != RetrieveConfig.model_fields[name].default
+            ]
+            if used:
+                raise DraperError(
+                    "these options need samples that are weighed with a simulator",
+                    given=", ".join(used),
+                    hint="train with method='flow' on a simulator, and weigh; or leave them out",
+                )
+        if is_inpaint:
             return completions(self, seen, options, nothing, progress)
         if physics is None or not options.weigh:
-            if not prior.is_plain or options.bounds or options.inflation > 1 or options.star_radius_error > 0:
-                raise DraperError(
-                    "priors and inflation need a model that was trained on a simulator, and weights",
-                    hint="leave out priors, bounds, fixed, inflation and star_radius_error",
-                )
             return self._sampled(seen, options, nothing, progress)
         for row, one in enumerate(seen):
             if one is None:

@@ -50,13 +50,13 @@ STEPS, STEP_DRAWS = 12, 2000
 SOFTEST, BISECTIONS = 1e-7, 20
 """Smallest power of the priors in the first step, and iterations by which a power is found."""
 
-ROUND_DRAWS = (2000, 8000)
-"""Draws of each round of a refinement, and of a second one where the first is of no use."""
+ROUND_DRAWS = (2000, 8000, 8000)
+"""Draws of each round of a refinement, and of others that go on from it where it is of no use."""
 
 ACCEPTED = 0.05
 """Efficiency with which a refinement is of use."""
 
-LIVE = 400
+LIVE = 250
 """Live points of nested sampling."""
 
 CUBE_EDGE = 1e-9
@@ -332,13 +332,12 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
     poor = weighted.efficiency < options.target or weighted.pareto_k > HEAVY
     if options.refine == "auto" and poor and weighted.effective_size > 0:
         density = target.start_log_density if how == "weighted" and target.knows_start else None
-        start = weighted
         for number in ROUND_DRAWS:
             weighted = refine(
                 target,
-                start,
+                weighted,
                 rng,
-                start_log_density=density,
+                start_log_density=None if weighted.rounds else density,
                 draws=number,
                 efficiency=max(options.target, 0.3),
                 final=draws // 2,
