@@ -66,11 +66,12 @@ def _coverage(model: Retriever, options: Options) -> list[Sheet]:
 def _novelty(model: Retriever, options: Options) -> list[Sheet]:
     sizes: dict[str, Any] = {"spectra": 200, "steps": 4000} if options.full else {}
     clear = load(options.clear) if options.clear else None
-    return novelty(model, options=settings(options), clear=clear, **{**sizes, **chosen(options)})
+    sizes |= {} if options.spectra is None else {"spectra": options.spectra}
+    return novelty(model, options=settings(options), clear=clear, **sizes)
 
 
 def _real(model: Retriever, options: Options) -> list[Sheet]:
-    return real(model, options.spectra_of, options=settings(options), **chosen(options))
+    return real(model, options.spectra_of, options=settings(options), spectra=options.spectra or 0)
 
 
 PARTS: dict[str, Part] = {
@@ -84,8 +85,9 @@ PARTS: dict[str, Part] = {
 
 
 def chosen(options: Options) -> dict[str, Any]:
-    """Return the number of spectra, if it was given."""
-    return {} if options.spectra is None else {"spectra": options.spectra}
+    """Return the number of spectra and the errors of their bins, if they were given."""
+    given = {"spectra": options.spectra, "levels": options.levels and tuple(options.levels)}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def settings(options: Options) -> dict[str, Any]:
@@ -107,6 +109,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default="../shared/data/taurex_exogan/train_1544.npz")
     parser.add_argument("--spectra-of", type=Path, default="../shared/data/transmission", metavar="FOLDER")
     parser.add_argument("--spectra", type=int, help="number of spectra of each case, 0 for all")
+    parser.add_argument(
+        "--levels", type=float, nargs="+", help="errors of a bin [ppm], for accuracy, referee and efficiency"
+    )
     parser.add_argument("--number", type=int, help="number of simulations for the coverage")
     parser.add_argument("--draws", type=int, default=10_000, help="samples that are weighted")
     parser.add_argument("--refine", choices=("auto", "never", "nested"), default="auto", help="see predict")

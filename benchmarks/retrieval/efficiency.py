@@ -16,7 +16,6 @@ from draper.data.spectra import Spectra
 from draper.models.retriever.model import Retriever
 from draper.models.retriever.posterior import Retrieval
 from draper.simulate.planets import INSTRUMENTS, Planets
-from retrieval.referee import target_of
 from retrieval.sheets import Array, Sheet, physics_of, short, simulator
 
 LEVELS = (30.0, 100.0)
@@ -35,8 +34,8 @@ class Efficiencies(NamedTuple):
     ----------
     before, after : ndarray (n,)
         Efficiency of the network's samples, and of those that are returned.
-    weighing, all : ndarray (n,)
-        CPU seconds for the first, and for both.
+    seconds : ndarray (n,)
+        CPU seconds.
     ranks : ndarray (n, l)
         Place of the true labels among the returned samples, 0 to 1.
     how : list of str
@@ -45,8 +44,7 @@ class Efficiencies(NamedTuple):
 
     before: Array
     after: Array
-    weighing: Array
-    all: Array
+    seconds: Array
     ranks: Array
     how: list[str]
 
@@ -58,21 +56,15 @@ def efficiencies(model: Retriever, spectra: Spectra, options: RetrieveConfig) ->
     for row in range(len(spectra)):
         one = spectra[row : row + 1]
         begun = time.process_time()
-        target = target_of(model, one, options)
-        # The seed is that which the model itself takes.
-        rng = np.random.default_rng((options.seed, target.observation.digest))
-        start = target.start(options.draws, rng)
-        weighing = time.process_time() - begun
-        begun = time.process_time()
         found: Retrieval
         (found,) = model.retrievals(one, model.observations(one, options), options)
         seconds = time.process_time() - begun
         below = (found.samples < truth[row]).mean(axis=0)
-        rows.append([start.efficiency, found.efficiency, weighing, seconds, *below])
+        rows.append([found.proposed, found.efficiency, seconds, *below])
         how.append(found.how)
     figures = np.array(rows)
-    before, after, weighing, seconds = figures[:, :4].T
-    return Efficiencies(before, after, weighing, seconds, figures[:, 4:], how)
+    before, after, seconds = figures[:, :3].T
+    return Efficiencies(before, after, seconds, figures[:, 3:], how)
 
 
 def summary(found: Efficiencies) -> dict[str, Any]:
@@ -86,8 +78,8 @@ def summary(found: Efficiencies) -> dict[str, Any]:
         "after: median": float(np.median(found.after)),
         "5 % after": float(np.quantile(found.after, 0.05)),
         "worst after": float(found.after.min()),
-        "CPU s, weighted": float(np.median(found.weighing)),
-        "refined": float(np.median(found.all[~plain])) if (~plain).any() else float("nan"),
+        "CPU s, weighted": float(np.median(found.seconds[plain])) if plain.any() else float("nan"),
+        "refined": float(np.median(found.seconds[~plain])) if (~plain).any() else float("nan"),
         "needed": ", ".join(f"{found.how.count(name)} {name}" for name in sorted(set(found.how))),
     }
 

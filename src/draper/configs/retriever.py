@@ -56,6 +56,8 @@ class RetrieveConfig(Config):
     (extra: nested) if that is not enough; never keeps them; nested samples every spectrum anew."""
     target: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Efficiency (0 to 1) below which samples are refined."""
+    error: Ppm | None = None
+    """1-sigma error of all bins [ppm], above 0, of spectra that come without errors."""
     star_radius: Annotated[float, Field(gt=0)] | None = None
     """Radius of the star [solar radii], above 0; by default that of the column star_radius or of the
     file, else 1."""

@@ -170,6 +170,18 @@ def test_bad_bins_and_empty_spectra(model: Retriever) -> None:
     assert len(model.predict(damaged[:0], **QUICK)) == 0
 
 
+def test_spectra_without_errors_need_one(model: Retriever) -> None:
+    planets = wfc3(3)
+    plain = Spectra(planets.grid, planets.flux, None, planets.table, planets.quantity)
+    for verb in (model.predict, model.evaluate, model.encode):
+        with pytest.raises(DraperError, match="no errors"):
+            verb(plain)
+    given = 1e6 / np.sqrt(planets.ivar[0, 0])
+    found = model.predict(plain, error=float(given), **QUICK)
+    expected = model.predict(planets, **QUICK)
+    assert np.allclose(found.median, expected.median, rtol=0.1, atol=0.5 * expected.sigma)
+
+
 def test_spectra_in_other_units_are_flagged(model: Retriever) -> None:
     planets = wfc3(2)
     percent = Spectra(planets.grid, 100 * planets.flux, planets.ivar / 1e4, planets.table, planets.quantity)

@@ -160,7 +160,7 @@ def require_unit(source: Source, config: ReadConfig, declared: str | None) -> st
     if unit is None:
         raise source.error(
             "the file does not declare the unit of its wavelengths",
-            hint="give it: unit= (--unit angstrom|nm|um)",
+            hint="give it: unit= (--unit angstrom|nm|um; --read.unit where a model reads the file)",
         )
     return unit
 
@@ -171,7 +171,8 @@ def require_medium(source: Source, config: ReadConfig, declared: str | None) -> 
     if medium is None:
         raise source.error(
             "the file does not declare whether its wavelengths are in air or vacuum",
-            hint="give it: medium= (--medium air|vacuum); ground-based optical spectra are usually in air, "
-            "SDSS, LAMOST, Gaia and space telescopes in vacuum",
+            hint="give it: medium= (--medium air|vacuum; --read.medium where a model reads the file); "
+            "ground-based optical spectra are usually in air, SDSS, LAMOST, Gaia and space telescopes in "
+            "vacuum",
         )
     return medium

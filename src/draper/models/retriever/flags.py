@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
-from draper.models.retriever.observation import Observation
+from draper.models.retriever.observation import PPM, Observation
 from draper.models.retriever.posterior import Retrieval
 from draper.models.retriever.protocol import Sampling
 from draper.results.estimates import Estimates
 from draper.simulate.planet_units import GASES
 from draper.simulate.transit import OPACITY_RANGE
-
-PPM = 1e-6
 
 NO_GAS = -8.0
 """Abundance [dex] of a gas that is hardly there: the lowest of the spectra that opacities were fitted to."""

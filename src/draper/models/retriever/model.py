@@ -32,7 +32,7 @@ from draper.models.retriever.flags import alone, estimates_of
 from draper.models.retriever.inpaint import LATENT, inpainting
 from draper.models.retriever.inpainted import completions
 from draper.models.retriever.network import CONTEXT, RetrieverNetwork
-from draper.models.retriever.observation import Binning, Observation, observations, stacked
+from draper.models.retriever.observation import PPM, Binning, Observation, observations, stacked, with_errors
 from draper.models.retriever.posterior import CHECKED, Prior, Retrieval, Target, retrieve
 from draper.models.retriever.summary import Summary
 from draper.nn.module import Module
@@ -43,8 +43,6 @@ from draper.train.distributed import World
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-PPM = 1e-6
 
 WEIGHED = ("priors", "bounds", "fixed", "inflation", "star_radius_error", "detect")
 """Options that act through the weights of samples."""
@@ -236,6 +234,8 @@ class Retriever(Model):
 
     def observations(self, spectra: Spectra, options: RetrieveConfig) -> list[Observation | None]:
         """Return the spectra as observations of the fine grid."""
+        if self.config.method != "inpaint":
+            spectra = with_errors(spectra, options.error)
         radius = self.star_radii(spectra, options)
         physics = self.physics
         # What the simulator made itself counts its own error already.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from draper.data.grid import Grid
 from draper.data.resample import averaging
-from draper.data.spectra import Spectra
+from draper.data.spectra import Spectra, has_errors
 from draper.errors import DraperError
 from draper.models.retriever.summary import Statistics, Summary
 
 FloatArray = NDArray[np.float64]
+
+PPM = 1e-6
 
 COVERED = 0.999
 """Part of a bin that must lie inside the fine grid."""
@@ -153,6 +155,20 @@ class Observation:
         count = len(rest)
         root = (chi2 / count) ** (1 / 3)
         return float((root - (1 - 2 / (9 * count))) / math.sqrt(2 / (9 * count)))
+
+
+def with_errors(spectra: Spectra, error: float | None) -> Spectra:
+    """Return spectra with their own errors, or with one error [ppm] of all bins if they have none."""
+    if has_errors(spectra) or not (spectra.ivar > 0).any():
+        return spectra
+    if error is None:
+        raise DraperError(
+            "the spectra have no errors, on which every posterior depends",
+            hint="predict takes one for all bins [ppm]: error= (--error); evaluate also adds noise: snr= "
+            "(--snr)",
+        )
+    ivar = np.where(spectra.ivar > 0, (error * PPM) ** -2, 0).astype(spectra.ivar.dtype)
+    return replace(spectra, ivar=ivar)
 
 
 def observations(

@@ -160,6 +160,8 @@ class Retrieval:
         Radius of the star and inflation of the errors, where they were sampled.
     efficiency, effective, pareto_k, log_evidence, log_evidence_err : float
         Of the weighted samples.
+    proposed : float
+        Efficiency of the network's samples, before any refinement.
     how : str
         ``network``, ``weighted``, ``refined`` or ``nested``: what was needed.
     chi2, bins, p_value : float
@@ -179,6 +181,7 @@ class Retrieval:
     pareto_k: float = math.nan
     log_evidence: float = math.nan
     log_evidence_err: float = math.nan
+    proposed: float = math.nan
     how: str = "network"
     chi2: float = math.nan
     bins: int = 0
@@ -325,10 +328,11 @@ def _log_normal(values: FloatArray) -> FloatArray:
 def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random.Generator) -> Retrieval:
     """Return the posterior of one spectrum by importance sampling, refined where it is needed."""
     weighted, how = target.start(draws, rng), "weighted"
+    proposed = weighted.efficiency
     if options.refine != "never" and not target.prior.is_plain and weighted.effective_size < FEW:
         weighted, how = approached(target, draws, rng), "refined"
     if options.refine == "nested":
-        return _nested(target, weighted, options, rng)
+        return replace(_nested(target, weighted, options, rng), proposed=proposed)
     poor = weighted.efficiency < options.target or weighted.pareto_k > HEAVY
     if options.refine == "auto" and poor and weighted.effective_size > 0:
         density = target.start_log_density if how == "weighted" and target.knows_start else None
@@ -347,9 +351,10 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
         how = "refined" if weighted.rounds else how
     is_poor = weighted.effective_size < FEW or weighted.pareto_k > HEAVY
     if options.refine == "auto" and is_poor and find_spec("dynesty"):
-        return _nested(target, weighted, options, rng)
+        return replace(_nested(target, weighted, options, rng), proposed=proposed)
     if weighted.effective_size == 0:
-        return Retrieval(np.full((options.samples, len(target.prior.low)), np.nan), {}, how="failed")
+        nothing = np.full((options.samples, len(target.prior.low)), np.nan)
+        return Retrieval(nothing, {}, proposed=proposed, how="failed")
     points = weighted.resample(options.samples, rng)
     return checked(
         target,
@@ -360,6 +365,7 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
         pareto_k=weighted.pareto_k,
         log_evidence=weighted.log_evidence,
         log_evidence_err=weighted.log_evidence_err,
+        proposed=proposed,
         how=how,
     )
 
