@@ -107,6 +107,9 @@ class ModelConfig(Config):
     example: ClassVar[dict[str, Any]] = {}
     """Options for a run of seconds on small data; the conformance checks use them."""
 
+    later: ClassVar[tuple[str, ...]] = ()
+    """Options that a later fit may change, such as which layers it trains."""
+
     verb_options: ClassVar[dict[str, type[Config]]] = {}
     """Options of verbs by verb, such as ``{"predict": FitConfig}``; a verb that is missing has none.
 

@@ -181,12 +181,14 @@ def _train(name: str, config: type[ModelConfig], spectra: tuple[Path, ...], give
         model = load(given["start"])
         chosen = {option: getattr(options, option) for option in options.model_fields_set}
         further = tuple(one for one in chosen.pop("labels", ()) if one not in model.labels.names)
+        changes = {option: chosen.pop(option) for option in config.later if option in chosen}
         if model.name != name or any(getattr(model.config, option) != chosen[option] for option in chosen):
             raise DraperError(
                 "the model to start from has other options",
                 given=f"{name} {chosen}",
                 expected=f"{model.name} {model.config}",
             )
+        model.config = model.config.replace(**changes)
     model.fit(
         **sources,
         valid=_held_out(given["valid"], tuple(sources), hints),

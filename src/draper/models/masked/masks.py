@@ -1,0 +1,66 @@
+"""What the network does not see of a star in training: random parts of it, drawn with each row."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NUMBERS = 8
+"""Random numbers of each row, besides one for each column and each label."""
+
+OBSERVED = 0.3
+"""Share of the stars that are shown as they were observed."""
+
+NO_SPECTRUM, REGION = 0.4, 0.7
+"""Of the others: below the first the spectrum is hidden, below the second a region of it, else ends of it."""
+
+ONLY_LABELS = 0.06
+"""Share of the stars of which nothing but labels is shown, if they have any."""
+
+LABELS_HIDDEN = 0.75
+"""Share of the others whose labels are all hidden."""
+
+
+class Masks(NamedTuple):
+    """What is shown of n stars, 0 or 1: pixels (n, p), columns (n, c), labels (n, l)."""
+
+    pixels: Tensor
+    columns: Tensor
+    labels: Tensor
+
+
+def random_masks(numbers: Tensor, block: Tensor, place: Tensor, columns: int, labels: int) -> Masks:
+    """Return masks from uniform numbers (n, NUMBERS + columns + labels).
+
+    Parameters
+    ----------
+    block, place : Tensor (p,)
+        Number of the independent block of each pixel, and its place in there. Within a block of related
+        pixels only the last ones are hidden: what others say is then known exactly.
+    """
+    mode, kind, start, width, share, who, which, cut = numbers[:, :NUMBERS].T
+    by_column, by_label = numbers[:, NUMBERS : NUMBERS + columns], numbers[:, NUMBERS + columns :]
+    as_observed = mode < OBSERVED
+    blocks = int(block.max()) + 1
+    if blocks == 1:
+        low = (start * 1.2 - 0.2)[:, None]
+        high = low + (0.05 + 0.45 * width)[:, None]
+        region = (place < low) | (place > high)
+        end = torch.where(which[:, None] < 0.5, place < cut[:, None], place > cut[:, None])
+    else:
+        # A whole block, or the last pixels of each.
+        region = block != (start * blocks).long().clamp(max=blocks - 1)[:, None]
+        end = place < cut[:, None].square()
+    pixels = torch.where((kind < REGION)[:, None], region, end)
+    pixels &= (kind >= NO_SPECTRUM)[:, None]
+    pixels |= as_observed[:, None]
+    shown = (by_column > (0.9 * share)[:, None]) | as_observed[:, None]
+    # The magnitude of the spectrum itself goes with it.
+    shown[:, 0] = pixels.any(1)
+    told = (by_label < width[:, None]) & (who > LABELS_HIDDEN)[:, None]
+    if labels:
+        only = (who > 1 - ONLY_LABELS)[:, None]
+        pixels, shown, told = pixels & ~only, shown & ~only, told | only
+    return Masks(pixels.float(), shown.float(), told.float())

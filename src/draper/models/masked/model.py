@@ -1,0 +1,528 @@
+"""The masked autoencoder: fit, labels with calibrated quantiles, and whatever is missing of a star."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draper.config import Config
+from draper.configs.masked import FillConfig, QuantileConfig
+from draper.data.grid import Grid
+from draper.data.labels import LabelSet
+from draper.data.spectra import Spectra
+from draper.errors import DraperError
+from draper.infer.conformal import ENOUGH, ConformalQuantiles, ConformalScores
+from draper.instrument.pipeline import Pipeline
+from draper.models import artifact
+from draper.models.base import Model, Progress
+from draper.models.dataset import Dataset, Part, Source, as_spectra
+from draper.models.masked.columns import ColumnScales, default_columns, read_columns
+from draper.models.masked.masks import NUMBERS
+from draper.models.masked.network import LEVELS, MaskedNetwork
+from draper.models.masked.novelty import SCORES, scores_of
+from draper.models.masked.statistics import (
+    SpectrumStatistics,
+    chosen_templates,
+    nearest,
+    whiteners,
+    whiteners_of,
+)
+from draper.nn.module import Batch, Module
+from draper.results.estimates import Estimates, interpolated
+from draper.train.distributed import World
+
+FloatArray = NDArray[np.float64]
+
+UNLIKELY = 0.01
+"""Probability of the most unusual score, times the number of scores, below which a star is flagged."""
+
+MAGNITUDES = 6
+"""Groups of equal size by brightness in which quantiles are calibrated, with and without spectrum."""
+
+DEPTH = 0.4 * np.log(10)
+
+
+class MaskedAutoencoder(Model):
+    """One model of spectra, photometry and labels, any part of which may be missing.
+
+    Examples
+    --------
+    >>> from draper.configs.train import TrainConfig
+    >>> from draper.simulate.made import made_spectra
+    >>> model = MaskedAutoencoder(labels=["teff"], components=6, width=32, blocks=1)
+    >>> train = TrainConfig(steps=50, threads=1, progress="none")
+    >>> model.fit(made_spectra(300), train=train).predict(made_spectra(2)).quantiles.shape
+    (2, 9, 1)
+    """
+
+    name: ClassVar[str] = "masked"
+    needs_pixels: ClassVar[bool] = False
+    extra_verbs: ClassVar[tuple[str, ...]] = ("impute", "ledger")
+
+    # ------------------------------------------------------------------ fitting
+
+    def gather(
+        self,
+        data: Source | None,
+        valid: Source | float | Mapping[str, Source | float] | None,
+        seed: int,
+        **sources: Source,
+    ) -> Dataset:
+        """Return the training and held-out parts; the columns to see are those of the training set."""
+        dataset = super().gather(data, valid, seed, **sources)
+        if self.module is None:
+            part = dataset.training["spectra"]
+            if self.columns is None:
+                columns = default_columns(tuple(part.table), self.config_labels)
+                # This is an option, so that a run is only resumed with data that have them.
+                self.config = self.config.replace(columns=columns)
+            elif absent := [name for name in self.columns if name not in part.table]:
+                raise DraperError(
+                    "the training set lacks columns that the model is to see",
+                    given=", ".join(part.table) or "no columns",
+                    expected=", ".join(absent),
+                )
+            if clash := set(self.columns or ()) & set(self.config_labels):
+                raise DraperError(
+                    "a column cannot be seen and predicted",
+                    given=", ".join(sorted(clash)),
+                    hint="leave it out of columns, or of labels",
+                )
+        return dataset
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Columns that the network sees; None before the first fit decides on them."""
+        columns: tuple[str, ...] | None = self.config.columns  # type: ignore[attr-defined]
+        return columns
+
+    @property
+    def config_labels(self) -> tuple[str, ...]:
+        """The labels that the options name."""
+        labels: tuple[str, ...] = self.config.labels  # type: ignore[attr-defined]
+        return labels
+
+    def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
+        """Scale labels by their range, and keep the correlations of errors."""
+        first = next(iter(spectra.batches()))
+        correlation = first.correlation
+        self._templates = None if correlation is None else whiteners(chosen_templates(correlation))
+        return LabelSet.from_table(spectra.table, self.config_labels), Pipeline()
+
+    _templates: NDArray[np.float32] | None = None
+
+    def build(self, grid: Grid, labels: LabelSet) -> Module:
+        """Return a new network."""
+        config: Any = self.config
+        templates = self._templates
+        statistics = SpectrumStatistics(
+            len(grid), min(config.components, len(grid)), 0 if templates is None else len(templates)
+        )
+        if templates is not None:
+            statistics.whiteners.copy_(torch.from_numpy(templates))
+        scales = ColumnScales(self.columns or ())
+        self.noise = {"mask": NUMBERS + len(scales.centre) + len(labels)}
+        return MaskedNetwork(
+            statistics, scales, len(labels), config.architecture, config.width, config.blocks, config.encoder
+        )
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Set the arrays of the network; the number of correlations is theirs."""
+        self.network.statistics.whiteners = torch.empty_like(state["module.statistics.whiteners"])
+        super().load_state(state)
+
+    @property
+    def network(self) -> MaskedNetwork:
+        """The network, by its own type."""
+        return cast(MaskedNetwork, self.own_module)
+
+    def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return spectrum, columns and, where errors are correlated, what makes them independent."""
+        found = self._plain_arrays(spectra)
+        if spectra.correlation is not None:
+            found["whitener"] = whiteners_of(spectra.correlation, spectra.ivar > 0)
+        return found
+
+    def training_arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return the arrays of training: correlations are those of the network that are nearest."""
+        found = {**self._plain_arrays(spectra), **self.targets(spectra)}
+        known = self.network.statistics.whiteners
+        if spectra.correlation is not None and len(known):
+            used = spectra.correlation.compact()
+            numbers = nearest(used.templates, known.cpu().numpy())
+            found["template"] = numbers[used.index]
+        elif len(known):
+            raise DraperError(
+                "the errors of these spectra are not correlated, and those of the first fit were",
+                hint="use the correlations of the file, or train a new model",
+            )
+        return found
+
+    def _plain_arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        values, errors = read_columns(spectra.table, self.columns or ())
+        if not len(values):
+            values, errors = (np.full((len(spectra), len(self.columns or ())), x) for x in (np.nan, 0.0))
+        good = spectra.ivar > 0
+        return {
+            "flux": np.where(good, spectra.flux, 0).astype(np.float32),
+            "ivar": np.asarray(spectra.ivar, dtype=np.float32),
+            "columns": values.astype(np.float32),
+            "columns_err": errors.astype(np.float32),
+        }
+
+    def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return scaled labels and their errors; one that is missing is NaN."""
+        if not self.labels:
+            return {}
+        values = self.labels.read(spectra.table)
+        errors = np.zeros_like(values)
+        for number, name in enumerate(self.labels.names):
+            if f"{name}_err" in spectra.table:
+                errors[:, number] = np.nan_to_num(spectra.table[f"{name}_err"], posinf=0)
+        scaled = self.labels.scale_error(values, np.abs(errors))
+        return {
+            "labels": self.labels.scale(values).astype(np.float32),
+            "labels_err": np.nan_to_num(scaled).astype(np.float32),
+        }
+
+    def add_labels(self, labels: LabelSet) -> None:
+        """Let the network predict further labels; what it knows of spectra and columns stays."""
+        before = self.network.state_dict()
+        known = len(self.labels)
+        self._templates = (
+            before["statistics.whiteners"].cpu().numpy() if len(self.network.statistics.whiteners) else None
+        )
+        if clash := set(labels.names) & set(self.columns or ()):
+            raise DraperError(
+                "the model sees this column, so that it cannot predict it",
+                given=", ".join(sorted(clash)),
+                hint="pre-train with columns=[...] (--columns) that leave it out",
+            )
+        self.config = self.config.replace(labels=(*self.labels.names, *labels.names))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(len(before))
+            self.set_up(self.own_grid, LabelSet([*self.labels, *labels]), self.pipeline)
+        grow(self.network, before, known)
+        self._to_measure = True
+
+    _to_measure = False
+
+    def feed(self, dataset: Dataset, parts: Mapping[str, Part], train: Any, **options: Any) -> Any:
+        """Return the batches; the scale of further labels is measured on the first ones."""
+        self.network.set_trained(self.config.encoder)  # type: ignore[attr-defined]
+        feed = super().feed(dataset, parts, train, **options)
+        if self._to_measure and parts is dataset.training:
+            self.network.measure_labels(torch.cat([batch["labels"].cpu() for batch in feed.sweep()]))
+            self._to_measure = False
+        return feed
+
+    # ------------------------------------------------------------- calibration
+
+    def conclude(self, dataset: Dataset, folder: Path | None) -> None:
+        """Measure intervals and scores on held-out stars."""
+        if not dataset.has_held_out or not World.join(next(iter(self.state().values())).device).is_first:
+            return
+        held_out = dataset.held_out["spectra"].subset
+        spectra = as_spectra(held_out.spectra)[held_out.rows]
+        self.training["calibration"] = self._calibrated(spectra)
+        if folder is not None:
+            artifact.write(self, folder, complete=True)
+
+    def _calibrated(self, spectra: Spectra) -> dict[str, Any]:
+        """Return the calibration, measured on held-out spectra with and without their pixels."""
+        quantiles, truth, groups, scores = [], [], [], []
+        edges: list[float] = []
+        labels = self.labels.read(spectra.table) if self.labels else np.zeros((len(spectra), 0))
+        for shown in (True, False):
+            seen = self._seen(spectra, shown)
+            if not edges:
+                bright = seen["brightness"][np.isfinite(seen["brightness"])]
+                places = np.linspace(0, 1, MAGNITUDES + 1)[1:-1]
+                edges = np.quantile(bright, places).tolist() if len(bright) else []
+            some = seen["anything"]
+            quantiles.append(seen["quantiles"][some])
+            truth.append(labels[some])
+            groups += groups_of(seen["has_pixels"][some], seen["brightness"][some], edges)
+            scores.append(np.stack([seen[name][some] for name in SCORES], axis=1))
+        modes = [group.partition(" ")[0] for group in groups]
+        values = np.concatenate(scores)
+        found: dict[str, Any] = {
+            "edges": edges,
+            "scores": {
+                name: ConformalScores.measure(values[:, number], modes).to_json()
+                for number, name in enumerate(SCORES)
+            },
+        }
+        if self.labels:
+            measured = ConformalQuantiles.measure(
+                np.array(LEVELS), np.concatenate(quantiles), np.concatenate(truth), groups
+            )
+            found["quantiles"] = measured.to_json()
+        return found
+
+    # ------------------------------------------------------------------- verbs
+
+    def _seen(self, spectra: Spectra, shown: bool = True, progress: Progress | None = None) -> dict[str, Any]:
+        """Return the embedding of stars, quantiles of labels, and scores, as arrays by name."""
+        network = self.network
+        labels, levels = len(self.labels), len(LEVELS)
+
+        def look(batch: Batch) -> tuple[Tensor, ...]:
+            pixels = None if shown else torch.zeros_like(batch["flux"])
+            seen = network.see({**batch}, pixels)
+            embedding = network.trunk(seen.visible)
+            spread = embedding.new_zeros(len(embedding))
+            quantiles = embedding.new_zeros(len(embedding), 0)
+            if labels:
+                found, spread = network.quantiles(embedding)
+                quantiles = found.flatten(1)
+            visible = seen.visible
+            anything = visible.has_pixels + visible.has_column.sum(1)
+            reference = visible.reference[:, 0] * network.scales.brightness[1] + network.scales.brightness[0]
+            reference = torch.where(visible.reference[:, 1] > 0, reference, torch.nan)
+            scores = scores_of(network, batch, seen, embedding, spread)
+            further = torch.stack([anything, visible.has_pixels, reference], dim=1)
+            return embedding, quantiles, torch.cat([further, scores], dim=1)
+
+        config: Any = self.config
+        embedding, quantiles, rest = self.apply(
+            spectra, look, (config.width, levels * labels, 3 + len(SCORES)), progress=progress
+        )
+        scaled = quantiles.reshape(len(spectra), levels, labels).astype(np.float64)
+        return {
+            "embedding": embedding,
+            "quantiles": self.labels.unscale(scaled) if labels else scaled,
+            "anything": rest[:, 0] > 0,
+            "has_pixels": rest[:, 1] > 0,
+            "brightness": rest[:, 2].astype(np.float64),
+            **{name: rest[:, 3 + number].astype(np.float64) for number, name in enumerate(SCORES)},
+        }
+
+    def encode(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> NDArray[np.float32]:
+        """Return the embeddings (n, width); NaN for a star of which nothing is known."""
+        self.options_of("encode", options, **changes)
+        seen = self._seen(spectra, progress=progress)
+        found: NDArray[np.float32] = np.where(seen["anything"][:, None], seen["embedding"], np.nan)
+        return found
+
+    def predict(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Estimates:
+        """Return quantiles of labels, and how often held-out stars have scores as unusual."""
+        chosen = cast(QuantileConfig, self.options_of("predict", options, **changes))
+        if not self.labels:
+            raise DraperError(
+                "this model was trained without labels",
+                hint="fine-tune it: fit(..., labels=[...]), or draper train masked --from MODEL --labels ...",
+            )
+        levels = np.array(chosen.levels)
+        if (np.diff(levels) <= 0).any() or not levels[0] < 0.5 < levels[-1]:
+            raise DraperError(
+                "levels must increase, from below 0.5 to above", given=", ".join(map(str, chosen.levels))
+            )
+        seen = self._seen(spectra, chosen.spectrum, progress)
+        calibration = self.training.get("calibration", {})
+        groups = groups_of(seen["has_pixels"], seen["brightness"], calibration.get("edges", []))
+        quantiles = seen["quantiles"]
+        if chosen.calibrated and "quantiles" in calibration:
+            quantiles = ConformalQuantiles.from_json(calibration["quantiles"])(quantiles, groups)
+        asked = np.stack([interpolated(np.array(LEVELS), quantiles, level) for level in levels], axis=1)
+        asked[~seen["anything"]] = np.nan
+        modes = [group.partition(" ")[0] for group in groups]
+        columns: dict[str, NDArray[Any]] = {
+            f"p_{name}": ConformalScores.from_json(calibration["scores"][name])(seen[name], modes)
+            if "scores" in calibration
+            else np.full(len(spectra), np.nan)
+            for name in SCORES
+        }
+        least = np.fmin.reduce(list(columns.values()))
+        columns["p_value"] = np.minimum(least * len(SCORES), 1)
+        middle = interpolated(levels, asked, 0.5)
+        return Estimates.from_quantiles(
+            self.labels,
+            levels,
+            asked,
+            spectra.ids,
+            columns=columns,
+            flags={
+                "outside": columns["p_value"] < UNLIKELY,
+                "no_spectrum": ~seen["has_pixels"],
+                "label_range": ~self.labels.inside(middle) & seen["anything"],
+            },
+        )
+
+    def generate(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Spectra:
+        """Return whole spectra with their errors, and columns that were missing with theirs."""
+        chosen = cast(FillConfig, self.options_of("generate", options, **changes))
+        network, count = self.network, len(self.columns or ())
+        pixels = len(self.own_grid)
+
+        def fill(batch: Batch) -> tuple[Tensor, ...]:
+            hide = None if chosen.given == "all" else torch.zeros_like(batch["flux"])
+            columns, labels = None, None
+            if chosen.given == "labels":
+                columns = batch["flux"].new_zeros(len(batch["flux"]), count + 1)
+                labels = batch["flux"].new_ones(len(batch["flux"]), len(self.labels))
+            seen = network.see(batch, hide, columns, labels)
+            predicted = network.predicted(network.trunk(seen.visible))
+            flux, variance, level = completed(network, seen, predicted)
+            values, errors = network.scales.unscaled(
+                predicted.columns, predicted.columns_var.sqrt(), seen.columns.magnitude
+            )
+            known = seen.columns.known[:, 0] > 0
+            level = torch.where(known, level, torch.exp(-DEPTH * values[:, 0]))
+            anything = seen.columns.magnitude.isfinite()
+            level = torch.where(anything, level, torch.nan)
+            flux, sigma = level[:, None] * flux, level[:, None] * variance.sqrt()
+            return flux, sigma, values[:, 1:], errors[:, 1:]
+
+        def more(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
+            return self.targets(part) if chosen.given == "labels" else {}
+
+        if chosen.given == "labels" and not self.labels:
+            raise DraperError("this model knows no labels", hint="fine-tune it with labels=[...]")
+        flux, sigma, values, errors = self.apply(
+            spectra, fill, (pixels, pixels, count, count), more, progress
+        )
+        bad = ~np.isfinite(flux) | ~np.isfinite(sigma) | (sigma <= 0)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            ivar = np.where(bad, 0, 1 / np.where(bad, 1, sigma) ** 2)
+        table = dict(spectra.table)
+        for number, name in enumerate(self.columns or ()):
+            before = np.asarray(table.get(name, np.full(len(spectra), np.nan)), dtype=np.float64)
+            absent = ~np.isfinite(before)
+            own = np.asarray(table.get(f"{name}_err", np.zeros(len(spectra))), dtype=np.float64)
+            if absent.any():
+                table[name] = np.where(absent, values[:, number], before)
+                table[f"{name}_err"] = np.where(absent, errors[:, number], own)
+        return Spectra(
+            self.own_grid,
+            np.where(bad, 0, flux),
+            np.where(np.isfinite(ivar), ivar, 0),
+            table,
+            spectra.quantity,
+            spectra.unit,
+            meta=spectra.meta,
+        )
+
+    def impute(self, spectra: Spectra) -> dict[str, NDArray[np.float64]]:
+        """Return the columns that the model sees, with values and errors filled in where there were none."""
+        filled = self.generate(spectra).table
+        names = [n for name in self.columns or () for n in (name, f"{name}_err") if n in filled]
+        return {name: np.asarray(filled[name], dtype=np.float64) for name in names}
+
+    def ledger(self, labelled: Spectra, labels: Sequence[str], **options: Any) -> list[dict[str, Any]]:
+        """Return what pre-training is worth; see :func:`draper.models.masked.ledger.ledger`."""
+        from draper.models.masked.ledger import ledger
+
+        return ledger(self, labelled, labels, **options)
+
+    # -------------------------------------------------------------------- card
+
+    def card_sections(self) -> Mapping[str, str]:
+        """Return what intervals were calibrated on, and what pre-training was worth, if measured."""
+        sections = {}
+        calibration = self.training.get("calibration", {})
+        if "quantiles" in calibration:
+            numbers = calibration["quantiles"]["numbers"]
+            edges = ", ".join(f"{edge:.2f}" for edge in calibration["edges"])
+            rows = "\n".join(f"| {name or 'all'} | {max(counts)} |" for name, counts in numbers.items())
+            sections["Calibration"] = (
+                "Quantiles were moved so that they hold on the held-out stars (split-conformal), in groups\n"
+                f"by brightness (edges {edges} mag), with and without spectrum. Groups of fewer than\n"
+                f"{ENOUGH} rows take the shift of all.\n\n| group | rows |\n|---|---|\n{rows}"
+            )
+        if "ledger" in self.training:
+            sections["What pre-training was worth"] = ledger_table(self.training["ledger"])
+        return sections
+
+    def citation(self) -> str:
+        """Return BibTeX of what a user of this model should cite."""
+        return (
+            "@mastersthesis{mckay2025, author = {McKay, Aydan}, title = {Masked Stellar Autoencoder},\n"
+            "  school = {University of Victoria}, year = {2025}}\n"
+            "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
+        )
+
+
+def ledger_table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows of a ledger as a table of Markdown."""
+    if not rows:
+        return "Nothing was measured."
+    names = list(rows[0])
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(str(row[name]) for name in names)} |" for row in rows)])
+
+
+def groups_of(has_pixels: NDArray[np.bool_], brightness: FloatArray, edges: list[float]) -> list[str]:
+    """Return the group of each star: with or without spectrum, and by brightness where it is known."""
+    places = np.searchsorted(edges, np.nan_to_num(brightness)) if edges else np.zeros(len(brightness), int)
+    return [
+        ("spectrum" if has else "columns") + (f" {place}" if np.isfinite(value) and edges else "")
+        for has, place, value in zip(has_pixels, places, brightness, strict=True)
+    ]
+
+
+def grow(network: MaskedNetwork, before: Mapping[str, Tensor], known: int) -> None:
+    """Set the weights of a network that has more labels than before; inputs that are new have weight 0."""
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if name not in before:
+                continue
+            old = before[name]
+            if old.shape == tensor.shape:
+                tensor.copy_(old)
+            elif name == "trunk.enter.weight":
+                # Inputs end with the values of the labels, and which of them are shown.
+                new = (tensor.shape[1] - old.shape[1]) // 2
+                plain = old.shape[1] - 2 * known
+                tensor.zero_()
+                tensor[:, :plain] = old[:, :plain]
+                tensor[:, plain : plain + known] = old[:, plain : plain + known]
+                tensor[:, plain + known + new : plain + 2 * known + new] = old[:, plain + known :]
+            elif name in ("trunk.names", "trunk.of_value"):
+                tensor[: len(old)] = old
+            elif name.startswith("label_"):
+                tensor[:known] = old
+
+
+def completed(network: MaskedNetwork, seen: Any, predicted: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return spectra of brightness 1 (n, p), their variance, and their brightness.
+
+    What pixels say of the components is combined with what the network expects of them.
+    """
+    prior = 1 / predicted.components_var
+    both = seen.shown.precision + torch.diag_embed(prior)
+    factor = torch.linalg.cholesky(both)
+    pull = seen.shown.pull + prior * predicted.components
+    z = torch.cholesky_solve(pull[..., None], factor)[..., 0]
+    covariance = torch.cholesky_inverse(factor)
+    basis = network.statistics.basis
+    flux = network.statistics.mean + z @ basis.T
+    variance = ((basis @ covariance) * basis).sum(2) + network.statistics.excess
+    return flux, variance.clamp(min=0), seen.level

@@ -1,0 +1,354 @@
+"""The network of the masked autoencoder: from what is visible of a star to distributions of everything."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from draper.models.masked.columns import ColumnScales, Observed, columns_of
+from draper.models.masked.masks import random_masks
+from draper.models.masked.statistics import Components, Products, SpectrumStatistics
+from draper.models.masked.trunks import IndicatorPerceptron, TokenTransformer, Trunk, Visible
+from draper.nn.module import Batch, Batches, Module
+
+LEVELS = (0.025, 0.05, 0.16, 0.25, 0.5, 0.75, 0.84, 0.95, 0.975)
+"""Probabilities of the quantiles of labels."""
+
+HEADS = 3
+"""Label heads; how far they disagree tells of stars unlike those of the training set."""
+
+FREEDOM = 6.0
+"""Degrees of freedom of Student's t: outliers count, but do not decide."""
+
+LEAST, MOST = -8.0, 3.0
+"""Smallest and largest log width of what the network predicts, in units of the scatter."""
+
+EMBEDDINGS = 20_000
+"""Embeddings of which mean and covariance are measured."""
+
+DEPTH = 2.5 / math.log(10)
+"""Magnitudes per unit of ln flux."""
+
+
+class Seen(NamedTuple):
+    """A batch as the network sees it.
+
+    Attributes
+    ----------
+    visible : Visible
+        Its inputs.
+    columns : Observed
+        Scaled columns.
+    every, shown : Components
+        What all good pixels, and those that are shown, say about the components of the spectrum.
+    level : Tensor (n,)
+        Brightness of the spectra.
+    z, sigma : Tensor (n, k)
+        Most likely components, and their errors.
+    """
+
+    visible: Visible
+    columns: Observed
+    every: Components
+    shown: Components
+    level: Tensor
+    z: Tensor
+    sigma: Tensor
+
+
+class Predicted(NamedTuple):
+    """Distributions that the network predicts, of scaled values.
+
+    Attributes
+    ----------
+    components, components_var : Tensor (n, k)
+        Mean and variance of the components of the spectrum.
+    columns, columns_var : Tensor (n, c)
+        Of the columns, without measurement errors.
+    """
+
+    components: Tensor
+    components_var: Tensor
+    columns: Tensor
+    columns_var: Tensor
+
+
+class MaskedNetwork(Module):
+    """Sees part of a star, and predicts the rest.
+
+    Parameters
+    ----------
+    statistics, scales
+        What reads spectra, and columns of the table.
+    labels
+        Number of labels.
+    architecture
+        ``mlp``: a perceptron of all inputs and of what is visible. ``tokens``: attention among the visible.
+    width, blocks
+        Of the layers.
+    encoder
+        Which layers are trained: full, the last block alone (partial), or none of the encoder (frozen).
+    """
+
+    normal: Tensor
+    label_centre: Tensor
+    label_scatter: Tensor
+    embedding_mean: Tensor
+    embedding_root: Tensor
+    block: Tensor
+    place: Tensor
+
+    def __init__(
+        self,
+        statistics: SpectrumStatistics,
+        scales: ColumnScales,
+        labels: int,
+        architecture: Literal["mlp", "tokens"],
+        width: int,
+        blocks: int,
+        encoder: Literal["full", "partial", "frozen"] = "full",
+    ) -> None:
+        super().__init__()
+        self.statistics, self.scales, self.labels = statistics, scales, labels
+        self.components = statistics.basis.shape[1]
+        count = len(scales.centre)
+        kind = IndicatorPerceptron if architecture == "mlp" else TokenTransformer
+        self.trunk: Trunk = kind(self.components, count, labels, width, blocks)
+        self.spectrum = nn.Sequential(
+            nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * self.components)
+        )
+        self.columns = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * count))
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * labels))
+            for _ in range(HEADS if labels else 0)
+        )
+        last = nn.Linear(64, len(LEVELS) * labels) if labels else nn.Identity()
+        if isinstance(last, nn.Linear):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.shape = nn.Sequential(nn.Linear(width, 64), nn.GELU(), last) if labels else nn.Sequential()
+        self.register_buffer("normal", torch.special.ndtri(torch.tensor(LEVELS)))
+        self.register_buffer("label_centre", torch.zeros(labels))
+        self.register_buffer("label_scatter", torch.ones(labels))
+        self.register_buffer("embedding_mean", torch.zeros(width))
+        self.register_buffer("embedding_root", torch.eye(width))
+        block, place = statistics.blocks
+        self.register_buffer("block", block)
+        self.register_buffer("place", place)
+        self.set_trained(encoder)
+
+    @torch.no_grad()
+    def finish(self, train: Batches, valid: Batches | None) -> None:
+        """Measure mean and covariance of the embeddings of the training set, with and without spectra."""
+        rows = []
+        for batch in train():
+            for pixels in (None, torch.zeros_like(batch["flux"])):
+                rows.append(self.trunk(self.see(batch, pixels).visible).double())
+            if sum(map(len, rows)) > EMBEDDINGS:
+                break
+        embeddings = torch.cat(rows)
+        mean = embeddings.mean(0)
+        centred = embeddings - mean
+        covariance = centred.T @ centred / len(centred)
+        covariance += 1e-4 * covariance.diagonal().mean() * torch.eye(len(mean), dtype=covariance.dtype)
+        values, vectors = torch.linalg.eigh(covariance)
+        self.embedding_mean.copy_(mean)
+        self.embedding_root.copy_(vectors * values.clamp(min=1e-12).rsqrt())
+
+    def set_trained(self, encoder: Literal["full", "partial", "frozen"]) -> None:
+        """Choose which layers of the encoder are trained."""
+        for parameter in self.trunk.parameters():
+            parameter.requires_grad_(encoder == "full")
+        if encoder == "partial":
+            for parameter in self.trunk.last_layers():
+                parameter.requires_grad_(True)
+
+    @torch.no_grad()
+    def prepare(self, train: Batches) -> None:
+        """Measure mean, basis and scales."""
+        self.statistics.prepare(train)
+        block, place = self.statistics.blocks
+        self.block.copy_(block)
+        self.place.copy_(place)
+        values, errors, labels = [], [], []
+        rows = 0
+        for batch in train():
+            every, _ = self.statistics.products(batch)
+            value, error = columns_of(batch, *self._magnitude(every))
+            values.append(value)
+            errors.append(error)
+            labels.append(batch.get("labels", value[:, :0]))
+            rows += len(value)
+            if rows >= 50_000:
+                break
+        self.scales.measure(torch.cat(values), torch.cat(errors))
+        self.measure_labels(torch.cat(labels))
+
+    @torch.no_grad()
+    def measure_labels(self, labels: Tensor) -> None:
+        """Measure centre and scatter of labels (n, l)."""
+        centre = labels.nanmean(0).nan_to_num(0.5)
+        self.label_centre.copy_(centre)
+        spread = (labels - centre).square().nanmean(0).sqrt().nan_to_num(1.0)
+        self.label_scatter.copy_(torch.where(spread > 0, spread, 1.0))
+
+    def _magnitude(self, products: Products) -> tuple[Tensor, Tensor]:
+        """Return the brightness (n,) as a magnitude, NaN without any pixel, and its error."""
+        ratio, error = self.statistics.brightness(products)
+        magnitude = -DEPTH * (products.level * ratio).log()
+        known = products.pixels > 0
+        return torch.where(known, magnitude, torch.nan), torch.where(known, DEPTH * error, 0.0).clamp(max=5.0)
+
+    def see(
+        self,
+        batch: Batch,
+        pixels: Tensor | None = None,
+        columns: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Seen:
+        """Return a batch with some pixels (n, p) and columns (n, c) hidden, and some labels (n, l) shown."""
+        every, shown = self.statistics.products(batch, pixels)
+        has_pixels = shown.pixels > 0
+        ratio, _ = self.statistics.brightness(shown)
+        whole, _ = self.statistics.brightness(every)
+        ratio = torch.where(has_pixels, ratio, whole)
+        some = self.statistics.components(shown, ratio)
+        all_of_it = self.statistics.components(every, ratio)
+        z, sigma = some.posterior()
+        values, errors = columns_of(batch, *self._magnitude(torch_where(has_pixels, shown, every)))
+        keep = torch.ones_like(values) if columns is None else columns.clone()
+        keep[:, 0] = keep[:, 0] * has_pixels
+        observed = self.scales(values, errors, keep)
+        if labels is None:
+            labels = values.new_zeros(len(values), self.labels)
+        known = self.scaled_labels(batch)
+        told = labels * torch.isfinite(known)
+        visible = Visible(
+            z,
+            sigma,
+            has_pixels.float(),
+            observed.value,
+            observed.error,
+            observed.visible,
+            observed.reference,
+            torch.nan_to_num(known) * told,
+            told,
+        )
+        return Seen(visible, observed, all_of_it, some, every.level * ratio, z, sigma)
+
+    def scaled_labels(self, batch: Batch) -> Tensor:
+        """Return the labels (n, l) relative to their mean and scatter; NaN where unknown."""
+        if "labels" not in batch:
+            return batch["flux"].new_full((len(batch["flux"]), self.labels), torch.nan)
+        scaled: Tensor = (batch["labels"] - self.label_centre) / self.label_scatter
+        return scaled
+
+    def predicted(self, embedding: Tensor) -> Predicted:
+        """Return the distributions of spectrum and columns."""
+        mean, width = self.spectrum(embedding).chunk(2, dim=1)
+        middle, spread = self.columns(embedding).chunk(2, dim=1)
+        return Predicted(mean, _variance(width), middle, _variance(spread))
+
+    def label_parts(self, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return means and widths (heads, n, l) of labels, and quantiles (n, q, l) in units of widths."""
+        parts = torch.stack([head(embedding) for head in self.heads])
+        mean, width = parts.chunk(2, dim=2)
+        return mean, width.clamp(LEAST, MOST).exp(), self._offsets(embedding)
+
+    def _offsets(self, embedding: Tensor) -> Tensor:
+        """Return increasing quantiles (n, q, l) for width 1; training begins with those of a Gaussian."""
+        raw = self.shape(embedding).reshape(len(embedding), len(LEVELS), -1)
+        middle = len(LEVELS) // 2
+        steps = self.normal.diff()[:, None] * nn.functional.softplus(raw[:, 1:] + math.log(math.e - 1))
+        above = steps[:, middle:].cumsum(1)
+        below = steps[:, :middle].flip(1).cumsum(1).flip(1)
+        centre = raw[:, :1]
+        return torch.cat([centre - below, centre, centre + above], dim=1)
+
+    def quantiles(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Return quantiles (n, q, l) of labels on their scale, and the disagreement (n,) of the heads."""
+        mean, width, offsets = self.label_parts(embedding)
+        typical = width.log().mean(0).exp()
+        centre = mean.mean(0)
+        spread = (mean.std(0) / typical).square().mean(1).sqrt()
+        scaled = centre[:, None] + typical[:, None] * offsets
+        return self.label_centre + self.label_scatter * scaled, spread
+
+    def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
+        """Return the negative log likelihood of what is hidden, and of labels."""
+        numbers = torch.special.ndtr(batch["mask"])
+        count = len(self.scales.centre)
+        masks = random_masks(numbers, self.block, self.place, count, self.labels)
+        with torch.no_grad():
+            seen = self.see(batch, *masks)
+        embedding = self.trunk(seen.visible)
+        predicted = self.predicted(embedding)
+        spectrum = spectrum_loss(seen, predicted)
+        hidden = seen.columns.known * (1 - seen.columns.visible)
+        variance = predicted.columns_var + seen.columns.target_error.square()
+        each = student(seen.columns.target - predicted.columns, variance)
+        columns = (hidden * each).sum(1) / hidden.sum(1).clamp(min=1)
+        terms = {"spectrum": spectrum, "columns": columns.mean()}
+        terms["total"] = terms["spectrum"] + terms["columns"]
+        if self.labels:
+            terms["labels"] = self._label_loss(batch, seen, embedding).mean()
+            terms["total"] = terms["total"] + 3 * terms["labels"]
+        return terms
+
+    def _label_loss(self, batch: Batch, seen: Seen, embedding: Tensor) -> Tensor:
+        """Return the mean loss (n,) of the labels that are known and hidden."""
+        truth = self.scaled_labels(batch)
+        known = torch.isfinite(truth) * (1 - seen.visible.told)
+        truth = torch.nan_to_num(truth)
+        error = torch.nan_to_num(batch["labels_err"]) / self.label_scatter
+        mean, width, offsets = self.label_parts(embedding)
+        # Each head learns from two thirds of the stars.
+        third = (torch.special.ndtr(batch["mask"][:, 7]) * HEADS).long().clamp(max=HEADS - 1)
+        taught = torch.arange(HEADS, device=third.device)[:, None] != third
+        variance = width.square() + error.square()
+        each = student(truth - mean, variance) * taught[:, :, None]
+        with torch.no_grad():
+            total = (width.log().mean(0).exp().square() + error.square()).sqrt()
+            residual = (truth - mean.mean(0)) / total
+        levels = torch.tensor(LEVELS, dtype=offsets.dtype, device=offsets.device)[:, None]
+        off = residual[:, None] - offsets
+        pinball = torch.where(off > 0, levels * off, (levels - 1) * off).clamp(max=10).mean(1)
+        both = each.sum(0) / (HEADS - 1) + pinball
+        mean_loss: Tensor = (known * both).sum(1) / known.sum(1).clamp(min=1)
+        return mean_loss
+
+
+def torch_where(condition: Tensor, first: Products, second: Products) -> Products:
+    """Return the products of the first where a condition (n,) holds, else of the second."""
+    return Products(
+        *(
+            torch.where(condition.reshape(-1, *[1] * (a.dim() - 1)), a, b)
+            for a, b in zip(first, second, strict=True)
+        )
+    )
+
+
+def spectrum_loss(seen: Seen, predicted: Predicted) -> Tensor:
+    """Return the mean over stars of the negative log likelihood of hidden pixels, per pixel."""
+    count = seen.every.pixels - seen.shown.pixels
+    rows = (count > 0.5).nonzero()[:, 0]
+    hidden = seen.every.less(seen.shown, rows)
+    chi2, volume = hidden.misfit(predicted.components[rows], predicted.components_var[rows])
+    number = hidden.pixels
+    robust = (FREEDOM + number) / 2 * ((FREEDOM + chi2) / (FREEDOM + number)).log()
+    return ((robust + volume / 2) / number).sum() / len(count)
+
+
+def student(off: Tensor, variance: Tensor) -> Tensor:
+    """Return the negative log density of Student's t, up to a constant."""
+    density: Tensor = variance.log() / 2 + (FREEDOM + 1) / 2 * torch.log1p(
+        off.square() / (FREEDOM * variance)
+    )
+    return density
+
+
+def _variance(log_width: Tensor) -> Tensor:
+    return (2 * log_width.clamp(LEAST, MOST)).exp()

@@ -1,0 +1,339 @@
+"""What a spectrum says about its components, with all correlations of its errors.
+
+A spectrum of brightness s is ``s (mean + basis z)`` with errors of covariance C. For Gaussian errors the
+inner products of data, mean and basis in the metric of the inverse of C are sufficient; pixels that are
+missing or hidden have no part in them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from draper.data.correlation import Correlation
+from draper.nn.module import Batch, Batches
+
+FloatArray = NDArray[np.float64]
+
+TEMPLATES = 512
+"""Largest number of correlation matrices that are kept for training; others are replaced by the nearest."""
+
+ROWS = 4096
+"""Rows of the training set from which mean and basis are measured."""
+
+RELATED = 1e-6
+"""Correlation below which two pixels count as independent."""
+
+TINY = 1e-30
+
+
+class Products(NamedTuple):
+    """Inner products in the metric of the inverse covariance, of n spectra, mean and basis (q = 1 + k).
+
+    Attributes
+    ----------
+    gram : Tensor (n, q, q)
+        Of mean and basis with each other.
+    data : Tensor (n, q)
+        Of mean and basis with the spectra less ``level`` times the mean.
+    square : Tensor (n,)
+        Of the spectra less ``level`` times the mean with themselves.
+    pixels : Tensor (n,)
+        Number of pixels.
+    level : Tensor (n,)
+        Rough brightness, which keeps the products small.
+    """
+
+    gram: Tensor
+    data: Tensor
+    square: Tensor
+    pixels: Tensor
+    level: Tensor
+
+
+class Components(NamedTuple):
+    """What products say about a spectrum of known brightness.
+
+    Attributes
+    ----------
+    precision : Tensor (n, k, k)
+        Information on the components, without their prior.
+    pull : Tensor (n, k)
+        Precision times the most likely components.
+    square : Tensor (n,)
+        chi2 of the mean spectrum.
+    pixels : Tensor (n,)
+        Number of pixels.
+    """
+
+    precision: Tensor
+    pull: Tensor
+    square: Tensor
+    pixels: Tensor
+
+    def posterior(self) -> tuple[Tensor, Tensor]:
+        """Return mean (n, k) and standard deviation (n, k) of the components, normal in the prior."""
+        unit = torch.eye(self.precision.shape[-1], dtype=self.precision.dtype, device=self.precision.device)
+        factor = torch.linalg.cholesky(self.precision + unit)
+        z = torch.cholesky_solve(self.pull[..., None], factor)[..., 0]
+        variance = torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2)
+        return z, variance.clamp(min=1e-12).sqrt()
+
+    def less(self, other: Components, rows: Tensor) -> Components:
+        """Return some rows of these without what others say: that of the other pixels."""
+        precision, pull, square, pixels = (
+            mine[rows] - theirs[rows] for mine, theirs in zip(self, other, strict=True)
+        )
+        return Components(precision, pull, square.clamp(min=0), pixels)
+
+    def misfit(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Return chi2 (n,) of the pixels, and ln det of their covariance beyond that of the errors (n,).
+
+        ``mean`` and ``variance`` (n, k) are those of predicted components.
+        """
+        off = self.pull - (self.precision @ mean[..., None])[..., 0]
+        square = self.square - (mean * (self.pull + off)).sum(1)
+        root = variance.sqrt()
+        inner = root[:, :, None] * self.precision * root[:, None]
+        unit = torch.eye(inner.shape[-1], dtype=inner.dtype, device=inner.device)
+        factor = torch.linalg.cholesky(inner + unit)
+        gain = torch.linalg.solve_triangular(factor, (root * off)[..., None], upper=False)[..., 0]
+        chi2 = (square - gain.square().sum(1)).clamp(min=0)
+        return chi2, 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+
+
+class SpectrumStatistics(nn.Module):
+    """Mean and basis of spectra, and what single spectra say about them.
+
+    Parameters
+    ----------
+    pixels
+        Number of pixels p.
+    components
+        Number of components k.
+    templates : ndarray (t, p, p)
+        Correlation matrices of the errors; none where errors are independent.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    excess: Tensor
+    whiteners: Tensor
+
+    def __init__(self, pixels: int, components: int, templates: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.ones(pixels))
+        self.register_buffer("basis", torch.zeros(pixels, components))
+        self.register_buffer("excess", torch.zeros(pixels))
+        self.register_buffer("whiteners", torch.zeros(templates, pixels, pixels))
+
+    @property
+    def blocks(self) -> tuple[Tensor, Tensor]:
+        """Number of the independent block of each pixel (p,), and its place in there, 0 to 1."""
+        pixels = len(self.mean)
+        first = torch.zeros(pixels, dtype=torch.bool)
+        first[0] = True
+        if len(self.whiteners):
+            largest = self.whiteners.abs().amax(0)
+            reach = torch.where(largest > RELATED, torch.arange(pixels), pixels).amin(1)
+            # A block begins where no later pixel is related to an earlier one.
+            first = torch.flip(torch.cummin(torch.flip(reach, [0]), 0).values, [0]) >= torch.arange(pixels)
+        number = first.long().cumsum(0) - 1
+        start = torch.where(first, torch.arange(pixels), 0).cummax(0).values
+        length = torch.bincount(number)[number]
+        return number, (torch.arange(pixels) - start) / length
+
+    def products(self, batch: Batch, keep: Tensor | None = None) -> tuple[Products, Products]:
+        """Return the products of all good pixels, and of those that are kept (n, p)."""
+        flux, ivar = batch["flux"], batch["ivar"]
+        largest = ivar.amax(1, keepdim=True).clamp(min=TINY)
+        relative = ivar / largest
+        norm = (relative * self.mean.square()).sum(1).clamp(min=TINY)
+        level = (relative * self.mean * flux).sum(1) / norm
+        spread = ((relative * flux.square()).sum(1) / norm).sqrt()
+        level = torch.where(level > 0.1 * spread, level, spread)
+        level = torch.where(level > 0, level, torch.ones_like(level))
+        # Beyond the basis spectra differ by more than their errors.
+        scaled = ivar * level[:, None].square()
+        if not len(self.whiteners):
+            scaled = scaled / (1 + scaled * self.excess)
+        weight = scaled.sqrt()
+        residual = weight * (flux / level[:, None] - self.mean)
+        both = torch.cat([self.mean[:, None], self.basis], dim=1)
+        good = (ivar > 0).to(flux.dtype)
+        kept = good if keep is None else good * keep
+        if not len(self.whiteners):
+            found = tuple(
+                _independent(both, chosen * weight, chosen * residual, chosen.sum(1), level)
+                for chosen in ((good, kept) if keep is not None else (good,))
+            )
+        else:
+            whitener = batch["whitener"] if "whitener" in batch else self.whiteners[batch["template"]]
+            design = whitener @ (weight[:, :, None] * both)
+            y = (whitener @ residual[..., None])[..., 0]
+            found = tuple(
+                _related(design, y, chosen, level)
+                for chosen in ((good, kept) if keep is not None else (good,))
+            )
+        return found[0], found[-1]
+
+    def brightness(self, products: Products) -> tuple[Tensor, Tensor]:
+        """Return the ratio (n,) of the brightness to the rough one, and its relative error (n,)."""
+        norm = products.gram[:, 0, 0]
+        known = norm > 0
+        ratio = 1 + products.data[:, 0] / torch.where(known, norm, 1.0)
+        ratio = torch.where(known, ratio, 1.0)
+        # Noise without a spectrum must not turn it upside down.
+        ratio = ratio.clamp(0.2, 5.0)
+        return ratio, torch.where(known, norm.clamp(min=TINY).rsqrt(), torch.inf) / ratio
+
+    def components(self, products: Products, ratio: Tensor) -> Components:
+        """Return what products say about spectra of a brightness relative to the rough one (n,)."""
+        more = ratio - 1
+        data = products.data - more[:, None] * products.gram[:, 0]
+        square = products.square - more * (products.data[:, 0] + data[:, 0])
+        precision = ratio[:, None, None].square() * products.gram[:, 1:, 1:]
+        return Components(precision, ratio[:, None] * data[:, 1:], square.clamp(min=0), products.pixels)
+
+    @torch.no_grad()
+    def prepare(self, train: Batches) -> None:
+        """Measure mean and basis from the first rows: directions of the largest ratio of signal to noise."""
+        flux, ivar, template = _first_rows(train)
+        good = ivar > 0
+        used = good.any(1)
+        if not used.any():
+            return
+        flux, ivar, good, template = flux[used], ivar[used], good[used], template[used]
+        scaled, weight = flux, ivar
+        self.mean.fill_(1.0)
+        for _ in range(3):
+            norm = (weight * self.mean.square()).sum(1, keepdim=True)
+            level = (weight * self.mean * scaled).sum(1, keepdim=True) / norm
+            rough = ((good * scaled.square()).sum(1, keepdim=True) / good.sum(1, keepdim=True)).sqrt()
+            level = torch.where(level > 0.1 * rough, level, rough)
+            level = torch.where(level > 0, level, torch.ones_like(level))
+            scaled, weight = scaled / level, weight * level.square()
+            total = good.sum(0).clamp(min=1)
+            self.mean.copy_((good * scaled).sum(0) / total)
+        noise = self._noise(weight, good, template)
+        relative = (good / weight.clamp(min=TINY)).sum(1) / good.sum(1)
+        best = relative <= relative.median()
+        residual = torch.where(good, scaled - self.mean, 0.0)[best].double()
+        root = torch.linalg.cholesky(noise) if noise.dim() == 2 else noise.sqrt()
+        white = (
+            torch.linalg.solve_triangular(root, residual.T, upper=False).T
+            if noise.dim() == 2
+            else residual / root
+        )
+        _, size, directions = torch.linalg.svd(white, full_matrices=False)
+        size = size / len(white) ** 0.5
+        floor = (relative[best].mean() ** 0.5).clamp(min=TINY)
+        count = min(self.basis.shape[1], len(size))
+        strength = (size[:count].square() - floor**2).clamp(min=(0.1 * floor) ** 2).sqrt()
+        basis = directions[:count].T * strength
+        self.basis.zero_()
+        self.basis[:, :count] = ((root @ basis) if noise.dim() == 2 else root[:, None] * basis).float()
+        self.excess.zero_()
+        if not len(self.whiteners):
+            batch = {"flux": scaled, "ivar": weight}
+            every, _ = self.products(batch)
+            ratio, _ = self.brightness(every)
+            z, _ = self.components(every, ratio).posterior()
+            model = self.mean + z @ self.basis.T
+            off = (scaled / (every.level * ratio)[:, None] - model).square() - 1 / weight.clamp(min=TINY)
+            # The median is that of a squared normal number, 0.455 of its mean.
+            middle = torch.where(good, off, torch.nan).nanmedian(0).values / 0.455
+            self.excess.copy_(middle.nan_to_num(0.0).clamp(min=0))
+
+    def _noise(self, weight: Tensor, good: Tensor, template: Tensor) -> Tensor:
+        """Return the mean covariance (p, p) of errors, each star's divided by its mean variance, or (p,)."""
+        variance = torch.where(good, 1 / weight.clamp(min=TINY), 0.0).double()
+        mean = variance.sum(1, keepdim=True) / good.sum(1, keepdim=True)
+        sigma = (variance / mean).sqrt()
+        if not len(self.whiteners):
+            typical = sigma.square().sum(0) / good.sum(0).clamp(min=1)
+            return typical.clamp(min=1e-6)
+        factors = torch.linalg.inv(self.whiteners.double())
+        noise = torch.zeros(sigma.shape[1], sigma.shape[1], dtype=torch.float64)
+        for number in np.unique(template.cpu().numpy()):
+            own = sigma[template == number]
+            noise += (factors[number] @ factors[number].T) * (own.T @ own)
+        noise /= len(sigma)
+        return noise + 1e-6 * torch.eye(len(noise), dtype=torch.float64) * noise.diagonal().mean()
+
+
+def _independent(both: Tensor, weight: Tensor, residual: Tensor, count: Tensor, level: Tensor) -> Products:
+    """Return the products of pixels with independent errors."""
+    q = both.shape[1]
+    rows, columns = torch.triu_indices(q, q)
+    pairs = weight.square() @ (both[:, rows] * both[:, columns])
+    gram = pairs.new_empty(len(weight), q, q)
+    gram[:, rows, columns] = pairs
+    gram[:, columns, rows] = pairs
+    return Products(gram, (weight * residual) @ both, residual.square().sum(1), count, level)
+
+
+def _related(design: Tensor, y: Tensor, chosen: Tensor, level: Tensor) -> Products:
+    """Return the products of pixels with related errors, from whitened ones."""
+    part = design * chosen[:, :, None]
+    square = (chosen * y.square()).sum(1)
+    return Products(
+        part.transpose(1, 2) @ design,
+        (part.transpose(1, 2) @ y[..., None])[..., 0],
+        square,
+        chosen.sum(1),
+        level,
+    )
+
+
+def _first_rows(train: Batches) -> tuple[Tensor, Tensor, Tensor]:
+    """Return flux, ivar and numbers of correlations of the first rows."""
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    count = 0
+    for batch in train():
+        none = torch.zeros(len(batch["flux"]), dtype=torch.long)
+        parts.append((batch["flux"], batch["ivar"], batch.get("template", none)))
+        count += len(none)
+        if count >= ROWS:
+            break
+    flux, ivar, template = (torch.cat(part)[:ROWS] for part in zip(*parts, strict=True))
+    return flux, ivar, template
+
+
+def chosen_templates(correlation: Correlation) -> NDArray[np.float32]:
+    """Return at most ``TEMPLATES`` of the correlation matrices (t, p, p) in use."""
+    used = correlation.compact().templates
+    if len(used) > TEMPLATES:
+        used = used[np.linspace(0, len(used) - 1, TEMPLATES).astype(int)]
+    return np.asarray(used)
+
+
+def whiteners(templates: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the inverse Cholesky factors (t, p, p) of correlation matrices."""
+    factors = np.linalg.cholesky(templates.astype(np.float64))
+    return np.linalg.inv(factors).astype(np.float32)
+
+
+def whiteners_of(correlation: Correlation, good: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the inverse Cholesky factors (n, p, p) of the correlations of good pixels (n, p)."""
+    keys = np.concatenate([correlation.index[:, None], np.packbits(good, axis=1)], axis=1)
+    _, first, owner = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    matrices = correlation.of(first).astype(np.float64)
+    alone = good[first][:, :, None] & good[first][:, None]
+    matrices = np.where(alone, matrices, np.eye(good.shape[1]))
+    found: NDArray[np.float32] = np.linalg.inv(np.linalg.cholesky(matrices)).astype(np.float32)
+    return found[owner.reshape(-1)]
+
+
+def nearest(templates: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the number (t,) of the known whitener (s, p, p) nearest to the correlation of each template."""
+    own = whiteners(templates).reshape(len(templates), -1)
+    other = known.reshape(len(known), -1)
+    places = np.random.default_rng(0).choice(own.shape[1], min(2000, own.shape[1]), replace=False)
+    a, b = own[:, places], other[:, places]
+    distance = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
+    return np.asarray(distance.argmin(axis=1))

@@ -1,0 +1,189 @@
+"""What spectra say of their components: against least squares done by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from draper.data.correlation import Correlation
+from draper.models.masked.statistics import (
+    Components,
+    SpectrumStatistics,
+    chosen_templates,
+    nearest,
+    whiteners,
+    whiteners_of,
+)
+
+N, P, K = 5, 24, 3
+
+
+def correlations(rng: np.random.Generator, number: int, split: int | None = None) -> np.ndarray:
+    """Return correlation matrices; the pixels before and after ``split`` are independent."""
+    found = []
+    for _ in range(number):
+        root = rng.normal(size=(P, P))
+        covariance = root @ root.T + P * np.eye(P)
+        if split:
+            covariance[:split, split:] = covariance[split:, :split] = 0
+        sigma = np.sqrt(np.diag(covariance))
+        found.append(covariance / np.outer(sigma, sigma))
+    return np.array(found, dtype=np.float32)
+
+
+@pytest.fixture
+def case() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    sigma = rng.uniform(0.05, 0.3, (N, P))
+    return {
+        "mean": 1 + 0.3 * np.sin(np.arange(P)),
+        "basis": rng.normal(size=(P, K)) * [0.3, 0.2, 0.1],
+        "sigma": sigma,
+        "flux": rng.uniform(2, 9, (N, 1)) * (1 + 0.2 * rng.normal(size=(N, P))),
+        "templates": correlations(rng, N),
+    }
+
+
+def statistics(case: dict[str, np.ndarray], templates: np.ndarray | None) -> SpectrumStatistics:
+    count = 0 if templates is None else len(templates)
+    found = SpectrumStatistics(P, K, count).double()
+    found.mean.copy_(torch.from_numpy(case["mean"]))
+    found.basis.copy_(torch.from_numpy(case["basis"]))
+    if templates is not None:
+        found.whiteners.copy_(torch.from_numpy(whiteners(templates)))
+    return found
+
+
+def by_hand(case: dict[str, np.ndarray], row: int, covariance: np.ndarray, keep: np.ndarray) -> tuple:
+    """Return brightness, components and their errors by generalised least squares."""
+    inverse = np.linalg.inv(covariance[np.ix_(keep, keep)])
+    mean, basis, flux = case["mean"][keep], case["basis"][keep], case["flux"][row, keep]
+    level = (mean @ inverse @ flux) / (mean @ inverse @ mean)
+    precision = level**2 * basis.T @ inverse @ basis + np.eye(K)
+    pull = level * basis.T @ inverse @ (flux - level * mean)
+    return level, np.linalg.solve(precision, pull), np.sqrt(np.diag(np.linalg.inv(precision)))
+
+
+@pytest.mark.parametrize("related", [False, True])
+@pytest.mark.parametrize("hidden", [0, 9])
+def test_components_are_those_of_least_squares(
+    case: dict[str, np.ndarray], related: bool, hidden: int
+) -> None:
+    # Of related pixels the last ones may be hidden, of others any.
+    keep = np.arange(P) < P - hidden if related else np.arange(P) >= hidden
+    model = statistics(case, case["templates"] if related else None)
+    batch = {
+        "flux": torch.from_numpy(case["flux"]),
+        "ivar": torch.from_numpy(case["sigma"] ** -2),
+        "template": torch.arange(N),
+    }
+    _, shown = model.products(batch, torch.from_numpy(np.tile(keep, (N, 1))).double())
+    ratio, error = model.brightness(shown)
+    z, sigma = model.components(shown, ratio).posterior()
+    for row in range(N):
+        correlation = case["templates"][row].astype(float) if related else np.eye(P)
+        covariance = correlation * np.outer(case["sigma"][row], case["sigma"][row])
+        level, expected, errors = by_hand(case, row, covariance, keep)
+        assert (shown.level[row] * ratio[row]).item() == pytest.approx(level, rel=2e-5)
+        np.testing.assert_allclose(z[row], expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(sigma[row], errors, rtol=1e-4)
+        inverse = np.linalg.inv(covariance[np.ix_(keep, keep)])
+        mean = case["mean"][keep]
+        assert error[row].item() == pytest.approx((mean @ inverse @ mean) ** -0.5 / level, rel=1e-4)
+
+
+def test_the_misfit_is_that_of_the_whole_covariance(case: dict[str, np.ndarray]) -> None:
+    model = statistics(case, case["templates"])
+    batch = {
+        "flux": torch.from_numpy(case["flux"]),
+        "ivar": torch.from_numpy(case["sigma"] ** -2),
+        "template": torch.arange(N),
+    }
+    every, _ = model.products(batch)
+    ratio, _ = model.brightness(every)
+    parts = model.components(every, ratio)
+    rng = np.random.default_rng(1)
+    z, variance = rng.normal(size=(N, K)), rng.uniform(0.1, 2, (N, K))
+    chi2, volume = parts.misfit(torch.from_numpy(z), torch.from_numpy(variance))
+    for row in range(N):
+        errors = case["templates"][row].astype(float) * np.outer(case["sigma"][row], case["sigma"][row])
+        level = (every.level[row] * ratio[row]).item()
+        errors = errors / level**2
+        whole = errors + case["basis"] @ np.diag(variance[row]) @ case["basis"].T
+        off = case["flux"][row] / level - case["mean"] - case["basis"] @ z[row]
+        assert chi2[row].item() == pytest.approx(off @ np.linalg.solve(whole, off), rel=1e-3)
+        expected = np.linalg.slogdet(whole)[1] - np.linalg.slogdet(errors)[1]
+        assert volume[row].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_is_hidden_is_the_rest(case: dict[str, np.ndarray]) -> None:
+    model = statistics(case, None)
+    batch = {"flux": torch.from_numpy(case["flux"]), "ivar": torch.from_numpy(case["sigma"] ** -2)}
+    keep = torch.zeros(N, P).double()
+    keep[:, ::2] = 1
+    every, shown = model.products(batch, keep)
+    _, other = model.products(batch, 1 - keep)
+    ratio = torch.full((N,), 1.1).double()
+    parts = [model.components(products, ratio) for products in (every, shown, other)]
+    rest = parts[0].less(parts[1], torch.arange(N))
+    for mine, theirs in zip(rest, parts[2], strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert isinstance(rest, Components)
+
+
+def test_blocks_of_related_pixels_are_found(case: dict[str, np.ndarray]) -> None:
+    rng = np.random.default_rng(3)
+    model = statistics(case, correlations(rng, 4, split=10))
+    block, place = model.blocks
+    assert block.tolist() == [0] * 10 + [1] * (P - 10)
+    assert place[[0, 10]].tolist() == [0, 0]
+    assert place.max() < 1
+    assert statistics(case, None).blocks[0].tolist() == [0] * P
+
+
+def test_bad_pixels_of_related_ones_have_no_part(case: dict[str, np.ndarray]) -> None:
+    good = np.ones((N, P), dtype=bool)
+    good[1, [2, 7, 20]] = False
+    correlation = Correlation(case["templates"], np.arange(N))
+    found = whiteners_of(correlation, good)
+    model = statistics(case, case["templates"])
+    batch = {
+        "flux": torch.from_numpy(case["flux"]),
+        "ivar": torch.from_numpy(np.where(good, case["sigma"] ** -2, 0)),
+        "whitener": torch.from_numpy(found).double(),
+    }
+    every, _ = model.products(batch)
+    ratio, _ = model.brightness(every)
+    z, _ = model.components(every, ratio).posterior()
+    covariance = case["templates"][1].astype(float) * np.outer(case["sigma"][1], case["sigma"][1])
+    np.testing.assert_allclose(z[1], by_hand(case, 1, covariance, good[1])[1], rtol=1e-3, atol=1e-4)
+
+
+def test_templates_are_kept_and_found_again(case: dict[str, np.ndarray]) -> None:
+    correlation = Correlation(case["templates"], np.array([3, 1, 3]))
+    kept = chosen_templates(correlation)
+    assert len(kept) == 2
+    known = whiteners(case["templates"])
+    assert nearest(case["templates"][[3, 1]], known).tolist() == [3, 1]
+
+
+def test_the_basis_finds_faint_directions_beside_noise() -> None:
+    """A direction is found by its signal over the noise, not by its size."""
+    rng = np.random.default_rng(5)
+    n = 3000
+    faint, loud = np.zeros(P), np.zeros(P)
+    faint[3:6], loud[12:20] = 1, 1
+    sigma = np.where(np.arange(P) < 8, 1e-3, 0.2)
+    flux = 1 + 0.01 * rng.normal(size=(n, 1)) * faint + 0.05 * rng.normal(size=(n, 1)) * loud
+    flux = flux + sigma * rng.normal(size=(n, P))
+    batch = {
+        "flux": torch.from_numpy(flux).float(),
+        "ivar": torch.from_numpy(np.tile(sigma**-2.0, (n, 1))).float(),
+    }
+    model = SpectrumStatistics(P, 1, 0)
+    model.prepare(lambda: iter([batch]))
+    # A change of brightness is none of the shape.
+    both = np.stack([model.basis[:8, 0].numpy(), faint[:8]])
+    both -= both.mean(axis=1, keepdims=True)
+    assert abs(np.corrcoef(both)[0, 1]) > 0.99
