@@ -9,10 +9,19 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+
+
+class Sheet(NamedTuple):
+    """A table of figures, the facts that they depend on, and the columns that are printed; all by default."""
+
+    title: str
+    rows: list[dict[str, Any]]
+    facts: dict[str, Any]
+    columns: tuple[str, ...] = ()
 
 
 def arguments(what: str) -> argparse.ArgumentParser:

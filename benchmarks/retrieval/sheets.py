@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from draper.data.grid import Grid
 from draper.data.spectra import Spectra
 from draper.models.retriever.model import Retriever
 from draper.simulate.planets import INSTRUMENTS, Planets
+from report import Sheet as Sheet
 
 Array = NDArray[np.float64]
 
@@ -19,15 +20,6 @@ PPM = 1e-6
 
 SHORT = {"planet_mass": "mass", "temperature": "T", "planet_radius": "radius"}
 """Names of labels that stand in tables; others lose their "log_"."""
-
-
-class Sheet(NamedTuple):
-    """A table of figures, the facts that they depend on, and the columns that are printed; all by default."""
-
-    title: str
-    rows: list[dict[str, Any]]
-    facts: dict[str, Any]
-    columns: tuple[str, ...] = ()
 
 
 def short(names: Iterable[str]) -> list[str]:

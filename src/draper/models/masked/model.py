@@ -45,6 +45,9 @@ UNLIKELY = 0.01
 MAGNITUDES = 6
 """Groups of equal size by brightness in which quantiles are calibrated, with and without spectrum."""
 
+NO_ERRORS_SNR = 1000.0
+"""Signal-to-noise ratio of spectra that come without errors."""
+
 DEPTH = 0.4 * np.log(10)
 
 
@@ -169,9 +172,10 @@ class MaskedAutoencoder(Model):
         if not len(values):
             values, errors = (np.full((len(spectra), len(self.columns or ())), x) for x in (np.nan, 0.0))
         good = spectra.ivar > 0
+        flux = np.where(good, spectra.flux, 0).astype(np.float32)
         return {
-            "flux": np.where(good, spectra.flux, 0).astype(np.float32),
-            "ivar": np.asarray(spectra.ivar, dtype=np.float32),
+            "flux": flux,
+            "ivar": _known_weights(flux, np.asarray(spectra.ivar, dtype=np.float32)),
             "columns": values.astype(np.float32),
             "columns_err": errors.astype(np.float32),
         }
@@ -468,6 +472,21 @@ class MaskedAutoencoder(Model):
             "  school = {University of Victoria}, year = {2025}}\n"
             "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
         )
+
+
+def _known_weights(flux: NDArray[np.float32], ivar: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return inverse variances (n, p): where a spectrum has none of its own, those of a high S/N.
+
+    What spectra differ from the components is added to their errors in any case.
+    """
+    good = ivar > 0
+    alone = (ivar == good).all(axis=1) & good.any(axis=1)
+    if not alone.any():
+        return ivar
+    square = (flux.astype(np.float64) ** 2).sum(axis=1) / np.maximum(good.sum(axis=1), 1)
+    own = np.where(square > 0, NO_ERRORS_SNR**2 / np.where(square > 0, square, 1), 1.0)
+    weights: NDArray[np.float32] = np.where(alone[:, None], good * own[:, None], ivar).astype(np.float32)
+    return weights
 
 
 def ledger_table(rows: list[dict[str, Any]]) -> str:

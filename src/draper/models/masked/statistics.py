@@ -28,6 +28,9 @@ ROWS = 4096
 RELATED = 1e-6
 """Correlation below which two pixels count as independent."""
 
+RIDGE = 1e-4
+"""Added to the diagonal of correlations: those of resampled spectra are singular."""
+
 TINY = 1e-30
 
 
@@ -314,8 +317,14 @@ def chosen_templates(correlation: Correlation) -> NDArray[np.float32]:
 
 def whiteners(templates: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the inverse Cholesky factors (t, p, p) of correlation matrices."""
-    factors = np.linalg.cholesky(templates.astype(np.float64))
-    return np.linalg.inv(factors).astype(np.float32)
+    return _inverse_factors(templates.astype(np.float64))
+
+
+def _inverse_factors(matrices: FloatArray) -> NDArray[np.float32]:
+    unit = np.eye(matrices.shape[-1])
+    factors = np.linalg.cholesky((matrices + RIDGE * unit) / (1 + RIDGE))
+    found: NDArray[np.float32] = np.linalg.inv(factors).astype(np.float32)
+    return found
 
 
 def whiteners_of(correlation: Correlation, good: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -325,8 +334,7 @@ def whiteners_of(correlation: Correlation, good: NDArray[np.bool_]) -> NDArray[n
     matrices = correlation.of(first).astype(np.float64)
     alone = good[first][:, :, None] & good[first][:, None]
     matrices = np.where(alone, matrices, np.eye(good.shape[1]))
-    found: NDArray[np.float32] = np.linalg.inv(np.linalg.cholesky(matrices)).astype(np.float32)
-    return found[owner.reshape(-1)]
+    return _inverse_factors(matrices)[owner.reshape(-1)]
 
 
 def nearest(templates: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.int64]:
