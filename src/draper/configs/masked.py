@@ -26,6 +26,8 @@ class QuantileConfig(Config):
     """Move quantiles so that they hold on the held-out stars; without, they are those of the network."""
     spectrum: bool = True
     """Use the spectrum; without it labels follow from the columns alone, such as photometry."""
+    novelty: bool = True
+    """Say how unusual a star is (columns p_..., flag outside); without it labels come twice as fast."""
 
 
 class FillConfig(Config):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from draper.config import Config
 from draper.configs.masked import FillConfig, QuantileConfig
+from draper.data.correlation import Correlation
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
@@ -25,7 +26,7 @@ from draper.models.dataset import Dataset, Part, Source, as_spectra
 from draper.models.masked.columns import ColumnScales, default_columns, read_columns
 from draper.models.masked.masks import NUMBERS
 from draper.models.masked.network import LEVELS, MaskedNetwork
-from draper.models.masked.novelty import SCORES, scores_of
+from draper.models.masked.novelty import SCORES, halves, scores_of
 from draper.models.masked.statistics import (
     SpectrumStatistics,
     chosen_templates,
@@ -44,6 +45,9 @@ UNLIKELY = 0.01
 
 MAGNITUDES = 6
 """Groups of equal size by brightness in which quantiles are calibrated, with and without spectrum."""
+
+SHARED = 256
+"""Largest number of correlation matrices of a set of spectra that are kept in memory once more."""
 
 NO_ERRORS_SNR = 1000.0
 """Signal-to-noise ratio of spectra that come without errors."""
@@ -149,8 +153,19 @@ class MaskedAutoencoder(Model):
         """Return spectrum, columns and, where errors are correlated, what makes them independent."""
         found = self._plain_arrays(spectra)
         if spectra.correlation is not None:
-            found["whitener"] = whiteners_of(spectra.correlation, spectra.ivar > 0)
+            found["whitener"] = self._whitened(spectra.correlation, spectra.ivar > 0)
         return found
+
+    def _whitened(self, correlation: Correlation, good: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return what makes the errors of good pixels independent (n, p, p); shared matrices are kept."""
+        templates = correlation.templates
+        if len(templates) > SHARED or not good.all():
+            return whiteners_of(correlation, good)
+        if self._kept is None or self._kept[0] is not templates:
+            self._kept = templates, whiteners(templates)
+        return self._kept[1][correlation.index]
+
+    _kept: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def training_arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return the arrays of training: correlations are those of the network that are nearest."""
@@ -272,14 +287,18 @@ class MaskedAutoencoder(Model):
 
     # ------------------------------------------------------------------- verbs
 
-    def _seen(self, spectra: Spectra, shown: bool = True, progress: Progress | None = None) -> dict[str, Any]:
-        """Return the embedding of stars, quantiles of labels, and scores, as arrays by name."""
+    def _seen(
+        self, spectra: Spectra, shown: bool = True, scores: bool = True, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Return the embedding of stars, quantiles of labels, and scores (else NaN), as arrays by name."""
         network = self.network
         labels, levels = len(self.labels), len(LEVELS)
 
         def look(batch: Batch) -> tuple[Tensor, ...]:
-            pixels = None if shown else torch.zeros_like(batch["flux"])
-            seen = network.see({**batch}, pixels)
+            if not shown:
+                batch = {**batch, "ivar": torch.zeros_like(batch["ivar"])}
+            products = halves(network, batch) if scores else None
+            seen = network.see(batch, products=None if products is None else (products[0], products[0]))
             embedding = network.trunk(seen.visible)
             spread = embedding.new_zeros(len(embedding))
             quantiles = embedding.new_zeros(len(embedding), 0)
@@ -290,9 +309,11 @@ class MaskedAutoencoder(Model):
             anything = visible.has_pixels + visible.has_column.sum(1)
             reference = visible.reference[:, 0] * network.scales.brightness[1] + network.scales.brightness[0]
             reference = torch.where(visible.reference[:, 1] > 0, reference, torch.nan)
-            scores = scores_of(network, batch, seen, embedding, spread)
             further = torch.stack([anything, visible.has_pixels, reference], dim=1)
-            return embedding, quantiles, torch.cat([further, scores], dim=1)
+            unusual = further.new_full((len(further), len(SCORES)), torch.nan)
+            if products is not None:
+                unusual = scores_of(network, batch, seen, products, embedding, spread)
+            return embedding, quantiles, torch.cat([further, unusual], dim=1)
 
         config: Any = self.config
         embedding, quantiles, rest = self.apply(
@@ -318,7 +339,7 @@ class MaskedAutoencoder(Model):
     ) -> NDArray[np.float32]:
         """Return the embeddings (n, width); NaN for a star of which nothing is known."""
         self.options_of("encode", options, **changes)
-        seen = self._seen(spectra, progress=progress)
+        seen = self._seen(spectra, scores=False, progress=progress)
         found: NDArray[np.float32] = np.where(seen["anything"][:, None], seen["embedding"], np.nan)
         return found
 
@@ -342,7 +363,7 @@ class MaskedAutoencoder(Model):
             raise DraperError(
                 "levels must increase, from below 0.5 to above", given=", ".join(map(str, chosen.levels))
             )
-        seen = self._seen(spectra, chosen.spectrum, progress)
+        seen = self._seen(spectra, chosen.spectrum, chosen.novelty, progress)
         calibration = self.training.get("calibration", {})
         groups = groups_of(seen["has_pixels"], seen["brightness"], calibration.get("edges", []))
         quantiles = seen["quantiles"]
@@ -357,8 +378,7 @@ class MaskedAutoencoder(Model):
             else np.full(len(spectra), np.nan)
             for name in SCORES
         }
-        least = np.fmin.reduce(list(columns.values()))
-        columns["p_value"] = np.minimum(least * len(SCORES), 1)
+        columns["p_value"] = np.minimum(np.fmin.reduce(list(columns.values())) * len(SCORES), 1)
         middle = interpolated(levels, asked, 0.5)
         return Estimates.from_quantiles(
             self.labels,

@@ -208,9 +208,13 @@ class MaskedNetwork(Module):
         pixels: Tensor | None = None,
         columns: Tensor | None = None,
         labels: Tensor | None = None,
+        products: tuple[Products, Products] | None = None,
     ) -> Seen:
-        """Return a batch with some pixels (n, p) and columns (n, c) hidden, and some labels (n, l) shown."""
-        every, shown = self.statistics.products(batch, pixels)
+        """Return a batch with some pixels (n, p) and columns (n, c) hidden, and some labels (n, l) shown.
+
+        ``products``, of all pixels and of those that are shown, may be given in place of ``pixels``.
+        """
+        every, shown = self.statistics.products(batch, pixels) if products is None else products
         has_pixels = shown.pixels > 0
         ratio, _ = self.statistics.brightness(shown)
         whole, _ = self.statistics.brightness(every)

@@ -6,15 +6,30 @@ import torch
 from torch import Tensor
 
 from draper.models.masked.network import MaskedNetwork, Seen
+from draper.models.masked.statistics import Products
 from draper.nn.module import Batch
 
 SCORES = ("distance", "misfit", "disagreement")
 """Scores that are larger for stars unlike those of the training set."""
 
 
-def scores_of(network: MaskedNetwork, batch: Batch, seen: Seen, embedding: Tensor, spread: Tensor) -> Tensor:
-    """Return the scores (n, 3) of stars."""
-    return torch.stack([distance(network, embedding), misfit(network, batch, seen), spread], dim=1)
+def halves(network: MaskedNetwork, batch: Batch) -> tuple[Products, Products, Products]:
+    """Return the products of all pixels, and of two unrelated halves of them."""
+    is_second = network.block % 2 if int(network.block.max()) else (network.place >= 0.5).long()
+    every, first = network.statistics.products(batch, (1 - is_second).float().expand_as(batch["flux"]))
+    return every, first, every.without(first)
+
+
+def scores_of(
+    network: MaskedNetwork,
+    batch: Batch,
+    seen: Seen,
+    products: tuple[Products, Products, Products],
+    embedding: Tensor,
+    spread: Tensor,
+) -> Tensor:
+    """Return the scores (n, 3) of stars; ``products`` are those of :func:`halves`."""
+    return torch.stack([distance(network, embedding), misfit(network, batch, seen, products), spread], dim=1)
 
 
 def distance(network: MaskedNetwork, embedding: Tensor) -> Tensor:
@@ -23,24 +38,24 @@ def distance(network: MaskedNetwork, embedding: Tensor) -> Tensor:
     return off.square().mean(1).sqrt()
 
 
-def misfit(network: MaskedNetwork, batch: Batch, seen: Seen) -> Tensor:
+def misfit(
+    network: MaskedNetwork, batch: Batch, seen: Seen, products: tuple[Products, Products, Products]
+) -> Tensor:
     """Return the mean chi2 (n,) per pixel and column of parts that are predicted from the rest.
 
     Each half of the pixels is hidden in turn, and every other column.
     """
-    pixels = batch["flux"].shape[1]
+    every, *parts = products
     count = seen.columns.value.shape[1]
     total = torch.zeros(len(batch["flux"]), device=batch["flux"].device)
     number = torch.zeros_like(total)
-    blocks = int(network.block.max()) + 1
-    shown = (seen.visible.has_pixels > 0).float()
-    for turn in range(2):
-        half = network.block % 2 if blocks > 1 else (network.place >= 0.5).long()
-        keep = (half != turn).float().expand(len(total), pixels) * shown[:, None]
+    has_pixels = seen.visible.has_pixels > 0
+    for turn, half in enumerate(parts):
         columns = ((torch.arange(count, device=total.device) % 2) != turn).float().expand(len(total), count)
-        part = network.see(batch, keep, columns)
+        pair = (every, half) if bool(has_pixels.any()) else (every, every.without(every))
+        part = network.see(batch, columns=columns, products=pair)
         predicted = network.predicted(network.trunk(part.visible))
-        rows = ((part.every.pixels - part.shown.pixels) * shown > 0.5).nonzero()[:, 0]
+        rows = ((part.every.pixels - part.shown.pixels > 0.5) & has_pixels).nonzero()[:, 0]
         hidden = part.every.less(part.shown, rows)
         chi2, _ = hidden.misfit(predicted.components[rows], predicted.components_var[rows])
         total[rows] += chi2

@@ -57,6 +57,17 @@ class Products(NamedTuple):
     pixels: Tensor
     level: Tensor
 
+    def without(self, other: Products) -> Products:
+        """Return the products of the pixels that are in these and not in the (unrelated) others."""
+        gram, data, square, pixels, level = self
+        return Products(
+            gram - other.gram,
+            data - other.data,
+            (square - other.square).clamp(min=0),
+            pixels - other.pixels,
+            level,
+        )
+
 
 class Components(NamedTuple):
     """What products say about a spectrum of known brightness.

@@ -385,28 +385,30 @@ def approached(target: Target, draws: int, rng: np.random.Generator) -> Importan
         if share == 1 or base.effective_size == 0:
             return base
         weighted = refine(step, base, rng, draws=STEP_DRAWS, rounds=2)
-    return _reweighted(target, weighted, step.prior, target.prior)
+    return _reweighted(weighted, target.labels(weighted.samples), step.prior, target.prior)
 
 
 def _narrowed(
     target: Target, weighted: ImportanceSamples, now: Prior, share: float
 ) -> tuple[ImportanceSamples, float]:
     """Return samples with the weights of narrower priors than now, and their power."""
+    labels = target.labels(weighted.samples)
     low, high = share, 1.0
     need = min(STEP_SIZE, weighted.effective_size / 2)
-    best = _reweighted(target, weighted, now, target.prior)
+    best = _reweighted(weighted, labels, now, target.prior)
     if best.effective_size >= need:
         return best, high
     for _ in range(BISECTIONS):
         middle = math.sqrt(max(low, SOFTEST) * high)
-        tried = _reweighted(target, weighted, now, target.prior.softened(middle))
+        tried = _reweighted(weighted, labels, now, target.prior.softened(middle))
         low, high = (middle, high) if tried.effective_size > need else (low, middle)
-    return _reweighted(target, weighted, now, target.prior.softened(low)), low
+    return _reweighted(weighted, labels, now, target.prior.softened(low)), low
 
 
-def _reweighted(target: Target, weighted: ImportanceSamples, now: Prior, then: Prior) -> ImportanceSamples:
-    """Return samples with the weights of another prior."""
-    labels = target.labels(weighted.samples)
+def _reweighted(
+    weighted: ImportanceSamples, labels: FloatArray, now: Prior, then: Prior
+) -> ImportanceSamples:
+    """Return samples, of labels (n, l), with the weights of another prior."""
     possible = np.isfinite(weighted.log_weights)
     ratio = then.log_density(labels) - np.where(possible, now.log_density(labels), 0.0)
     return ImportanceSamples(weighted.samples, np.where(possible, weighted.log_weights + ratio, -np.inf))
