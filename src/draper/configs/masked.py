@@ -69,6 +69,7 @@ class MaskedConfig(ModelConfig):
     }
     verb_options: ClassVar[dict[str, type[Config]]] = {"predict": QuantileConfig, "generate": FillConfig}
     commands: ClassVar[tuple[str, ...]] = ("draper.cli.models.masked:ledger",)
+    foreign_options: ClassVar[tuple[str, ...]] = ("draper.models.masked.msa:OPTION_FILE",)
     later: ClassVar[tuple[str, ...]] = ("encoder",)
 
     labels: tuple[str, ...] = ()

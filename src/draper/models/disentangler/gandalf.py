@@ -139,7 +139,11 @@ class GandalfFile:
 
     def recognises(self, content: object) -> bool:
         """Return whether the content of a file is GANDALF's; draper's own has neither of these sections."""
-        return isinstance(content, dict) and ("data" in content or "models" in content)
+        if not isinstance(content, dict) or not {"data", "models"} & set(content):
+            return False
+        data = content.get("data")
+        # Another code's files have a section of this name, too, with columns of features.
+        return not (isinstance(data, dict) and "feature_cols" in data)
 
     def translate(self, content: dict[str, Any], given: Collection[str] = ()) -> Translation:
         """Return the options in draper's names.

@@ -173,14 +173,15 @@ class SpectrumStatistics(nn.Module):
         level = torch.where(level > 0, level, torch.ones_like(level))
         # Beyond the basis spectra differ by more than their errors.
         scaled = ivar * level[:, None].square()
-        if not len(self.whiteners):
+        is_related = "whitener" in batch or "template" in batch
+        if not is_related:
             scaled = scaled / (1 + scaled * self.excess)
         weight = scaled.sqrt()
         residual = weight * (flux / level[:, None] - self.mean)
         both = torch.cat([self.mean[:, None], self.basis], dim=1)
         good = (ivar > 0).to(flux.dtype)
         kept = good if keep is None else good * keep
-        if not len(self.whiteners):
+        if not is_related:
             found = tuple(
                 _independent(both, chosen * weight, chosen * residual, chosen.sum(1), level)
                 for chosen in ((good, kept) if keep is not None else (good,))

@@ -1,0 +1,285 @@
+"""The masked autoencoder: what it sees, fills and predicts, and how it is fine-tuned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import draper
+from draper.configs.train import TrainConfig
+from draper.data.spectra import Spectra
+from draper.errors import DraperError
+from draper.models.masked.columns import ColumnScales, read_columns
+from draper.models.masked.ledger import ledger, steps_for
+from draper.models.masked.masks import NUMBERS, random_masks
+from draper.models.masked.model import MaskedAutoencoder
+from draper.models.masked.msa import OPTION_FILE
+from draper.simulate.made import made_spectra
+from draper.simulate.xp import LowResolution
+
+SMALL = {"components": 12, "width": 48, "blocks": 1}
+
+
+def quick(steps: int = 400, **changes: object) -> TrainConfig:
+    return TrainConfig(steps=steps, batch_size=128, learning_rate=3e-3, threads=1, progress="none", **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def stars() -> Spectra:
+    return LowResolution().simulate(3000, seed=3)
+
+
+@pytest.fixture(scope="module")
+def pretrained(stars: Spectra) -> MaskedAutoencoder:
+    return MaskedAutoencoder(**SMALL).fit(stars, train=quick(500))
+
+
+@pytest.fixture(scope="module")
+def model(
+    pretrained: MaskedAutoencoder, stars: Spectra, tmp_path_factory: pytest.TempPathFactory
+) -> MaskedAutoencoder:
+    tuned = draper.load(pretrained.save(tmp_path_factory.mktemp("masked") / "pre"))
+    assert isinstance(tuned, MaskedAutoencoder)
+    return tuned.fit(stars, labels=["teff", "fe_h"], train=quick(700))
+
+
+@pytest.fixture(scope="module")
+def test_stars() -> Spectra:
+    return LowResolution().simulate(1200, seed=9)
+
+
+def without_pixels(spectra: Spectra) -> Spectra:
+    return Spectra(spectra.grid, spectra.flux, 0 * spectra.ivar, spectra.table, spectra.quantity)
+
+
+def test_labels_with_and_without_spectrum(model: MaskedAutoencoder, test_stars: Spectra) -> None:
+    truth = test_stars.columns(["teff", "fe_h"])
+    shown, hidden = model.predict(test_stars), model.predict(test_stars, spectrum=False)
+    scatter = [1.4826 * np.median(np.abs(one.median - truth), axis=0) for one in (shown, hidden)]
+    assert scatter[0][0] < 80
+    assert scatter[0][1] < 0.15
+    assert (scatter[0] < 0.8 * scatter[1]).all()
+    assert (scatter[1] < np.std(truth, axis=0)).all()
+    absent = model.predict(without_pixels(test_stars))
+    np.testing.assert_allclose(absent.median, hidden.median, rtol=1e-3, atol=1e-3)
+    assert absent.flags["no_spectrum"].all()
+    for one in (shown, hidden):
+        for level in (0.5, 0.68, 0.9):
+            low, high = one.interval(level)
+            inside = ((truth >= low) & (truth <= high)).mean(axis=0)
+            assert np.abs(inside - level).max() < 0.08, (level, inside)
+
+
+def test_any_levels_and_their_order(model: MaskedAutoencoder, test_stars: Spectra) -> None:
+    found = model.predict(test_stars[:50], levels=(0.1, 0.5, 0.6, 0.99))
+    assert found.quantiles is not None
+    assert (np.diff(found.quantiles, axis=1) >= 0).all()
+    with pytest.raises(DraperError, match="increase"):
+        model.predict(test_stars[:2], levels=(0.5, 0.1))
+    raw = model.predict(test_stars[:50], calibrated=False)
+    assert not np.allclose(raw.quantile(0.16), found.quantile(0.16))
+
+
+def test_missing_columns_and_their_order(model: MaskedAutoencoder, test_stars: Spectra) -> None:
+    some = test_stars[:200]
+    shuffled = dict(reversed(list(some.table.items())))
+    same = Spectra(some.grid, some.flux, some.ivar, shuffled, some.quantity, correlation=some.correlation)
+    assert np.array_equal(model.predict(same).median, model.predict(some).median)
+    fewer = some.with_columns(w1_mag=None, w2_mag=None, parallax=np.full(200, np.nan))
+    assert np.isfinite(model.predict(fewer).median).all()
+    nothing = without_pixels(some).with_columns(**dict.fromkeys(model.columns or ()))
+    found = model.predict(nothing)
+    assert found.flags["no_data"].all()
+    assert np.isnan(model.encode(nothing)).all()
+
+
+def test_photometry_far_off_is_flagged(model: MaskedAutoencoder, test_stars: Spectra) -> None:
+    some = without_pixels(test_stars[:200])
+    odd = some.with_columns(j_mag=some.table["j_mag"] + 3, w1_mag=some.table["w1_mag"] - 3)
+    assert model.predict(odd).flags["outside"].mean() > 0.9
+    assert model.predict(some).flags["outside"].mean() < 0.1
+    assert np.isnan(model.predict(some, novelty=False).columns["p_value"]).all()
+
+
+def test_filling_of_spectra_and_bands(model: MaskedAutoencoder, test_stars: Spectra) -> None:
+    some = test_stars[:300]
+    ivar = np.array(some.ivar)
+    ivar[:, 55:] = 0
+    seen = Spectra(some.grid, some.flux, ivar, some.table, some.quantity, correlation=some.correlation)
+    seen = seen.with_columns(j_mag=np.full(300, np.nan))
+    filled = model.generate(seen)
+    error = filled.flux[:, 55] / some.flux[:, 55] - 1
+    assert 1.4826 * np.median(np.abs(error)) < 0.03
+    off = (filled.table["j_mag"] - some.table["j_mag_true"]) / filled.table["j_mag_err"]
+    assert 1.4826 * np.median(np.abs(filled.table["j_mag"] - some.table["j_mag_true"])) < 0.08
+    assert 0.3 < 1.4826 * np.median(np.abs(off)) < 2.5
+    assert np.array_equal(filled.table["h_mag"], some.table["h_mag"])
+    table = model.impute(seen)
+    assert np.array_equal(table["j_mag"], filled.table["j_mag"])
+    from_labels = model.generate(some, given="labels")
+    ratio = from_labels.flux[:, [0]] / some.flux[:, [0]]
+    assert np.median(np.abs(ratio - 1)) < 0.3
+    with pytest.raises(DraperError, match="labels"):
+        MaskedAutoencoder(**SMALL).fit(made_spectra(100), train=quick(5)).generate(some, given="labels")
+
+
+def test_fine_tuning_of_the_heads_alone(
+    pretrained: MaskedAutoencoder, stars: Spectra, tmp_path: Path
+) -> None:
+    model = draper.load(pretrained.save(tmp_path / "pre"))
+    assert isinstance(model, MaskedAutoencoder)
+    assert model.labels.names == ()
+    before = {name: one.clone() for name, one in model.network.trunk.named_parameters()}
+    model.config = model.config.replace(encoder="frozen")
+    model.fit(stars[:400], labels=["teff"], train=quick(60))
+    for name, one in model.network.trunk.named_parameters():
+        if name != "enter.weight":  # has further inputs
+            assert torch.equal(one, before[name]), name
+    assert torch.equal(
+        model.network.trunk.enter.weight[:, : before["enter.weight"].shape[1]], before["enter.weight"]
+    )
+    kept = model.network.statistics.basis.clone()
+    model.fit(stars[:400], labels=["logg"], train=quick(30))
+    assert model.labels.names == ("teff", "logg")
+    assert torch.equal(kept, model.network.statistics.basis)
+
+
+def test_what_cannot_be_predicted_is_refused(model: MaskedAutoencoder, stars: Spectra) -> None:
+    with pytest.raises(DraperError, match="sees this column"):
+        model.fit(stars[:200], labels=["parallax"], train=quick(5))
+    with pytest.raises(DraperError, match="seen and predicted"):
+        MaskedAutoencoder(labels=["parallax"], columns=["parallax", "g_mag"], **SMALL).fit(stars[:200])
+    with pytest.raises(DraperError, match="lacks columns"):
+        MaskedAutoencoder(columns=["z_mag"], **SMALL).fit(stars[:200])
+    alone = MaskedAutoencoder(labels=["parallax"], **SMALL).fit(stars[:200], train=quick(5))
+    assert "parallax" not in (alone.columns or ())
+    with pytest.raises(DraperError, match="without labels"):
+        MaskedAutoencoder(**SMALL).fit(stars[:200], train=quick(5)).predict(stars[:2])
+
+
+def test_correlations_of_errors_matter(stars: Spectra, test_stars: Spectra) -> None:
+    """With them labels of bright stars are better than with independent errors."""
+    errors = []
+    truth = test_stars.columns(["teff"])
+    bright = test_stars.table["g_mag"] < 13
+    for one in (True, False):
+        train, test = (
+            spectra
+            if one
+            else Spectra(spectra.grid, spectra.flux, spectra.ivar, spectra.table, spectra.quantity)
+            for spectra in (stars, test_stars)
+        )
+        model = MaskedAutoencoder(labels=["teff"], columns=(), components=30, width=48, blocks=1)
+        model.fit(train, train=quick(500))
+        errors.append(np.median(np.abs(model.predict(test).median - truth)[bright]))
+    assert errors[0] < 0.9 * errors[1]
+
+
+def test_label_errors_are_weights() -> None:
+    """Labels that are wrong, and say so, do no harm."""
+    train, test = made_spectra(1500, seed=1), made_spectra(500, seed=2)
+    rng = np.random.default_rng(0)
+    wrong = rng.random(1500) < 0.5
+    teff = np.where(wrong, train.table["teff"] + rng.normal(0, 1500, 1500), train.table["teff"])
+    scatter = []
+    for error in (np.where(wrong, 1500.0, 5.0), np.full(1500, 5.0)):
+        seen = train.with_columns(teff=teff, teff_err=error)
+        model = MaskedAutoencoder(labels=["teff"], **SMALL).fit(seen, train=quick(500))
+        found = model.predict(test, calibrated=False)
+        scatter.append((np.median(np.abs(found["teff"] - test.table["teff"])), np.median(found.sigma)))
+    assert scatter[0][0] < 110
+    assert scatter[0][0] < scatter[1][0]
+    assert scatter[0][1] < 0.5 * scatter[1][1]
+
+
+def test_attention_among_tokens(stars: Spectra, test_stars: Spectra) -> None:
+    model = MaskedAutoencoder(labels=["teff"], architecture="tokens", components=12, width=32, blocks=1)
+    model.fit(stars, train=quick(400))
+    error = model.predict(test_stars)["teff"] - test_stars.table["teff"]
+    assert 1.4826 * np.median(np.abs(error)) < 200
+    one = model.predict(test_stars[5:6]).median
+    np.testing.assert_allclose(one, model.predict(test_stars).median[5:6], rtol=1e-3)
+    model.fit(stars[:300], labels=["logg"], train=quick(5))
+    assert model.predict(test_stars[:3]).labels.names == ("teff", "logg")
+
+
+def test_masks_hide_what_can_be_known_from_the_rest() -> None:
+    numbers = torch.rand(4000, NUMBERS + 3 + 2, generator=torch.Generator().manual_seed(0))
+    block, place = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 1 / 3, 2 / 3] * 2)
+    masks = random_masks(numbers, block, place, 3, 2)
+    hidden = masks.pixels == 0
+    # Within a block of related pixels only the last ones are hidden.
+    for part in (hidden[:, :3], hidden[:, 3:]):
+        assert (part[:, 1:] >= part[:, :-1]).all()
+    assert 0.2 < (~hidden).all(1).float().mean() < 0.5
+    assert 0.15 < hidden.all(1).float().mean() < 0.5
+    assert torch.equal(masks.columns[:, 0], masks.pixels.any(1).float())
+    assert 0.02 < masks.labels.all(1).float().mean() < 0.3
+    single = random_masks(numbers[:, :-2], torch.zeros(50).long(), torch.arange(50) / 50, 3, 0)
+    assert not single.labels.numel()
+    assert ((single.pixels == 0).any(1) & (single.pixels[:, [0, -1]] == 1).all(1)).any()
+
+
+def test_scales_do_not_depend_on_distance() -> None:
+    rng = np.random.default_rng(0)
+    colour = rng.normal(size=(500, 2))
+    near = torch.from_numpy(np.column_stack([colour[:, 0] + 10, colour.sum(1) + 11, np.full(500, 10.0)]))
+    scales = ColumnScales(["g_mag", "parallax"]).double()
+    values = near.clone()
+    values[:, 2] = 10.0
+    errors = torch.full_like(values, 0.01)
+    scales.measure(values, errors)
+    farther = values.clone()
+    farther[:, :2] += 5
+    farther[:, 2] /= 10
+    keep = torch.ones_like(values)
+    one, other = scales(values, errors, keep), scales(farther, errors, keep)
+    torch.testing.assert_close(one.value, other.value)
+    back, _ = scales.unscaled(one.target, one.target_error, one.magnitude)
+    torch.testing.assert_close(back, values)
+
+
+def test_columns_are_read_by_name() -> None:
+    table = {
+        "g_mag": np.array([10.0, np.inf]),
+        "g_mag_err": np.array([0.1, 0.1]),
+        "h_mag": np.array([1.0, 2.0]),
+    }
+    values, errors = read_columns(table, ["h_mag", "z_mag", "g_mag"])
+    assert np.array_equal(values, [[1, np.nan, 10], [2, np.nan, np.nan]], equal_nan=True)
+    assert errors.tolist() == [[0, 0, 0.1], [0, 0, 0.1]]
+
+
+def test_the_ledger_compares_what_it_says(pretrained: MaskedAutoencoder, stars: Spectra) -> None:
+    told: list[str] = []
+    rows = ledger(pretrained, stars[:400], ["teff"], sizes=(60, 10_000), seeds=1, say=told.append)
+    assert [row["labels"] for row in rows] == [60] * 5
+    methods = {row["method"]: row for row in rows}
+    assert methods["pre-trained"]["teff"] < methods["mean"]["teff"]
+    assert methods["same network, not pre-trained"]["gain"] == 1
+    assert len(told) == 5
+    assert pretrained.labels.names == ()
+    assert steps_for(10**6, 512) == 3000
+
+
+def test_option_files_of_the_masked_stellar_autoencoder() -> None:
+    content = {
+        "data": {
+            "feature_cols": ["W1", "G", "bp_1", "rp_1", "U_SMSS", "PARALLAX", "EBV", "RA"],
+            "datafile": "x",
+        },
+        "model": {"layer_dims": [8], "rtdl_embed": 16},
+        "training": {"lr": 1e-5, "mini_batch_size": 64, "epochs": 3, "xp_masking_ratio": 0.9},
+        "saving": {"model_str": "m.pth"},
+    }
+    assert OPTION_FILE.recognises(content)
+    assert not OPTION_FILE.recognises({"data": {"labels": ["teff"]}})
+    found = OPTION_FILE.translate(content)
+    assert found.model == {"columns": ("w1_mag", "g_mag", "u_smss_mag", "parallax", "ebv")}
+    assert found.train == {"epochs": 3, "batch_size": 64}
+    assert any("xp_masking_ratio" in note for note in found.notes)
+    with pytest.raises(DraperError, match="does not know"):
+        OPTION_FILE.translate({"data": {"feature_cols": ["G"], "other": 1}})
