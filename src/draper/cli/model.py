@@ -20,6 +20,7 @@ from draper.errors import DraperError, did_you_mean
 
 if TYPE_CHECKING:
     from draper.data.spectra import Spectra
+    from draper.models.base import Model
 
 ModelOptions = Annotated[Any, Parameter(parse=False)]
 """Options of a verb, of the class that the model's config names for it; see :func:`with_options`."""
@@ -43,6 +44,21 @@ def gathered(data: Sequence[Path], hints: ReadConfig, usage: str) -> Spectra:
     if not data:
         raise DraperError("no data were named", hint=usage)
     return read(list(data), **hints.model_dump(exclude_unset=True))
+
+
+def catalogued(model: Model, tables: Sequence[Path]) -> Spectra:
+    """Return the objects of tables, without spectra, for a model that needs none."""
+    from draper.data.join import read_table
+    from draper.data.spectra import Spectra
+
+    if model.needs_pixels:
+        raise DraperError(
+            f"the model '{model.name}' needs spectra",
+            given=f"--catalogue {tables[0]}",
+            hint="name files of spectra; a masked autoencoder also predicts from photometry alone",
+        )
+    parts = [Spectra.from_table(model.own_grid, read_table(path)) for path in tables]
+    return Spectra.concat(parts, fill=True)
 
 
 def config_named(tokens: Sequence[str]) -> type[ModelConfig] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.markup import escape
 
-from draper.cli.model import ModelOptions, gathered, opened, progress
+from draper.cli.model import ModelOptions, catalogued, gathered, opened, progress
 from draper.cli.output import say, say_json, two_columns
 from draper.cli.parameters import Hints, Json, Output
 from draper.configs.read import ReadConfig
@@ -27,6 +27,7 @@ def predict(
     artifact: Path,
     *data: Path,
     out: Output,
+    catalogue: tuple[Path, ...] = (),
     options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
     posterior: Path | None = None,
@@ -47,6 +48,9 @@ def predict(
         Files of spectra.
     out
         Table of labels to write (.csv, .ecsv, .fits or .parquet); or .npz or .h5 as of --posterior.
+    catalogue
+        Tables of objects without spectra, such as photometry (.csv, .ecsv, .fits, .vot), in place of DATA,
+        for models that need no spectrum.
     hints
         How files of spectra are read, where they do not say it themselves.
     posterior
@@ -70,7 +74,10 @@ def predict(
         from draper.plots.style import drawable
 
         drawable(plot)
-    spectra = gathered(data, hints, f"draper predict {artifact} DATA... -o TABLE")
+    if catalogue and not data:
+        spectra = catalogued(model, catalogue)
+    else:
+        spectra = gathered(data, hints, f"draper predict {artifact} DATA... -o TABLE")
     if plot is not None and not model.draws(spectra, options):
         raise DraperError(
             f"the model '{model.name}' has no version of these spectra to draw",

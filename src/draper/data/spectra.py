@@ -145,6 +145,20 @@ class Spectra:
             raise DraperError("a correlation is not finite", hint="set correlations of bad pixels to 0")
         object.__setattr__(self, "flux", checked_flux(self.flux, self.ivar))
 
+    @classmethod
+    def from_table(cls, grid: Grid, table: Mapping[str, ArrayLike]) -> Self:
+        """Return the objects of a table without spectra: no pixel is good.
+
+        Examples
+        --------
+        >>> grid = Grid.linear(5000, 5002, 1, medium="vacuum")
+        >>> Spectra.from_table(grid, {"g_mag": [12.1, 13.4]}).ivar.max()
+        np.float32(0.0)
+        """
+        rows = len(np.atleast_1d(next(iter(table.values()), ())))
+        nothing = np.broadcast_to(np.float32(0), (rows, len(grid)))
+        return cls(grid, nothing, nothing, dict(table))  # type: ignore[arg-type]
+
     # ------------------------------------------------------------------ rows
 
     def __len__(self) -> int:

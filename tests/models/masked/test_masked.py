@@ -91,9 +91,35 @@ def test_missing_columns_and_their_order(model: MaskedAutoencoder, test_stars: S
     fewer = some.with_columns(w1_mag=None, w2_mag=None, parallax=np.full(200, np.nan))
     assert np.isfinite(model.predict(fewer).median).all()
     nothing = without_pixels(some).with_columns(**dict.fromkeys(model.columns or ()))
-    found = model.predict(nothing)
-    assert found.flags["no_data"].all()
     assert np.isnan(model.encode(nothing)).all()
+    with pytest.raises(DraperError, match="neither a spectrum nor any column"):
+        model.predict(nothing)
+    ivar = np.array(some[:2].ivar)
+    ivar[1] = 0
+    bare = some[:2].with_columns(**dict.fromkeys(model.columns or ()))
+    one = Spectra(bare.grid, bare.flux, ivar, bare.table, bare.quantity, correlation=bare.correlation)
+    assert model.predict(one).flags["no_data"].tolist() == [False, True]
+
+
+def test_a_catalogue_without_spectra(
+    model: MaskedAutoencoder, test_stars: Spectra, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from draper.cli.app import main
+
+    names = ["g_mag", "g_mag_err", "bp_mag", "bp_mag_err", "rp_mag", "parallax", "parallax_err"]
+    columns = {name: test_stars.table[name][:40] for name in names}
+    table = tmp_path / "stars.csv"
+    rows = np.column_stack(list(columns.values()))
+    np.savetxt(table, rows, delimiter=",", header=",".join(columns), comments="")
+    folder = model.save(tmp_path / "model")
+    assert main(["predict", str(folder), "--catalogue", str(table), "-o", str(tmp_path / "labels.csv")]) == 0
+    found = model.predict(Spectra.from_table(model.own_grid, columns))
+    written = (tmp_path / "labels.csv").read_text().splitlines()
+    assert len(written) == 41
+    assert float(written[1].split(",")[1]) == pytest.approx(found["teff"][0], rel=1e-3)
+    table.write_text("gmag,bpmag\n12,13\n")
+    assert main(["predict", str(folder), "--catalogue", str(table), "-o", str(tmp_path / "no.csv")]) != 0
+    assert "neither a spectrum" in capsys.readouterr().err
 
 
 def test_photometry_far_off_is_flagged(model: MaskedAutoencoder, test_stars: Spectra) -> None:

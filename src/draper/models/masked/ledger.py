@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.configs.masked import MaskedConfig
 from draper.configs.train import TrainConfig
+from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.latents.probes import probe
 from draper.models.masked.columns import read_columns
-
-if TYPE_CHECKING:
-    from draper.models.masked.model import MaskedAutoencoder
+from draper.models.masked.network import MaskedNetwork
+from draper.results.estimates import Estimates
 
 FloatArray = NDArray[np.float64]
 
@@ -37,6 +38,27 @@ PRETRAINED, PLAIN, TREES, RIDGE, MEAN = (
 )  # fmt: skip
 
 
+class Pretrained(Protocol):
+    """What is needed of a model that was pre-trained."""
+
+    config: MaskedConfig
+    labels: LabelSet
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Columns that it sees."""
+
+    @property
+    def network(self) -> MaskedNetwork:
+        """Its network."""
+
+    def fit(self, data: Spectra, *, valid: float, labels: Sequence[str], train: TrainConfig) -> Any:
+        """Fine-tune it."""
+
+    def predict(self, spectra: Spectra) -> Estimates:
+        """Predict labels."""
+
+
 class Inputs(NamedTuple):
     """What regressions see of stars: spectra and columns without units (n, q), all finite."""
 
@@ -44,7 +66,7 @@ class Inputs(NamedTuple):
     test: FloatArray
 
 
-def regression_inputs(model: MaskedAutoencoder, train: Spectra, test: Spectra) -> Inputs:
+def regression_inputs(model: Pretrained, train: Spectra, test: Spectra) -> Inputs:
     """Return principal components of scaled spectra, colours, brightness and parallax; gaps hold the mean."""
     parts = []
     for spectra in (train, test):
@@ -98,11 +120,9 @@ def steps_for(number: int, batch_size: int) -> int:
 
 
 def predictions(
-    model: MaskedAutoencoder, labels: Sequence[str], train: Spectra, test: Spectra, seed: int
+    model: Pretrained, labels: Sequence[str], train: Spectra, test: Spectra, seed: int
 ) -> Iterator[tuple[str, FloatArray]]:
     """Iterate over methods and their labels (n, l) of the test stars, learnt from the training stars."""
-    from draper.models.masked.model import MaskedAutoencoder
-
     size = int(np.clip(len(train) // 4, 32, 512))
     options = TrainConfig(
         steps=steps_for(len(train), size), batch_size=size, learning_rate=RATE, warmup=50, clip=1.0,
@@ -113,7 +133,7 @@ def predictions(
     yield PRETRAINED, tuned.predict(test).median
     # Columns stay those of the pre-trained model, so that both see the same.
     config = model.config.replace(labels=tuple(labels), columns=model.columns, encoder="full")
-    fresh = MaskedAutoencoder(config).fit(train, valid=0, train=options.replace(learning_rate=2 * RATE))
+    fresh = cast(Any, type(model))(config).fit(train, valid=0, train=options.replace(learning_rate=2 * RATE))
     yield PLAIN, fresh.predict(test).median
     inputs = regression_inputs(model, train, test)
     known = train.columns(labels)
@@ -128,7 +148,7 @@ def robust_scatter(error: FloatArray) -> FloatArray:
 
 
 def ledger(
-    model: MaskedAutoencoder,
+    model: Pretrained,
     labelled: Spectra,
     labels: Sequence[str],
     *,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from draper.config import Config
-from draper.configs.masked import FillConfig, QuantileConfig
+from draper.configs.masked import FillConfig, MaskedConfig, QuantileConfig
+from draper.data.arrays import has_good_pixel
 from draper.data.correlation import Correlation
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
@@ -23,7 +24,7 @@ from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra
-from draper.models.masked.columns import ColumnScales, default_columns, read_columns
+from draper.models.masked.columns import ColumnScales, default_columns, read_columns, require_any
 from draper.models.masked.masks import NUMBERS
 from draper.models.masked.network import LEVELS, MaskedNetwork
 from draper.models.masked.novelty import SCORES, halves, scores_of
@@ -69,6 +70,7 @@ class MaskedAutoencoder(Model):
     """
 
     name: ClassVar[str] = "masked"
+    config: MaskedConfig
     needs_pixels: ClassVar[bool] = False
     extra_verbs: ClassVar[tuple[str, ...]] = ("impute", "ledger")
 
@@ -86,7 +88,7 @@ class MaskedAutoencoder(Model):
         if self.module is None:
             part = dataset.training["spectra"]
             if self.columns is None:
-                columns = default_columns(tuple(part.table), self.config_labels)
+                columns = default_columns(tuple(part.table), self.config.labels)
                 # This is an option, so that a run is only resumed with data that have them.
                 self.config = self.config.replace(columns=columns)
             elif absent := [name for name in self.columns if name not in part.table]:
@@ -95,7 +97,7 @@ class MaskedAutoencoder(Model):
                     given=", ".join(part.table) or "no columns",
                     expected=", ".join(absent),
                 )
-            if clash := set(self.columns or ()) & set(self.config_labels):
+            if clash := set(self.columns or ()) & set(self.config.labels):
                 raise DraperError(
                     "a column cannot be seen and predicted",
                     given=", ".join(sorted(clash)),
@@ -106,27 +108,20 @@ class MaskedAutoencoder(Model):
     @property
     def columns(self) -> tuple[str, ...] | None:
         """Columns that the network sees; None before the first fit decides on them."""
-        columns: tuple[str, ...] | None = self.config.columns  # type: ignore[attr-defined]
-        return columns
-
-    @property
-    def config_labels(self) -> tuple[str, ...]:
-        """The labels that the options name."""
-        labels: tuple[str, ...] = self.config.labels  # type: ignore[attr-defined]
-        return labels
+        return self.config.columns
 
     def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
         """Scale labels by their range, and keep the correlations of errors."""
         first = next(iter(spectra.batches()))
         correlation = first.correlation
         self._templates = None if correlation is None else whiteners(chosen_templates(correlation))
-        return LabelSet.from_table(spectra.table, self.config_labels), Pipeline()
+        return LabelSet.from_table(spectra.table, self.config.labels), Pipeline()
 
     _templates: NDArray[np.float32] | None = None
 
     def build(self, grid: Grid, labels: LabelSet) -> Module:
         """Return a new network."""
-        config: Any = self.config
+        config = self.config
         templates = self._templates
         statistics = SpectrumStatistics(
             len(grid), min(config.components, len(grid)), 0 if templates is None else len(templates)
@@ -234,7 +229,7 @@ class MaskedAutoencoder(Model):
 
     def feed(self, dataset: Dataset, parts: Mapping[str, Part], train: Any, **options: Any) -> Any:
         """Return the batches; the scale of further labels is measured on the first ones."""
-        self.network.set_trained(self.config.encoder)  # type: ignore[attr-defined]
+        self.network.set_trained(self.config.encoder)
         feed = super().feed(dataset, parts, train, **options)
         if self._to_measure and parts is dataset.training:
             self.network.measure_labels(torch.cat([batch["labels"].cpu() for batch in feed.sweep()]))
@@ -315,7 +310,7 @@ class MaskedAutoencoder(Model):
                 unusual = scores_of(network, batch, seen, products, embedding, spread)
             return embedding, quantiles, torch.cat([further, unusual], dim=1)
 
-        config: Any = self.config
+        config = self.config
         embedding, quantiles, rest = self.apply(
             spectra, look, (config.width, levels * labels, 3 + len(SCORES)), progress=progress
         )
@@ -358,6 +353,8 @@ class MaskedAutoencoder(Model):
                 "this model was trained without labels",
                 hint="fine-tune it: fit(..., labels=[...]), or draper train masked --from MODEL --labels ...",
             )
+        if len(spectra) and not has_good_pixel(spectra.ivar).any():
+            require_any(spectra.table, self.columns or ())
         levels = np.array(chosen.levels)
         if (np.diff(levels) <= 0).any() or not levels[0] < 0.5 < levels[-1]:
             raise DraperError(

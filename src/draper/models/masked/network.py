@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
@@ -165,6 +166,10 @@ class MaskedNetwork(Module):
         if encoder == "partial":
             for parameter in self.trunk.last_layers():
                 parameter.requires_grad_(True)
+
+    def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
+        """Return the parameters that are trained."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @torch.no_grad()
     def prepare(self, train: Batches) -> None:
