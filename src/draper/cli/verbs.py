@@ -162,6 +162,7 @@ def evaluate(
     out: Output,
     snr: Annotated[float | None, Parameter(name="--snr")] = None,
     seed: int = 0,
+    by: tuple[str, ...] = (),
     options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
     json: Json = False,
@@ -185,6 +186,8 @@ def evaluate(
         spectra; no noise unless given.
     seed
         Random seed of the noise.
+    by
+        Columns by which figures of merit are given, too, in five groups of equal size, such as g_mag.
     hints
         How files of spectra are read, where they do not say it themselves.
     json
@@ -196,7 +199,7 @@ def evaluate(
     model = opened(artifact, "evaluate")
     spectra = gathered(data, hints, f"draper evaluate {artifact} DATA... -o REPORT.html")
     with progress("evaluating") as done:
-        report = model.evaluate(spectra, options, snr=snr, seed=seed, progress=done)
+        report = model.evaluate(spectra, options, snr=snr, seed=seed, by=by, progress=done)
     report.write(out)
     figures = report.to_json()
     if json:

@@ -113,7 +113,7 @@ def _regrouped(spectra: Spectra | Iterable[Spectra], rows: int | None, fill: boo
     count, most = 0, rows or 0
     for number, batch in enumerate([spectra] if isinstance(spectra, Spectra) else spectra):
         if first is None:
-            first, most = batch[:0], rows or max(1, PARTITION_BYTES // (4 * len(batch.grid)))
+            first, most = batch[:0], rows or max(1, PARTITION_BYTES // _row_bytes(batch))
         first.require_alike(batch, number, fill=fill)
         while count + len(batch) > most:
             yield Spectra.concat([*held, batch[: most - count]], fill=fill)
@@ -122,6 +122,11 @@ def _regrouped(spectra: Spectra | Iterable[Spectra], rows: int | None, fill: boo
         count += len(batch)
     if held:
         yield Spectra.concat(held, fill=fill)
+
+
+def _row_bytes(spectra: Spectra) -> int:
+    """Return the size of a row: flux and weights in single precision, and the columns."""
+    return 8 * len(spectra.grid) + sum(column.itemsize for column in spectra.table.values())
 
 
 def write_file(spectra: Spectra, path: str | Path) -> Path:

@@ -318,6 +318,7 @@ class Model(ABC):
         *,
         snr: float | None = None,
         seed: int = 0,
+        by: Sequence[str] = (),
         progress: Progress | None = None,
         **changes: Any,
     ) -> Report:
@@ -334,11 +335,15 @@ class Model(ABC):
             predicted; no noise by default.
         seed
             Seed of the noise.
+        by
+            Columns by which figures of merit are given, too, in five groups of equal size.
         progress
             Called with the number of spectra that are done, and of all.
         changes
             Single options of ``predict`` by name.
         """
+        for name in by:
+            spectra.column(name)  # an unknown one is an error before the work begins
         options = self.options_of("evaluate", options, **changes)
         if len(spectra) == 0:
             raise DraperError("there are no spectra to evaluate the model on", given=repr(spectra))
@@ -364,7 +369,7 @@ class Model(ABC):
             **({} if snr is None else {"noise": f"added: S/N {snr:g} per pixel, seed {seed}"}),
             **{f"option {k}": str(v) for k, v in options.model_dump(exclude_unset=True, mode="json").items()},
         }
-        return Report(self.name, spectra, estimates, version, origin, facts, tuple(notes))
+        return Report(self.name, spectra, estimates, version, origin, facts, tuple(notes), tuple(by))
 
     reconstructs_from: ClassVar[str] = "the spectra themselves"
     """What :meth:`reconstruct` computes spectra from."""

@@ -77,7 +77,7 @@ class Part(ABC):
 
     @property
     @abstractmethod
-    def table(self) -> dict[str, NDArray[Any]]:
+    def table(self) -> Mapping[str, NDArray[Any]]:
         """The columns (m,) of the objects; of a simulator, of a sample."""
 
     @property
@@ -129,6 +129,29 @@ class SpectraPart(Part):
         return ArrayFeed(found, self.subset.rows, resident=resident, **options)
 
 
+class StreamTable(Mapping[str, NDArray[Any]]):
+    """Columns of some rows of partitions: millions of rows, so that each is read when it is asked for."""
+
+    def __init__(self, partitions: Partitions, chosen: NDArray[np.bool_]) -> None:
+        self.partitions, self.chosen = partitions, chosen
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return one column (m,)."""
+        if name not in self.partitions.columns:
+            raise KeyError(name)
+        values: NDArray[Any] = self.partitions.column(name)[self.chosen]
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.partitions.columns)
+
+    def __len__(self) -> int:
+        return len(self.partitions.columns)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.partitions.columns
+
+
 class StreamPart(Part):
     """Rows of partitions that are read one after the other."""
 
@@ -141,14 +164,14 @@ class StreamPart(Part):
         return sum(len(rows) for rows in self.rows)
 
     @property
-    def table(self) -> dict[str, NDArray[Any]]:
-        """The columns (m,) of the objects; they are read alone."""
+    def table(self) -> Mapping[str, NDArray[Any]]:
+        """The columns (m,) of the objects; each is read when it is asked for."""
         chosen = np.zeros(sum(self.partitions.counts), dtype=bool)
         first = 0
         for count, rows in zip(self.partitions.counts, self.rows, strict=True):
             chosen[first + rows] = True
             first += count
-        return {name: column[chosen] for name, column in self.partitions.table().items()}
+        return StreamTable(self.partitions, chosen)
 
     @cached_property
     def fingerprint(self) -> str:

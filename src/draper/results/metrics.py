@@ -68,8 +68,9 @@ def recovery(
     -------
     dict
         ``number`` of rows that count; ``bias`` and ``scatter`` (mean and standard deviation of the error,
-        estimate - truth), ``robust_bias`` and ``robust_scatter`` (by medians), ``rms``; ``baseline``, the
-        rms of the best constant estimate; ``pull_mean`` and ``pull_std`` of the error over sigma,
+        estimate - truth), ``robust_bias`` and ``robust_scatter`` (by medians), ``rms``, ``mae`` (mean
+        absolute error), ``r2``; ``baseline``, the rms of the best constant estimate; ``width_68``, the mean
+        half-width of the 68 % interval; ``pull_mean`` and ``pull_std`` of the error over sigma,
         0 and 1 where quoted errors are honest; ``coverage_50``, ``_68`` and ``_90``, the fractions of truths
         in central intervals.
 
@@ -82,7 +83,10 @@ def recovery(
     quoted = np.full(true.shape, np.nan) if sigma is None else np.asarray(sigma, dtype=np.float64)
     counts = np.isfinite(estimated) & np.isfinite(true)
     error, values, quoted = (estimated - true)[counts], true[counts], quoted[counts]
-    names = ("bias", "scatter", "robust_bias", "robust_scatter", "rms", "baseline", "pull_mean", "pull_std")
+    names = (
+        "bias", "scatter", "robust_bias", "robust_scatter", "rms", "mae", "r2", "baseline", "width_68",
+        "pull_mean", "pull_std",
+    )  # fmt: skip
     figures = {"number": float(len(error)), **dict.fromkeys(names, np.nan)}
     figures |= {coverage_name(level): np.nan for level in LEVELS}
     if len(error) == 0:
@@ -93,12 +97,15 @@ def recovery(
         "robust_bias": float(np.median(error)),
         "robust_scatter": robust_scatter(error),
         "rms": float(np.sqrt(np.mean(error**2))),
+        "mae": float(np.abs(error).mean()),
+        "r2": float(1 - np.mean(error**2) / values.var()) if values.var() > 0 else np.nan,
         "baseline": float(values.std()),
     }
     has_sigma = np.isfinite(quoted) & (quoted > 0)
     if has_sigma.any():
         pull = error[has_sigma] / quoted[has_sigma]
         figures |= {"pull_mean": float(pull.mean()), "pull_std": float(pull.std())}
+        figures["width_68"] = float(quoted[has_sigma].mean())
         for level in LEVELS:
             figures[coverage_name(level)] = float((np.abs(pull) <= ndtri(0.5 + level / 2)).mean())
     for level, (low, high) in (intervals or {}).items():
@@ -106,6 +113,8 @@ def recovery(
         has_ends = np.isfinite(lower) & np.isfinite(upper)
         inside = ((lower <= values) & (values <= upper))[has_ends]
         figures[coverage_name(level)] = float(inside.mean()) if len(inside) else np.nan
+        if coverage_name(level) == "coverage_68" and len(inside):
+            figures["width_68"] = float((upper - lower)[has_ends].mean() / 2)
     return figures
 
 

@@ -32,9 +32,12 @@ COLUMNS = {
     "bias": "bias",
     "scatter": "scatter",
     "robust_scatter": "robust scatter",
+    "mae": "mean |error|",
+    "r2": "R2",
     "baseline": "rms of the mean",
     "pull_mean": "mean pull",
     "pull_std": "pull scatter",
+    "width_68": "half-width of 68 %",
     "coverage_50": "in 50 %",
     "coverage_68": "in 68 %",
     "coverage_90": "in 90 %",
@@ -101,6 +104,11 @@ def fragment(content: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
             flagged = f"Without the {percent(content['flagged'])} that are flagged"
             parts += [f"<p>{flagged}:</p>", label_table(content["labels_unflagged"])]
         parts.append(f'<p class="small">{LABELS}</p>')
+    for name, groups in content["groups"].items():
+        parts.append(f"<h2>Labels by {escape(name)}</h2>")
+        for label in content["labels"]:
+            of_groups = {group: figures[label] for group, figures in groups.items() if label in figures}
+            parts += [f"<p>{escape(label)}</p>", label_table(of_groups)]
     if content["flags"]:
         rows = [(name, percent(fraction)) for name, fraction in content["flags"].items()]
         parts += ["<h2>Flags</h2>", table(rows)]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ from draper.results.page import Picture, fragment, page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+GROUPS = 5
+"""Groups of equal size by a column."""
 
 WORST = 3
 """Of the worst spectra, how many are drawn."""
@@ -50,6 +54,8 @@ class Report:
         Which model was evaluated on which data, as JSON values.
     notes : tuple of str
         What a reader must know before believing the numbers.
+    by : tuple of str
+        Columns by which figures of merit are given, too, in groups of equal size.
     """
 
     model: str
@@ -59,6 +65,7 @@ class Report:
     how: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
 
     # ------------------------------------------------------------------ figures of merit
 
@@ -74,6 +81,24 @@ class Report:
         if self.estimates is not None and self.estimates.label_flags is not None:
             rows = rows & (self.estimates.label_flags == "measured")
         return self._recovery(rows)
+
+    @cached_property
+    def groups(self) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+        """Figures of merit by column, by group of its values, and by label."""
+        found = {}
+        for name in self.by:
+            values = np.asarray(self.spectra.column(name))
+            if values.dtype.kind in "fiu":
+                known = values[np.isfinite(values)]
+                edges = np.unique(np.quantile(known, np.linspace(0, 1, GROUPS + 1))) if len(known) else known
+                rows = {
+                    f"{low:.4g} to {high:.4g}": (values >= low) & ((values < high) | (high == edges[-1]))
+                    for low, high in pairwise(edges)
+                }
+            else:
+                rows = {str(value): values == value for value in np.unique(values)}
+            found[name] = {group: self._recovery(chosen[:, None]) for group, chosen in rows.items()}
+        return found
 
     @cached_property
     def flagged(self) -> NDArray[np.bool_]:
@@ -133,6 +158,7 @@ class Report:
                 "notes": list(self.notes),
                 "labels": self.labels,
                 "labels_unflagged": self.unflagged_labels,
+                "groups": self.groups,
                 "flags": self.flags,
                 "flagged": float(self.flagged.mean()) if len(self.spectra) else None,
                 "spectra": spectra,
@@ -159,6 +185,16 @@ class Report:
         if "fe_h" in table and np.isfinite(table["fe_h"]).any():
             figure = plot_recovery(self.estimates, table, names, colour="fe_h", columns=2)
             yield "labels-by-metallicity", "The same, coloured by the true [Fe/H].", figure
+        if {"teff", "logg", "fe_h"} <= set(self.estimates.labels.names):
+            from draper.plots.diagrams import plot_kiel
+
+            axes = ("teff", "logg", "fe_h")
+            sets = {
+                "true": {name: table[name] for name in axes if name in table},
+                "estimated": {name: self.estimates[name] for name in axes},
+            }
+            if len(sets["true"]) == len(axes):
+                yield "labels-kiel", "Kiel diagram of true and estimated labels.", plot_kiel(sets)
 
     def _spectrum_figures(self) -> Iterator[tuple[str, str, Figure]]:
         from draper.plots.overlay import plot_overlay
