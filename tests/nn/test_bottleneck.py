@@ -233,9 +233,9 @@ def test_a_leak_moves_the_encoder_against_its_discriminator() -> None:
     with torch.no_grad():
         # A discriminator that knows a little: the label is what it reads, but for noise.
         one.prepare(lambda: iter([of]))
-    read = torch.optim.Adam(one.critic.parameters(), 0.05)
+    read = torch.optim.Adam(one.critic.parameters(), 0.01)
     shared = {name: tensor.detach() for name, tensor in one.shared(of).items()}
-    for _ in range(200):
+    for _ in range(1500):
         read.zero_grad()
         one.loss(of, shared, "critic", 0.0)["total"].backward()
         read.step()

@@ -33,8 +33,8 @@ KEY = b"draper"
 GRID_KEY = b"draper.grid"
 """Name under which they hold the grid, by itself: it is long, and mostly the same in all files."""
 VERSION = 1
-PARTITION_BYTES = 2**26
-"""Size of the flux of one partition, unless its number of rows is given: several fit into any memory."""
+PARTITION_BYTES = 2**25
+"""Size of one partition, unless its number of rows is given: several fit into any memory."""
 SPECTRAL = ("flux", "ivar", "correlation", "correlation_index")
 PREFIX = "table/"
 """Stands before the name of a table column that is called like one of the above."""
@@ -274,6 +274,9 @@ class Partitions:
             correlation=correlation,
             meta=_facts(file, held.schema)["meta"],
         )
+        del held
+        # Arrow keeps what it has freed, which adds up over partitions.
+        arrow().default_memory_pool().release_unused()
         if rows is None:
             return spectra
         read = np.concatenate([np.arange(0), *(np.arange(ends[g] - sizes[g], ends[g]) for g in needed)])

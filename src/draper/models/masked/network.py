@@ -27,6 +27,9 @@ FREEDOM = 6.0
 LEAST, MOST = -8.0, 3.0
 """Smallest and largest log width of what the network predicts, in units of the scatter."""
 
+MEASURED = 20_000
+"""Rows on which the scales of columns and labels are measured."""
+
 EMBEDDINGS = 20_000
 """Embeddings of which mean and covariance are measured."""
 
@@ -187,7 +190,7 @@ class MaskedNetwork(Module):
             errors.append(error)
             labels.append(batch.get("labels", value[:, :0]))
             rows += len(value)
-            if rows >= 50_000:
+            if rows >= MEASURED:
                 break
         self.scales.measure(torch.cat(values), torch.cat(errors))
         self.measure_labels(torch.cat(labels))
