@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple, Protocol, cast
@@ -68,6 +69,13 @@ class Inputs(NamedTuple):
 
 def regression_inputs(model: Pretrained, train: Spectra, test: Spectra) -> Inputs:
     """Return principal components of scaled spectra, colours, brightness and parallax; gaps hold the mean."""
+    with warnings.catch_warnings():
+        # Of columns that no star has, means are NaN, and become 0.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return _regression_inputs(model, train, test)
+
+
+def _regression_inputs(model: Pretrained, train: Spectra, test: Spectra) -> Inputs:
     parts = []
     for spectra in (train, test):
         good = spectra.ivar > 0

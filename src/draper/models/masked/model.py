@@ -26,7 +26,7 @@ from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra
 from draper.models.masked.columns import ColumnScales, default_columns, read_columns, require_any
 from draper.models.masked.masks import NUMBERS
-from draper.models.masked.network import LEVELS, MaskedNetwork
+from draper.models.masked.network import LEVELS, MaskedNetwork, Predicted, Seen
 from draper.models.masked.novelty import SCORES, halves, scores_of
 from draper.models.masked.statistics import (
     SpectrumStatistics,
@@ -411,7 +411,8 @@ class MaskedAutoencoder(Model):
                 labels = batch["flux"].new_ones(len(batch["flux"]), len(self.labels))
             seen = network.see(batch, hide, columns, labels)
             predicted = network.predicted(network.trunk(seen.visible))
-            flux, variance, level = completed(network, seen, predicted)
+            shown = (batch["ivar"] > 0) & (chosen.given == "all")
+            flux, variance, level = completed(network, seen, predicted, shown)
             values, errors = network.scales.unscaled(
                 predicted.columns, predicted.columns_var.sqrt(), seen.columns.magnitude
             )
@@ -547,10 +548,14 @@ def grow(network: MaskedNetwork, before: Mapping[str, Tensor], known: int) -> No
                 tensor[:known] = old
 
 
-def completed(network: MaskedNetwork, seen: Any, predicted: Any) -> tuple[Tensor, Tensor, Tensor]:
+def completed(
+    network: MaskedNetwork, seen: Seen, predicted: Predicted, shown: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return spectra of brightness 1 (n, p), their variance, and their brightness.
 
-    What pixels say of the components is combined with what the network expects of them.
+    For pixels that are shown (n, p), what they say of the components is combined with what the network
+    expects of them. Others are as the network expects them: components that fit some pixels to a thousandth
+    of their flux do not fit others as well.
     """
     prior = 1 / predicted.components_var
     both = seen.shown.precision + torch.diag_embed(prior)
@@ -558,7 +563,8 @@ def completed(network: MaskedNetwork, seen: Any, predicted: Any) -> tuple[Tensor
     pull = seen.shown.pull + prior * predicted.components
     z = torch.cholesky_solve(pull[..., None], factor)[..., 0]
     covariance = torch.cholesky_inverse(factor)
-    basis = network.statistics.basis
-    flux = network.statistics.mean + z @ basis.T
-    variance = ((basis @ covariance) * basis).sum(2) + network.statistics.excess
-    return flux, variance.clamp(min=0), seen.level
+    basis, mean = network.statistics.basis, network.statistics.mean
+    flux = torch.where(shown, mean + z @ basis.T, mean + predicted.components @ basis.T)
+    fitted = ((basis @ covariance) * basis).sum(2)
+    variance = torch.where(shown, fitted, predicted.components_var @ basis.square().T)
+    return flux, variance.clamp(min=0) + network.statistics.excess, seen.level

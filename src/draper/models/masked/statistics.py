@@ -252,8 +252,12 @@ class SpectrumStatistics(nn.Module):
         basis = directions[:count].T * strength
         self.basis.zero_()
         self.basis[:, :count] = ((root @ basis) if noise.dim() == 2 else root[:, None] * basis).float()
-        self.excess.zero_()
+        # What the components leave over.
+        rest = directions[count:].T * (size[count:].square() - floor**2).clamp(min=0).sqrt()
+        rest = root @ rest if noise.dim() == 2 else root[:, None] * rest
+        self.excess.copy_(rest.square().sum(1))
         if not len(self.whiteners):
+            self.excess.zero_()
             batch = {"flux": scaled, "ivar": weight}
             every, _ = self.products(batch)
             ratio, _ = self.brightness(every)
