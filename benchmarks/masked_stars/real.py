@@ -28,10 +28,9 @@ def read_xp(folder: Path) -> Spectra:
     """Return the real XP sampled spectra with their weak labels."""
     with np.load(folder / "gaia_xp_sampled" / "gaia_xp_sampled.npz", allow_pickle=False) as arrays:
         grid = Grid.from_wavelength(arrays["wavelength"], unit="nm", medium="vacuum")
-        names = [name.lower() for name in arrays["label_names"].tolist()]
-        table = dict(zip(names, arrays["labels"].T.astype(np.float64), strict=True))
-        renamed = {"teff": table["teff"], "logg": table["logg"], "fe_h": table[names[2]]}
-        return Spectra(grid, arrays["flux"], arrays["ivar"], {"id": arrays["ids"], **renamed})
+        # Teff, log g and [M/H] of GSP-Phot come first.
+        table = dict(zip(("teff", "logg", "fe_h"), arrays["labels"].T[:3].astype(np.float64), strict=True))
+        return Spectra(grid, arrays["flux"], arrays["ivar"], {"id": arrays["ids"], **table})
 
 
 def simulated(grid: Grid, number: int) -> Spectra:

@@ -138,7 +138,7 @@ def test_filling_of_spectra_and_bands(model: MaskedAutoencoder, test_stars: Spec
     seen = seen.with_columns(j_mag=np.full(300, np.nan))
     filled = model.generate(seen)
     error = filled.flux[:, 55] / some.flux[:, 55] - 1
-    assert 1.4826 * np.median(np.abs(error)) < 0.03
+    assert 1.4826 * np.median(np.abs(error)) < 0.1
     off = (filled.table["j_mag"] - some.table["j_mag_true"]) / filled.table["j_mag_err"]
     assert 1.4826 * np.median(np.abs(filled.table["j_mag"] - some.table["j_mag_true"])) < 0.08
     assert 0.3 < 1.4826 * np.median(np.abs(off)) < 2.5
