@@ -37,7 +37,8 @@ def simulated(grid: Grid, number: int) -> Spectra:
     """Return simulated XP sampled spectra as the real ones are published: without correlations."""
     made = LowResolution("gaia-xp-sampled").simulate(number, seed=4)
     kept = {name: made.table[name] for name in ("teff", "logg", "fe_h")}
-    return Spectra(grid, 1e16 * made.flux, 1e-32 * made.ivar.astype(np.float64), kept)
+    # Real ones come in units ten times as large.
+    return Spectra(grid, made.flux / 10, 100 * made.ivar, kept)
 
 
 def xp_sampled(folder: Path, seeds: int, steps: int, say: Say) -> list[Sheet]:

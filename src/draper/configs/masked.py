@@ -27,7 +27,7 @@ class QuantileConfig(Config):
     spectrum: bool = True
     """Use the spectrum; without it labels follow from the columns alone, such as photometry."""
     novelty: bool = True
-    """Say how unusual a star is (columns p_..., flag outside); without it labels come twice as fast."""
+    """Say how unusual a star is (p values, flag outside); without it labels come twice as fast."""
 
 
 class FillConfig(Config):

@@ -132,6 +132,22 @@ def test_what_is_hidden_is_the_rest(case: dict[str, np.ndarray]) -> None:
     assert isinstance(rest, Components)
 
 
+def test_units_do_not_matter(case: dict[str, np.ndarray]) -> None:
+    """Not even those in which squares are beyond single precision."""
+    found = []
+    for unit in (1.0, 1e-21, 1e18):
+        model = SpectrumStatistics(P, 2, 0)
+        flux = torch.from_numpy(case["flux"] * unit).float()
+        ivar = torch.from_numpy((case["sigma"] * unit) ** -2.0).float().clamp(max=3e38)
+        batch = {"flux": flux, "ivar": ivar}
+        model.prepare(lambda batch=batch: iter([batch]))
+        every, _ = model.products(batch)
+        ratio, _ = model.brightness(every)
+        found.append((model.mean, every.level * ratio / unit))
+    torch.testing.assert_close(found[2], found[0], rtol=1e-3, atol=1e-4)
+    assert torch.isfinite(found[1][0]).all()
+
+
 def test_blocks_of_related_pixels_are_found(case: dict[str, np.ndarray]) -> None:
     rng = np.random.default_rng(3)
     model = statistics(case, correlations(rng, 4, split=10))

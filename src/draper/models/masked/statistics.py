@@ -163,7 +163,7 @@ class SpectrumStatistics(nn.Module):
 
     def products(self, batch: Batch, keep: Tensor | None = None) -> tuple[Products, Products]:
         """Return the products of all good pixels, and of those that are kept (n, p)."""
-        flux, ivar = batch["flux"], batch["ivar"]
+        flux, ivar, unit = _in_own_units(batch["flux"], batch["ivar"])
         largest = ivar.amax(1, keepdim=True).clamp(min=TINY)
         relative = ivar / largest
         norm = (relative * self.mean.square()).sum(1).clamp(min=TINY)
@@ -194,7 +194,9 @@ class SpectrumStatistics(nn.Module):
                 _related(design, y, chosen, level)
                 for chosen in ((good, kept) if keep is not None else (good,))
             )
-        return found[0], found[-1]
+        # Brightness comes out in the units of the spectra.
+        every, shown = (products._replace(level=level * unit) for products in (found[0], found[-1]))
+        return every, shown
 
     def brightness(self, products: Products) -> tuple[Tensor, Tensor]:
         """Return the ratio (n,) of the brightness to the rough one, and its relative error (n,)."""
@@ -222,7 +224,8 @@ class SpectrumStatistics(nn.Module):
         used = good.any(1)
         if not used.any():
             return
-        flux, ivar, good, template = flux[used], ivar[used], good[used], template[used]
+        flux, ivar, _ = _in_own_units(flux[used], ivar[used])
+        good, template = good[used], template[used]
         scaled, weight = flux, ivar
         self.mean.fill_(1.0)
         for _ in range(3):
@@ -283,6 +286,13 @@ class SpectrumStatistics(nn.Module):
             noise += (factors[number] @ factors[number].T) * (own.T @ own)
         noise /= len(sigma)
         return noise + 1e-6 * torch.eye(len(noise), dtype=torch.float64) * noise.diagonal().mean()
+
+
+def _in_own_units(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return spectra whose largest value is 1, their weights, and the unit (n,): squares of 1e-20 are 0."""
+    largest = (flux * (ivar > 0)).abs().amax(1, keepdim=True)
+    unit = torch.where(largest > 0, largest, torch.ones_like(largest))
+    return flux / unit, (ivar * unit) * unit, unit[:, 0]
 
 
 def _independent(both: Tensor, weight: Tensor, residual: Tensor, count: Tensor, level: Tensor) -> Products:
