@@ -157,7 +157,7 @@ class MaskedNetwork(Module):
         mean = embeddings.mean(0)
         centred = embeddings - mean
         covariance = centred.T @ centred / len(centred)
-        covariance += 1e-4 * covariance.diagonal().mean() * torch.eye(len(mean), dtype=covariance.dtype)
+        covariance.diagonal().add_(1e-4 * covariance.trace() / len(mean))
         values, vectors = torch.linalg.eigh(covariance)
         self.embedding_mean.copy_(mean)
         self.embedding_root.copy_(vectors * values.clamp(min=1e-12).rsqrt())

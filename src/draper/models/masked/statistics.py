@@ -149,17 +149,17 @@ class SpectrumStatistics(nn.Module):
     def blocks(self) -> tuple[Tensor, Tensor]:
         """Number of the independent block of each pixel (p,), and its place in there, 0 to 1."""
         pixels = len(self.mean)
-        first = torch.zeros(pixels, dtype=torch.bool)
-        first[0] = True
+        order = torch.arange(pixels, device=self.mean.device)
+        first = order == 0
         if len(self.whiteners):
             largest = self.whiteners.abs().amax(0)
-            reach = torch.where(largest > RELATED, torch.arange(pixels), pixels).amin(1)
+            reach = torch.where(largest > RELATED, order, pixels).amin(1)
             # A block begins where no later pixel is related to an earlier one.
-            first = torch.flip(torch.cummin(torch.flip(reach, [0]), 0).values, [0]) >= torch.arange(pixels)
+            first = torch.flip(torch.cummin(torch.flip(reach, [0]), 0).values, [0]) >= order
         number = first.long().cumsum(0) - 1
-        start = torch.where(first, torch.arange(pixels), 0).cummax(0).values
+        start = torch.where(first, order, 0).cummax(0).values
         length = torch.bincount(number)[number]
-        return number, (torch.arange(pixels) - start) / length
+        return number, (order - start) / length
 
     def products(self, batch: Batch, keep: Tensor | None = None) -> tuple[Products, Products]:
         """Return the products of all good pixels, and of those that are kept (n, p)."""
@@ -280,12 +280,14 @@ class SpectrumStatistics(nn.Module):
             typical = sigma.square().sum(0) / good.sum(0).clamp(min=1)
             return typical.clamp(min=1e-6)
         factors = torch.linalg.inv(self.whiteners.double())
-        noise = torch.zeros(sigma.shape[1], sigma.shape[1], dtype=torch.float64)
+        noise = torch.zeros(sigma.shape[1], sigma.shape[1], dtype=torch.float64, device=sigma.device)
         for number in np.unique(template.cpu().numpy()):
             own = sigma[template == number]
             noise += (factors[number] @ factors[number].T) * (own.T @ own)
         noise /= len(sigma)
-        return noise + 1e-6 * torch.eye(len(noise), dtype=torch.float64) * noise.diagonal().mean()
+        return noise + 1e-6 * torch.eye(
+            len(noise), dtype=noise.dtype, device=noise.device
+        ) * noise.trace() / len(noise)
 
 
 def _in_own_units(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
