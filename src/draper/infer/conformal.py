@@ -13,8 +13,8 @@ from draper.errors import DraperError
 
 FloatArray = NDArray[np.float64]
 
-LEAST = 20
-"""Rows that a calibration needs at least."""
+LEAST = 39
+"""Rows that a calibration needs at least: fewer have no 2.5 % quantile."""
 
 ENOUGH = 150
 """Rows that a group of its own needs."""
@@ -59,7 +59,8 @@ class ConformalQuantiles:
     levels : ndarray (q,)
         Probabilities of the quantiles.
     shifts : mapping of str to ndarray (q, l)
-        By group; ``""`` is all of them, for groups with few rows.
+        By group. A group with few rows, such as ``spectrum 3``, takes the shift of the first word of its
+        name; ``""`` is all of them, for the rest.
     numbers : mapping of str to ndarray (l,)
         Rows of each group.
 
@@ -99,8 +100,9 @@ class ConformalQuantiles:
         scores = (truth[:, None] - quantiles) / width[:, None]
         names = np.asarray(groups)
         shifts, numbers = {}, {}
-        for name in ["", *sorted(set(names.tolist()) - {""})]:
-            rows = np.ones(len(names), dtype=bool) if name == "" else names == name
+        first = np.array([name.partition(" ")[0] for name in names.tolist()])
+        for name in ["", *sorted({*names.tolist(), *first.tolist()} - {""})]:
+            rows = np.ones(len(names), dtype=bool) if name == "" else (names == name) | (first == name)
             own = scores[rows]
             known = np.isfinite(own).all(axis=1)
             counts = known.sum(axis=0)
@@ -122,12 +124,19 @@ class ConformalQuantiles:
                 given=f"{quantiles.shape[1]} levels",
                 expected=f"{len(self.levels)}: {', '.join(f'{level:g}' for level in self.levels)}",
             )
-        general = np.nan_to_num(self.shifts[""])
-        own = {name: np.where(np.isfinite(table), table, general) for name, table in self.shifts.items()}
-        moves = np.array([own.get(name, general) for name in groups]).reshape(len(groups), *general.shape)
+        own = {name: self._shift_of(name) for name in set(groups)}
+        moves = np.array([own[name] for name in groups]).reshape(len(groups), *self.shifts[""].shape)
         moved = quantiles + moves * width_of(self.levels, quantiles)[:, None]
         ordered: FloatArray = np.sort(moved, axis=1)
         return ordered
+
+    def _shift_of(self, name: str) -> FloatArray:
+        """Return the shift of a group, or of the next larger one that has rows enough."""
+        found = np.nan_to_num(self.shifts[""])
+        for key in (name.partition(" ")[0], name):
+            if key in self.shifts:
+                found = np.where(np.isfinite(self.shifts[key]), self.shifts[key], found)
+        return found
 
     @property
     def is_measured(self) -> NDArray[np.bool_]:

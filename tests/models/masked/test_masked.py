@@ -162,15 +162,15 @@ def test_fine_tuning_of_the_heads_alone(
     model.config = model.config.replace(encoder="frozen")
     model.fit(stars[:400], labels=["teff"], train=quick(60))
     for name, one in model.network.trunk.named_parameters():
-        if name != "enter.weight":  # has further inputs
+        if name != "tell.weight":  # reads the new label
             assert torch.equal(one, before[name]), name
-    assert torch.equal(
-        model.network.trunk.enter.weight[:, : before["enter.weight"].shape[1]], before["enter.weight"]
-    )
+    head, scale = model.network.heads[0][2].weight[0].clone(), model.network.label_scatter[0].clone()
     kept = model.network.statistics.basis.clone()
     model.fit(stars[:400], labels=["logg"], train=quick(30))
     assert model.labels.names == ("teff", "logg")
     assert torch.equal(kept, model.network.statistics.basis)
+    assert (model.network.heads[0][2].weight[0] - head).abs().max() < 0.5 * head.abs().max()
+    assert torch.equal(model.network.label_scatter[0], scale)
 
 
 def test_what_cannot_be_predicted_is_refused(model: MaskedAutoencoder, stars: Spectra) -> None:
@@ -235,7 +235,7 @@ def test_attention_among_tokens(stars: Spectra, test_stars: Spectra) -> None:
 def test_masks_hide_what_can_be_known_from_the_rest() -> None:
     numbers = torch.rand(4000, NUMBERS + 3 + 2, generator=torch.Generator().manual_seed(0))
     block, place = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 1 / 3, 2 / 3] * 2)
-    masks = random_masks(numbers, block, place, 3, 2)
+    masks = random_masks(numbers, block, place, 3, 2, is_related=True)
     hidden = masks.pixels == 0
     # Within a block of related pixels only the last ones are hidden.
     for part in (hidden[:, :3], hidden[:, 3:]):

@@ -8,7 +8,6 @@ import torch
 
 from draper.data.correlation import Correlation
 from draper.models.masked.statistics import (
-    Components,
     SpectrumStatistics,
     chosen_templates,
     nearest,
@@ -78,7 +77,7 @@ def test_components_are_those_of_least_squares(
         "ivar": torch.from_numpy(case["sigma"] ** -2),
         **({"template": torch.arange(N)} if related else {}),
     }
-    _, shown = model.products(batch, torch.from_numpy(np.tile(keep, (N, 1))).double())
+    shown = model.products(batch, torch.from_numpy(np.tile(keep, (N, 1))).double())[1]
     ratio, error = model.brightness(shown)
     z, sigma = model.components(shown, ratio).posterior()
     for row in range(N):
@@ -100,7 +99,7 @@ def test_the_misfit_is_that_of_the_whole_covariance(case: dict[str, np.ndarray])
         "ivar": torch.from_numpy(case["sigma"] ** -2),
         "template": torch.arange(N),
     }
-    every, _ = model.products(batch)
+    (every,) = model.products(batch)
     ratio, _ = model.brightness(every)
     parts = model.components(every, ratio)
     rng = np.random.default_rng(1)
@@ -117,19 +116,22 @@ def test_the_misfit_is_that_of_the_whole_covariance(case: dict[str, np.ndarray])
         assert volume[row].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_is_hidden_is_the_rest(case: dict[str, np.ndarray]) -> None:
-    model = statistics(case, None)
-    batch = {"flux": torch.from_numpy(case["flux"]), "ivar": torch.from_numpy(case["sigma"] ** -2)}
-    keep = torch.zeros(N, P).double()
-    keep[:, ::2] = 1
-    every, shown = model.products(batch, keep)
-    _, other = model.products(batch, 1 - keep)
-    ratio = torch.full((N,), 1.1).double()
-    parts = [model.components(products, ratio) for products in (every, shown, other)]
-    rest = parts[0].less(parts[1], torch.arange(N))
-    for mine, theirs in zip(rest, parts[2], strict=True):
-        torch.testing.assert_close(mine, theirs)
-    assert isinstance(rest, Components)
+def test_bad_pixels_in_training_end_their_block(case: dict[str, np.ndarray]) -> None:
+    """With the factors of all pixels, those before the first bad one are exact."""
+    model = statistics(case, case["templates"])
+    good = np.ones((N, P), dtype=bool)
+    good[2, 15] = False
+    batch = {
+        "flux": torch.from_numpy(case["flux"]),
+        "ivar": torch.from_numpy(np.where(good, case["sigma"] ** -2, 0)),
+        "template": torch.arange(N),
+    }
+    (every,) = model.products(batch)
+    assert every.pixels.tolist() == [P, P, 15, P, P]
+    ratio, _ = model.brightness(every)
+    z, _ = model.components(every, ratio).posterior()
+    covariance = case["templates"][2].astype(float) * np.outer(case["sigma"][2], case["sigma"][2])
+    np.testing.assert_allclose(z[2], by_hand(case, 2, covariance, np.arange(P) < 15)[1], rtol=1e-3, atol=1e-4)
 
 
 def test_units_do_not_matter(case: dict[str, np.ndarray]) -> None:
@@ -141,7 +143,7 @@ def test_units_do_not_matter(case: dict[str, np.ndarray]) -> None:
         ivar = torch.from_numpy((case["sigma"] * unit) ** -2.0).float().clamp(max=3e38)
         batch = {"flux": flux, "ivar": ivar}
         model.prepare(lambda batch=batch: iter([batch]))
-        every, _ = model.products(batch)
+        (every,) = model.products(batch)
         ratio, _ = model.brightness(every)
         found.append((model.mean, every.level * ratio / unit))
     torch.testing.assert_close(found[2], found[0], rtol=1e-3, atol=1e-4)
@@ -169,7 +171,7 @@ def test_bad_pixels_of_related_ones_have_no_part(case: dict[str, np.ndarray]) ->
         "ivar": torch.from_numpy(np.where(good, case["sigma"] ** -2, 0)),
         "whitener": torch.from_numpy(found).double(),
     }
-    every, _ = model.products(batch)
+    (every,) = model.products(batch)
     ratio, _ = model.brightness(every)
     z, _ = model.components(every, ratio).posterior()
     covariance = case["templates"][1].astype(float) * np.outer(case["sigma"][1], case["sigma"][1])

@@ -139,14 +139,17 @@ class ColumnScales(nn.Module):
         seen, has_seen = self._mean_magnitude(values, errors, visible)
         every, has_any = self._mean_magnitude(values, errors, known)
         reference = torch.where(has_seen, seen, every)
+        # What is shown must not tell the brightness of what is hidden.
+        own = torch.where(has_seen, seen, self.brightness[0].expand_as(seen))
+        value, error = self._scaled(values, errors, own)
         target, target_error = self._scaled(values, errors, reference)
         target, target_error = target * known, target_error * known
         scaled = (reference - self.brightness[0]) / self.brightness[1] * has_seen
         brightness = torch.stack([scaled, has_seen.to(values.dtype)], dim=1)
         magnitude = torch.where(has_any, (reference - self.brightness[0]) / self.brightness[1], torch.nan)
         return Observed(
-            target * visible,
-            target_error * visible,
+            value * visible,
+            error * visible,
             visible,
             target,
             target_error,

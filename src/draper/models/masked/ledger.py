@@ -138,7 +138,8 @@ def predictions(
     )  # fmt: skip
     tuned = deepcopy(model)
     tuned.fit(train, valid=0, labels=labels, train=options)
-    yield PRETRAINED, tuned.predict(test).median
+    found = tuned.predict(test)
+    yield PRETRAINED, np.column_stack([found[name] for name in labels])
     # Columns stay those of the pre-trained model, so that both see the same.
     config = model.config.replace(labels=tuple(labels), columns=model.columns, encoder="full")
     fresh = cast(Any, type(model))(config).fit(train, valid=0, train=options.replace(learning_rate=2 * RATE))
@@ -201,7 +202,13 @@ def ledger(
         for size in sizes:
             if size > len(pool):
                 continue
-            for method, predicted in predictions(model, labels, pool[:size], test, seed):
+            for method, predicted in predictions(
+                model,
+                labels,
+                pool[np.sort(np.random.default_rng(seed).permutation(len(pool))[:size])],
+                test,
+                seed,
+            ):
                 error = predicted - truth
                 rms = np.sqrt(np.nanmean(error**2, axis=0))
                 values.setdefault((size, method), []).append((robust_scatter(error), rms))

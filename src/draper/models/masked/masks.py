@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-NUMBERS = 8
-"""Random numbers of each row, besides one for each column and each label."""
+NUMBERS = 9
+"""Random numbers of each row, besides one for each column and each label; the last chooses among heads."""
 
 OBSERVED = 0.3
 """Share of the stars that are shown as they were observed."""
@@ -31,7 +31,9 @@ class Masks(NamedTuple):
     labels: Tensor
 
 
-def random_masks(numbers: Tensor, block: Tensor, place: Tensor, columns: int, labels: int) -> Masks:
+def random_masks(
+    numbers: Tensor, block: Tensor, place: Tensor, columns: int, labels: int, is_related: bool = False
+) -> Masks:
     """Return masks from uniform numbers (n, NUMBERS + columns + labels).
 
     Parameters
@@ -40,11 +42,11 @@ def random_masks(numbers: Tensor, block: Tensor, place: Tensor, columns: int, la
         Number of the independent block of each pixel, and its place in there. Within a block of related
         pixels only the last ones are hidden: what others say is then known exactly.
     """
-    mode, kind, start, width, share, who, which, cut = numbers[:, :NUMBERS].T
+    mode, kind, start, width, share, who, which, cut = numbers[:, : NUMBERS - 1].T
     by_column, by_label = numbers[:, NUMBERS : NUMBERS + columns], numbers[:, NUMBERS + columns :]
     as_observed = mode < OBSERVED
     blocks = int(block.max()) + 1
-    if blocks == 1:
+    if not is_related:
         low = (start * 1.2 - 0.2)[:, None]
         high = low + (0.05 + 0.45 * width)[:, None]
         region = (place < low) | (place > high)

@@ -147,7 +147,7 @@ class MaskedAutoencoder(Model):
     def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return spectrum, columns and, where errors are correlated, what makes them independent."""
         found = self._plain_arrays(spectra)
-        if spectra.correlation is not None:
+        if spectra.correlation is not None and len(self.network.statistics.whiteners):
             found["whitener"] = self._whitened(spectra.correlation, spectra.ivar > 0)
         return found
 
@@ -170,10 +170,10 @@ class MaskedAutoencoder(Model):
             used = spectra.correlation.compact()
             numbers = nearest(used.templates, known.cpu().numpy())
             found["template"] = numbers[used.index]
-        elif len(known):
+        elif len(known) or spectra.correlation is not None:
             raise DraperError(
-                "the errors of these spectra are not correlated, and those of the first fit were",
-                hint="use the correlations of the file, or train a new model",
+                "the errors of these spectra, or else those of the first fit, are correlated: not of both",
+                hint="give both with their correlations, or both without, or train a new model",
             )
         return found
 
@@ -198,8 +198,10 @@ class MaskedAutoencoder(Model):
         errors = np.zeros_like(values)
         for number, name in enumerate(self.labels.names):
             if f"{name}_err" in spectra.table:
-                errors[:, number] = np.nan_to_num(spectra.table[f"{name}_err"], posinf=0)
-        scaled = self.labels.scale_error(values, np.abs(errors))
+                errors[:, number] = np.nan_to_num(spectra.table[f"{name}_err"], posinf=np.inf)
+        # A label with an impossible error is worth nothing.
+        values = np.where((errors < 0) | np.isinf(errors), np.nan, values)
+        scaled = self.labels.scale_error(values, np.where(np.isfinite(values), errors, 0))
         return {
             "labels": self.labels.scale(values).astype(np.float32),
             "labels_err": np.nan_to_num(scaled).astype(np.float32),
@@ -223,17 +225,18 @@ class MaskedAutoencoder(Model):
             torch.default_generator.manual_seed(len(before))
             self.set_up(self.own_grid, LabelSet([*self.labels, *labels]), self.pipeline)
         grow(self.network, before, known)
-        self._to_measure = True
+        self._to_measure = len(labels)
 
-    _to_measure = False
+    _to_measure = 0
 
     def feed(self, dataset: Dataset, parts: Mapping[str, Part], train: Any, **options: Any) -> Any:
-        """Return the batches; the scale of further labels is measured on the first ones."""
+        """Return the batches; the scale of further labels is measured on them."""
         self.network.set_trained(self.config.encoder)
         feed = super().feed(dataset, parts, train, **options)
         if self._to_measure and parts is dataset.training:
-            self.network.measure_labels(torch.cat([batch["labels"].cpu() for batch in feed.sweep()]))
-            self._to_measure = False
+            rows = torch.cat([batch["labels"] for batch in feed.sweep()])
+            self.network.measure_labels(rows, len(self.labels) - self._to_measure)
+            self._to_measure = 0
         return feed
 
     # ------------------------------------------------------------- calibration
@@ -253,13 +256,15 @@ class MaskedAutoencoder(Model):
         quantiles, truth, groups, scores = [], [], [], []
         edges: list[float] = []
         labels = self.labels.read(spectra.table) if self.labels else np.zeros((len(spectra), 0))
+        has_pixel = has_good_pixel(spectra.ivar)
         for shown in (True, False):
             seen = self._seen(spectra, shown)
             if not edges:
                 bright = seen["brightness"][np.isfinite(seen["brightness"])]
                 places = np.linspace(0, 1, MAGNITUDES + 1)[1:-1]
                 edges = np.quantile(bright, places).tolist() if len(bright) else []
-            some = seen["anything"]
+            # Stars without a spectrum count once.
+            some = seen["anything"] & (shown | has_pixel)
             quantiles.append(seen["quantiles"][some])
             truth.append(labels[some])
             groups += groups_of(seen["has_pixels"][some], seen["brightness"][some], edges)
@@ -293,7 +298,8 @@ class MaskedAutoencoder(Model):
             if not shown:
                 batch = {**batch, "ivar": torch.zeros_like(batch["ivar"])}
             products = halves(network, batch) if scores else None
-            seen = network.see(batch, products=None if products is None else (products[0], products[0]))
+            every = network.statistics.products(batch)[0] if products is None else products[0]
+            seen = network.see(batch, products=(every, every, every.nothing()))
             embedding = network.trunk(seen.visible)
             spread = embedding.new_zeros(len(embedding))
             quantiles = embedding.new_zeros(len(embedding), 0)
@@ -405,6 +411,8 @@ class MaskedAutoencoder(Model):
 
         def fill(batch: Batch) -> tuple[Tensor, ...]:
             hide = None if chosen.given == "all" else torch.zeros_like(batch["flux"])
+            if chosen.given == "columns":
+                batch = {**batch, "ivar": torch.zeros_like(batch["ivar"])}
             columns, labels = None, None
             if chosen.given == "labels":
                 columns = batch["flux"].new_zeros(len(batch["flux"]), count + 1)
@@ -420,6 +428,8 @@ class MaskedAutoencoder(Model):
             level = torch.where(known, level, torch.exp(-DEPTH * values[:, 0]))
             anything = seen.columns.magnitude.isfinite()
             level = torch.where(anything, level, torch.nan)
+            # The brightness of a spectrum that is not there is itself an estimate.
+            variance = variance + (~known * (DEPTH * errors[:, 0]).square())[:, None] * flux.square()
             flux, sigma = level[:, None] * flux, level[:, None] * variance.sqrt()
             return flux, sigma, values[:, 1:], errors[:, 1:]
 
@@ -503,6 +513,12 @@ def _known_weights(flux: NDArray[np.float32], ivar: NDArray[np.float32]) -> NDAr
         return ivar
     square = (flux.astype(np.float64) ** 2).sum(axis=1) / np.maximum(good.sum(axis=1), 1)
     own = np.where(square > 0, NO_ERRORS_SNR**2 / np.where(square > 0, square, 1), 1.0)
+    if own[alone].max() > np.finfo(np.float32).max / 10:
+        raise DraperError(
+            "these spectra have no errors, and values too small for weights in single precision",
+            given=f"rms {np.sqrt(square[alone].min()):.2g}",
+            hint="multiply them by a power of ten, and include that factor in the unit",
+        )
     weights: NDArray[np.float32] = np.where(alone[:, None], good * own[:, None], ivar).astype(np.float32)
     return weights
 
@@ -527,6 +543,7 @@ def groups_of(has_pixels: NDArray[np.bool_], brightness: FloatArray, edges: list
 
 def grow(network: MaskedNetwork, before: Mapping[str, Tensor], known: int) -> None:
     """Set the weights of a network that has more labels than before; inputs that are new have weight 0."""
+    labels = network.labels
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
             if name not in before:
@@ -534,14 +551,17 @@ def grow(network: MaskedNetwork, before: Mapping[str, Tensor], known: int) -> No
             old = before[name]
             if old.shape == tensor.shape:
                 tensor.copy_(old)
-            elif name == "trunk.enter.weight":
-                # Inputs end with the values of the labels, and which of them are shown.
-                new = (tensor.shape[1] - old.shape[1]) // 2
-                plain = old.shape[1] - 2 * known
+            elif name == "trunk.tell.weight":
+                # Values of the labels, and which of them are shown.
+                places = [*range(known), *range(labels, labels + known)]
                 tensor.zero_()
-                tensor[:, :plain] = old[:, :plain]
-                tensor[:, plain : plain + known] = old[:, plain : plain + known]
-                tensor[:, plain + known + new : plain + 2 * known + new] = old[:, plain + known :]
+                tensor[:, places] = old
+            elif name.startswith("heads."):
+                # Locations of the labels, and their widths.
+                tensor[[*range(known), *range(labels, labels + known)]] = old
+            elif name.startswith("shape.2"):
+                shape = (len(LEVELS), labels, *tensor.shape[1:])
+                tensor.reshape(shape)[:, :known] = old.reshape(len(LEVELS), known, *tensor.shape[1:])
             elif name in ("trunk.names", "trunk.of_value"):
                 tensor[: len(old)] = old
             elif name.startswith("label_"):

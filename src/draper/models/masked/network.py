@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from draper.models.masked.columns import ColumnScales, Observed, columns_of
-from draper.models.masked.masks import random_masks
+from draper.models.masked.masks import NUMBERS, random_masks
 from draper.models.masked.statistics import Components, Products, SpectrumStatistics
 from draper.models.masked.trunks import IndicatorPerceptron, TokenTransformer, Trunk, Visible
 from draper.nn.module import Batch, Batches, Module
@@ -46,8 +46,8 @@ class Seen(NamedTuple):
         Its inputs.
     columns : Observed
         Scaled columns.
-    every, shown : Components
-        What all good pixels, and those that are shown, say about the components of the spectrum.
+    shown, hidden : Components
+        What the pixels that are shown, and those that are hidden, say about the components of the spectrum.
     level : Tensor (n,)
         Brightness of the spectra.
     z, sigma : Tensor (n, k)
@@ -56,8 +56,8 @@ class Seen(NamedTuple):
 
     visible: Visible
     columns: Observed
-    every: Components
     shown: Components
+    hidden: Components
     level: Tensor
     z: Tensor
     sigma: Tensor
@@ -163,12 +163,17 @@ class MaskedNetwork(Module):
         self.embedding_root.copy_(vectors * values.clamp(min=1e-12).rsqrt())
 
     def set_trained(self, encoder: Literal["full", "partial", "frozen"]) -> None:
-        """Choose which layers of the encoder are trained."""
-        for parameter in self.trunk.parameters():
-            parameter.requires_grad_(encoder == "full")
-        if encoder == "partial":
-            for parameter in self.trunk.last_layers():
-                parameter.requires_grad_(True)
+        """Choose which layers are trained; what reads labels in or off always is."""
+        for part in (self.trunk, self.spectrum, self.columns):
+            for parameter in part.parameters():
+                parameter.requires_grad_(
+                    encoder == "full" or (encoder == "partial" and part is not self.trunk)
+                )
+        for parameter in (
+            *self.trunk.label_layers(),
+            *(self.trunk.last_layers() if encoder == "partial" else ()),
+        ):
+            parameter.requires_grad_(True)
 
     def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
         """Return the parameters that are trained."""
@@ -184,7 +189,7 @@ class MaskedNetwork(Module):
         values, errors, labels = [], [], []
         rows = 0
         for batch in train():
-            every, _ = self.statistics.products(batch)
+            (every,) = self.statistics.products(batch)
             value, error = columns_of(batch, *self._magnitude(every))
             values.append(value)
             errors.append(error)
@@ -196,12 +201,12 @@ class MaskedNetwork(Module):
         self.measure_labels(torch.cat(labels))
 
     @torch.no_grad()
-    def measure_labels(self, labels: Tensor) -> None:
-        """Measure centre and scatter of labels (n, l)."""
+    def measure_labels(self, labels: Tensor, known: int = 0) -> None:
+        """Measure centre and scatter of labels (n, l), but of the first ones that are known."""
         centre = labels.nanmean(0).nan_to_num(0.5)
-        self.label_centre.copy_(centre)
+        self.label_centre[known:] = centre[known:]
         spread = (labels - centre).square().nanmean(0).sqrt().nan_to_num(1.0)
-        self.label_scatter.copy_(torch.where(spread > 0, spread, 1.0))
+        self.label_scatter[known:] = torch.where(spread > 0, spread, 1.0)[known:]
 
     def _magnitude(self, products: Products) -> tuple[Tensor, Tensor]:
         """Return the brightness (n,) as a magnitude, NaN without any pixel, and its error."""
@@ -216,21 +221,27 @@ class MaskedNetwork(Module):
         pixels: Tensor | None = None,
         columns: Tensor | None = None,
         labels: Tensor | None = None,
-        products: tuple[Products, Products] | None = None,
+        products: tuple[Products, Products, Products] | None = None,
     ) -> Seen:
         """Return a batch with some pixels (n, p) and columns (n, c) hidden, and some labels (n, l) shown.
 
-        ``products``, of all pixels and of those that are shown, may be given in place of ``pixels``.
+        ``products``, of all pixels, of those that are shown and of those that are hidden, may be given in
+        place of ``pixels``.
         """
-        every, shown = self.statistics.products(batch, pixels) if products is None else products
+        if products is None:
+            if pixels is None:
+                pixels = torch.ones_like(batch["flux"])
+            every, shown, hidden = self.statistics.products(batch, pixels, 1 - pixels)
+        else:
+            every, shown, hidden = products
         has_pixels = shown.pixels > 0
         ratio, _ = self.statistics.brightness(shown)
         whole, _ = self.statistics.brightness(every)
         ratio = torch.where(has_pixels, ratio, whole)
         some = self.statistics.components(shown, ratio)
-        all_of_it = self.statistics.components(every, ratio)
+        rest = self.statistics.components(hidden, ratio)
         z, sigma = some.posterior()
-        values, errors = columns_of(batch, *self._magnitude(torch_where(has_pixels, shown, every)))
+        values, errors = columns_of(batch, *self._magnitude(products_where(has_pixels, shown, every)))
         keep = torch.ones_like(values) if columns is None else columns.clone()
         keep[:, 0] = keep[:, 0] * has_pixels
         observed = self.scales(values, errors, keep)
@@ -249,7 +260,7 @@ class MaskedNetwork(Module):
             torch.nan_to_num(known) * told,
             told,
         )
-        return Seen(visible, observed, all_of_it, some, every.level * ratio, z, sigma)
+        return Seen(visible, observed, some, rest, every.level * ratio, z, sigma)
 
     def scaled_labels(self, batch: Batch) -> Tensor:
         """Return the labels (n, l) relative to their mean and scatter; NaN where unknown."""
@@ -293,7 +304,8 @@ class MaskedNetwork(Module):
         """Return the negative log likelihood of what is hidden, and of labels."""
         numbers = torch.special.ndtr(batch["mask"])
         count = len(self.scales.centre)
-        masks = random_masks(numbers, self.block, self.place, count, self.labels)
+        is_related = "template" in batch
+        masks = random_masks(numbers, self.block, self.place, count, self.labels, is_related)
         with torch.no_grad():
             seen = self.see(batch, *masks)
         embedding = self.trunk(seen.visible)
@@ -317,8 +329,8 @@ class MaskedNetwork(Module):
         truth = torch.nan_to_num(truth)
         error = torch.nan_to_num(batch["labels_err"]) / self.label_scatter
         mean, width, offsets = self.label_parts(embedding)
-        # Each head learns from two thirds of the stars.
-        third = (torch.special.ndtr(batch["mask"][:, 7]) * HEADS).long().clamp(max=HEADS - 1)
+        # Each head learns from two thirds of a batch.
+        third = (torch.special.ndtr(batch["mask"][:, NUMBERS - 1]) * HEADS).long().clamp(max=HEADS - 1)
         taught = torch.arange(HEADS, device=third.device)[:, None] != third
         variance = width.square() + error.square()
         each = student(truth - mean, variance) * taught[:, :, None]
@@ -333,7 +345,7 @@ class MaskedNetwork(Module):
         return mean_loss
 
 
-def torch_where(condition: Tensor, first: Products, second: Products) -> Products:
+def products_where(condition: Tensor, first: Products, second: Products) -> Products:
     """Return the products of the first where a condition (n,) holds, else of the second."""
     return Products(
         *(
@@ -345,13 +357,12 @@ def torch_where(condition: Tensor, first: Products, second: Products) -> Product
 
 def spectrum_loss(seen: Seen, predicted: Predicted) -> Tensor:
     """Return the mean over stars of the negative log likelihood of hidden pixels, per pixel."""
-    count = seen.every.pixels - seen.shown.pixels
-    rows = (count > 0.5).nonzero()[:, 0]
-    hidden = seen.every.less(seen.shown, rows)
+    rows = (seen.hidden.pixels > 0.5).nonzero()[:, 0]
+    hidden = seen.hidden.rows(rows)
     chi2, volume = hidden.misfit(predicted.components[rows], predicted.components_var[rows])
     number = hidden.pixels
     robust = (FREEDOM + number) / 2 * ((FREEDOM + chi2) / (FREEDOM + number)).log()
-    return ((robust + volume / 2) / number).sum() / len(count)
+    return ((robust + volume / 2) / number).sum() / len(seen.z)
 
 
 def student(off: Tensor, variance: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ SCORES = ("distance", "misfit", "disagreement")
 def halves(network: MaskedNetwork, batch: Batch) -> tuple[Products, Products, Products]:
     """Return the products of all pixels, and of two unrelated halves of them."""
     is_second = network.block % 2 if int(network.block.max()) else (network.place >= 0.5).long()
-    every, first = network.statistics.products(batch, (1 - is_second).float().expand_as(batch["flux"]))
-    return every, first, every.without(first)
+    second = is_second.float().expand_as(batch["flux"])
+    every, one, other = network.statistics.products(batch, 1 - second, second)
+    return every, one, other
 
 
 def scores_of(
@@ -52,11 +53,10 @@ def misfit(
     has_pixels = seen.visible.has_pixels > 0
     for turn, half in enumerate(parts):
         columns = ((torch.arange(count, device=total.device) % 2) != turn).float().expand(len(total), count)
-        pair = (every, half) if bool(has_pixels.any()) else (every, every.without(every))
-        part = network.see(batch, columns=columns, products=pair)
+        part = network.see(batch, columns=columns, products=(every, half, parts[1 - turn]))
         predicted = network.predicted(network.trunk(part.visible))
-        rows = ((part.every.pixels - part.shown.pixels > 0.5) & has_pixels).nonzero()[:, 0]
-        hidden = part.every.less(part.shown, rows)
+        rows = ((part.hidden.pixels > 0.5) & has_pixels).nonzero()[:, 0]
+        hidden = part.hidden.rows(rows)
         chi2, _ = hidden.misfit(predicted.components[rows], predicted.components_var[rows])
         total[rows] += chi2
         number[rows] += hidden.pixels

@@ -57,16 +57,10 @@ class Products(NamedTuple):
     pixels: Tensor
     level: Tensor
 
-    def without(self, other: Products) -> Products:
-        """Return the products of the pixels that are in these and not in the (unrelated) others."""
+    def nothing(self) -> Products:
+        """Return the products of no pixel of the same spectra."""
         gram, data, square, pixels, level = self
-        return Products(
-            gram - other.gram,
-            data - other.data,
-            (square - other.square).clamp(min=0),
-            pixels - other.pixels,
-            level,
-        )
+        return Products(0 * gram, 0 * data, 0 * square, 0 * pixels, level)
 
 
 class Components(NamedTuple):
@@ -97,12 +91,9 @@ class Components(NamedTuple):
         variance = torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2)
         return z, variance.clamp(min=1e-12).sqrt()
 
-    def less(self, other: Components, rows: Tensor) -> Components:
-        """Return some rows of these without what others say: that of the other pixels."""
-        precision, pull, square, pixels = (
-            mine[rows] - theirs[rows] for mine, theirs in zip(self, other, strict=True)
-        )
-        return Components(precision, pull, square.clamp(min=0), pixels)
+    def rows(self, rows: Tensor) -> Components:
+        """Return some rows."""
+        return Components(*(part[rows] for part in self))
 
     def misfit(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Return chi2 (n,) of the pixels, and ln det of their covariance beyond that of the errors (n,).
@@ -161,8 +152,8 @@ class SpectrumStatistics(nn.Module):
         length = torch.bincount(number)[number]
         return number, (order - start) / length
 
-    def products(self, batch: Batch, keep: Tensor | None = None) -> tuple[Products, Products]:
-        """Return the products of all good pixels, and of those that are kept (n, p)."""
+    def products(self, batch: Batch, *masks: Tensor) -> tuple[Products, ...]:
+        """Return the products of all good pixels, and of those of them that each mask (n, p) keeps."""
         flux, ivar, unit = _in_own_units(batch["flux"], batch["ivar"])
         largest = ivar.amax(1, keepdim=True).clamp(min=TINY)
         relative = ivar / largest
@@ -171,32 +162,39 @@ class SpectrumStatistics(nn.Module):
         spread = ((relative * flux.square()).sum(1) / norm).sqrt()
         level = torch.where(level > 0.1 * spread, level, spread)
         level = torch.where(level > 0, level, torch.ones_like(level))
-        # Beyond the basis spectra differ by more than their errors.
         scaled = ivar * level[:, None].square()
         is_related = "whitener" in batch or "template" in batch
         if not is_related:
+            # Beyond the basis spectra differ by more than their errors.
             scaled = scaled / (1 + scaled * self.excess)
         weight = scaled.sqrt()
         residual = weight * (flux / level[:, None] - self.mean)
         both = torch.cat([self.mean[:, None], self.basis], dim=1)
-        good = (ivar > 0).to(flux.dtype)
-        kept = good if keep is None else good * keep
-        if not is_related:
-            found = tuple(
-                _independent(both, chosen * weight, chosen * residual, chosen.sum(1), level)
-                for chosen in ((good, kept) if keep is not None else (good,))
-            )
-        else:
-            whitener = batch["whitener"] if "whitener" in batch else self.whiteners[batch["template"]]
-            design = whitener @ (weight[:, :, None] * both)
-            y = (whitener @ residual[..., None])[..., 0]
-            found = tuple(
-                _related(design, y, chosen, level)
-                for chosen in ((good, kept) if keep is not None else (good,))
-            )
+        good = ivar > 0
+        if is_related and "whitener" not in batch:
+            good = good & self._before_bad(good)
+        kept = [good.to(flux.dtype), *(good * mask for mask in masks)]
         # Brightness comes out in the units of the spectra.
-        every, shown = (products._replace(level=level * unit) for products in (found[0], found[-1]))
-        return every, shown
+        if not is_related:
+            return tuple(
+                _independent(both, chosen * weight, chosen * residual, chosen.sum(1), level, unit)
+                for chosen in kept
+            )
+        whitener = batch["whitener"] if "whitener" in batch else self.whiteners[batch["template"]]
+        design = whitener @ (weight[:, :, None] * both)
+        y = (whitener @ residual[..., None])[..., 0]
+        return tuple(_related(design, y, chosen, level * unit) for chosen in kept)
+
+    def _before_bad(self, good: Tensor) -> Tensor:
+        """Return which pixels (n, p) come before the first bad one of their block.
+
+        What whitens all pixels of a block in order is exact for its first ones alone.
+        """
+        number, _ = self.blocks
+        start = torch.searchsorted(number, number)
+        bad = (~good).long()
+        count = bad.cumsum(1)
+        return count == (count - bad)[:, start]
 
     def brightness(self, products: Products) -> tuple[Tensor, Tensor]:
         """Return the ratio (n,) of the brightness to the rough one, and its relative error (n,)."""
@@ -262,7 +260,7 @@ class SpectrumStatistics(nn.Module):
         if not len(self.whiteners):
             self.excess.zero_()
             batch = {"flux": scaled, "ivar": weight}
-            every, _ = self.products(batch)
+            (every,) = self.products(batch)
             ratio, _ = self.brightness(every)
             z, _ = self.components(every, ratio).posterior()
             model = self.mean + z @ self.basis.T
@@ -297,7 +295,9 @@ def _in_own_units(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return flux / unit, (ivar * unit) * unit, unit[:, 0]
 
 
-def _independent(both: Tensor, weight: Tensor, residual: Tensor, count: Tensor, level: Tensor) -> Products:
+def _independent(
+    both: Tensor, weight: Tensor, residual: Tensor, count: Tensor, level: Tensor, unit: Tensor
+) -> Products:
     """Return the products of pixels with independent errors."""
     q = both.shape[1]
     rows, columns = torch.triu_indices(q, q)
@@ -305,7 +305,7 @@ def _independent(both: Tensor, weight: Tensor, residual: Tensor, count: Tensor, 
     gram = pairs.new_empty(len(weight), q, q)
     gram[:, rows, columns] = pairs
     gram[:, columns, rows] = pairs
-    return Products(gram, (weight * residual) @ both, residual.square().sum(1), count, level)
+    return Products(gram, (weight * residual) @ both, residual.square().sum(1), count, level * unit)
 
 
 def _related(design: Tensor, y: Tensor, chosen: Tensor, level: Tensor) -> Products:
@@ -326,7 +326,7 @@ def _first_rows(train: Batches) -> tuple[Tensor, Tensor, Tensor]:
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     count = 0
     for batch in train():
-        none = torch.zeros(len(batch["flux"]), dtype=torch.long)
+        none = torch.zeros(len(batch["flux"]), dtype=torch.long, device=batch["flux"].device)
         parts.append((batch["flux"], batch["ivar"], batch.get("template", none)))
         count += len(none)
         if count >= ROWS:

@@ -60,6 +60,10 @@ class Trunk(nn.Module):
     def last_layers(self) -> Iterable[nn.Parameter]:
         """Return the parameters that are trained where the encoder is in part."""
 
+    @abstractmethod
+    def label_layers(self) -> Iterable[nn.Parameter]:
+        """Return the parameters that read labels in."""
+
 
 class Residual(nn.Module):
     """Two layers whose output is added to their input (n, width)."""
@@ -80,14 +84,19 @@ class IndicatorPerceptron(Trunk):
 
     def __init__(self, components: int, columns: int, labels: int, width: int, blocks: int) -> None:
         super().__init__()
-        inputs = 3 * components + 1 + 4 * columns + 2 + 2 * labels
+        inputs = 3 * components + 1 + 4 * columns + 2
         self.enter = nn.Linear(inputs, width)
+        self.tell = nn.Linear(2 * labels, width, bias=False) if labels else None
         self.blocks = nn.ModuleList(Residual(width) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
 
     def last_layers(self) -> Iterable[nn.Parameter]:
         """Return the parameters of the last block."""
         return [*self.blocks[-1].parameters(), *self.norm.parameters()]
+
+    def label_layers(self) -> Iterable[nn.Parameter]:
+        """Return the weights of labels and of which are told."""
+        return [] if self.tell is None else self.tell.parameters()
 
     def forward(self, visible: Visible) -> Tensor:
         """Return the embedding (n, width)."""
@@ -102,10 +111,10 @@ class IndicatorPerceptron(Trunk):
             log_error(visible.errors) * visible.has_column,
             visible.has_column,
             visible.reference,
-            visible.labels,
-            visible.told,
         )
         x = self.enter(torch.cat(parts, dim=1))
+        if self.tell is not None:
+            x = x + self.tell(torch.cat([visible.labels, visible.told], dim=1))
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.norm(x)
@@ -135,6 +144,10 @@ class TokenTransformer(Trunk):
     def last_layers(self) -> Iterable[nn.Parameter]:
         """Return the parameters of the last layer."""
         return [*self.blocks.layers[-1].parameters(), *self.norm.parameters()]
+
+    def label_layers(self) -> Iterable[nn.Parameter]:
+        """Return the weights of single values, those of labels among them, and the names of tokens."""
+        return [self.of_value, self.names]
 
     def forward(self, visible: Visible) -> Tensor:
         """Return the embedding (n, width): that of the token that stands for the star."""
