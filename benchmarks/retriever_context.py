@@ -27,9 +27,10 @@ from draper.configs.retriever import RetrieveConfig
 from draper.instrument.pipeline import Pipeline
 from draper.models.retriever.designs import Design, random_designs, sums_between
 from draper.models.retriever.model import Retriever
-from draper.models.retriever.network import CONTEXT, Residual, RetrieverNetwork
+from draper.models.retriever.network import CONTEXT, RetrieverNetwork
 from draper.models.retriever.posterior import Prior, Target
 from draper.nn.module import Batch
+from draper.nn.perceptron import Residual
 from draper.simulate.planets import Planets
 
 ERRORS = (3e-6, 1.5e-3)

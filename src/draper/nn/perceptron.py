@@ -56,3 +56,23 @@ class Perceptrons(nn.Module):
             if layer < last:
                 x = torch.relu(x)
         return x
+
+
+class Residual(nn.Module):
+    """Two layers whose output is added to their input.
+
+    Examples
+    --------
+    >>> Residual(8)(torch.zeros(5, 8)).shape
+    torch.Size([5, 8])
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum (n, width) of rows (n, width)."""
+        out: Tensor = x + self.second(nn.functional.gelu(self.first(self.norm(x))))
+        return out

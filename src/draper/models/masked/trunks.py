@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from draper.nn.perceptron import Residual
+
 STRETCH = 10.0
 """Small values are stretched by this before they are compressed by asinh."""
 
@@ -63,20 +65,6 @@ class Trunk(nn.Module):
     @abstractmethod
     def label_layers(self) -> Iterable[nn.Parameter]:
         """Return the parameters that read labels in."""
-
-
-class Residual(nn.Module):
-    """Two layers whose output is added to their input (n, width)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the sum."""
-        out: Tensor = x + self.second(nn.functional.gelu(self.first(self.norm(x))))
-        return out
 
 
 class IndicatorPerceptron(Trunk):

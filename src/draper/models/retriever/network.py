@@ -13,26 +13,13 @@ from draper.models.retriever.densities import Density, FlowMatching, SplineFlow
 from draper.models.retriever.designs import GROUP, random_designs
 from draper.models.retriever.summary import Reference, Statistics, Summary
 from draper.nn.module import Batch, Batches, Module
+from draper.nn.perceptron import Residual
 
 CONTEXT = 96
 """Numbers by which the density knows a spectrum."""
 
 STRETCH = 10.0
 """Small features are stretched by this before they are compressed by asinh."""
-
-
-class Residual(nn.Module):
-    """Two layers whose output is added to their input (b, width)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the sum (b, width)."""
-        out: Tensor = x + self.second(nn.functional.gelu(self.first(self.norm(x))))
-        return out
 
 
 class RetrieverNetwork(Module):
