@@ -74,7 +74,13 @@ def predict(
         from draper.plots.style import drawable
 
         drawable(plot)
-    if catalogue and not data:
+    if catalogue and data:
+        raise DraperError(
+            "spectra and a catalogue without spectra are predicted one after the other",
+            given=f"{data[0]} and --catalogue {catalogue[0]}",
+            hint="leave out one of them",
+        )
+    if catalogue:
         spectra = catalogued(model, catalogue)
     else:
         spectra = gathered(data, hints, f"draper predict {artifact} DATA... -o TABLE")

@@ -117,6 +117,9 @@ def test_a_catalogue_without_spectra(
     written = (tmp_path / "labels.csv").read_text().splitlines()
     assert len(written) == 41
     assert float(written[1].split(",")[1]) == pytest.approx(found["teff"][0], rel=1e-3)
+    both = ["predict", str(folder), str(table), "--catalogue", str(table), "-o", str(tmp_path / "no.csv")]
+    assert main(both) != 0
+    assert "leave out one" in capsys.readouterr().err
     table.write_text("gmag,bpmag\n12,13\n")
     assert main(["predict", str(folder), "--catalogue", str(table), "-o", str(tmp_path / "no.csv")]) != 0
     assert "neither a spectrum" in capsys.readouterr().err
@@ -162,7 +165,7 @@ def test_fine_tuning_of_the_heads_alone(
     model.config = model.config.replace(encoder="frozen")
     model.fit(stars[:400], labels=["teff"], train=quick(60))
     for name, one in model.network.trunk.named_parameters():
-        if name != "tell.weight":  # reads the new label
+        if name != "read_labels.weight":  # reads the new label
             assert torch.equal(one, before[name]), name
     head, scale = model.network.heads[0][2].weight[0].clone(), model.network.label_scatter[0].clone()
     kept = model.network.statistics.basis.clone()

@@ -77,6 +77,7 @@ def regression_inputs(model: Pretrained, train: Spectra, test: Spectra) -> Input
 
 def _regression_inputs(model: Pretrained, train: Spectra, test: Spectra) -> Inputs:
     parts = []
+    middle_magnitude = np.nan
     for spectra in (train, test):
         good = spectra.ivar > 0
         flux = np.where(good, spectra.flux, np.nan).astype(np.float64)
@@ -94,12 +95,14 @@ def _regression_inputs(model: Pretrained, train: Spectra, test: Spectra) -> Inpu
         bands = [number for number, name in enumerate(model.columns or ()) if name.endswith("_mag")]
         columns = values.copy()
         reference = values[:, bands[0]] if bands else magnitude
+        if np.isnan(middle_magnitude):
+            middle_magnitude = np.nanmedian(reference)
         for number in bands[1:]:
             columns[:, number] -= reference
         for number, name in enumerate(model.columns or ()):
             if name == "parallax":
                 columns[:, number] = np.arcsinh(
-                    values[:, number] * 10 ** (0.2 * (reference - np.nanmedian(reference)))
+                    values[:, number] * 10 ** (0.2 * (reference - middle_magnitude))
                 )
         parts.append((flux / level[:, None], np.column_stack([magnitude, columns])))
     centre = np.nan_to_num(np.nanmean(parts[0][0], axis=0))
@@ -180,7 +183,7 @@ def ledger(
     seeds
         Number of splits.
     say
-        Is told of each row when it is done.
+        Called with a line for each method, size and seed.
 
     Returns
     -------

@@ -41,6 +41,10 @@ def random_masks(
     block, place : Tensor (p,)
         Number of the independent block of each pixel, and its place in there. Within a block of related
         pixels only the last ones are hidden: what others say is then known exactly.
+    columns, labels
+        Their numbers; the first column is the brightness of the spectrum.
+    is_related
+        Whether pixels are related.
     """
     mode, kind, start, width, share, who, which, cut = numbers[:, : NUMBERS - 1].T
     by_column, by_label = numbers[:, NUMBERS : NUMBERS + columns], numbers[:, NUMBERS + columns :]
@@ -61,8 +65,8 @@ def random_masks(
     shown = (by_column > (0.9 * share)[:, None]) | as_observed[:, None]
     # The magnitude of the spectrum itself goes with it.
     shown[:, 0] = pixels.any(1)
-    told = (by_label < width[:, None]) & (who > LABELS_HIDDEN)[:, None]
+    has_label = (by_label < width[:, None]) & (who > LABELS_HIDDEN)[:, None]
     if labels:
         only = (who > 1 - ONLY_LABELS)[:, None]
-        pixels, shown, told = pixels & ~only, shown & ~only, told | only
-    return Masks(pixels.float(), shown.float(), told.float())
+        pixels, shown, has_label = pixels & ~only, shown & ~only, has_label | only
+    return Masks(pixels.float(), shown.float(), has_label.float())

@@ -26,7 +26,7 @@ from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra
 from draper.models.masked.columns import ColumnScales, default_columns, read_columns, require_any
 from draper.models.masked.masks import NUMBERS
-from draper.models.masked.network import LEVELS, MaskedNetwork, Predicted, Seen
+from draper.models.masked.network import DEPTH, LEVELS, MaskedNetwork, Predicted, Seen
 from draper.models.masked.novelty import SCORES, halves, scores_of
 from draper.models.masked.statistics import (
     SpectrumStatistics,
@@ -52,8 +52,6 @@ SHARED = 256
 
 NO_ERRORS_SNR = 1000.0
 """Signal-to-noise ratio of spectra that come without errors."""
-
-DEPTH = 0.4 * np.log(10)
 
 
 class MaskedAutoencoder(Model):
@@ -425,11 +423,11 @@ class MaskedAutoencoder(Model):
                 predicted.columns, predicted.columns_var.sqrt(), seen.columns.magnitude
             )
             known = seen.columns.known[:, 0] > 0
-            level = torch.where(known, level, torch.exp(-DEPTH * values[:, 0]))
+            level = torch.where(known, level, torch.exp(-values[:, 0] / DEPTH))
             anything = seen.columns.magnitude.isfinite()
             level = torch.where(anything, level, torch.nan)
             # The brightness of a spectrum that is not there is itself an estimate.
-            variance = variance + (~known * (DEPTH * errors[:, 0]).square())[:, None] * flux.square()
+            variance = variance + (~known * (errors[:, 0] / DEPTH).square())[:, None] * flux.square()
             flux, sigma = level[:, None] * flux, level[:, None] * variance.sqrt()
             return flux, sigma, values[:, 1:], errors[:, 1:]
 
@@ -551,7 +549,7 @@ def grow(network: MaskedNetwork, before: Mapping[str, Tensor], known: int) -> No
             old = before[name]
             if old.shape == tensor.shape:
                 tensor.copy_(old)
-            elif name == "trunk.tell.weight":
+            elif name == "trunk.read_labels.weight":
                 # Values of the labels, and which of them are shown.
                 places = [*range(known), *range(labels, labels + known)]
                 tensor.zero_()

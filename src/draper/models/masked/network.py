@@ -248,7 +248,7 @@ class MaskedNetwork(Module):
         if labels is None:
             labels = values.new_zeros(len(values), self.labels)
         known = self.scaled_labels(batch)
-        told = labels * torch.isfinite(known)
+        has_label = labels * torch.isfinite(known)
         visible = Visible(
             z,
             sigma,
@@ -257,8 +257,8 @@ class MaskedNetwork(Module):
             observed.error,
             observed.visible,
             observed.reference,
-            torch.nan_to_num(known) * told,
-            told,
+            torch.nan_to_num(known) * has_label,
+            has_label,
         )
         return Seen(visible, observed, some, rest, every.level * ratio, z, sigma)
 
@@ -325,7 +325,7 @@ class MaskedNetwork(Module):
     def _label_loss(self, batch: Batch, seen: Seen, embedding: Tensor) -> Tensor:
         """Return the mean loss (n,) of the labels that are known and hidden."""
         truth = self.scaled_labels(batch)
-        known = torch.isfinite(truth) * (1 - seen.visible.told)
+        known = torch.isfinite(truth) * (1 - seen.visible.has_label)
         truth = torch.nan_to_num(truth)
         error = torch.nan_to_num(batch["labels_err"]) / self.label_scatter
         mean, width, offsets = self.label_parts(embedding)

@@ -254,11 +254,11 @@ class SpectrumStatistics(nn.Module):
         self.basis.zero_()
         self.basis[:, :count] = ((root @ basis) if noise.dim() == 2 else root[:, None] * basis).float()
         # What the components leave over.
-        rest = directions[count:].T * (size[count:].square() - floor**2).clamp(min=0).sqrt()
-        rest = root @ rest if noise.dim() == 2 else root[:, None] * rest
-        self.excess.copy_(rest.square().sum(1))
-        if not len(self.whiteners):
-            self.excess.zero_()
+        self.excess.zero_()
+        if len(self.whiteners):
+            rest = directions[count:].T * (size[count:].square() - floor**2).clamp(min=0).sqrt()
+            self.excess.copy_((root @ rest).square().sum(1))
+        else:
             batch = {"flux": scaled, "ivar": weight}
             (every,) = self.products(batch)
             ratio, _ = self.brightness(every)

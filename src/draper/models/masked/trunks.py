@@ -35,7 +35,7 @@ class Visible(NamedTuple):
         Values, errors, and which are visible.
     reference : Tensor (n, 2)
         Brightness, and whether it is known.
-    labels, told : Tensor (n, l)
+    labels, has_label : Tensor (n, l)
         Values, and which are visible.
     """
 
@@ -47,7 +47,7 @@ class Visible(NamedTuple):
     has_column: Tensor
     reference: Tensor
     labels: Tensor
-    told: Tensor
+    has_label: Tensor
 
 
 def log_error(errors: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class IndicatorPerceptron(Trunk):
         super().__init__()
         inputs = 3 * components + 1 + 4 * columns + 2
         self.enter = nn.Linear(inputs, width)
-        self.tell = nn.Linear(2 * labels, width, bias=False) if labels else None
+        self.read_labels = nn.Linear(2 * labels, width, bias=False) if labels else None
         self.blocks = nn.ModuleList(Residual(width) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
 
@@ -83,8 +83,8 @@ class IndicatorPerceptron(Trunk):
         return [*self.blocks[-1].parameters(), *self.norm.parameters()]
 
     def label_layers(self) -> Iterable[nn.Parameter]:
-        """Return the weights of labels and of which are told."""
-        return [] if self.tell is None else self.tell.parameters()
+        """Return the weights of labels and of which are has_label."""
+        return [] if self.read_labels is None else self.read_labels.parameters()
 
     def forward(self, visible: Visible) -> Tensor:
         """Return the embedding (n, width)."""
@@ -101,8 +101,8 @@ class IndicatorPerceptron(Trunk):
             visible.reference,
         )
         x = self.enter(torch.cat(parts, dim=1))
-        if self.tell is not None:
-            x = x + self.tell(torch.cat([visible.labels, visible.told], dim=1))
+        if self.read_labels is not None:
+            x = x + self.read_labels(torch.cat([visible.labels, visible.has_label], dim=1))
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.norm(x)
@@ -158,7 +158,7 @@ class TokenTransformer(Trunk):
                 visible.has_pixels[:, None].expand(-1, self.groups),
                 visible.has_column,
                 visible.reference[:, 1:],
-                visible.told,
+                visible.has_label,
             ],
             dim=1,
         )
