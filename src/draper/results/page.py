@@ -108,7 +108,7 @@ def fragment(content: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
         parts.append(f"<h2>Labels by {escape(name)}</h2>")
         for label in content["labels"]:
             of_groups = {group: figures[label] for group, figures in groups.items() if label in figures}
-            parts += [f"<p>{escape(label)}</p>", label_table(of_groups)]
+            parts += [f"<p>{escape(label)}</p>", label_table(of_groups, name)]
     if content["flags"]:
         rows = [(name, percent(fraction)) for name, fraction in content["flags"].items()]
         parts += ["<h2>Flags</h2>", table(rows)]
@@ -121,12 +121,12 @@ def fragment(content: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     return "\n".join(parts)
 
 
-def label_table(labels: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the figures of merit of all labels."""
+def label_table(labels: Mapping[str, Mapping[str, Any]], first: str = "label") -> str:
+    """Return the figures of merit of all labels, or of groups of one; ``first`` heads their names."""
     shown = [key for key in COLUMNS if any(figures.get(key) is not None for figures in labels.values())]
     formats = {key: percent if key.startswith("coverage") else number for key in shown}
     rows = [(name, *(formats[key](values[key]) for key in shown)) for name, values in labels.items()]
-    return table(rows, head=("label", *(COLUMNS[key] for key in shown)))
+    return table(rows, head=(first, *(COLUMNS[key] for key in shown)))
 
 
 def table(rows: Iterable[Iterable[Any]], head: Sequence[str] = (), kind: str = "") -> str:
