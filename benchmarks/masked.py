@@ -31,6 +31,7 @@ from draper.data.spectra import Spectra
 from draper.latents.probes import probe
 from draper.models.masked.ledger import ledger, regression_inputs, robust_scatter
 from draper.models.masked.model import MaskedAutoencoder
+from draper.models.masked.novelty import SCORES
 from draper.results.estimates import Estimates
 from draper.simulate.xp import LowResolution
 from masked_stars.bounds import LABELS, Array, bounds
@@ -223,7 +224,7 @@ def novelty_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
             row["AUROC, G < 15"] = float(
                 roc_auc_score(strange[bright], -np.log(np.maximum(p[bright], 1e-300)))
             )
-            for score in ("distance", "misfit", "disagreement"):
+            for score in SCORES:
                 values = -np.log(np.maximum(estimates.columns[f"p_{score}"], 1e-300))
                 row[score] = float(roc_auc_score(strange, values))
             flagged = estimates.flags["outside"] | estimates.flags["label_range"]

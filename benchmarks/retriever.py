@@ -4,7 +4,7 @@ Parts, all by default; each says its sizes beside its figures:
 
 - accuracy: TauREx's spectra (``--data``), of which a fifth never served the fit of the opacities; estimates
   against truth, with 1 ppm (no noise), 30 and 100 ppm, beside regressions, inpainting and the bound.
-- referee: posteriors and evidence beside those of dynesty (an optional extra), of the same likelihood.
+- referee: posteriors and evidence beside those of many broad samples, and of dynesty (an optional extra).
 - efficiency: of importance sampling, by instrument and error, before and after refinement, and against the
   number of training steps.
 - coverage: of the network's posteriors on fresh simulations, and ranks.
@@ -44,10 +44,12 @@ def _accuracy(model: Retriever, options: Options) -> list[Sheet]:
 
 
 def _referee(model: Retriever, options: Options) -> list[Sheet]:
+    sizes: dict[str, Any] = {"spectra": 20, "single": 20, "live": 1000} if options.full else {}
+    if options.nested is not None:
+        sizes["single"] = options.nested
     if find_spec("dynesty") is None:
-        print("referee: left out; pip install draper[nested]")
-        return []
-    sizes: dict[str, Any] = {"spectra": 20, "live": 1000} if options.full else {}
+        print("dynesty: left out; pip install draper[nested]")
+        sizes["single"] = 0
     return referee(model, options=settings(options), **{**sizes, **chosen(options)})
 
 
@@ -111,6 +113,9 @@ def main() -> None:
     parser.add_argument("--spectra", type=int, help="number of spectra of each case, 0 for all")
     parser.add_argument(
         "--levels", type=float, nargs="+", help="errors of a bin [ppm], for accuracy, referee and efficiency"
+    )
+    parser.add_argument(
+        "--nested", type=int, help="spectra of each level that dynesty samples, for the referee"
     )
     parser.add_argument("--number", type=int, help="number of simulations for the coverage")
     parser.add_argument("--draws", type=int, default=10_000, help="samples that are weighted")

@@ -133,6 +133,15 @@ def test_photometry_far_off_is_flagged(model: MaskedAutoencoder, test_stars: Spe
     assert np.isnan(model.predict(some, novelty=False).columns["p_value"]).all()
 
 
+def test_stars_beyond_the_labels_of_training_are_flagged(stars: Spectra, test_stars: Spectra) -> None:
+    cool = stars[stars.table["teff"] < 5500]
+    trained = MaskedAutoencoder(labels=("teff",), **SMALL).fit(cool, train=quick(300))  # type: ignore[arg-type]
+    bright = test_stars[test_stars.table["g_mag"] < 15]
+    hot = bright.table["teff"] > 6000
+    p = trained.predict(bright).columns["p_labels"]
+    assert np.median(p[hot]) < 0.01 < np.quantile(p[bright.table["teff"] < 5300], 0.1)
+
+
 def test_filling_of_spectra_and_bands(model: MaskedAutoencoder, test_stars: Spectra) -> None:
     some = test_stars[:300]
     ivar = np.array(some.ivar)
@@ -140,6 +149,8 @@ def test_filling_of_spectra_and_bands(model: MaskedAutoencoder, test_stars: Spec
     seen = Spectra(some.grid, some.flux, ivar, some.table, some.quantity, correlation=some.correlation)
     seen = seen.with_columns(j_mag=np.full(300, np.nan))
     filled = model.generate(seen)
+    assert np.array_equal(filled.flux[:, :55], some.flux[:, :55])
+    assert np.array_equal(filled.ivar[:, :55], some.ivar[:, :55])
     error = filled.flux[:, 55] / some.flux[:, 55] - 1
     assert 1.4826 * np.median(np.abs(error)) < 0.1
     off = (filled.table["j_mag"] - some.table["j_mag_true"]) / filled.table["j_mag_err"]
@@ -149,6 +160,7 @@ def test_filling_of_spectra_and_bands(model: MaskedAutoencoder, test_stars: Spec
     table = model.impute(seen)
     assert np.array_equal(table["j_mag"], filled.table["j_mag"])
     from_labels = model.generate(some, given="labels")
+    assert not np.isclose(from_labels.flux[:, 0], some.flux[:, 0], rtol=1e-6).any()
     ratio = from_labels.flux[:, [0]] / some.flux[:, [0]]
     assert np.median(np.abs(ratio - 1)) < 0.3
     with pytest.raises(DraperError, match="labels"):

@@ -11,6 +11,7 @@ from draper.models.masked.statistics import (
     SpectrumStatistics,
     chosen_templates,
     nearest,
+    thinned,
     whiteners,
     whiteners_of,
 )
@@ -184,6 +185,17 @@ def test_templates_are_kept_and_found_again(case: dict[str, np.ndarray]) -> None
     assert len(kept) == 2
     known = whiteners(case["templates"])
     assert nearest(case["templates"][[3, 1]], known).tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(1000, 63), (64, 64), (65, 33), (3, 3)])
+def test_some_rows_stand_for_a_sorted_file(rows: int, kept: int) -> None:
+    numbers = torch.arange(rows, dtype=torch.float32)
+    batches = [{"flux": part[:, None], "ivar": part[:, None]} for part in numbers.split(100)]
+    found = thinned(lambda: iter(batches), 64)["flux"][:, 0]
+    assert len(found) == kept
+    assert (found.diff() == found.diff()[0]).all()
+    assert found[0] == 0
+    assert found[-1] > rows - 1 - found.diff()[0]
 
 
 def test_the_basis_finds_faint_directions_beside_noise() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 NUMBERS = 9
 """Random numbers of each row, besides one for each column and each label; the last chooses among heads."""
 
-OBSERVED = 0.3
-"""Share of the stars that are shown as they were observed."""
+OBSERVED, LATE = 0.3, 0.7
+"""Share of the stars that are shown as they were observed, and at the end of a training with labels."""
 
 NO_SPECTRUM, REGION = 0.4, 0.7
 """Of the others: below the first the spectrum is hidden, below the second a region of it, else ends of it."""
@@ -32,7 +32,13 @@ class Masks(NamedTuple):
 
 
 def random_masks(
-    numbers: Tensor, block: Tensor, place: Tensor, columns: int, labels: int, is_related: bool = False
+    numbers: Tensor,
+    block: Tensor,
+    place: Tensor,
+    columns: int,
+    labels: int,
+    is_related: bool = False,
+    progress: float = 0.0,
 ) -> Masks:
     """Return masks from uniform numbers (n, NUMBERS + columns + labels).
 
@@ -45,10 +51,12 @@ def random_masks(
         Their numbers; the first column is the brightness of the spectrum.
     is_related
         Whether pixels are related.
+    progress
+        Of the training, 0 to 1.
     """
     mode, kind, start, width, share, who, which, cut = numbers[:, : NUMBERS - 1].T
     by_column, by_label = numbers[:, NUMBERS : NUMBERS + columns], numbers[:, NUMBERS + columns :]
-    as_observed = mode < OBSERVED
+    as_observed = mode < (OBSERVED + (LATE - OBSERVED) * progress if labels else OBSERVED)
     blocks = int(block.max()) + 1
     if not is_related:
         low = (start * 1.2 - 0.2)[:, None]

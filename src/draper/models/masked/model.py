@@ -44,8 +44,9 @@ FloatArray = NDArray[np.float64]
 UNLIKELY = 0.01
 """Probability of the most unusual score, times the number of scores, below which a star is flagged."""
 
-MAGNITUDES = 6
-"""Groups of equal size by brightness in which quantiles are calibrated, with and without spectrum."""
+GROUP, GROUPS = 600, 32
+"""Stars of equal brightness in a group in which quantiles are calibrated, and the largest number of groups;
+with and without spectrum. Errors change with brightness, and chance moves a share of 600 by 2 points."""
 
 SHARED = 256
 """Largest number of correlation matrices of a set of spectra that are kept in memory once more."""
@@ -259,7 +260,8 @@ class MaskedAutoencoder(Model):
             seen = self._seen(spectra, shown)
             if not edges:
                 bright = seen["brightness"][np.isfinite(seen["brightness"])]
-                places = np.linspace(0, 1, MAGNITUDES + 1)[1:-1]
+                count = int(np.clip(len(bright) // GROUP, 1, GROUPS))
+                places = np.linspace(0, 1, count + 1)[1:-1]
                 edges = np.quantile(bright, places).tolist() if len(bright) else []
             # Stars without a spectrum count once.
             some = seen["anything"] & (shown | has_pixel)
@@ -299,11 +301,10 @@ class MaskedAutoencoder(Model):
             every = network.statistics.products(batch)[0] if products is None else products[0]
             seen = network.see(batch, products=(every, every, every.nothing()))
             embedding = network.trunk(seen.visible)
-            spread = embedding.new_zeros(len(embedding))
-            quantiles = embedding.new_zeros(len(embedding), 0)
+            spread = embedding.new_full((len(embedding),), torch.nan)
+            quantiles = embedding.new_zeros(len(embedding), levels, 0)
             if labels:
-                found, spread = network.quantiles(embedding)
-                quantiles = found.flatten(1)
+                quantiles, spread = network.quantiles(embedding)
             visible = seen.visible
             anything = visible.has_pixels + visible.has_column.sum(1)
             reference = visible.reference[:, 0] * network.scales.brightness[1] + network.scales.brightness[0]
@@ -311,8 +312,8 @@ class MaskedAutoencoder(Model):
             further = torch.stack([anything, visible.has_pixels, reference], dim=1)
             unusual = further.new_full((len(further), len(SCORES)), torch.nan)
             if products is not None:
-                unusual = scores_of(network, batch, seen, products, embedding, spread)
-            return embedding, quantiles, torch.cat([further, unusual], dim=1)
+                unusual = scores_of(network, batch, seen, products, embedding, spread, quantiles)
+            return embedding, quantiles.flatten(1), torch.cat([further, unusual], dim=1)
 
         config = self.config
         embedding, quantiles, rest = self.apply(
@@ -375,11 +376,12 @@ class MaskedAutoencoder(Model):
         modes = [group.partition(" ")[0] for group in groups]
         columns: dict[str, NDArray[Any]] = {
             f"p_{name}": ConformalScores.from_json(calibration["scores"][name])(seen[name], modes)
-            if "scores" in calibration
+            if name in calibration.get("scores", {})
             else np.full(len(spectra), np.nan)
             for name in SCORES
         }
-        columns["p_value"] = np.minimum(np.fmin.reduce(list(columns.values())) * len(SCORES), 1)
+        known = np.isfinite(list(columns.values())).sum(axis=0)
+        columns["p_value"] = np.minimum(np.fmin.reduce(list(columns.values())) * known, 1)
         middle = interpolated(levels, asked, 0.5)
         return Estimates.from_quantiles(
             self.labels,
@@ -402,7 +404,10 @@ class MaskedAutoencoder(Model):
         progress: Progress | None = None,
         **changes: Any,
     ) -> Spectra:
-        """Return whole spectra with their errors, and columns that were missing with theirs."""
+        """Return spectra and columns whose missing parts are filled in, with errors.
+
+        What was measured stays as it is, unless ``given`` says that it is not shown.
+        """
         chosen = cast(FillConfig, self.options_of("generate", options, **changes))
         network, count = self.network, len(self.columns or ())
         pixels = len(self.own_grid)
@@ -417,8 +422,7 @@ class MaskedAutoencoder(Model):
                 labels = batch["flux"].new_ones(len(batch["flux"]), len(self.labels))
             seen = network.see(batch, hide, columns, labels)
             predicted = network.predicted(network.trunk(seen.visible))
-            shown = (batch["ivar"] > 0) & (chosen.given == "all")
-            flux, variance, level = completed(network, seen, predicted, shown)
+            flux, variance, level = expected(network, seen, predicted)
             values, errors = network.scales.unscaled(
                 predicted.columns, predicted.columns_var.sqrt(), seen.columns.magnitude
             )
@@ -450,10 +454,11 @@ class MaskedAutoencoder(Model):
             if absent.any():
                 table[name] = np.where(absent, values[:, number], before)
                 table[f"{name}_err"] = np.where(absent, errors[:, number], own)
+        shown = (spectra.ivar > 0) & (chosen.given == "all")
         return Spectra(
             self.own_grid,
-            np.where(bad, 0, flux),
-            np.where(np.isfinite(ivar), ivar, 0),
+            np.where(shown, spectra.flux, np.where(bad, 0, flux)),
+            np.where(shown, spectra.ivar, np.where(np.isfinite(ivar), ivar, 0)),
             table,
             spectra.quantity,
             spectra.unit,
@@ -480,12 +485,13 @@ class MaskedAutoencoder(Model):
         calibration = self.training.get("calibration", {})
         if "quantiles" in calibration:
             numbers = calibration["quantiles"]["numbers"]
-            edges = ", ".join(f"{edge:.2f}" for edge in calibration["edges"])
-            rows = "\n".join(f"| {name or 'all'} | {max(counts)} |" for name, counts in numbers.items())
+            edges = ", ".join(f"{edge:.2f}" for edge in calibration["edges"]) or "none"
+            whole = {name: counts for name, counts in numbers.items() if " " not in name}
+            rows = "\n".join(f"| {name or 'all'} | {max(counts)} |" for name, counts in whole.items())
             sections["Calibration"] = (
-                "Quantiles were moved so that they hold on the held-out stars (split-conformal), in groups\n"
-                f"by brightness (edges {edges} mag), with and without spectrum. Groups of fewer than\n"
-                f"{ENOUGH} rows take the shift of all.\n\n| group | rows |\n|---|---|\n{rows}"
+                "Quantiles were moved so that they hold on the held-out stars (split-conformal), with and\n"
+                f"without spectrum, in groups by brightness (edges {edges} mag). Groups of fewer than\n"
+                f"{ENOUGH} rows take the shift of all.\n\n| stars | rows |\n|---|---|\n{rows}"
             )
         if "ledger" in self.training:
             sections["What pre-training was worth"] = ledger_table(self.training["ledger"])
@@ -566,23 +572,9 @@ def grow(network: MaskedNetwork, before: Mapping[str, Tensor], known: int) -> No
                 tensor[:known] = old
 
 
-def completed(
-    network: MaskedNetwork, seen: Seen, predicted: Predicted, shown: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return spectra of brightness 1 (n, p), their variance, and their brightness.
-
-    For pixels that are shown (n, p), what they say of the components is combined with what the network
-    expects of them. Others are as the network expects them: components that fit some pixels to a thousandth
-    of their flux do not fit others as well.
-    """
-    prior = 1 / predicted.components_var
-    both = seen.shown.precision + torch.diag_embed(prior)
-    factor = torch.linalg.cholesky(both)
-    pull = seen.shown.pull + prior * predicted.components
-    z = torch.cholesky_solve(pull[..., None], factor)[..., 0]
-    covariance = torch.cholesky_inverse(factor)
-    basis, mean = network.statistics.basis, network.statistics.mean
-    flux = torch.where(shown, mean + z @ basis.T, mean + predicted.components @ basis.T)
-    fitted = ((basis @ covariance) * basis).sum(2)
-    variance = torch.where(shown, fitted, predicted.components_var @ basis.square().T)
-    return flux, variance.clamp(min=0) + network.statistics.excess, seen.level
+def expected(network: MaskedNetwork, seen: Seen, predicted: Predicted) -> tuple[Tensor, Tensor, Tensor]:
+    """Return spectra of brightness 1 (n, p) as the network expects them, their variance, and brightness."""
+    basis = network.statistics.basis
+    flux = network.statistics.mean + predicted.components @ basis.T
+    variance = predicted.components_var @ basis.square().T + network.statistics.excess
+    return flux, variance, seen.level

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from draper.models.masked.columns import ColumnScales, Observed, columns_of
 from draper.models.masked.masks import NUMBERS, random_masks
-from draper.models.masked.statistics import Components, Products, SpectrumStatistics
+from draper.models.masked.statistics import Components, Products, SpectrumStatistics, blocks, thinned
 from draper.models.masked.trunks import IndicatorPerceptron, TokenTransformer, Trunk, Visible
 from draper.nn.module import Batch, Batches, Module
 
@@ -27,11 +27,11 @@ FREEDOM = 6.0
 LEAST, MOST = -8.0, 3.0
 """Smallest and largest log width of what the network predicts, in units of the scatter."""
 
-MEASURED = 20_000
-"""Rows on which the scales of columns and labels are measured."""
+MEASURED = 16_384
+"""Largest number of rows on which the scales of columns and labels are measured."""
 
-EMBEDDINGS = 20_000
-"""Embeddings of which mean and covariance are measured."""
+EMBEDDINGS = 16_384
+"""Largest number of stars of whose embeddings mean and covariance are measured."""
 
 DEPTH = 2.5 / math.log(10)
 """Magnitudes per unit of ln flux."""
@@ -148,11 +148,9 @@ class MaskedNetwork(Module):
     def finish(self, train: Batches, valid: Batches | None) -> None:
         """Measure mean and covariance of the embeddings of the training set, with and without spectra."""
         rows = []
-        for batch in train():
+        for batch in blocks(thinned(train, EMBEDDINGS)):
             for pixels in (None, torch.zeros_like(batch["flux"])):
                 rows.append(self.trunk(self.see(batch, pixels).visible).double())
-            if sum(map(len, rows)) > EMBEDDINGS:
-                break
         embeddings = torch.cat(rows)
         mean = embeddings.mean(0)
         centred = embeddings - mean
@@ -186,19 +184,14 @@ class MaskedNetwork(Module):
         block, place = self.statistics.blocks
         self.block.copy_(block)
         self.place.copy_(place)
-        values, errors, labels = [], [], []
-        rows = 0
-        for batch in train():
+        some = thinned(train, MEASURED)
+        columns = []
+        for batch in blocks(some):
             (every,) = self.statistics.products(batch)
-            value, error = columns_of(batch, *self._magnitude(every))
-            values.append(value)
-            errors.append(error)
-            labels.append(batch.get("labels", value[:, :0]))
-            rows += len(value)
-            if rows >= MEASURED:
-                break
-        self.scales.measure(torch.cat(values), torch.cat(errors))
-        self.measure_labels(torch.cat(labels))
+            columns.append(columns_of(batch, *self._magnitude(every)))
+        values, errors = (torch.cat(part) for part in zip(*columns, strict=True))
+        self.scales.measure(values, errors)
+        self.measure_labels(some.get("labels", values[:, :0]))
 
     @torch.no_grad()
     def measure_labels(self, labels: Tensor, known: int = 0) -> None:
@@ -305,7 +298,9 @@ class MaskedNetwork(Module):
         numbers = torch.special.ndtr(batch["mask"])
         count = len(self.scales.centre)
         is_related = "template" in batch
-        masks = random_masks(numbers, self.block, self.place, count, self.labels, is_related)
+        # Held-out losses are those of the end, so that they can be compared.
+        progress = progress if self.training else 1.0
+        masks = random_masks(numbers, self.block, self.place, count, self.labels, is_related, progress)
         with torch.no_grad():
             seen = self.see(batch, *masks)
         embedding = self.trunk(seen.visible)

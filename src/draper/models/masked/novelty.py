@@ -1,4 +1,4 @@
-"""How unusual a star is: place among embeddings, parts predicted from each other, disagreement of heads."""
+"""How unusual a star is: by its embedding, parts predicted from each other, heads that disagree, labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from draper.models.masked.network import MaskedNetwork, Seen
 from draper.models.masked.statistics import Products
 from draper.nn.module import Batch
 
-SCORES = ("distance", "misfit", "disagreement")
+SCORES = ("distance", "misfit", "disagreement", "labels")
 """Scores that are larger for stars unlike those of the training set."""
 
 
@@ -28,9 +28,25 @@ def scores_of(
     products: tuple[Products, Products, Products],
     embedding: Tensor,
     spread: Tensor,
+    quantiles: Tensor,
 ) -> Tensor:
-    """Return the scores (n, 3) of stars; ``products`` are those of :func:`halves`."""
-    return torch.stack([distance(network, embedding), misfit(network, batch, seen, products), spread], dim=1)
+    """Return the scores (n, 4) of stars; ``products`` are those of :func:`halves`."""
+    scores = (
+        distance(network, embedding),
+        misfit(network, batch, seen, products),
+        spread,
+        extremeness(quantiles),
+    )
+    return torch.stack(scores, dim=1)
+
+
+def extremeness(quantiles: Tensor) -> Tensor:
+    """Return how far (n,) scaled labels, of quantiles (n, q, l), lie from the middle of their ranges.
+
+    Stars beyond the labels of the training set often look like others, and only their labels tell.
+    """
+    middle = quantiles[:, quantiles.shape[1] // 2] - 0.5
+    return middle.abs().amax(1) if middle.shape[1] else middle.new_full((len(middle),), torch.nan)
 
 
 def distance(network: MaskedNetwork, embedding: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ missing or hidden have no part in them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,14 @@ FloatArray = NDArray[np.float64]
 TEMPLATES = 512
 """Largest number of correlation matrices that are kept for training; others are replaced by the nearest."""
 
-ROWS = 4096
-"""Rows of the training set from which mean and basis are measured."""
+ROWS = 8192
+"""Largest number of rows of the training set from which mean and basis are measured."""
+
+PASSED = 1_000_000
+"""Rows among which they are taken."""
+
+BLOCK = 512
+"""Rows that are whitened at once."""
 
 RELATED = 1e-6
 """Correlation below which two pixels count as independent."""
@@ -216,8 +223,10 @@ class SpectrumStatistics(nn.Module):
 
     @torch.no_grad()
     def prepare(self, train: Batches) -> None:
-        """Measure mean and basis from the first rows: directions of the largest ratio of signal to noise."""
-        flux, ivar, template = _first_rows(train)
+        """Measure mean and basis from some rows: directions of the largest ratio of signal to noise."""
+        some = thinned(train, ROWS)
+        flux, ivar = some["flux"], some["ivar"]
+        template = some.get("template", torch.zeros(len(flux), dtype=torch.long, device=flux.device))
         good = ivar > 0
         used = good.any(1)
         if not used.any():
@@ -321,18 +330,26 @@ def _related(design: Tensor, y: Tensor, chosen: Tensor, level: Tensor) -> Produc
     )
 
 
-def _first_rows(train: Batches) -> tuple[Tensor, Tensor, Tensor]:
-    """Return flux, ivar and numbers of correlations of the first rows."""
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    count = 0
+def thinned(train: Batches, rows: int) -> Batch:
+    """Return at most ``rows`` rows, evenly spaced in a pass: the first of a file may be unlike the others."""
+    kept: Batch = {}
+    stride, passed = 1, 0
     for batch in train():
-        none = torch.zeros(len(batch["flux"]), dtype=torch.long, device=batch["flux"].device)
-        parts.append((batch["flux"], batch["ivar"], batch.get("template", none)))
-        count += len(none)
-        if count >= ROWS:
+        start, size = -passed % stride, len(batch["flux"])
+        some = {name: tensor[start::stride].clone() for name, tensor in batch.items()}
+        kept = {name: torch.cat([kept[name], tensor]) for name, tensor in some.items()} if kept else some
+        passed += size
+        while len(kept["flux"]) > rows:
+            kept, stride = {name: tensor[::2].clone() for name, tensor in kept.items()}, 2 * stride
+        if passed >= PASSED:
             break
-    flux, ivar, template = (torch.cat(part)[:ROWS] for part in zip(*parts, strict=True))
-    return flux, ivar, template
+    return kept
+
+
+def blocks(batch: Batch) -> Iterator[Batch]:
+    """Iterate over blocks of few rows: whitening takes much memory."""
+    for start in range(0, len(batch["flux"]), BLOCK):
+        yield {name: tensor[start : start + BLOCK] for name, tensor in batch.items()}
 
 
 def chosen_templates(correlation: Correlation) -> NDArray[np.float32]:

@@ -8,9 +8,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from zuko.distributions import DiagNormal
 from zuko.flows import ElementWiseTransform, Flow, GeneralCouplingTransform, UnconditionalDistribution
-from zuko.transforms import MonotonicRQSTransform
+from zuko.transforms import DependentTransform, MonotonicRQSTransform, Transform
+from zuko.utils import unpack
 
 BINS = 8
 """Pieces of a spline."""
@@ -48,12 +50,46 @@ class Density(nn.Module, ABC):
         """Return the log density (n,) of coordinates (n, l)."""
 
 
+class Spline(MonotonicRQSTransform):  # type: ignore[misc]
+    """The spline of zuko, built in half the time: its softmax over a few numbers is slow on a processor."""
+
+    def __init__(
+        self, widths: Tensor, heights: Tensor, derivatives: Tensor, bound: float = 5.0, slope: float = 1e-3
+    ) -> None:
+        super(MonotonicRQSTransform, self).__init__()
+        steepest = -math.log(slope)
+        self.horizontal = bound * _knots(widths, steepest / 2)
+        self.vertical = bound * _knots(heights, steepest / 2)
+        self.derivatives = functional.pad(derivatives / (1 + derivatives.abs() / steepest), (1, 1)).exp()
+
+
+def _knots(sizes: Tensor, limit: float) -> Tensor:
+    """Return knots (..., k + 1) from -1 to 1, whose distances are as the exponentials of sizes (..., k)."""
+    parts = (sizes / (1 + sizes.abs() / limit)).exp()
+    sums = functional.pad(parts.cumsum(-1), (1, 0))
+    return 2 * sums / sums[..., -1:] - 1
+
+
+class Coupling(GeneralCouplingTransform):  # type: ignore[misc]
+    """The coupling of zuko, whose first layer sees features that all rows share only once."""
+
+    def meta(self, c: Tensor, x: Tensor) -> Transform:
+        """Return the splines of the other coordinates, given some (n, k) and features (n or 1, f)."""
+        first, *rest = self.hyper
+        known, given = first.weight.split([x.shape[1], c.shape[1]], dim=1)
+        hidden = functional.linear(x, known) + functional.linear(c, given, first.bias)
+        for layer in rest:
+            hidden = layer(hidden)
+        parts = unpack(hidden.reshape(len(hidden), -1, self.total), self.shapes)
+        return DependentTransform(self.univariate(*parts), 1)
+
+
 class SplineFlow(Density):
     """A normalising flow: an affine map that the features choose, then couplings of monotonic splines."""
 
     def __init__(self, labels: int, features: int, transforms: int, width: int) -> None:
         super().__init__()
-        spline = partial(MonotonicRQSTransform, slope=1e-3)
+        spline = partial(Spline, slope=1e-3)
         shapes = [(BINS,), (BINS,), (BINS - 1,)]
         layers: list[nn.Module] = [ElementWiseTransform(labels, features, hidden_features=(width,))]
         generator = torch.Generator().manual_seed(0)
@@ -64,7 +100,7 @@ class SplineFlow(Density):
         for number in range(transforms if labels > 1 else 0):
             halves = torch.randperm(labels, generator=generator) < labels // 2
             mask = ~mask if number % 2 else halves
-            layers.append(GeneralCouplingTransform(labels, features, mask, spline, shapes, **options))
+            layers.append(Coupling(labels, features, mask, spline, shapes, **options))
         base = UnconditionalDistribution(DiagNormal, torch.zeros(labels), torch.ones(labels), buffer=True)
         self.flow = Flow(layers, base)
 
@@ -74,11 +110,10 @@ class SplineFlow(Density):
 
     def draw(self, noise: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return coordinates (n, l) and their log densities (n,)."""
-        features = features.expand(len(noise), -1)
         values, log_density = noise, _log_normal(noise)
         for layer in reversed(self.flow.transform.transforms):
             transform = layer(features)
-            if isinstance(layer, GeneralCouplingTransform):
+            if isinstance(layer, Coupling):
                 # Not ``transform.inv.call_and_ladj``, which computes the layers twice.
                 same, changed = transform.split(values)
                 spline = transform.meta(same)
@@ -95,8 +130,9 @@ class SplineFlow(Density):
         """Return the log density (n,) of coordinates (n, l)."""
         if len(values) == 0:  # what zuko refuses
             return values.new_zeros(0)
-        density: Tensor = self.flow(features.expand(len(values), -1)).log_prob(values)
-        return density
+        noise, volume = self.flow.transform(features).call_and_ladj(values)
+        log_density: Tensor = _log_normal(noise) + volume
+        return log_density
 
 
 class FlowMatching(Density):
