@@ -10,11 +10,9 @@ from torch import Tensor
 NUMBERS = 9
 """Random numbers of each row, besides one for each column and each label; the last chooses among heads."""
 
-OBSERVED, LATE = 0.3, 0.7
-"""Share of the stars that are shown as they were observed, and at the end of a training with labels."""
-
-NO_SPECTRUM, REGION = 0.4, 0.7
-"""Of the others: below the first the spectrum is hidden, below the second a region of it, else ends of it."""
+FIRST, LAST = (0.3, 0.28), (0.55, 0.3)
+"""Shares of the stars that are shown as they were observed, and of those whose spectrum is hidden: at first,
+and, with labels, at the end of a training. Labels are mostly asked of such stars."""
 
 ONLY_LABELS = 0.06
 """Share of the stars of which nothing but labels is shown, if they have any."""
@@ -56,7 +54,9 @@ def random_masks(
     """
     mode, kind, start, width, share, who, which, cut = numbers[:, : NUMBERS - 1].T
     by_column, by_label = numbers[:, NUMBERS : NUMBERS + columns], numbers[:, NUMBERS + columns :]
-    as_observed = mode < (OBSERVED + (LATE - OBSERVED) * progress if labels else OBSERVED)
+    last = LAST if labels else FIRST
+    observed, hidden = (one + (other - one) * progress for one, other in zip(FIRST, last, strict=True))
+    as_observed, no_spectrum = mode < observed, mode > 1 - hidden
     blocks = int(block.max()) + 1
     if not is_related:
         low = (start * 1.2 - 0.2)[:, None]
@@ -67,8 +67,8 @@ def random_masks(
         # A whole block, or the last pixels of each.
         region = block != (start * blocks).long().clamp(max=blocks - 1)[:, None]
         end = place < cut[:, None].square()
-    pixels = torch.where((kind < REGION)[:, None], region, end)
-    pixels &= (kind >= NO_SPECTRUM)[:, None]
+    pixels = torch.where((kind < 0.5)[:, None], region, end)
+    pixels &= ~no_spectrum[:, None]
     pixels |= as_observed[:, None]
     shown = (by_column > (0.9 * share)[:, None]) | as_observed[:, None]
     # The magnitude of the spectrum itself goes with it.

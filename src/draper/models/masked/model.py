@@ -26,8 +26,8 @@ from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra
 from draper.models.masked.columns import ColumnScales, default_columns, read_columns, require_any
 from draper.models.masked.masks import NUMBERS
-from draper.models.masked.network import DEPTH, LEVELS, MaskedNetwork, Predicted, Seen
-from draper.models.masked.novelty import SCORES, halves, scores_of
+from draper.models.masked.network import DEPTH, LEVELS, MaskedNetwork, Predicted, Seen, grow
+from draper.models.masked.novelty import SCORES, halves, is_second, scores_of
 from draper.models.masked.statistics import (
     SpectrumStatistics,
     chosen_templates,
@@ -465,6 +465,33 @@ class MaskedAutoencoder(Model):
             meta=spectra.meta,
         )
 
+    reconstructs_from: ClassVar[str] = "the other half of each spectrum"
+
+    def reconstruct(self, spectra: Spectra) -> Spectra:
+        """Return each half of the spectra as the network expects it from the other half and the columns."""
+        second = is_second(self.network).cpu().numpy()
+        made = [
+            self.generate(
+                Spectra(
+                    spectra.grid,
+                    spectra.flux,
+                    np.where(hidden, 0, spectra.ivar),
+                    spectra.table,
+                    spectra.quantity,
+                    spectra.unit,
+                    correlation=spectra.correlation,
+                    meta=spectra.meta,
+                )
+            )
+            for hidden in (~second, second)
+        ]
+        flux, ivar = (
+            np.where(second, *(getattr(one, name) for one in made[::-1])) for name in ("flux", "ivar")
+        )
+        return Spectra(
+            self.own_grid, flux, ivar, spectra.table, spectra.quantity, spectra.unit, meta=spectra.meta
+        )
+
     def impute(self, spectra: Spectra) -> dict[str, NDArray[np.float64]]:
         """Return the columns that the model sees, with values and errors filled in where there were none."""
         filled = self.generate(spectra).table
@@ -543,33 +570,6 @@ def groups_of(has_pixels: NDArray[np.bool_], brightness: FloatArray, edges: list
         ("spectrum" if has else "columns") + (f" {place}" if np.isfinite(value) and edges else "")
         for has, place, value in zip(has_pixels, places, brightness, strict=True)
     ]
-
-
-def grow(network: MaskedNetwork, before: Mapping[str, Tensor], known: int) -> None:
-    """Set the weights of a network that has more labels than before; inputs that are new have weight 0."""
-    labels = network.labels
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if name not in before:
-                continue
-            old = before[name]
-            if old.shape == tensor.shape:
-                tensor.copy_(old)
-            elif name == "trunk.read_labels.weight":
-                # Values of the labels, and which of them are shown.
-                places = [*range(known), *range(labels, labels + known)]
-                tensor.zero_()
-                tensor[:, places] = old
-            elif name.startswith("heads."):
-                # Locations of the labels, and their widths.
-                tensor[[*range(known), *range(labels, labels + known)]] = old
-            elif name.startswith("shape.2"):
-                shape = (len(LEVELS), labels, *tensor.shape[1:])
-                tensor.reshape(shape)[:, :known] = old.reshape(len(LEVELS), known, *tensor.shape[1:])
-            elif name in ("trunk.names", "trunk.of_value"):
-                tensor[: len(old)] = old
-            elif name.startswith("label_"):
-                tensor[:known] = old
 
 
 def expected(network: MaskedNetwork, seen: Seen, predicted: Predicted) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -338,6 +338,33 @@ class MaskedNetwork(Module):
         both = each.sum(0) / (HEADS - 1) + pinball
         mean_loss: Tensor = (known * both).sum(1) / known.sum(1).clamp(min=1)
         return mean_loss
+
+
+def grow(network: MaskedNetwork, before: Mapping[str, Tensor], known: int) -> None:
+    """Set the weights of a network that has more labels than before; inputs that are new have weight 0."""
+    labels = network.labels
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if name not in before:
+                continue
+            old = before[name]
+            if old.shape == tensor.shape:
+                tensor.copy_(old)
+            elif name == "trunk.read_labels.weight":
+                # Values of the labels, and which of them are shown.
+                places = [*range(known), *range(labels, labels + known)]
+                tensor.zero_()
+                tensor[:, places] = old
+            elif name.startswith("heads."):
+                # Locations of the labels, and their widths.
+                tensor[[*range(known), *range(labels, labels + known)]] = old
+            elif name.startswith("shape.2"):
+                shape = (len(LEVELS), labels, *tensor.shape[1:])
+                tensor.reshape(shape)[:, :known] = old.reshape(len(LEVELS), known, *tensor.shape[1:])
+            elif name in ("trunk.names", "trunk.of_value"):
+                tensor[: len(old)] = old
+            elif name.startswith("label_"):
+                tensor[:known] = old
 
 
 def products_where(condition: Tensor, first: Products, second: Products) -> Products:

@@ -13,10 +13,14 @@ SCORES = ("distance", "misfit", "disagreement", "labels")
 """Scores that are larger for stars unlike those of the training set."""
 
 
+def is_second(network: MaskedNetwork) -> Tensor:
+    """Return which pixels (p,) are in the second of two unrelated halves, such as RP after BP."""
+    return network.block % 2 > 0 if int(network.block.max()) else network.place >= 0.5
+
+
 def halves(network: MaskedNetwork, batch: Batch) -> tuple[Products, Products, Products]:
     """Return the products of all pixels, and of two unrelated halves of them."""
-    is_second = network.block % 2 if int(network.block.max()) else (network.place >= 0.5).long()
-    second = is_second.float().expand_as(batch["flux"])
+    second = is_second(network).float().expand_as(batch["flux"])
     every, one, other = network.statistics.products(batch, 1 - second, second)
     return every, one, other
 

@@ -384,9 +384,12 @@ def whiteners_of(correlation: Correlation, good: NDArray[np.bool_]) -> NDArray[n
 
 def nearest(templates: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the number (t,) of the known whitener (s, p, p) nearest to the correlation of each template."""
-    own = whiteners(templates).reshape(len(templates), -1)
     other = known.reshape(len(known), -1)
-    places = np.random.default_rng(0).choice(own.shape[1], min(2000, own.shape[1]), replace=False)
-    a, b = own[:, places], other[:, places]
-    distance = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
-    return np.asarray(distance.argmin(axis=1))
+    places = np.random.default_rng(0).choice(other.shape[1], min(2000, other.shape[1]), replace=False)
+    b = other[:, places]
+    found = np.empty(len(templates), dtype=np.int64)
+    for start in range(0, len(templates), BLOCK):  # every star may have its own
+        own = whiteners(templates[start : start + BLOCK])
+        a = own.reshape(len(own), -1)[:, places]
+        found[start : start + BLOCK] = ((b**2).sum(1) - 2 * a @ b.T).argmin(axis=1)
+    return found
