@@ -78,7 +78,7 @@ def test_components_are_those_of_least_squares(
         "ivar": torch.from_numpy(case["sigma"] ** -2),
         **({"template": torch.arange(N)} if related else {}),
     }
-    shown = model.products(batch, torch.from_numpy(np.tile(keep, (N, 1))).double())[1]
+    shown = model.products(batch, torch.from_numpy(np.tile(keep, (N, 1))).double())[0]
     ratio, error = model.brightness(shown)
     z, sigma = model.components(shown, ratio).posterior()
     for row in range(N):

@@ -298,8 +298,8 @@ class MaskedAutoencoder(Model):
             if not shown:
                 batch = {**batch, "ivar": torch.zeros_like(batch["ivar"])}
             products = halves(network, batch) if scores else None
-            every = network.statistics.products(batch)[0] if products is None else products[0]
-            seen = network.see(batch, products=(every, every, every.nothing()))
+            whole = None if products is None else (products[0], products[0], products[0].nothing())
+            seen = network.see(batch, products=whole)
             embedding = network.trunk(seen.visible)
             spread = embedding.new_full((len(embedding),), torch.nan)
             quantiles = embedding.new_zeros(len(embedding), levels, 0)

@@ -221,12 +221,14 @@ class MaskedNetwork(Module):
         ``products``, of all pixels, of those that are shown and of those that are hidden, may be given in
         place of ``pixels``.
         """
-        if products is None:
-            if pixels is None:
-                pixels = torch.ones_like(batch["flux"])
-            every, shown, hidden = self.statistics.products(batch, pixels, 1 - pixels)
-        else:
+        if products is not None:
             every, shown, hidden = products
+        elif pixels is None:
+            (every,) = self.statistics.products(batch)
+            shown, hidden = every, every.nothing()
+        else:
+            shown, hidden = self.statistics.products(batch, pixels, 1 - pixels)
+            every = shown.with_rest(hidden)
         has_pixels = shown.pixels > 0
         ratio, _ = self.statistics.brightness(shown)
         whole, _ = self.statistics.brightness(every)

@@ -21,8 +21,8 @@ def is_second(network: MaskedNetwork) -> Tensor:
 def halves(network: MaskedNetwork, batch: Batch) -> tuple[Products, Products, Products]:
     """Return the products of all pixels, and of two unrelated halves of them."""
     second = is_second(network).float().expand_as(batch["flux"])
-    every, one, other = network.statistics.products(batch, 1 - second, second)
-    return every, one, other
+    one, other = network.statistics.products(batch, 1 - second, second)
+    return one.with_rest(other), one, other
 
 
 def scores_of(

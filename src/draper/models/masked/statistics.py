@@ -69,6 +69,12 @@ class Products(NamedTuple):
         gram, data, square, pixels, level = self
         return Products(0 * gram, 0 * data, 0 * square, 0 * pixels, level)
 
+    def with_rest(self, rest: Products) -> Products:
+        """Return the products of these pixels and others of the same spectra."""
+        return Products._make(
+            [*(one + other for one, other in zip(self[:-1], rest[:-1], strict=True)), self.level]
+        )
+
 
 class Components(NamedTuple):
     """What products say about a spectrum of known brightness.
@@ -160,7 +166,7 @@ class SpectrumStatistics(nn.Module):
         return number, (order - start) / length
 
     def products(self, batch: Batch, *masks: Tensor) -> tuple[Products, ...]:
-        """Return the products of all good pixels, and of those of them that each mask (n, p) keeps."""
+        """Return the products of the good pixels that each mask (n, p) keeps, or of all without any mask."""
         flux, ivar, unit = _in_own_units(batch["flux"], batch["ivar"])
         largest = ivar.amax(1, keepdim=True).clamp(min=TINY)
         relative = ivar / largest
@@ -180,7 +186,7 @@ class SpectrumStatistics(nn.Module):
         good = ivar > 0
         if is_related and "whitener" not in batch:
             good = good & self._before_bad(good)
-        kept = [good.to(flux.dtype), *(good * mask for mask in masks)]
+        kept = [good * mask for mask in masks] or [good.to(flux.dtype)]
         # Brightness comes out in the units of the spectra.
         if not is_related:
             return tuple(
