@@ -104,7 +104,7 @@ def require_same(ours: Retrieval, theirs: Weighted) -> None:
     error = math.hypot(ours.log_evidence_err, theirs.error)
     assert ours.log_evidence == pytest.approx(theirs.log_evidence, abs=3.5 * error)
     assert error < 0.15
-    beside = [ours.conditions.get(name) for name in ("star_radius", "inflation")]
+    beside = [ours.conditions.get(name) for name in ("star_radius_ratio", "inflation")]
     for number, values in enumerate([*ours.samples.T, *beside]):
         if values is None:
             continue
@@ -160,7 +160,7 @@ def test_gaussian_priors_and_narrower_ranges_reweight_the_posterior(setting: Set
 def test_the_radius_of_the_star_is_sampled(setting: Setting) -> None:
     star = 1 + 0.02 * np.random.default_rng(3).standard_normal(len(setting.labels))
     ours = found(setting, star_radius_error=0.02, refine="never")
-    assert set(ours.conditions) == {"star_radius"}
+    assert set(ours.conditions) == {"star_radius_ratio"}
     require_same(ours, weighted(setting, star=star))
 
 

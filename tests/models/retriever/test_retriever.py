@@ -277,3 +277,13 @@ def test_without_held_out_spectra_nothing_stops_early() -> None:
     model = Retriever(**SMALL, labels=LABELS).fit(wfc3(40), valid=0, train=train)
     assert model.training["held_out"] == 0
     assert model.training["config"]["patience"] is None
+
+
+def test_what_is_sampled_beside_the_labels_is_told(model: Retriever) -> None:
+    made = Planets(box="exogan", instrument="hst-wfc3-g141", error=100.0).simulate(2, seed=3)
+    quick = {"draws": 400, "samples": 100, "refine": "never"}
+    columns = model.predict(made, inflation=3.0, star_radius_error=0.05, **quick).columns
+    assert ((columns["inflation"] >= 1) & (columns["inflation"] <= 3)).all()
+    assert (columns["inflation_err"] > 0).all()
+    assert np.allclose(columns["star_radius_ratio"], 1, atol=0.2)
+    assert "inflation" not in model.predict(made, **quick).columns

@@ -47,6 +47,10 @@ def estimates_of(
             for one in seen
         ]
     )
+    for name in dict.fromkeys(name for one in found for name in one.conditions):
+        sampled = [one.conditions.get(name, np.array([math.nan])) for one in found]
+        columns[name] = np.array([np.median(one) for one in sampled])
+        columns[f"{name}_err"] = np.array([one.std() for one in sampled])
     for what in dict.fromkeys(what for one in found for what in one.bayes):
         columns[f"log_bayes_{what}"] = np.array([one.bayes.get(what, math.nan) for one in found])
     columns |= {"surprise": surprise, "how": np.array([one.how for one in found], dtype=np.str_)}

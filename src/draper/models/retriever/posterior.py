@@ -157,7 +157,7 @@ class Retrieval:
     samples : ndarray (n, l)
         Labels, all of equal weight.
     conditions : dict of ndarray (n,)
-        Radius of the star and inflation of the errors, where they were sampled.
+        Radius of the star over the one that is given, and inflation of the errors, where they were sampled.
     efficiency, effective, pareto_k, log_evidence, log_evidence_err : float
         Of the weighted samples.
     proposed : float
@@ -457,10 +457,10 @@ def checked(
         fine = target.model.depth(tensor(labels[some]).float(), observation.pixels).double().numpy()
     residuals = observation.residuals(fine / star[some, None] ** 2) / inflation[some, None]
     chi2 = (residuals**2).sum(axis=1)
-    names = (["star_radius"] if target.star_error > 0 else []) + (
+    names = (["star_radius_ratio"] if target.star_error > 0 else []) + (
         ["inflation"] if target.inflation > 1 else []
     )
-    values = {"star_radius": star, "inflation": inflation}
+    values = {"star_radius_ratio": star, "inflation": inflation}
     return Retrieval(
         labels,
         {name: values[name] for name in names},
