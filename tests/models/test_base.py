@@ -162,7 +162,7 @@ def test_fit_refuses_what_it_cannot_learn_from() -> None:
 
 def test_card_says_what_matters(model: LinearAutoencoder, tmp_path: Path) -> None:
     card = (model.save(tmp_path / "model") / "README.md").read_text()
-    for words in ("1,800 for training, 200 held out", "| teff | K |", "valid/total", "96 px", "bibtex"):
+    for words in ("1,800 for training, 200 held out", "| teff | K |", "valid/total", "96 px", "influenced no", "bibtex"):
         assert words in card
 
 
@@ -188,6 +188,7 @@ def test_the_card_quotes_the_weights_that_are_shipped(tmp_path: Path) -> None:
     model = linear().fit(made_spectra(200), train=train)
     best = min(row["valid/total"] for row in model.history if "valid/total" in row)
     assert model.training["valid"]["valid/total"] == pytest.approx(best, rel=1e-6)
+    assert "Held-out data chose when" in (model.save(tmp_path / "model") / "README.md").read_text()
 
 
 def test_pca_start_is_not_repeated_by_fine_tuning() -> None:

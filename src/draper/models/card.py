@@ -37,7 +37,13 @@ def card(description: dict[str, Any], citation: str, sections: Mapping[str, str]
     if training.get("valid"):
         lines += ["## Held-out losses", "", "| term | value |", "|---|---|"]
         lines += [f"| {name} | {value:.5g} |" for name, value in training["valid"].items()]
-        lines += ["", "Held-out data influenced no weights unless early stopping was on (`patience`).", ""]
+        patience = training.get("config", {}).get("patience")
+        chose = (
+            "chose when training stopped, and which weights were kept"
+            if patience
+            else "influenced no weights"
+        )
+        lines += ["", f"Held-out data {chose}.", ""]
     else:
         lines += ["No data were held out: errors of predictions are unknown (NaN).", ""]
     for title, text in sections.items():
