@@ -162,7 +162,14 @@ def test_fit_refuses_what_it_cannot_learn_from() -> None:
 
 def test_card_says_what_matters(model: LinearAutoencoder, tmp_path: Path) -> None:
     card = (model.save(tmp_path / "model") / "README.md").read_text()
-    for words in ("1,800 for training, 200 held out", "| teff | K |", "valid/total", "96 px", "influenced no", "bibtex"):
+    for words in (
+        "1,800 for training, 200 held out",
+        "| teff | K |",
+        "valid/total",
+        "96 px",
+        "influenced no",
+        "bibtex",
+    ):
         assert words in card
 
 
