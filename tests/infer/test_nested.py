@@ -83,6 +83,11 @@ def test_a_likelihood_that_cannot_be_computed_everywhere() -> None:
     assert found.samples[found.log_weights > -100, 0].min() > 0.5
 
 
+def test_data_that_nothing_explains_end_without_noise() -> None:
+    result = nested(lambda u: np.full(len(u), -np.inf), 2, live=50)
+    assert result.log_evidence < -1e100
+
+
 def test_the_same_seed_gives_the_same_samples(plain: NestedSamples) -> None:
     again = nested(gaussian, 4, live=80, seed=1)
     np.testing.assert_array_equal(again.samples, plain.samples)

@@ -7,6 +7,7 @@ multiplies the likelihood by p / q: evidence and posterior are exactly the same 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -131,7 +132,9 @@ def nested(
         values = log_likelihood(points) + log_ratio
         return np.where(np.isnan(values), LOWEST, np.maximum(values, LOWEST))
 
-    with Together(corrected, WORKERS) as pool:
+    with warnings.catch_warnings(), Together(corrected, WORKERS) as pool:
+        # It warns of likelihoods that are all the same: of data that no label explains they are.
+        warnings.simplefilter("ignore")
         sampler = dynesty.NestedSampler(
             pool.call,
             _same,
