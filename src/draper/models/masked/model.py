@@ -469,6 +469,7 @@ class MaskedAutoencoder(Model):
 
     def reconstruct(self, spectra: Spectra) -> Spectra:
         """Return each half of the spectra as the network expects it from the other half and the columns."""
+        self.check(spectra)
         second = is_second(self.network).cpu().numpy()
         made = [
             self.generate(
