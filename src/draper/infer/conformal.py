@@ -201,7 +201,7 @@ class ConformalScores:
         names = np.asarray(groups)
         for name in np.unique(names):
             rows = (names == name) & np.isfinite(values)
-            key = str(name) if str(name) in self.scores else ""
+            key = next((one for one in (str(name), str(name).partition(" ")[0]) if one in self.scores), "")
             if key in self.scores:
                 own = self.scores[key]
                 above = len(own) - np.searchsorted(own, values[rows], side="left")

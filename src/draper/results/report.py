@@ -190,7 +190,7 @@ class Report:
 
             axes = ("teff", "logg", "fe_h")
             sets = {
-                "true": {name: table[name] for name in axes if name in table},
+                "true": {n: table[n] for n in axes if n in table and np.isfinite(table[n]).any()},
                 "estimated": {name: self.estimates[name] for name in axes},
             }
             if len(sets["true"]) == len(axes):

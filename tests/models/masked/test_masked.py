@@ -236,6 +236,24 @@ def test_label_errors_are_weights() -> None:
     assert scatter[0][1] < 0.5 * scatter[1][1]
 
 
+def test_labels_with_impossible_errors_are_worth_nothing() -> None:
+    spectra = made_spectra(300)
+    bad = np.arange(300) % 3 == 0
+    teff = np.where(bad, 99999.0, spectra.table["teff"])
+    odd = spectra.with_columns(teff=teff, teff_err=np.where(bad, -1.0, 10.0))
+    missing = spectra.with_columns(teff=np.where(bad, np.nan, teff), teff_err=np.full(300, 10.0))
+    one, other = (
+        MaskedAutoencoder(labels=("teff",), **SMALL).fit(part, train=quick(20)) for part in (odd, missing)
+    )  # type: ignore[arg-type]
+    assert one.labels["teff"].high < 10_000
+    assert np.array_equal(one.predict(spectra)["teff"], other.predict(spectra)["teff"])
+
+
+def test_a_fit_that_would_train_nothing_says_so() -> None:
+    with pytest.raises(DraperError, match="left to train"):
+        MaskedAutoencoder(encoder="frozen", **SMALL).fit(made_spectra(100), train=quick(5))  # type: ignore[arg-type]
+
+
 def test_attention_among_tokens(stars: Spectra, test_stars: Spectra) -> None:
     model = MaskedAutoencoder(labels=["teff"], architecture="tokens", components=12, width=32, blocks=1)
     model.fit(stars, train=quick(400))
@@ -291,7 +309,28 @@ def test_columns_are_read_by_name() -> None:
     }
     values, errors = read_columns(table, ["h_mag", "z_mag", "g_mag"])
     assert np.array_equal(values, [[1, np.nan, 10], [2, np.nan, np.nan]], equal_nan=True)
-    assert errors.tolist() == [[0, 0, 0.1], [0, 0, 0.1]]
+    assert np.array_equal(errors, [[np.nan, np.nan, 0.1]] * 2, equal_nan=True)
+    absurd = {"g_mag": np.array([1e20, 12.0]), "parallax": np.array([1.0, 1e38])}
+    assert np.isnan(read_columns(absurd, ["g_mag", "parallax"])[0]).sum() == 2
+
+
+def test_what_is_missing_or_poor_does_no_harm(model: MaskedAutoencoder, test_stars: Spectra) -> None:
+    """Errors that are missing are typical ones, poor values are left out; neither makes a star unusual."""
+    truth = test_stars.table["teff"]
+
+    def scatter(seen: Spectra) -> float:
+        return float(np.median(np.abs(model.predict(seen, novelty=False)["teff"] - truth)))
+
+    whole, nothing = scatter(test_stars), np.full(len(test_stars), np.nan)
+    names = model.columns or ()
+    assert scatter(test_stars.with_columns(**{f"{name}_err": None for name in names})) < 1.3 * whole
+    same = test_stars.with_columns(w2_mag=nothing)
+    poor = test_stars.with_columns(w2_mag=test_stars.table["w2_mag"] + 3, w2_mag_err=np.full(len(truth), 9.9))
+    assert np.allclose(model.predict(poor)["teff"], model.predict(same)["teff"])
+    no_parallax = test_stars.with_columns(parallax=nothing)
+    alone = test_stars.with_columns(**dict.fromkeys(names, nothing))
+    for seen, shown in ((no_parallax, True), (no_parallax, False), (alone, True)):
+        assert model.predict(seen, spectrum=shown).flags["outside"].mean() < 0.08
 
 
 def test_the_ledger_compares_what_it_says(pretrained: MaskedAutoencoder, stars: Spectra) -> None:

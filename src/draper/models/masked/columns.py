@@ -38,20 +38,39 @@ def default_columns(names: Sequence[str], labels: Sequence[str]) -> tuple[str, .
 def read_columns(
     table: Mapping[str, NDArray[np.generic]], names: Sequence[str]
 ) -> tuple[FloatArray, FloatArray]:
-    """Return values and errors (n, c) of columns; NaN where a value is missing, 0 where an error is.
+    """Return values and errors (n, c) of columns; NaN where one is missing.
 
     Columns are found by name, in any order; one that is absent is missing for every row.
     """
     rows = len(next(iter(table.values()))) if table else 0
-    values, errors = np.full((rows, len(names)), np.nan), np.zeros((rows, len(names)))
+    values, errors = np.full((rows, len(names)), np.nan), np.full((rows, len(names)), np.nan)
     for number, name in enumerate(names):
         if name in table:
             values[:, number] = np.asarray(table[name], dtype=np.float64)
         if f"{name}_err" in table:
             errors[:, number] = np.asarray(table[f"{name}_err"], dtype=np.float64)
-    # A value with an impossible error is worth nothing.
+    # A value with an impossible error is worth nothing, and neither is one that no star has.
     values[(errors < 0) | np.isinf(errors)] = np.nan
-    return np.where(np.isinf(values), np.nan, values), np.nan_to_num(errors, posinf=0)
+    largest = np.array([FAINTEST if name.endswith(MAGNITUDE) else np.inf for name in names])
+    largest[[name == PARALLAX for name in names]] = NEAREST
+    with np.errstate(invalid="ignore"):
+        values[~(np.abs(values) < largest)] = np.nan
+    return values, np.where(np.isinf(errors), np.nan, errors)
+
+
+def known_labels(
+    table: Mapping[str, NDArray[np.generic]], names: Sequence[str]
+) -> Mapping[str, NDArray[np.generic]]:
+    """Return the labels of a table; those with an impossible error are missing: they are worth nothing."""
+    if any(name not in table for name in names):
+        return table  # whoever reads it says what is missing
+    found = {name: table[name] for name in names}
+    for name in names:
+        if f"{name}_err" in table:
+            errors = np.asarray(table[f"{name}_err"], dtype=np.float64)
+            values = np.asarray(table[name], dtype=np.float64)
+            found[name] = np.where((errors < 0) | np.isinf(errors), np.nan, values)
+    return found
 
 
 def require_any(table: Mapping[str, NDArray[np.generic]], names: Sequence[str]) -> None:
@@ -65,6 +84,10 @@ def require_any(table: Mapping[str, NDArray[np.generic]], names: Sequence[str]) 
         expected=", ".join(names),
         hint=near[0] if near else None,
     )
+
+
+FAINTEST, NEAREST = 100.0, 1e6
+"""Largest magnitude and parallax [mas] that are not a mistake."""
 
 
 class Observed(NamedTuple):
@@ -112,6 +135,8 @@ class ColumnScales(nn.Module):
     centre: Tensor
     scatter: Tensor
     brightness: Tensor
+    typical: Tensor
+    largest: Tensor
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
@@ -122,6 +147,17 @@ class ColumnScales(nn.Module):
         self.register_buffer("centre", torch.zeros(len(kinds)))
         self.register_buffer("scatter", torch.ones(len(kinds)))
         self.register_buffer("brightness", torch.tensor([0.0, 1.0]))
+        self.register_buffer("typical", torch.zeros(len(kinds)))
+        self.register_buffer("largest", torch.full((len(kinds),), torch.inf))
+
+    def trusted(self, values: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values and errors (n, c): typical errors where they are missing.
+
+        A value with an error above all those of the training set is missing: the network would not know what
+        to make of it.
+        """
+        errors = torch.where(torch.isnan(errors), self.typical, errors)
+        return torch.where(errors > self.largest, torch.nan, values), errors
 
     def _mean_magnitude(self, values: Tensor, errors: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted mean (n,) of visible magnitudes less their centres, and whether any is."""
@@ -133,6 +169,7 @@ class ColumnScales(nn.Module):
 
     def forward(self, values: Tensor, errors: Tensor, keep: Tensor) -> Observed:
         """Return columns (n, c), NaN where missing, of which some may be seen (``keep``, 0 or 1)."""
+        values, errors = self.trusted(values, errors)
         known = torch.isfinite(values).to(values.dtype)
         values = torch.nan_to_num(values)
         visible = known * keep
@@ -198,6 +235,11 @@ class ColumnScales(nn.Module):
         self.scatter.fill_(1.0)
         self.brightness.copy_(torch.tensor([0.0, 1.0]))
         known = torch.isfinite(values)
+        stated = torch.where(known & (errors > 0), errors, torch.nan)[:, 1:]  # the first is the model's own
+        self.typical[1:] = stated.nanmedian(0).values.nan_to_num(0.0)
+        most = stated.nan_to_num(0.0).amax(0)
+        self.largest[1:] = torch.where(most > 0, most, torch.inf)
+        values, errors = self.trusted(values, errors)
         bands = self.is_magnitude & known.any(0)
         if bands.any():
             # Colours relative to the band that is known most often.
@@ -222,6 +264,9 @@ class ColumnScales(nn.Module):
                 off[:, self.parallax] *= 10 ** (0.2 * (mean - self.brightness[0]))
             centre = off.nanmedian(0).values.nan_to_num(0.0)
             scatter = _robust(off - centre)
+            # Of a column of which most values are equal, such as 0.
+            spread = (off - centre).square().nanmean(0).sqrt().nan_to_num(1.0)
+            scatter = torch.where(scatter > 1e-3 * spread, scatter, spread)
             if self.parallax is not None:
                 centre[self.parallax] = 0.0
                 scatter[self.parallax] = off[:, self.parallax].abs().nanmedian()

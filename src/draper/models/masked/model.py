@@ -24,7 +24,14 @@ from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra
-from draper.models.masked.columns import ColumnScales, default_columns, read_columns, require_any
+from draper.models.masked.calibrate import calibrated, groups_of, kinds_of
+from draper.models.masked.columns import (
+    ColumnScales,
+    default_columns,
+    known_labels,
+    read_columns,
+    require_any,
+)
 from draper.models.masked.masks import NUMBERS
 from draper.models.masked.network import DEPTH, LEVELS, MaskedNetwork, Predicted, Seen, grow
 from draper.models.masked.novelty import SCORES, halves, is_second, scores_of
@@ -43,10 +50,6 @@ FloatArray = NDArray[np.float64]
 
 UNLIKELY = 0.01
 """Probability of the most unusual score, times the number of scores, below which a star is flagged."""
-
-GROUP, GROUPS = 600, 32
-"""Stars of equal brightness in a group in which quantiles are calibrated, and the largest number of groups;
-with and without spectrum. Errors change with brightness, and chance moves a share of 600 by 2 points."""
 
 SHARED = 256
 """Largest number of correlation matrices of a set of spectra that are kept in memory once more."""
@@ -114,7 +117,9 @@ class MaskedAutoencoder(Model):
         first = next(iter(spectra.batches()))
         correlation = first.correlation
         self._templates = None if correlation is None else whiteners(chosen_templates(correlation))
-        return LabelSet.from_table(spectra.table, self.config.labels), Pipeline()
+        return LabelSet.from_table(
+            known_labels(spectra.table, self.config.labels), self.config.labels
+        ), Pipeline()
 
     _templates: NDArray[np.float32] | None = None
 
@@ -136,7 +141,11 @@ class MaskedAutoencoder(Model):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Set the arrays of the network; the number of correlations is theirs."""
         self.network.statistics.whiteners = torch.empty_like(state["module.statistics.whiteners"])
-        super().load_state(state)
+        # Older artifacts do not know the errors of their columns.
+        scales = {
+            f"module.scales.{name}": getattr(self.network.scales, name) for name in ("typical", "largest")
+        }
+        super().load_state({**scales, **state})
 
     @property
     def network(self) -> MaskedNetwork:
@@ -193,13 +202,11 @@ class MaskedAutoencoder(Model):
         """Return scaled labels and their errors; one that is missing is NaN."""
         if not self.labels:
             return {}
-        values = self.labels.read(spectra.table)
+        values = self.labels.read(known_labels(spectra.table, self.labels.names))
         errors = np.zeros_like(values)
         for number, name in enumerate(self.labels.names):
             if f"{name}_err" in spectra.table:
-                errors[:, number] = np.nan_to_num(spectra.table[f"{name}_err"], posinf=np.inf)
-        # A label with an impossible error is worth nothing.
-        values = np.where((errors < 0) | np.isinf(errors), np.nan, values)
+                errors[:, number] = np.nan_to_num(spectra.table[f"{name}_err"], posinf=0.0)
         scaled = self.labels.scale_error(values, np.where(np.isfinite(values), errors, 0))
         return {
             "labels": self.labels.scale(values).astype(np.float32),
@@ -246,44 +253,12 @@ class MaskedAutoencoder(Model):
             return
         held_out = dataset.held_out["spectra"].subset
         spectra = as_spectra(held_out.spectra)[held_out.rows]
-        self.training["calibration"] = self._calibrated(spectra)
+        names = self.labels.names
+        truth = self.labels.read(known_labels(spectra.table, names)) if names else np.zeros((len(spectra), 0))
+        second = is_second(self.network).cpu().numpy()
+        self.training["calibration"] = calibrated(spectra, truth, self.columns or (), second, self._seen)
         if folder is not None:
             artifact.write(self, folder, complete=True)
-
-    def _calibrated(self, spectra: Spectra) -> dict[str, Any]:
-        """Return the calibration, measured on held-out spectra with and without their pixels."""
-        quantiles, truth, groups, scores = [], [], [], []
-        edges: list[float] = []
-        labels = self.labels.read(spectra.table) if self.labels else np.zeros((len(spectra), 0))
-        has_pixel = has_good_pixel(spectra.ivar)
-        for shown in (True, False):
-            seen = self._seen(spectra, shown)
-            if not edges:
-                bright = seen["brightness"][np.isfinite(seen["brightness"])]
-                count = int(np.clip(len(bright) // GROUP, 1, GROUPS))
-                places = np.linspace(0, 1, count + 1)[1:-1]
-                edges = np.quantile(bright, places).tolist() if len(bright) else []
-            # Stars without a spectrum count once.
-            some = seen["anything"] & (shown | has_pixel)
-            quantiles.append(seen["quantiles"][some])
-            truth.append(labels[some])
-            groups += groups_of(seen["has_pixels"][some], seen["brightness"][some], edges)
-            scores.append(np.stack([seen[name][some] for name in SCORES], axis=1))
-        modes = [group.partition(" ")[0] for group in groups]
-        values = np.concatenate(scores)
-        found: dict[str, Any] = {
-            "edges": edges,
-            "scores": {
-                name: ConformalScores.measure(values[:, number], modes).to_json()
-                for number, name in enumerate(SCORES)
-            },
-        }
-        if self.labels:
-            measured = ConformalQuantiles.measure(
-                np.array(LEVELS), np.concatenate(quantiles), np.concatenate(truth), groups
-            )
-            found["quantiles"] = measured.to_json()
-        return found
 
     # ------------------------------------------------------------------- verbs
 
@@ -309,7 +284,9 @@ class MaskedAutoencoder(Model):
             anything = visible.has_pixels + visible.has_column.sum(1)
             reference = visible.reference[:, 0] * network.scales.brightness[1] + network.scales.brightness[0]
             reference = torch.where(visible.reference[:, 1] > 0, reference, torch.nan)
-            further = torch.stack([anything, visible.has_pixels, reference], dim=1)
+            columns = visible.has_column[:, 1:].sum(1) / max(visible.has_column.shape[1] - 1, 1)
+            pixels = (batch["ivar"] > 0).float().mean(1)
+            further = torch.stack([anything, visible.has_pixels, reference, columns, pixels], dim=1)
             unusual = further.new_full((len(further), len(SCORES)), torch.nan)
             if products is not None:
                 unusual = scores_of(network, batch, seen, products, embedding, spread, quantiles)
@@ -317,7 +294,7 @@ class MaskedAutoencoder(Model):
 
         config = self.config
         embedding, quantiles, rest = self.apply(
-            spectra, look, (config.width, levels * labels, 3 + len(SCORES)), progress=progress
+            spectra, look, (config.width, levels * labels, 5 + len(SCORES)), progress=progress
         )
         scaled = quantiles.reshape(len(spectra), levels, labels).astype(np.float64)
         return {
@@ -326,7 +303,9 @@ class MaskedAutoencoder(Model):
             "anything": rest[:, 0] > 0,
             "has_pixels": rest[:, 1] > 0,
             "brightness": rest[:, 2].astype(np.float64),
-            **{name: rest[:, 3 + number].astype(np.float64) for number, name in enumerate(SCORES)},
+            "columns": rest[:, 3],
+            "pixels": rest[:, 4],
+            **{name: rest[:, 5 + number].astype(np.float64) for number, name in enumerate(SCORES)},
         }
 
     def encode(
@@ -373,9 +352,9 @@ class MaskedAutoencoder(Model):
             quantiles = ConformalQuantiles.from_json(calibration["quantiles"])(quantiles, groups)
         asked = np.stack([interpolated(np.array(LEVELS), quantiles, level) for level in levels], axis=1)
         asked[~seen["anything"]] = np.nan
-        modes = [group.partition(" ")[0] for group in groups]
+        kinds = kinds_of(seen, np.ones(len(spectra), dtype=bool))
         columns: dict[str, NDArray[Any]] = {
-            f"p_{name}": ConformalScores.from_json(calibration["scores"][name])(seen[name], modes)
+            f"p_{name}": ConformalScores.from_json(calibration["scores"][name])(seen[name], kinds)
             if name in calibration.get("scores", {})
             else np.full(len(spectra), np.nan)
             for name in SCORES
@@ -562,15 +541,6 @@ def ledger_table(rows: list[dict[str, Any]]) -> str:
     names = list(rows[0])
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     return "\n".join([*lines, *(f"| {' | '.join(str(row[name]) for name in names)} |" for row in rows)])
-
-
-def groups_of(has_pixels: NDArray[np.bool_], brightness: FloatArray, edges: list[float]) -> list[str]:
-    """Return the group of each star: with or without spectrum, and by brightness where it is known."""
-    places = np.searchsorted(edges, np.nan_to_num(brightness)) if edges else np.zeros(len(brightness), int)
-    return [
-        ("spectrum" if has else "columns") + (f" {place}" if np.isfinite(value) and edges else "")
-        for has, place, value in zip(has_pixels, places, brightness, strict=True)
-    ]
 
 
 def expected(network: MaskedNetwork, seen: Seen, predicted: Predicted) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from draper.errors import DraperError
 from draper.models.masked.columns import ColumnScales, Observed, columns_of
 from draper.models.masked.masks import NUMBERS, random_masks
 from draper.models.masked.statistics import Components, Products, SpectrumStatistics, blocks, thinned
@@ -172,6 +173,12 @@ class MaskedNetwork(Module):
             *(self.trunk.last_layers() if encoder == "partial" else ()),
         ):
             parameter.requires_grad_(True)
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise DraperError(
+                "nothing of the network is left to train",
+                given=f"encoder='{encoder}', without labels",
+                hint="give labels=[...] (--labels), or train the whole encoder",
+            )
 
     def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
         """Return the parameters that are trained."""
