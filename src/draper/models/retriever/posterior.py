@@ -20,7 +20,7 @@ from draper.configs.retriever import RetrieveConfig, pair
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
 from draper.infer.importance import ImportanceSamples
-from draper.infer.nested import nested
+from draper.infer.nested import LOWEST, nested
 from draper.infer.refine import refine
 from draper.models.retriever.coordinates import Place
 from draper.models.retriever.network import RetrieverNetwork
@@ -193,7 +193,9 @@ class Retrieval:
     @property
     def is_reliable(self) -> bool:
         """Whether the weighted samples stand for the posterior."""
-        return self.how in ("network", "nested") or (self.effective >= FEW and self.pareto_k < HEAVY)
+        if self.how == "nested":  # without a single possible sample its evidence is that of nothing
+            return self.log_evidence > LOWEST / 2
+        return self.how == "network" or (self.effective >= FEW and self.pareto_k < HEAVY)
 
 
 class Target:
