@@ -44,12 +44,12 @@ def _accuracy(model: Retriever, options: Options) -> list[Sheet]:
 
 
 def _referee(model: Retriever, options: Options) -> list[Sheet]:
-    sizes: dict[str, Any] = {"spectra": 20, "single": 20, "live": 1000} if options.full else {}
+    sizes: dict[str, Any] = {"spectra": 20, "by_nested": 20, "live": 1000} if options.full else {}
     if options.nested is not None:
-        sizes["single"] = options.nested
+        sizes["by_nested"] = options.nested
     if find_spec("dynesty") is None:
         print("dynesty: left out; pip install draper[nested]")
-        sizes["single"] = 0
+        sizes["by_nested"] = 0
     return referee(model, options=settings(options), **{**sizes, **chosen(options)})
 
 

@@ -168,6 +168,7 @@ class ConformalQuantiles:
 class ConformalScores:
     """Scores of held-out rows by group, against which new ones are p values.
 
+    A group that was not measured, such as ``spectrum 3``, takes that of the first word of its name, or all.
     Above the largest held-out score, p values fall exponentially, at the rate of the upper tenth.
 
     Examples

@@ -134,7 +134,7 @@ def nested(
 
     with warnings.catch_warnings(), Together(corrected, WORKERS) as pool:
         # It warns of likelihoods that are all the same: of data that no label explains they are.
-        warnings.simplefilter("ignore")
+        warnings.filterwarnings("ignore", module="dynesty")
         sampler = dynesty.NestedSampler(
             pool.call,
             _same,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +253,18 @@ def test_labels_with_impossible_errors_are_worth_nothing() -> None:
 def test_a_fit_that_would_train_nothing_says_so() -> None:
     with pytest.raises(DraperError, match="left to train"):
         MaskedAutoencoder(encoder="frozen", **SMALL).fit(made_spectra(100), train=quick(5))  # type: ignore[arg-type]
+
+
+def test_artifacts_that_do_not_know_errors_of_columns_load(pretrained: MaskedAutoencoder) -> None:
+    state = {
+        name: one
+        for name, one in pretrained.state().items()
+        if "typical" not in name and "largest" not in name
+    }
+    assert len(state) == len(pretrained.state()) - 2
+    other = deepcopy(pretrained)
+    other.load_state(state)
+    assert len(other.state()) == len(pretrained.state())
 
 
 def test_attention_among_tokens(stars: Spectra, test_stars: Spectra) -> None:

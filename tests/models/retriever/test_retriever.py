@@ -279,7 +279,7 @@ def test_without_held_out_spectra_nothing_stops_early() -> None:
     assert model.training["config"]["patience"] is None
 
 
-def test_what_is_sampled_beside_the_labels_is_told(model: Retriever) -> None:
+def test_what_is_sampled_beside_the_labels_is_reported(model: Retriever) -> None:
     made = Planets(box="exogan", instrument="hst-wfc3-g141", error=100.0).simulate(2, seed=3)
     quick = {"draws": 400, "samples": 100, "refine": "never"}
     columns = model.predict(made, inflation=3.0, star_radius_error=0.05, **quick).columns

@@ -115,5 +115,5 @@ def groups_of(has_pixels: NDArray[np.bool_], brightness: FloatArray, edges: list
 def kinds_of(seen: Mapping[str, Any], rows: NDArray[np.bool_]) -> list[str]:
     """Return what is seen of some stars: a spectrum, part of one or columns alone, and how many columns."""
     kinds = np.where(seen["pixels"] > WHOLE, "spectrum", np.where(seen["has_pixels"], "part", "columns"))
-    quarters = np.round(4 * seen["columns"]).astype(int)
+    quarters = np.floor(4 * seen["columns"]).astype(int)  # all of them are a group of their own
     return [f"{kind} {number}" for kind, number in zip(kinds[rows], quarters[rows], strict=True)]

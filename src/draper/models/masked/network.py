@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from draper.errors import DraperError
 from draper.models.masked.columns import ColumnScales, Observed, columns_of
 from draper.models.masked.masks import NUMBERS, random_masks
-from draper.models.masked.statistics import Components, Products, SpectrumStatistics, blocks, thinned
+from draper.models.masked.statistics import Components, Products, SpectrumStatistics, small_batches, thinned
 from draper.models.masked.trunks import IndicatorPerceptron, TokenTransformer, Trunk, Visible
 from draper.nn.module import Batch, Batches, Module
 
@@ -149,7 +149,7 @@ class MaskedNetwork(Module):
     def finish(self, train: Batches, valid: Batches | None) -> None:
         """Measure mean and covariance of the embeddings of the training set, with and without spectra."""
         rows = []
-        for batch in blocks(thinned(train, EMBEDDINGS)):
+        for batch in small_batches(thinned(train, EMBEDDINGS)):
             for pixels in (None, torch.zeros_like(batch["flux"])):
                 rows.append(self.trunk(self.see(batch, pixels).visible).double())
         embeddings = torch.cat(rows)
@@ -193,7 +193,7 @@ class MaskedNetwork(Module):
         self.place.copy_(place)
         some = thinned(train, MEASURED)
         columns = []
-        for batch in blocks(some):
+        for batch in small_batches(some):
             (every,) = self.statistics.products(batch)
             columns.append(columns_of(batch, *self._magnitude(every)))
         values, errors = (torch.cat(part) for part in zip(*columns, strict=True))

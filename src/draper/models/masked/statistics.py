@@ -352,8 +352,8 @@ def thinned(train: Batches, rows: int) -> Batch:
     return kept
 
 
-def blocks(batch: Batch) -> Iterator[Batch]:
-    """Iterate over blocks of few rows: whitening takes much memory."""
+def small_batches(batch: Batch) -> Iterator[Batch]:
+    """Iterate over parts of few rows: whitening takes much memory."""
     for start in range(0, len(batch["flux"]), BLOCK):
         yield {name: tensor[start : start + BLOCK] for name, tensor in batch.items()}
 
