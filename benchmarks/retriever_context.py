@@ -28,7 +28,8 @@ from draper.instrument.pipeline import Pipeline
 from draper.models.retriever.designs import Design, random_designs, sums_between
 from draper.models.retriever.model import Retriever
 from draper.models.retriever.network import CONTEXT, RetrieverNetwork
-from draper.models.retriever.posterior import Prior, Target
+from draper.models.retriever.posterior import Target
+from draper.models.retriever.prior import Prior
 from draper.nn.module import Batch
 from draper.nn.perceptron import Residual
 from draper.simulate.planets import Planets

@@ -21,7 +21,8 @@ from draper.data.spectra import Spectra
 from draper.infer.importance import ImportanceSamples
 from draper.infer.nested import LOWEST, WORKERS, Together
 from draper.models.retriever.model import Retriever
-from draper.models.retriever.posterior import Prior, Retrieval, Target
+from draper.models.retriever.posterior import Retrieval, Target
+from draper.models.retriever.prior import Prior
 from draper.simulate.transit import is_bound
 from retrieval.bounds import ends
 from retrieval.sheets import Array, Sheet, instrument_of, mixed, physics_of, short

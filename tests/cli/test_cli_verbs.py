@@ -1,6 +1,7 @@
 """``draper predict``, ``generate``, ``encode``, ``evaluate`` and ``cite`` as a user runs them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,18 @@ def test_plots_of_predictions(folder: Path, tmp_path: Path, capsys) -> None:
         drawn = json.loads(capsys.readouterr().out)["plots"]
         assert len(drawn) == 3
         assert all(Path(path).stat().st_size > 10_000 for path in drawn)
+
+
+def test_plots_pass_over_spectra_without_estimates(folder: Path, tmp_path: Path, capsys) -> None:
+    stars = read(folder / "test.h5")[:4]
+    for name, empty in (("some", [0, 2]), ("none", [0, 1, 2, 3])):
+        ivar = np.array(stars.ivar)
+        ivar[empty] = 0
+        write(replace(stars, ivar=ivar), tmp_path / f"{name}.h5")
+        command = ["predict", "@linear", str(tmp_path / f"{name}.h5"), "-o", str(tmp_path / "t.csv")]
+        assert run(folder, *command, "--plot", str(tmp_path / f"{name}.png")) == 0
+    assert "no spectrum has an estimate" in capsys.readouterr().out
+    assert [path.name for path in sorted(tmp_path.glob("*.png"))] == ["some-2.png", "some.png"]
 
 
 def test_generate_of_labels(folder: Path, tmp_path: Path, capsys) -> None:

@@ -59,7 +59,7 @@ def predict(
         .ecsv, .fits and .parquet hold the samples, with a row for each draw.
     plot
         Figure of the first spectrum with the model's to write (.png, .pdf or .svg); NAME-2 and NAME-3 show
-        the next two. Where the model gives samples it is their corner plot, and NAME-spectrum shows spectra.
+        the next two that have estimates. Where the model gives samples it is their corner plot, and NAME-spectrum shows spectra.
     json
         Print the result as JSON.
     """
@@ -103,7 +103,10 @@ def predict(
     written = [estimates.save(out) if out.suffix in SUFFIXES else estimates.write(out)]
     if posterior is not None:
         written.append(estimates.write_samples(posterior) if is_table else estimates.save(posterior))
-    drawn = [] if plot is None else figures(model, estimates, spectra[:SHOWN], options, plot)
+    drawn = []
+    if plot is not None:
+        shown = [row for row, is_empty in enumerate(estimates.flags["no_data"]) if not is_empty][:SHOWN]
+        drawn = figures(model, estimates.rows(shown), spectra[shown], options, plot)
     flagged = {name: int(values.sum()) for name, values in estimates.flags.items()}
     if json:
         labels = list(estimates.labels.names)
@@ -114,6 +117,8 @@ def predict(
     rows = {"spectra": f"{len(estimates):,}", "labels": ", ".join(estimates.labels.names), **raised}
     say(two_columns(rows))
     say(escape(f"written to {', '.join(map(str, [*written, *drawn]))}"))
+    if plot is not None and not drawn:
+        say("nothing is drawn: no spectrum has an estimate")
 
 
 def encode(

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from draper import Label, LabelSet
-from draper.models.retriever.flags import alone, label_flags
+from draper.models.retriever.flags import alone, label_flags, typical
 from draper.simulate.planets import LABELS
 
 
@@ -17,13 +16,25 @@ def test_labels_are_measured_or_limits_or_prior_or_at_the_edge() -> None:
         ),
         "edge": -1 - 0.2 * np.abs(rng.normal(size=4000)),
     }
-    labels = LabelSet([Label(name, low=-8, high=-1) for name in kinds])
-    samples = np.stack(list(kinds.values()), axis=1)
-    nothing = np.full_like(samples, np.nan)
-    flags = label_flags(labels, np.stack([samples, nothing]))
+    ranges = (np.stack(list(kinds.values()), axis=1) + 8) / 7
+    nothing = np.full_like(ranges, np.nan)
+    flags = label_flags(*2 * [np.stack([ranges, nothing])])
     assert flags[0].tolist() == list(kinds)
     assert flags.shape == (2, 4)
-    assert label_flags(labels, samples[None][:0]).shape == (0, 4)
+    assert label_flags(*2 * [ranges[None][:0]]).shape == (0, 4)
+
+
+def test_what_is_known_beforehand_is_the_prior_and_no_measurement() -> None:
+    rng = np.random.default_rng(0)
+    gaussian = 0.5 + 0.01 * rng.normal(size=(1, 4000, 1))  # narrow in the range, and nothing but the prior
+    assert label_flags(gaussian, rng.uniform(size=(1, 4000, 1)))[0, 0] == "prior"
+    assert label_flags(gaussian, np.clip((gaussian - 0.49) / 0.02 / 3, 0, 1))[0, 0] == "measured"
+
+
+def test_a_typical_sample_is_one_of_the_samples() -> None:
+    samples = np.random.default_rng(0).normal(size=(500, 3))
+    assert (typical(samples) == samples).all(axis=1).any()
+    assert np.abs(typical(samples)).max() < 0.8
 
 
 def test_planets_with_one_gas_alone() -> None:

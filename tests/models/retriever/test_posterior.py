@@ -13,9 +13,11 @@ from scipy.special import logsumexp
 from draper import Label, LabelSet, TrainConfig
 from draper.configs.retriever import RetrieveConfig
 from draper.errors import DraperError
+from draper.infer.importance import ImportanceSamples
 from draper.models.retriever.model import Retriever
 from draper.models.retriever.observation import Observation
-from draper.models.retriever.posterior import Prior, Retrieval, Target, largest_run, retrieve
+from draper.models.retriever.posterior import Retrieval, Target, _nested, largest_run, retrieve
+from draper.models.retriever.prior import Prior
 from draper.simulate.planets import Planets
 
 BOX = LabelSet([Label("teff", low=4000, high=7000), Label("logg", low=0, high=5)])
@@ -99,15 +101,13 @@ def found(setting: Setting, **options: Any) -> Retrieval:
     return retrieve(target, chosen, chosen.draws, np.random.default_rng(1))
 
 
-def require_same(ours: Retrieval, theirs: Weighted) -> None:
-    """Compare evidence, means and scatters of the labels, and of what was sampled beside."""
+def require_same(ours: Retrieval, theirs: Weighted, beside: tuple[int, ...] = ()) -> None:
+    """Compare evidence, means and scatters of the labels, and of star (7) and inflation (8)."""
     error = math.hypot(ours.log_evidence_err, theirs.error)
     assert ours.log_evidence == pytest.approx(theirs.log_evidence, abs=3.5 * error)
     assert error < 0.15
-    beside = [ours.conditions.get(name) for name in ("star_radius_ratio", "inflation")]
-    for number, values in enumerate([*ours.samples.T, *beside]):
-        if values is None:
-            continue
+    assert ours.samples.shape[1] == 7 + len(beside)
+    for number, values in zip((*range(7), *beside), ours.samples.T, strict=True):
         draws = theirs.draws[:, number]
         mean = theirs.weights @ draws
         scatter = math.sqrt(theirs.weights @ (draws - mean) ** 2)
@@ -160,19 +160,17 @@ def test_gaussian_priors_and_narrower_ranges_reweight_the_posterior(setting: Set
 def test_the_radius_of_the_star_is_sampled(setting: Setting) -> None:
     star = 1 + 0.02 * np.random.default_rng(3).standard_normal(len(setting.labels))
     ours = found(setting, star_radius_error=0.02, refine="never")
-    assert set(ours.conditions) == {"star_radius_ratio"}
-    require_same(ours, weighted(setting, star=star))
+    require_same(ours, weighted(setting, star=star), (7,))
 
 
 def test_the_inflation_of_errors_is_sampled(setting: Setting) -> None:
     rng = np.random.default_rng(3)
     inflation = 3.0 ** rng.uniform(size=len(setting.labels))
     ours = found(setting, inflation=3.0, refine="never")
-    assert set(ours.conditions) == {"inflation"}
-    require_same(ours, weighted(setting, inflation=inflation))
+    require_same(ours, weighted(setting, inflation=inflation), (8,))
     both = found(setting, inflation=3.0, star_radius_error=0.02, refine="never")
     star = 1 + 0.02 * rng.standard_normal(len(setting.labels))
-    require_same(both, weighted(setting, star=star, inflation=inflation))
+    require_same(both, weighted(setting, star=star, inflation=inflation), (7, 8))
 
 
 def test_a_fixed_label_is_known_exactly(setting: Setting) -> None:
@@ -251,11 +249,93 @@ def test_priors_are_normalised_densities() -> None:
         ({"fixed": {"teff": 3000.0}}, "outside the range"),
         ({"bounds": {"teff": (1000.0, 2000.0)}}, "does not overlap"),
         ({"fixed": {"loggg": 2.0}}, "logg"),
+        ({"priors": {"logg": (4.0, 0.1)}, "bounds": {"logg": (1.0, 3.0)}}, "of its bounds"),
+        ({"priors": {"logg": (4.0, float("inf"))}}, "width of the prior"),
     ],
 )
 def test_priors_beyond_the_box_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DraperError, match=message):
         Prior.of(RetrieveConfig(**options), BOX)
+
+
+def test_priors_soften_step_by_step() -> None:
+    options = RetrieveConfig(priors={"logg": (2.0, 0.1)}, bounds={"teff": (5000.0, 5300.0)})
+    prior = Prior.of(options, BOX)
+    assert prior.softened(0).is_plain
+    assert prior.known.tolist() == [True, True]
+    assert np.array_equal(prior.softened(1).low, prior.low)
+    half = prior.softened(1e-3)
+    assert half.sigma[1] == pytest.approx(0.1 / math.sqrt(1e-3))
+    assert 4000 < half.low[0] < 5000
+    assert 5300 < half.high[0] < 7000
+    widths = np.diff([np.ptp([one.low[0], one.high[0]]) for one in map(prior.softened, (1e-6, 1e-3, 1))])
+    assert (widths < 0).all()
+    # The softest are nearly the box.
+    assert prior.softened(1.001e-7).low[0] == pytest.approx(4000, abs=5)
+
+
+def test_places_in_the_prior_are_uniform_in_it() -> None:
+    options = RetrieveConfig(priors={"logg": (0.1, 0.3)}, bounds={"teff": (4000.0, 5000.0)})
+    prior = Prior.of(options, BOX)
+    places = np.random.default_rng(0).uniform(size=(2000, 2))
+    labels = prior.at(places)
+    np.testing.assert_allclose(prior.place(labels), places, atol=1e-9)
+    assert stats.kstest(labels[:, 1], stats.truncnorm(-1 / 3, 49 / 3, 0.1, 0.3).cdf).pvalue > 0.01
+    assert stats.kstest(labels[:, 0], stats.uniform(4000, 1000).cdf).pvalue > 0.01
+
+
+NARROW: dict[str, Any] = {
+    "bounds": {"planet_mass": (1.2, 1.22), "temperature": (1500, 1510), "log_h2o": (-3.5, -3.4)},
+}
+
+
+@pytest.mark.parametrize("refine", ["auto", "nested"])
+def test_narrow_ranges_of_several_labels_are_sampled(setting: Setting, refine: str) -> None:
+    ours = found(setting, **NARROW, refine=refine)
+    assert ours.is_reliable
+    ends = {0: (1.2, 1.22), 1: (1500, 1510), 3: (-3.5, -3.4)}
+    rng, labels = np.random.default_rng(2), setting.labels[:15_000].copy()
+    for number, (low, high) in ends.items():
+        labels[:, number] = rng.uniform(low, high, len(labels))
+        assert ours.samples[:, number].min() >= low
+        assert ours.samples[:, number].max() <= high
+    with torch.no_grad():
+        fine = setting.model.physics.depth(torch.from_numpy(labels).float(), setting.seen.pixels)
+    theirs = weighted(setting._replace(labels=labels, fine=fine.double().numpy()))
+    error = math.hypot(ours.log_evidence_err, theirs.error)
+    assert ours.log_evidence == pytest.approx(theirs.log_evidence, abs=3.5 * error)
+    mean = theirs.weights @ labels[:, 2]
+    scatter = math.sqrt(theirs.weights @ (labels[:, 2] - mean) ** 2)
+    assert ours.samples[:, 2].mean() == pytest.approx(mean, abs=0.3 * scatter)
+
+
+def test_nested_sampling_in_the_prior_itself_agrees(setting: Setting) -> None:
+    # Without a start, as where no sample of the network lies in the prior.
+    target, chosen = target_of(setting, priors={"planet_mass": (1.3, 0.01)}, star_radius_error=0.02)
+    nothing = ImportanceSamples(np.zeros((100, 8)), np.full(100, -np.inf))
+    ours = _nested(target, nothing, chosen, np.random.default_rng(0))
+    assert ours.how == "nested"
+    other = found(setting, priors={"planet_mass": (1.3, 0.01)}, star_radius_error=0.02)
+    error = math.hypot(ours.log_evidence_err, other.log_evidence_err)
+    assert ours.log_evidence == pytest.approx(other.log_evidence, abs=4 * error)
+    few = math.sqrt(min(ours.effective, other.effective))
+    apart = (ours.samples.mean(0) - other.samples.mean(0)) / other.samples.std(0)
+    assert np.abs(apart).max() < 5 / few
+
+
+def test_nested_sampling_of_data_that_nothing_explains_fails(setting: Setting) -> None:
+    target, chosen = target_of(setting, refine="nested")
+    target.model = Nothing()
+    ours = retrieve(target, chosen, 300, np.random.default_rng(0))
+    assert ours.how == "failed"
+    assert np.isnan(ours.samples).all()
+
+
+class Nothing:
+    """A forward model without a single spectrum."""
+
+    def depth(self, labels: torch.Tensor, bins: slice | None = None) -> torch.Tensor:
+        return torch.full((len(labels), bins.stop - bins.start), math.nan)
 
 
 def test_neighbouring_residuals_of_one_sign_are_found() -> None:
@@ -274,7 +354,7 @@ def test_neighbouring_residuals_of_one_sign_are_found() -> None:
 
 def test_which_posteriors_can_be_trusted() -> None:
     samples = np.zeros((10, 1))
-    good = Retrieval(samples, {}, effective=200, pareto_k=0.3, how="weighted")
+    good = Retrieval(samples, effective=200, pareto_k=0.3, how="weighted")
     assert good.is_reliable
     assert not replace(good, effective=50).is_reliable
     assert not replace(good, pareto_k=0.9).is_reliable

@@ -281,9 +281,37 @@ def test_without_held_out_spectra_nothing_stops_early() -> None:
 
 def test_what_is_sampled_beside_the_labels_is_reported(model: Retriever) -> None:
     made = Planets(box="exogan", instrument="hst-wfc3-g141", error=100.0).simulate(2, seed=3)
-    quick = {"draws": 400, "samples": 100, "refine": "never"}
-    columns = model.predict(made, inflation=3.0, star_radius_error=0.05, **quick).columns
-    assert ((columns["inflation"] >= 1) & (columns["inflation"] <= 3)).all()
-    assert (columns["inflation_err"] > 0).all()
-    assert np.allclose(columns["star_radius_ratio"], 1, atol=0.2)
-    assert "inflation" not in model.predict(made, **quick).columns
+    quick = {"draws": 4000, "samples": 1000, "refine": "never"}
+    options = {"inflation": 3.0, "star_radius_error": 0.05, **quick}
+    found = model.predict(made, **options)
+    assert found.labels.names[-2:] == ("star_radius_ratio", "inflation")
+    assert ((found["inflation"] >= 1) & (found["inflation"] <= 3)).all()
+    assert np.allclose(found["star_radius_ratio"], 1, atol=0.2)
+    assert "prior" in found.label_flags[:, 7]
+    assert "inflation" not in model.predict(made, **quick).labels.names
+    # Spectra of samples are those in front of the star that belongs to each.
+    _, version = model.explain(made, **options)
+    chi2 = ((version.flux - made.flux) ** 2 * made.ivar).sum(1)
+    assert chi2.max() < 60
+    each = model.generate(made, **options, kind="samples", grid=made.grid)
+    chi2 = ((each.flux - np.repeat(made.flux, 1000, axis=0)) ** 2 * made.ivar[:1]).sum(1)
+    assert np.median(chi2) < 100
+
+
+def test_what_is_not_allowed_is_not_retrieved(model: Retriever, of_files: Retriever) -> None:
+    with pytest.raises(DraperError, match="knows no stars"):
+        of_files.predict(wfc3(1), **QUICK, star_radius=0.8)
+    with pytest.raises(DraperError, match="refine"):
+        of_files.predict(wfc3(1), draws=400, samples=100, refine="nested")
+
+
+def test_gases_are_compared_whatever_is_known_of_them(model: Retriever) -> None:
+    made = wfc3(1, error=100.0)
+    quick = {"draws": 1000, "samples": 100}
+    known = {"bounds": {"log_h2o": (-3.0, -2.0)}, "priors": {"log_co": (-4.0, 0.1)}}
+    columns = model.predict(made, **quick, detect=True, **known).columns
+    for gas in ("h2o", "co2", "ch4", "co"):
+        assert np.isfinite(columns[f"log_bayes_{gas}"]).all()
+        assert (columns[f"log_bayes_{gas}_err"] > 0).all()
+    # Of carbon monoxide WFC3 says next to nothing.
+    assert abs(columns["log_bayes_co"][0]) < 1 + 3 * columns["log_bayes_co_err"][0]

@@ -100,6 +100,10 @@ class Coordinates(ABC):
         """
         return place
 
+    def possible(self, labels: Tensor) -> Tensor:
+        """Return which labels (n, l) inside their ranges can be (n,)."""
+        return torch.isfinite(labels).all(1)
+
     def suited(self, known: NDArray[np.bool_]) -> Coordinates:
         """Return the coordinates in which to sample where some labels (l,) are known beforehand."""
         return self
@@ -162,8 +166,12 @@ class PlanetCoordinates(Coordinates):
         labels[:, self.MASS] = mass
         possible = torch.isfinite(labels).all(1) & (place.log_volume > -math.inf)
         inside = possible & (labels > self.low).all(1) & (labels < self.high).all(1)
-        inside &= is_bound(labels[:, :7], self.planets.exact_weight)
+        inside &= self.possible(labels)
         return Place(labels, place.log_volume, place.inside | inside)
+
+    def possible(self, labels: Tensor) -> Tensor:
+        """Return which planets (n, l) hold their atmosphere (n,)."""
+        return is_bound(labels[:, :7], self.planets.exact_weight)
 
     def _relative_height(self, labels: Tensor) -> Tensor:
         return relative_height(labels[:, :7], self.planets.exact_weight)
@@ -248,7 +256,7 @@ class PlanetCoordinates(Coordinates):
         radius = nearer(radius, reached, slope)
         found = at(radius)
         inside = possible & (found > self.low).all(1) & (found < self.high).all(1)
-        inside &= is_bound(found[:, :7], self.planets.exact_weight) & (slope > 0)
+        inside &= self.possible(found) & (slope > 0)
         inside &= (wanted - reached).abs() < NEAR  # else there is no such planet, however large
         volumes = self.log_slope(values)
         volumes[:, self.RADIUS] = 0

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.configs.retriever import RetrieveConfig
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
 from draper.models.retriever.observation import PPM, Observation
-from draper.models.retriever.posterior import Retrieval
+from draper.models.retriever.posterior import Retrieval, sampled
+from draper.models.retriever.prior import Prior
 from draper.models.retriever.protocol import Sampling
 from draper.results.estimates import Estimates
 from draper.simulate.planet_units import GASES
@@ -23,6 +25,9 @@ NO_GAS = -8.0
 POOR_FIT = 1e-3
 """Posterior-predictive p value below which a fit is poor."""
 
+PIECES = 20
+"""Pieces of a range in which samples are counted."""
+
 LIMIT = 4.5
 """Largest surprise and misfit of a good spectrum, where the model has not measured it."""
 
@@ -32,9 +37,10 @@ def estimates_of(
     spectra: Spectra,
     seen: list[Observation | None],
     found: list[Retrieval],
-    draws: int,
+    options: RetrieveConfig,
 ) -> Estimates:
-    """Return retrievals of so many samples each as estimates."""
+    """Return retrievals as estimates."""
+    labels = sampled(model.labels, options)
     numbers = ("efficiency", "effective", "pareto_k", "chi2", "bins", "p_value", "misfit")
     columns: dict[str, NDArray[Any]] = {
         name: np.array([getattr(one, name) for one in found], dtype=np.float64) for name in numbers
@@ -47,12 +53,9 @@ def estimates_of(
             for one in seen
         ]
     )
-    for name in dict.fromkeys(name for one in found for name in one.conditions):
-        sampled = [one.conditions.get(name, np.array([math.nan])) for one in found]
-        columns[name] = np.array([np.median(one) for one in sampled])
-        columns[f"{name}_err"] = np.array([one.std() for one in sampled])
     for what in dict.fromkeys(what for one in found for what in one.bayes):
-        columns[f"log_bayes_{what}"] = np.array([one.bayes.get(what, math.nan) for one in found])
+        factors = np.array([one.bayes.get(what, (math.nan, math.nan)) for one in found])
+        columns |= {f"log_bayes_{what}": factors[:, 0], f"log_bayes_{what}_err": factors[:, 1]}
     columns |= {"surprise": surprise, "how": np.array([one.how for one in found], dtype=np.str_)}
     limits = model.training.get("calibration", {}).get("limits", {})
     poor = (columns["p_value"] < POOR_FIT) | (columns["misfit"] > limits.get("misfit", LIMIT))
@@ -65,8 +68,16 @@ def estimates_of(
         "unreliable": np.array([not one.is_reliable for one in found], dtype=bool),
         "untested_errors": (typical < low * PPM) | (typical > high * PPM),
     }
-    samples = np.array([one.samples for one in found]).reshape(len(found), draws, len(model.labels))
-    if "temperature" in model.labels.names:
+    shape = (len(found), options.samples, len(labels))
+    samples = np.array([one.samples for one in found]).reshape(shape)
+    prior = Prior.of(options, model.labels)
+    own = len(model.labels)
+    bottom, top = np.append(prior.low, labels.low[own:]), np.append(prior.high, labels.high[own:])
+    ranges = (samples - bottom) / (top - bottom)
+    places = np.array(
+        [part if one.places is None else one.places for one, part in zip(found, ranges, strict=True)]
+    )
+    if model.config.simulator and "temperature" in model.labels.names:
         heat = samples[:, :, model.labels.names.index("temperature")]
         coolest, hottest = OPACITY_RANGE
         with np.errstate(invalid="ignore"):
@@ -74,35 +85,61 @@ def estimates_of(
     evidence = np.array([one.log_evidence for one in found])
     errors = np.array([one.log_evidence_err for one in found])
     return Estimates.from_samples(
-        model.labels,
+        labels,
         samples,
         spectra.ids,
         flags=flags,
         columns=columns,
         log_evidence=evidence,
         log_evidence_err=errors,
-        label_flags=label_flags(model.labels, samples),
+        label_flags=label_flags(ranges, places.reshape(shape)),
     )
 
 
-def label_flags(labels: LabelSet, samples: NDArray[np.float64]) -> NDArray[np.str_]:
-    """Return how well each label is known (n, l) by samples (n, draws, l) in the range of its prior."""
-    flags = np.full(samples.shape[::2], "measured", dtype="<U8")
-    pieces = 20
-    for number, label in enumerate(labels):
-        low, high = label.low, label.high
-        place = np.clip((samples[:, :, number] - low) / (high - low), 0, 1 - 1e-9)
-        for row, values in enumerate(place):
-            if np.isnan(values).any():
-                continue
-            share = np.bincount((values * pieces).astype(int), minlength=pieces) / len(values) * pieces
-            if values.std() * math.sqrt(12) > 0.85 and share.min() > 0.3:
-                flags[row, number] = "prior"
-            elif max(share[0], share[-1]) > 0.9 * share.max() and values.std() * math.sqrt(12) < 0.2:
-                flags[row, number] = "edge"
-            elif max(share[:2].mean(), share[-2:].mean()) > 0.25 * share.max():
-                flags[row, number] = "limit"
+def label_flags(ranges: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.str_]:
+    """Return how well each label is known (n, l), by samples.
+
+    Parameters
+    ----------
+    ranges : ndarray (n, draws, l)
+        Places of the samples in the range of each label, 0 to 1.
+    places : ndarray (n, draws, l)
+        Places in its prior: of samples that are nothing but the prior they are uniform.
+    """
+    flags = np.full(ranges.shape[::2], "measured", dtype="<U8")
+    for row, number in np.ndindex(flags.shape):
+        inside, place = ranges[row, :, number], places[row, :, number]
+        if np.isnan(inside).any():
+            continue
+        share, spread = _histogram(inside), inside.std() * math.sqrt(12)
+        if place.std() * math.sqrt(12) > 0.85 and _histogram(place).min() > 0.3:
+            flags[row, number] = "prior"
+        elif max(share[0], share[-1]) > 0.9 * share.max() and spread < 0.2:
+            flags[row, number] = "edge"
+        elif max(share[:2].mean(), share[-2:].mean()) > 0.25 * share.max():
+            flags[row, number] = "limit"
     return flags
+
+
+def _histogram(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the density of places (n,) between 0 and 1 in pieces of equal width."""
+    inside = np.clip(places, 0, 1 - 1e-9)
+    return np.bincount((inside * PIECES).astype(int), minlength=PIECES) / len(inside) * PIECES
+
+
+def typical(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the one of samples (n, l) that is nearest to their medians, in units of their scatters.
+
+    Medians of single labels are no planet where labels are correlated.
+
+    Examples
+    --------
+    >>> typical(np.array([[0.0, 9.0], [1.0, 1.0], [9.0, 0.0]])).tolist()
+    [1.0, 1.0]
+    """
+    distance = (samples - np.median(samples, axis=0)) / np.maximum(samples.std(axis=0), 1e-12)
+    nearest: NDArray[np.float64] = samples[np.square(distance).sum(axis=1).argmin()]
+    return nearest
 
 
 def alone(labels: LabelSet, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -43,7 +43,8 @@ def completions(
             # As many samples for each spectrum as are asked for, each completion in turn.
             places = np.arange(options.samples) % options.restarts
             labels = model.labels.unscale(completed.labels.double().numpy())[places]
-            found.append(Retrieval(labels, {}, how="inpainted", completed=completed.flux.double().numpy()))
+            fine = completed.flux.double().numpy()
+            found.append(Retrieval(labels, how="inpainted", bins=len(one.flux), completed=fine))
         if progress is not None:
             progress(row + 1, len(seen))
     return found

@@ -26,19 +26,20 @@ from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, SimulatorPart, Source
 from draper.models.retriever.calibrate import calibrated
+from draper.models.retriever.comparison import bayes_factors
 from draper.models.retriever.coordinates import BoxCoordinates, Coordinates, PlanetCoordinates
 from draper.models.retriever.designs import NUMBERS, bins_of
-from draper.models.retriever.flags import alone, estimates_of
+from draper.models.retriever.flags import alone, estimates_of, typical
 from draper.models.retriever.inpaint import LATENT, inpainting
 from draper.models.retriever.inpainted import completions
 from draper.models.retriever.network import CONTEXT, RetrieverNetwork
 from draper.models.retriever.observation import PPM, Binning, Observation, observations, stacked, with_errors
-from draper.models.retriever.posterior import CHECKED, Prior, Retrieval, Target, retrieve
+from draper.models.retriever.posterior import CHECKED, STAR, Retrieval, Target, retrieve, sampled
+from draper.models.retriever.prior import Prior
 from draper.models.retriever.summary import Summary
 from draper.nn.module import Module
 from draper.results.estimates import Estimates
-from draper.simulate.planet_units import GASES
-from draper.simulate.planets import CLOUD, HAZE, INSTRUMENTS, Planets
+from draper.simulate.planets import INSTRUMENTS, Planets
 from draper.train.distributed import World
 
 if TYPE_CHECKING:
@@ -208,6 +209,11 @@ class Retriever(Model):
 
     # ------------------------------------------------------------------- the verbs
 
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The verbs; completion has no context vectors."""
+        return tuple(verb for verb in super().verbs if verb != "encode" or self.config.method != "inpaint")
+
     def encode(
         self,
         spectra: Spectra,
@@ -234,8 +240,7 @@ class Retriever(Model):
 
     def observations(self, spectra: Spectra, options: RetrieveConfig) -> list[Observation | None]:
         """Return the spectra as observations of the fine grid."""
-        if self.config.method != "inpaint":
-            spectra = with_errors(spectra, options.error)
+        spectra = with_errors(spectra, options.error)
         radius = self.star_radii(spectra, options)
         physics = self.physics
         # What the simulator made itself counts its own error already.
@@ -248,6 +253,12 @@ class Retriever(Model):
     def star_radii(self, spectra: Spectra, options: RetrieveConfig) -> NDArray[np.float64]:
         """Return the radii (n,) of the stars [solar radii]."""
         if self.physics is None:
+            if options.star_radius is not None:
+                raise DraperError(
+                    "a model that was trained on files knows no stars",
+                    given=f"star_radius={options.star_radius:g}",
+                    hint="give depths in front of stars like those of the files",
+                )
             return np.ones(len(spectra))
         if options.star_radius is not None:
             return np.full(len(spectra), options.star_radius)
@@ -267,7 +278,7 @@ class Retriever(Model):
         chosen = cast(RetrieveConfig, self.options_of("predict", options, **changes))
         seen = self.observations(spectra, chosen)
         found = self.retrievals(spectra, seen, chosen, progress)
-        return estimates_of(self, spectra, seen, found, chosen.samples)
+        return estimates_of(self, spectra, seen, found, chosen)
 
     def explain(
         self,
@@ -282,11 +293,11 @@ class Retriever(Model):
         seen = self.observations(spectra, chosen)
         found = self.retrievals(spectra, seen, chosen, progress)
         made = self._completed(spectra, found, chosen, spectra.grid) if self.completes else None
-        return estimates_of(self, spectra, seen, found, chosen.samples), made
+        return estimates_of(self, spectra, seen, found, chosen), made
 
     def draws(self, spectra: Spectra, options: Config | None = None) -> bool:
-        """Return whether the spectra of samples can be computed."""
-        return self.physics is not None
+        """Return True: samples can always be drawn, their spectra where they can be computed."""
+        return True
 
     def pictures(
         self, spectra: Spectra, estimates: Estimates, options: Config | None = None
@@ -294,24 +305,23 @@ class Retriever(Model):
         """Draw each spectrum with those of its samples, and the part of each gas."""
         from draper.plots.transmission import plot_transmission
 
+        if self.physics is None or self.config.method == "inpaint":
+            return
         chosen = cast(RetrieveConfig, self.options_of("predict", options))
         binning = Binning.between(self.own_grid, spectra.grid)
-        bins = np.flatnonzero(binning.covered)
-        seen = replace(
-            spectra, grid=spectra.grid[bins], flux=spectra.flux[:, bins], ivar=spectra.ivar[:, bins]
-        )
+        seen = spectra.pixels(binning.covered)
         radii = self.star_radii(spectra, chosen)
         operator = binning.operator[binning.covered]
         for row in range(len(spectra)):
             assert estimates.samples is not None
-            samples = estimates.samples[row]
+            samples = estimates.samples[row, :CHECKED]
             if np.isnan(samples).any():
                 continue
-            parts = alone(self.labels, estimates.median[row])
-            both = np.concatenate([samples[:CHECKED], np.stack(list(parts.values()))])
-            fine = self._depths(both)[:, binning.pixels] @ operator.T / radii[row] ** 2
-            contributions = dict(zip(parts, fine[len(samples[:CHECKED]) :], strict=True))
-            yield plot_transmission(seen[row], fine[: len(samples[:CHECKED])], contributions)
+            parts = alone(self.labels, typical(estimates.samples[row]))
+            fine = self._depths(np.stack([*samples, *parts.values()]), chosen)
+            depths = fine[:, binning.pixels] @ operator.T / radii[row] ** 2
+            contributions = dict(zip(parts, depths[len(samples) :], strict=True))
+            yield plot_transmission(seen[row], depths[: len(samples)], contributions)
 
     def reconstruct(self, spectra: Spectra) -> Spectra | None:
         """Return None: there is no version of a spectrum without its posterior (:meth:`explain`)."""
@@ -369,7 +379,7 @@ class Retriever(Model):
         radii = self.star_radii(spectra, options)
         flux, ivar, owner = [], [], []
         for row, one in enumerate(found):
-            fine = self._fine_spectra(one, len(one.samples) if each else CHECKED)
+            fine = self._fine_spectra(one, len(one.samples) if each else CHECKED, options)
             seen = fine[:, binning.pixels] @ binning.operator.T / radii[row] ** 2
             seen = np.where(binning.covered, seen, np.nan)
             spread = seen.std(axis=0)
@@ -387,20 +397,23 @@ class Retriever(Model):
             grid, np.nan_to_num(values), weights, table, quantity=spectra.quantity, meta=spectra.meta
         )
 
-    def _fine_spectra(self, one: Retrieval, most: int) -> NDArray[np.float64]:
+    def _fine_spectra(self, one: Retrieval, most: int, options: RetrieveConfig) -> NDArray[np.float64]:
         """Return fine spectra (k, p) of some samples, in front of a star of one solar radius."""
         if one.completed is not None:
             return one.completed
-        if self.physics is None or np.isnan(one.samples).any():
+        if np.isnan(one.samples).any():
             return np.full((1, len(self.own_grid)), np.nan)
-        return self._depths(one.samples[:: max(1, len(one.samples) // most)])
+        return self._depths(one.samples[:: max(1, len(one.samples) // most)], options)
 
-    def _depths(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return fine spectra (n, p) of labels (n, l), in front of a star of one solar radius."""
+    def _depths(self, samples: NDArray[np.float64], options: RetrieveConfig) -> NDArray[np.float64]:
+        """Return fine spectra (n, p) of samples (n, l + c), in front of a star of one solar radius."""
         assert self.physics is not None
+        names = sampled(self.labels, options).names
+        star = samples[:, names.index(STAR)] if STAR in names else np.ones(len(samples))
+        labels = np.ascontiguousarray(samples[:, : len(self.labels)])
         with torch.no_grad():
-            depth = self.physics.depth(torch.from_numpy(np.ascontiguousarray(labels)).float())
-        return np.asarray(depth.double().numpy())
+            depth = self.physics.depth(torch.from_numpy(labels).float())
+        return np.asarray(depth.double().numpy() / star[:, None] ** 2)
 
     def retrievals(
         self,
@@ -413,7 +426,7 @@ class Retriever(Model):
         prior = Prior.of(options, self.labels)
         physics = self.physics
         radius = self.star_radii(spectra, options)
-        nothing = Retrieval(np.full((options.samples, len(self.labels)), np.nan), {}, how="failed")
+        nothing = Retrieval.failed(options.samples, len(sampled(self.labels, options)))
         found = []
         is_inpaint = self.config.method == "inpaint"
         if is_inpaint or physics is None or not options.weigh:
@@ -421,7 +434,7 @@ class Retriever(Model):
                 name
                 for name in WEIGHED
                 if getattr(options, name) != RetrieveConfig.model_fields[name].default
-            ]
+            ] + ["refine"] * (options.refine == "nested")
             if used:
                 raise DraperError(
                     "these options need samples that are weighed with a simulator",
@@ -441,30 +454,10 @@ class Retriever(Model):
                 target = Target(self.network, physics, one, prior, options, error)
                 found.append(retrieve(target, options, options.draws, rng))
                 if options.detect:
-                    found[-1] = replace(found[-1], bayes=self._bayes_factors(found[-1], one, options, error))
+                    bayes = bayes_factors(self, found[-1], one, options, error)
+                    found[-1] = replace(found[-1], bayes=bayes)
             if progress is not None:
                 progress(row + 1, len(seen))
-        return found
-
-    def _bayes_factors(
-        self, full: Retrieval, one: Observation, options: RetrieveConfig, error: float
-    ) -> dict[str, float]:
-        """Return ln(evidence with / evidence without) of each gas, and of clouds and haze together."""
-        assert self.physics is not None
-        names = self.labels.names
-        least = {name: float(self.labels[name].low) for name in names}
-        absent = {gas: {f"log_{gas}": least[f"log_{gas}"]} for gas in GASES if f"log_{gas}" in names}
-        clear = {CLOUD.name: float(CLOUD.high), HAZE.name: float(HAZE.low)}
-        if aerosols := {name: value for name, value in clear.items() if name in names}:
-            absent["clouds"] = aerosols
-        found = {}
-        for number, (what, fixed) in enumerate(absent.items()):
-            prior = Prior.of(options.replace(fixed={**options.fixed, **fixed}), self.labels)
-            rng = np.random.default_rng((options.seed, one.digest, number))
-            without = retrieve(
-                Target(self.network, self.physics, one, prior, options, error), options, options.draws, rng
-            )
-            found[what] = full.log_evidence - without.log_evidence
         return found
 
     def _sampled(
@@ -483,7 +476,7 @@ class Retriever(Model):
                 noise = np.random.default_rng((options.seed, one.digest)).standard_normal(
                     (options.samples, len(self.labels))
                 )
-                found.append(Retrieval(self.drawn([one], torch.from_numpy(noise).float())[0], {}))
+                found.append(Retrieval(self.drawn([one], torch.from_numpy(noise).float())[0]))
             if progress is not None:
                 progress(row + 1, len(seen))
         return found

@@ -80,6 +80,8 @@ class Observation:
         Number of the data set of each bin.
     offset : float
         1-sigma offset of each data set after the first.
+    scale : float
+        By what the data were multiplied: densities are those of the data as they were given.
     """
 
     operator: FloatArray
@@ -88,6 +90,7 @@ class Observation:
     variance: FloatArray
     groups: NDArray[np.int64]
     offset: float = 0.0
+    scale: float = 1.0
 
     @property
     def digest(self) -> int:
@@ -103,35 +106,42 @@ class Observation:
             self.variance * (factor * inflation) ** 2,
             self.groups,
             self.offset * factor,
+            self.scale * factor,
         )
 
-    def whiten(self, rows: FloatArray) -> FloatArray:
-        """Return what has unit covariance if the rows (..., m) have that of the errors."""
-        white = rows / np.sqrt(self.variance)
+    def whiten(self, rows: FloatArray, inflation: FloatArray | float = 1.0) -> FloatArray:
+        """Return what has unit covariance if the rows (..., m) have that of the errors.
+
+        Errors may be inflated, by one factor or by one for each row (n,); offsets of data sets are not.
+        """
+        inflation = np.asarray(inflation)[..., None]
+        white = rows / np.sqrt(self.variance) / inflation
         shared = self._shared()
         if not shared.shape[1]:
-            return white
-        # With Q = I + VV', the inverse root of Q only changes the space that V spans.
-        basis, values, _ = np.linalg.svd(shared / np.sqrt(self.variance)[:, None], full_matrices=False)
-        shrink = 1 / np.sqrt(1 + values**2) - 1
+            return np.asarray(white)
+        # With Q = I + VV', the inverse root of Q only changes the space that V spans. Data sets have no bin
+        # in common, so its axes are they.
+        values = np.sqrt((shared**2).sum(axis=0))
+        basis = shared / values
+        shrink = 1 / np.sqrt(1 + (values / inflation) ** 2) - 1
         return np.asarray(white + ((white @ basis) * shrink) @ basis.T)
 
     def _shared(self) -> FloatArray:
-        """Return the offsets (m, k) of data sets, each of unit variance."""
+        """Return the offsets (m, k) of data sets, each of unit variance, in units of the errors."""
         names = np.unique(self.groups)[1:] if self.offset > 0 else np.zeros(0)
-        return np.asarray(self.offset * (self.groups[:, None] == names))
+        return np.asarray(self.offset * (self.groups[:, None] == names) / np.sqrt(self.variance)[:, None])
 
-    @property
-    def log_norm(self) -> float:
-        """Logarithm of the density of the data where the residuals are zero."""
-        shared = self._shared() / np.sqrt(self.variance)[:, None]
-        _, determinant = np.linalg.slogdet(np.eye(shared.shape[1]) + shared.T @ shared)
-        total = np.log(2 * np.pi * self.variance).sum() + determinant
-        return -float(total) / 2
+    def log_norm(self, inflation: FloatArray | float = 1.0) -> FloatArray:
+        """Return the logarithm of the density of the data where residuals are zero, for inflations (n,)."""
+        factor = np.asarray(inflation, dtype=np.float64)
+        strength = (self._shared() ** 2).sum(axis=0)
+        determinant = np.log1p(strength / factor[..., None] ** 2).sum(axis=-1)
+        errors = np.log(2 * np.pi * self.variance / self.scale**2).sum()
+        return np.asarray(-(errors + determinant) / 2 - len(self.flux) * np.log(factor))
 
-    def residuals(self, fine: FloatArray) -> FloatArray:
+    def residuals(self, fine: FloatArray, inflation: FloatArray | float = 1.0) -> FloatArray:
         """Return the whitened residuals (n, m) of fine spectra (n, q) at ``pixels``."""
-        return self.whiten(self.flux - fine @ self.operator.T)
+        return self.whiten(self.flux - fine @ self.operator.T, inflation)
 
     def statistics(self, summary: Summary) -> Statistics:
         """Return the sufficient statistics (1, k) on the components of a summary."""
@@ -214,6 +224,7 @@ def observations(
                 scale**2 / ivar[good] + own[good] ** 2,
                 names[good],
                 scale * offset,
+                scale,
             )
         )
     return found

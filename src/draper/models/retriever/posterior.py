@@ -16,24 +16,21 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import chi2 as chi2_distribution
 from torch import Tensor
 
-from draper.configs.retriever import RetrieveConfig, pair
-from draper.data.labels import LabelSet
-from draper.errors import DraperError
+from draper.configs.retriever import RetrieveConfig
+from draper.data.labels import Label, LabelSet
 from draper.infer.importance import ImportanceSamples
 from draper.infer.nested import LOWEST, nested
 from draper.infer.refine import refine
 from draper.models.retriever.coordinates import Place
 from draper.models.retriever.network import RetrieverNetwork
 from draper.models.retriever.observation import Observation, stacked, tensor
+from draper.models.retriever.prior import SOFTEST, Prior
 from draper.models.retriever.summary import Reference
 
 FloatArray = NDArray[np.float64]
 
 STRATA = 500
 """Radii of the star, and inflations of the errors, for which the network is asked."""
-
-NARROW = 1e-3
-"""Width of the prior of a label that is fixed, as a part of its range."""
 
 FEW = 100
 """Effective samples below which a posterior is not to be trusted."""
@@ -47,8 +44,8 @@ STEP_SIZE = 30
 STEPS, STEP_DRAWS = 12, 2000
 """Largest number of these steps, and draws of each round in which samples are refined after one."""
 
-SOFTEST, BISECTIONS = 1e-7, 20
-"""Smallest power of the priors in the first step, and iterations by which a power is found."""
+BISECTIONS = 20
+"""Iterations by which the power of the priors in a step is found."""
 
 ROUND_DRAWS = (2000, 8000, 8000)
 """Draws of each round of a refinement, and of others that go on from it where it is of no use."""
@@ -65,6 +62,9 @@ CUBE_EDGE = 1e-9
 CHECKED = 400
 """Samples whose spectra are compared with the data."""
 
+STAR = "star_radius_ratio"
+"""Name of the radius of the star over the one that is given, where it is sampled."""
+
 
 class ForwardModel(Protocol):
     """What turns labels into fine spectra in front of a star of one solar radius."""
@@ -73,79 +73,21 @@ class ForwardModel(Protocol):
         """Return spectra (n, q) of labels (n, l)."""
 
 
-@dataclass(frozen=True)
-class Prior:
-    """What is known of the labels beyond their uniform prior.
+def sampled(labels: LabelSet, options: RetrieveConfig) -> LabelSet:
+    """Return what is sampled: the labels, and what options add to them.
 
-    Attributes
-    ----------
-    centre, sigma : ndarray (l,)
-        Of Gaussian priors; sigma is infinite where there is none.
-    low, high : ndarray (l,)
-        Narrower ranges.
+    Examples
+    --------
+    >>> options = RetrieveConfig(star_radius_error=0.02, inflation=3)
+    >>> sampled(LabelSet([Label("teff")]), options).names
+    ('teff', 'star_radius_ratio', 'inflation')
     """
-
-    centre: FloatArray
-    sigma: FloatArray
-    low: FloatArray
-    high: FloatArray
-
-    @classmethod
-    def of(cls, options: RetrieveConfig, labels: LabelSet) -> Prior:
-        """Return the prior that options ask for."""
-        low = np.array([label.low for label in labels], dtype=np.float64)
-        high = np.array([label.high for label in labels], dtype=np.float64)
-        centre, sigma = (low + high) / 2, np.full(len(low), np.inf)
-        narrow = {
-            name: (value, NARROW * (labels[name].high - labels[name].low))
-            for name, value in options.fixed.items()
-        }
-        given = {name: pair(text) for name, text in options.priors.items()}
-        for name, (middle, width) in {**given, **narrow}.items():
-            number = labels.names.index(labels[name].name)
-            if not width > 0:
-                raise DraperError(f"the width of the prior of {name} must be above 0", given=width)
-            if not low[number] <= middle <= high[number]:
-                raise DraperError(
-                    f"the prior of {name} lies outside the range that the model was trained on",
-                    given=middle,
-                    expected=f"{low[number]:g} to {high[number]:g}",
-                )
-            centre[number], sigma[number] = middle, width
-        for name, text in options.bounds.items():
-            least, most = pair(text)
-            number = labels.names.index(labels[name].name)
-            lower, upper = max(least, low[number]), min(most, high[number])
-            if not lower < upper:
-                raise DraperError(
-                    f"the range of {name} does not overlap the one that the model was trained on",
-                    given=f"{least:g} to {most:g}",
-                    expected=f"{low[number]:g} to {high[number]:g}",
-                )
-            low[number], high[number] = lower, upper
-        return cls(centre, sigma, low, high)
-
-    def softened(self, share: float) -> Prior:
-        """Return Gaussian priors to the power of ``share``, 0 to 1: they are wider, or absent."""
-        wider = self.sigma / math.sqrt(share) if share > 0 else np.full(len(self.sigma), np.inf)
-        return replace(self, sigma=wider)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing but the box is known."""
-        return not np.isfinite(self.sigma).any()
-
-    def log_density(self, labels: FloatArray) -> FloatArray:
-        """Return the log density (n,) at labels (n, l)."""
-        inside = ((labels >= self.low) & (labels <= self.high)).all(axis=1)
-        known = np.isfinite(self.sigma)
-        pull = (labels[:, known] - self.centre[known]) / self.sigma[known]
-        norm = -np.log(self.high[~known] - self.low[~known]).sum()
-        norm -= np.log(math.sqrt(2 * math.pi) * self.sigma[known]).sum()
-        ends = ((end[known] - self.centre[known]) / self.sigma[known] for end in (self.low, self.high))
-        below, above = (ndtr(end) for end in ends)
-        norm -= np.log(above - below).sum()
-        return np.where(inside, norm - 0.5 * (pull**2).sum(axis=1), -np.inf)
+    beside = []
+    if options.star_radius_error > 0:
+        beside.append(Label(STAR, low=0.5, high=2.0))
+    if options.inflation > 1:
+        beside.append(Label("inflation", low=1.0, high=options.inflation))
+    return LabelSet([*labels, *beside])
 
 
 @dataclass(frozen=True)
@@ -154,28 +96,28 @@ class Retrieval:
 
     Attributes
     ----------
-    samples : ndarray (n, l)
-        Labels, all of equal weight.
-    conditions : dict of ndarray (n,)
-        Radius of the star over the one that is given, and inflation of the errors, where they were sampled.
+    samples : ndarray (n, l + c)
+        Labels, all of equal weight, and what was sampled beside them (:func:`sampled`).
+    places : ndarray (n, l + c), optional
+        Their places in the prior, 0 to 1; those in their ranges by default.
     efficiency, effective, pareto_k, log_evidence, log_evidence_err : float
         Of the weighted samples.
     proposed : float
         Efficiency of the network's samples, before any refinement.
     how : str
-        ``network``, ``weighted``, ``refined`` or ``nested``: what was needed.
+        ``network``, ``weighted``, ``refined`` or ``nested``: what was needed; ``failed`` without samples.
     chi2, bins, p_value : float
         Of the data against the spectra of the samples.
     misfit : float
         Largest mean residual of neighbouring bins, in units of its scatter.
     completed : ndarray (k, p), optional
         Fine spectra, where samples come with them.
-    bayes : dict of float
-        Logarithm of the evidence over that of a model without something, by its name.
+    bayes : dict of (float, float)
+        Logarithm of the evidence over that of a model without something, and its error, by its name.
     """
 
     samples: FloatArray
-    conditions: Mapping[str, FloatArray]
+    places: FloatArray | None = None
     efficiency: float = math.nan
     effective: float = math.nan
     pareto_k: float = math.nan
@@ -188,14 +130,17 @@ class Retrieval:
     p_value: float = math.nan
     misfit: float = math.nan
     completed: FloatArray | None = None
-    bayes: Mapping[str, float] = field(default_factory=dict)
+    bayes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def failed(cls, count: int, labels: int, proposed: float = math.nan) -> Retrieval:
+        """Return the retrieval of a spectrum without any possible sample."""
+        return cls(np.full((count, labels), np.nan), proposed=proposed, how="failed")
 
     @property
     def is_reliable(self) -> bool:
         """Whether the weighted samples stand for the posterior."""
-        if self.how == "nested":  # without a single possible sample its evidence is that of nothing
-            return self.log_evidence > LOWEST / 2
-        return self.how == "network" or (self.effective >= FEW and self.pareto_k < HEAVY)
+        return self.how in ("network", "nested") or (self.effective >= FEW and self.pareto_k < HEAVY)
 
 
 class Target:
@@ -214,7 +159,7 @@ class Target:
         star_error: float,
     ) -> None:
         self.network, self.model, self.observation = network, model, observation
-        self.prior, self.coordinates = prior, network.coordinates.suited(np.isfinite(prior.sigma))
+        self.prior, self.coordinates = prior, network.coordinates.suited(prior.known)
         self.star_error, self.inflation = star_error, options.inflation
         self.reference = Reference(torch.zeros(1).double(), torch.ones(1).double())
         self.features = torch.zeros(1, 0)
@@ -238,9 +183,8 @@ class Target:
         observation = self.observation
         with torch.no_grad():
             fine = self.model.depth(tensor(labels).float(), observation.pixels).double().numpy()
-        residuals = observation.residuals(fine / star[:, None] ** 2)
-        chi2 = (residuals**2).sum(axis=1) / inflation**2
-        return np.asarray(observation.log_norm - chi2 / 2 - len(observation.flux) * np.log(inflation))
+        residuals = observation.residuals(fine / star[:, None] ** 2, inflation)
+        return np.asarray(observation.log_norm(inflation) - (residuals**2).sum(axis=1) / 2)
 
     def log_joint(self, labels: FloatArray, inside: NDArray[np.bool_], further: FloatArray) -> FloatArray:
         """Return the log density (n,) of data and labels, further coordinates included."""
@@ -262,6 +206,20 @@ class Target:
     def labels(self, points: FloatArray) -> FloatArray:
         """Return the labels (n, l) of points."""
         return np.asarray(self._place(points).labels.numpy())
+
+    def at(self, cube: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the labels (n, l), and further coordinates (n, c), at places (n, l + c) in the prior."""
+        count = len(self.prior.low)
+        return self.prior.at(cube[:, :count]), ndtri(cube[:, count:])
+
+    def log_likelihood_at(self, cube: FloatArray) -> FloatArray:
+        """Return the log density (n,) of the data given places (n, l + c) in the prior."""
+        labels, further = self.at(cube)
+        inside = self.coordinates.possible(tensor(labels)).numpy()
+        value = np.full(len(labels), -np.inf)
+        if inside.any():
+            value[inside] = self.log_likelihood(labels[inside], *self.factors(further[inside]))
+        return value
 
     def _place(self, points: FloatArray) -> Place:
         count = len(self.prior.low)
@@ -352,15 +310,17 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
                 break
         how = "refined" if weighted.rounds else how
     is_poor = weighted.effective_size < FEW or weighted.pareto_k > HEAVY
-    if options.refine == "auto" and is_poor and find_spec("dynesty"):
+    # No planet of the box is like data of which no sample of the network is possible.
+    is_like_some = weighted.effective_size > 0 or not target.prior.is_plain
+    if options.refine == "auto" and is_poor and is_like_some and find_spec("dynesty"):
         return replace(_nested(target, weighted, options, rng), proposed=proposed)
     if weighted.effective_size == 0:
-        nothing = np.full((options.samples, len(target.prior.low)), np.nan)
-        return Retrieval(nothing, {}, proposed=proposed, how="failed")
+        return Retrieval.failed(options.samples, weighted.samples.shape[1], proposed)
     points = weighted.resample(options.samples, rng)
     return checked(
         target,
-        points,
+        target.labels(points),
+        points[:, len(target.prior.low) :],
         rng,
         efficiency=weighted.efficiency,
         effective=weighted.effective_size,
@@ -420,23 +380,37 @@ def _nested(
     target: Target, start: ImportanceSamples, options: RetrieveConfig, rng: np.random.Generator
 ) -> Retrieval:
     """Return the posterior of one spectrum by nested sampling that starts from weighted samples."""
+    has_start = start.effective_size > FEW / 2
+    count = start.samples.shape[1]
 
     def log_likelihood(cube: FloatArray) -> FloatArray:
         # A standard normal distribution stands in place of the prior, and the target makes up for it.
         points = ndtri(np.clip(cube, CUBE_EDGE, 1 - CUBE_EDGE))
         return target(points) - _log_normal(points)
 
+    def in_prior(cube: FloatArray) -> FloatArray:
+        return target.log_likelihood_at(np.clip(cube, CUBE_EDGE, 1 - CUBE_EDGE))
+
+    # Hardly a point about the network's posterior lies in narrow priors.
+    from_prior = not has_start and (start.effective_size == 0 or not target.prior.is_plain)
     found = nested(
-        log_likelihood,
-        start.samples.shape[1],
+        in_prior if from_prior else log_likelihood,
+        count,
         live=LIVE,
         seed=int(rng.integers(2**31)),
-        start=ndtr(start.resample(LIVE, rng)) if start.effective_size > FEW / 2 else None,
+        start=ndtr(start.resample(LIVE, rng)) if has_start else None,
     )
-    points = ndtri(np.clip(found.resample(options.samples, rng), CUBE_EDGE, 1 - CUBE_EDGE))
+    if found.log_evidence < LOWEST / 2:
+        return Retrieval.failed(options.samples, count)
+    cube = np.clip(found.resample(options.samples, rng), CUBE_EDGE, 1 - CUBE_EDGE)
+    points = ndtri(cube)
+    labels, further = (
+        target.at(cube) if from_prior else (target.labels(points), points[:, len(target.prior.low) :])
+    )
     return checked(
         target,
-        points,
+        labels,
+        further,
         rng,
         efficiency=found.effective_size / found.calls,
         effective=found.effective_size,
@@ -447,25 +421,20 @@ def _nested(
 
 
 def checked(
-    target: Target, points: FloatArray, rng: np.random.Generator, **figures: float | str
+    target: Target, labels: FloatArray, further: FloatArray, rng: np.random.Generator, **figures: float | str
 ) -> Retrieval:
-    """Return a retrieval with its samples compared with the data."""
-    count = len(target.prior.low)
-    labels, further = target.labels(points), points[:, count:]
+    """Return a retrieval of labels (n, l) and further coordinates (n, c), compared with the data."""
     star, inflation = target.factors(further)
-    some = rng.choice(len(points), min(CHECKED, len(points)), replace=False)
+    some = rng.choice(len(labels), min(CHECKED, len(labels)), replace=False)
     observation = target.observation
     with torch.no_grad():
         fine = target.model.depth(tensor(labels[some]).float(), observation.pixels).double().numpy()
-    residuals = observation.residuals(fine / star[some, None] ** 2) / inflation[some, None]
+    residuals = observation.residuals(fine / star[some, None] ** 2, inflation[some])
     chi2 = (residuals**2).sum(axis=1)
-    names = (["star_radius_ratio"] if target.star_error > 0 else []) + (
-        ["inflation"] if target.inflation > 1 else []
-    )
-    values = {"star_radius_ratio": star, "inflation": inflation}
+    beside = [(target.star_error > 0, star), (target.inflation > 1, inflation)]
     return Retrieval(
-        labels,
-        {name: values[name] for name in names},
+        np.column_stack([labels, *(values for is_sampled, values in beside if is_sampled)]),
+        np.concatenate([target.prior.place(labels), ndtr(further)], axis=1),
         chi2=float(np.median(chi2)),
         bins=len(observation.flux),
         p_value=float(chi2_distribution.sf(chi2, len(observation.flux)).mean()),
