@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from draper.configs.read import ReadConfig
 from draper.data.labels import UNITS, canonical
 from draper.data.parsing import pixels
-from draper.data.parsing.columns import RATIOS, Role, assign, describe, length_unit
+from draper.data.parsing.columns import Role, assign, describe, implied_quantity, in_depths, length_unit
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
 
@@ -222,14 +222,8 @@ def _spectrum(
 ) -> Spectra:
     axis_column = describe(names[roles.get("wavelength", roles.get("low", 0))])
     flux_column = describe(names[roles["flux"]])
-    in_ppm = flux_column.unit == "ppm"
-    quantity = config.quantity or flux_column.quantity or ("transit depth" if in_ppm else "flux")
-    flux, error = columns["flux"], columns.get("error")
-    with np.errstate(all="ignore"):
-        if flux_column.name in RATIOS:
-            flux, error = flux**2, None if error is None else 2 * np.abs(flux) * error
-        if in_ppm:
-            flux, error = flux * 1e-6, None if error is None else error * 1e-6
+    quantity = config.quantity or implied_quantity(flux_column)
+    columns = in_depths(flux_column, columns)
     edges = _edges(columns, quantity)
     axis = pixels.axis(
         source,
@@ -244,8 +238,8 @@ def _spectrum(
     return pixels.spectra(
         source,
         axis,
-        flux,
-        error=error,
+        columns["flux"],
+        error=columns.get("error"),
         ivar=columns.get("ivar"),
         bad=columns.get("bad"),
         table=table,
