@@ -59,9 +59,19 @@ def interpolation(source: Grid, target: Grid) -> csr_matrix:
 
 
 def averaging(source: Grid, target: Grid) -> csr_matrix:
-    """Return the operator (p_target, p_source): which parts of a target pixel lie in which source pixels."""
+    """Return the operator (p_target, p_source): which parts of a target pixel lie in which source pixels.
+
+    Rows of pixels without a width, alone in their windows, are empty.
+    """
     lower, upper = source.bounds.T
     low, high = target.bounds.T
+    if not (low < high).any():
+        raise DraperError(
+            "a single pixel has no width unless it is given",
+            given=repr(target),
+            hint="give the edges of its bin: Grid.from_wavelength(..., edges=), a fourth column of TauREx "
+            "text (the width), or columns wavelength_min and wavelength_max",
+        )
     first = np.searchsorted(upper, low, side="right")
     last = np.searchsorted(lower, high, side="left")
     counts = np.maximum(last - first, 0)
@@ -70,7 +80,8 @@ def averaging(source: Grid, target: Grid) -> csr_matrix:
         np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
     )
     overlap = np.minimum(upper[columns], high[rows]) - np.maximum(lower[columns], low[rows])
-    weights = np.maximum(overlap, 0) / (high - low)[rows]
+    width = (high - low)[rows]
+    weights = np.divide(np.maximum(overlap, 0), width, where=width > 0, out=np.zeros_like(width))
     return csr_matrix((weights, (rows, columns)), shape=(len(target), len(source)))
 
 
