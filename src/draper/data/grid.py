@@ -249,9 +249,8 @@ class Grid:
     def bounds(self) -> FloatArray:
         """Edges (p, 2) of each pixel: those of its bin, else half the way to its neighbours.
 
-        A neighbour beyond a gap, at more than ``GAP`` times the distance between those on the other side, does
-        not count: the pixel reaches as far to it as to the other side. A pixel alone in its window has no
-        width.
+        A neighbour beyond a gap, farther by more than a factor ``GAP`` than those on the other side, does not
+        count: the pixel reaches as far to it as to the other side. A pixel alone in its window has no width.
 
         Examples
         --------

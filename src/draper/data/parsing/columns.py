@@ -154,18 +154,17 @@ def in_depths(column: Column, columns: Mapping[Role, FloatArray]) -> dict[Role, 
     >>> columns["flux"].round(4), columns["error"].round(4)
     (array([0.01]), array([0.002]))
     """
-    flux, slope = columns["flux"], np.ones(1)
+    depths, slope = dict(columns), np.ones(1)
     with np.errstate(all="ignore"):  # what does not fit is a bad pixel
         if column.name in RATIOS:
-            flux, slope = flux**2, 2 * np.abs(flux)
+            depths["flux"], slope = columns["flux"] ** 2, 2 * np.abs(columns["flux"])
         if column.unit == "ppm":
-            flux, slope = flux * PPM, slope * PPM
-        scaled = {"flux": flux} | {
-            role: columns[role] * slope**power
-            for role, power in (("error", 1), ("ivar", -2))
-            if role in columns
-        }
-    return {**columns, **scaled}
+            depths["flux"], slope = depths["flux"] * PPM, slope * PPM
+        if "error" in columns:
+            depths["error"] = columns["error"] * slope
+        if "ivar" in columns:
+            depths["ivar"] = columns["ivar"] / slope**2
+    return depths
 
 
 def assign(source: Source, names: Sequence[str], config: ReadConfig) -> dict[Role, int]:
