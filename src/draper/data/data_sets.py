@@ -29,7 +29,7 @@ def join(sets: Sequence[Spectra]) -> Spectra:
     Examples
     --------
     >>> blue = Spectra(Grid.from_wavelength([5000, 6000], medium="vacuum"), [[1, 1]], [[4, 4]])
-    >>> red = Spectra(Grid.from_wavelength([5500, 6500], medium="vacuum"), [[2, 2]], [[1, 1]])
+    >>> red = Spectra(Grid.from_wavelength([5500, 6500], medium="vacuum"), [[2, 2]], [[9, 9]])
     >>> both = join([blue, red])
     >>> both.flux[0].tolist(), both.meta["data_sets"]
     ([1.0, 2.0, 1.0, 2.0], [0, 1, 0, 1])
