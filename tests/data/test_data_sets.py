@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import draper
+from draper.cli import main
 from draper.data.data_sets import join
 from draper.data.grid import Grid
 from draper.data.partitions import Partitions, write_partitions
@@ -99,3 +100,11 @@ def test_sets_that_cannot_be_weighed_against_each_other_are_not_joined() -> None
     lone = Spectra(Grid.from_wavelength([6000.0], medium="vacuum"), [[0.01]], [[4.0]], {}, "transit depth")
     with pytest.raises(DraperError, match="bin of set 1 is alone"):
         join([one(5000), lone])
+
+
+def test_files_are_joined_by_read_and_convert_alike(tmp_path: Path) -> None:
+    files = [str(draper.write(one(start), tmp_path / f"{start}.csv")) for start in (5000, 5003)]
+    assert draper.read(files, together=True).meta["data_sets"] == SETS
+    assert draper.read(files, together=True, cut=[(5002.5, 5004.5)]).meta["data_sets"] == [1, 0]
+    assert main(["convert", *files, "--together", "-o", str(tmp_path / "both.h5")]) == 0
+    assert draper.read(tmp_path / "both.h5").meta["data_sets"] == SETS
