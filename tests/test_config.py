@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from draper.config import Config
 from draper.configs.read import ReadConfig
+from draper.configs.retriever import RetrieveConfig, RetrieverConfig
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError
 from draper.registry import config_class, targets
@@ -110,3 +111,26 @@ def test_total_steps(rows: int, size: int, steps: int) -> None:
     assert TrainConfig().total_steps(rows, size) == steps
     assert TrainConfig(steps=7).total_steps(rows, size) == 7
     assert TrainConfig(epochs=0.001).total_steps(rows, size) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"star_radius": float("inf")}, "star_radius"),
+        ({"star_radius_error": float("inf")}, "star_radius_error"),
+        ({"inflation": float("inf")}, "inflation"),
+        ({"error": float("inf")}, "error"),
+        ({"fixed": {"a": 1.0}, "priors": {"a": (1.0, 0.1)}}, "fixed and has a prior"),
+        ({"fixed": {"a": 1.0}, "bounds": {"a": (2.0, 3.0)}}, "outside its bounds"),
+    ],
+)
+def test_retrievals_with_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DraperError, match=message):
+        RetrieveConfig(**options)
+    assert RetrieveConfig(fixed={"a": 1.0}, bounds={"a": (1.0, 3.0)}, priors={"b": (1.0, 0.1)})
+
+
+def test_errors_of_training_noise_increase() -> None:
+    with pytest.raises(DraperError, match="smallest error"):
+        RetrieverConfig(errors=(100.0, 10.0))
+    assert RetrieverConfig(errors=(100.0, 100.0)).errors == (100.0, 100.0)

@@ -264,6 +264,47 @@ def test_cut_to_nothing(windows) -> None:
     assert not linear().inside(windows).any()
 
 
+INSTRUMENTS = np.concatenate([np.linspace(8000, 10000, 11), np.linspace(20000, 25000, 26)])
+
+
+@pytest.mark.parametrize(
+    ("grid", "widths"),
+    [
+        (Grid.from_wavelength(INSTRUMENTS, medium="vacuum"), 200.0),
+        (Grid.from_wavelength(np.delete(np.arange(5000.0, 5020), [3, 9, 10]), medium="vacuum"), 1.0),
+    ],
+)
+def test_pixels_do_not_reach_into_gaps(grid: Grid, widths: float) -> None:
+    np.testing.assert_allclose(grid.step, widths)
+    np.testing.assert_allclose(grid.bounds, grid.vacuum[:, None] + np.array([-0.5, 0.5]) * widths)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        linear(),
+        Grid.log(3600, 10400, 1e-4, medium="vacuum"),
+        Grid.linear(846, 870, 0.03, unit="nm", medium="air"),
+        Grid.log(3000, 100_000, 0.2, medium="vacuum"),
+        Grid.from_wavelength(np.cumsum([5000, 1, 1, 1, 1.5, 2, 2, 2]), medium="vacuum"),
+        Grid.from_wavelength([5000, 5001], medium="vacuum"),
+    ],
+    ids=repr,
+)
+def test_pixels_side_by_side_reach_half_the_way(grid: Grid) -> None:
+    centre = grid.vacuum
+    middle = (centre[1:] + centre[:-1]) / 2
+    assert grid.bounds[1:, 0].tolist() == grid.bounds[:-1, 1].tolist() == middle.tolist()
+    assert grid.bounds[[0, -1], [0, 1]].tolist() == (2 * centre[[0, -1]] - middle[[0, -1]]).tolist()
+    assert grid.step.tolist() == np.gradient(centre).tolist()
+
+
+def test_overlapping_orders_leave_no_holes() -> None:
+    centre = np.sort(np.concatenate([np.arange(5000, 5010, 1.0), np.arange(5000.1, 5010, 1.0)]))
+    bounds = Grid.from_wavelength(centre, medium="vacuum").bounds
+    assert bounds[3:-2, 0].tolist() == bounds[2:-3, 1].tolist()
+
+
 def test_step_of_one_pixel_is_unknown() -> None:
     assert np.isnan(Grid([5000.0]).step).all()
     assert Grid([5000.0], edges=[[4999.0, 5002.0]]).step.tolist() == [3.0]

@@ -196,3 +196,11 @@ def test_files_of_surveys_are_left_to_the_readers_before(real_data, pattern):
     assert paths
     for path in paths:
         assert io.recognise(Source(path)).name not in ("iraf", "table-fits")
+
+
+def test_radius_ratios_become_depths(tmp_path):
+    columns = {"wave": WAVE, "rp_rs": np.full(4, 0.1), "rp_rs_err": np.full(4, 0.001)}
+    spectra = one(write(tmp_path, columns), **HINTS)
+    assert spectra.quantity == "transit depth"
+    np.testing.assert_allclose(spectra.flux, 0.01, rtol=1e-6)
+    np.testing.assert_allclose(spectra.ivar**-0.5, 0.0002, rtol=1e-6)

@@ -73,7 +73,7 @@ def test_names_tell_unit_and_medium(name, unit, medium):
     ("name", "role"),
     [
         ("flux", "flux"), ("dppm", "flux"), ("Rp/R*", "flux"), ("dppm_err", "error"),
-        ("Rp/R* error", "error"),
+        ("Rp/R* error", "error"), ("Rp/Rs", "flux"), ("rp_rs", "flux"), ("rp_rs_err", "error"),
         ("wave_error", "half width"), ("flux_ivar", "ivar"), ("species", None), ("wave_peak", None),
         ("Error on total transit depths (ppm)", "error"), ("min_wavelength(m)", "low"), ("mask", "bad"),
     ],
@@ -141,9 +141,10 @@ def test_comments_give_labels_and_provenance(tmp_path):
     assert spectra.meta["comments"] == {"Author": "A. Nother"}
 
 
-def test_radius_ratios_become_depths(tmp_path):
+@pytest.mark.parametrize("name", ["Rp/R*", "Rp/Rs", "rp_rs"])
+def test_radius_ratios_become_depths(tmp_path, name):
     spectra = draper.read(
-        written(tmp_path, "wave_um,Rp/R*,Rp/R* error\n1,0.1,0.01\n2,0.2,0.01\n"), medium="vacuum"
+        written(tmp_path, f"wave_um,{name},{name} error\n1,0.1,0.01\n2,0.2,0.01\n"), medium="vacuum"
     )
     assert spectra.quantity == "transit depth"
     np.testing.assert_allclose(spectra.flux, [[0.01, 0.04]], rtol=1e-6)

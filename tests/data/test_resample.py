@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from draper.data.grid import Grid
-from draper.data.resample import common_grid, interpolation, resample
+from draper.data.resample import averaging, common_grid, interpolation, resample
 from draper.data.spectra import Correlation, Spectra
 from draper.errors import DraperError
 
@@ -218,3 +218,13 @@ def test_bins_are_averaged_over_their_own_edges() -> None:
     bins = Grid.from_wavelength([3, 8], unit="um", medium="vacuum", edges=edges)
     found = resample(Spectra(source, [np.arange(1.0, 11.0)], quantity="transit depth"), bins)
     assert found.flux[0].tolist() == [3.0, 8.0]
+
+
+def test_a_bin_alone_needs_a_width() -> None:
+    source = Grid.linear(5000, 5010, 1, medium="vacuum")
+    with pytest.raises(DraperError, match=r"single pixel has no width[\s\S]*wavelength_min"):
+        averaging(source, Grid.from_wavelength([5005.0], medium="vacuum"))
+    alone = Grid.from_wavelength([5005.0], edges=[[5003.5, 5006.5]], medium="vacuum")
+    assert averaging(source, alone).sum() == pytest.approx(1)
+    partly = Grid.linear(5000, 5010, 1, medium="vacuum").cut([(5001.5, 5002.5), (5004.5, 5007.5)])
+    assert averaging(source, partly).sum(axis=1).ravel().tolist() == [[0, 1, 1, 1]]

@@ -1,6 +1,7 @@
 """Nested sampling gives the same evidence and posterior from the prior and from any samples."""
 
 import importlib
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -139,6 +140,30 @@ def test_workers_may_ask_unequally_often() -> None:
     assert sums == [0, 0, 2, 6, 12, 0]
     assert sum(asked) == 11
     assert asked[:3] == [3, 2, 1]
+
+
+def test_an_interruption_does_not_leave_workers_waiting() -> None:
+    raised: list[type] = []
+
+    def interrupted() -> None:
+        try:
+            with Together(lambda points: points[:, 0], 3) as pool:
+                submit = pool._threads.submit
+
+                def stop(*arguments: object) -> object:  # Ctrl-C while the last worker is being started
+                    if arguments[1] == 2:
+                        raise KeyboardInterrupt
+                    return submit(*arguments)  # type: ignore[arg-type]
+
+                pool._threads.submit = stop  # type: ignore[assignment, method-assign]
+                pool.map(lambda n: pool.call(np.array([float(n)])), [0, 1, 2])
+        except KeyboardInterrupt as error:
+            raised.append(type(error))
+
+    thread = Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert raised == [KeyboardInterrupt]
 
 
 def test_a_missing_dynesty_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import draper
 from draper.configs.simulators import PlanetsConfig
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
@@ -283,6 +284,20 @@ def test_star_radius_scales_all() -> None:
     small, large = (Planets(star_radius=r).simulate(labels) for r in (1.0, 2.0))
     np.testing.assert_allclose(small.flux, 4 * large.flux, rtol=1e-6)
     np.testing.assert_allclose(large.ivar, 16 * small.ivar, rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "npz", "fits", "csv", "ecsv", "dat"])
+def test_files_keep_the_radius_of_the_star(tmp_path: Path, suffix: str) -> None:
+    made = Planets("hst-wfc3-g141", star_radius=0.78)
+    assert "star_radius" not in made.prior.names
+    spectra = made.simulate(1, seed=1)
+    again = draper.read(draper.write(spectra, tmp_path / f"planet.{suffix}"))
+    assert again.quantity == "transit depth"
+    assert again.table["star_radius"].tolist() == spectra.table["star_radius"].tolist() == [0.78]
+    if suffix not in ("csv", "dat"):
+        assert {name: again.table[name][0] for name in spectra.table} == {
+            name: column[0] for name, column in spectra.table.items()
+        }
 
 
 def test_packed_opacities_keep_what_they_promise(real_data: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from draper.config import Config, Input, ModelConfig
+from draper.errors import DraperError
 
-Ppm = Annotated[float, Field(gt=0)]
+Ppm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _as_text(value: Any) -> Any:
@@ -58,10 +59,10 @@ class RetrieveConfig(Config):
     """Efficiency (0 to 1) below which samples are refined."""
     error: Ppm | None = None
     """1-sigma error of all bins [ppm], above 0, of spectra that come without errors."""
-    star_radius: Annotated[float, Field(gt=0)] | None = None
+    star_radius: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Radius of the star [solar radii], above 0; by default that of the column star_radius or of the
     file, else 1."""
-    star_radius_error: Annotated[float, Field(ge=0)] = 0.0
+    star_radius_error: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """1-sigma error of the radius of the star [solar radii], 0 or larger."""
     priors: dict[str, Pair] = {}
     """Gaussian priors of labels, MEAN,SIGMA, inside the range of the training set, such as
@@ -70,9 +71,9 @@ class RetrieveConfig(Config):
     """Narrower ranges of labels, LOW,HIGH, such as ``--bounds.temperature 1000,2000``."""
     fixed: dict[str, float] = {}
     """Labels that are known exactly, such as ``--fixed.planet_mass 1.13``."""
-    inflation: Annotated[float, Field(ge=1)] = 1.0
+    inflation: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     """Largest factor by which all error bars may be too small, 1 or more; it is sampled, too, if above 1."""
-    offset: Annotated[float, Field(ge=0)] = 0.0
+    offset: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """1-sigma offset of each data set against the others [ppm], 0 or larger; it is marginalised."""
     detect: bool = False
     """Compare the evidence with that without each gas, and without clouds (columns ``log_bayes_h2o`` ...)."""
@@ -80,6 +81,21 @@ class RetrieveConfig(Config):
     """Completions of each spectrum with method=inpaint, 2 or more."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the samples, 0 or more."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        for name, value in self.fixed.items():
+            if name in self.priors:
+                raise DraperError(f"label '{name}' is fixed and has a prior", hint="give one of the two")
+            bounds = self.bounds.get(name)
+            if bounds is not None and not pair(bounds)[0] <= value <= pair(bounds)[1]:
+                raise DraperError(
+                    f"label '{name}' is fixed at a value outside its bounds",
+                    given=value,
+                    expected=bounds,
+                    hint="leave its bounds out",
+                )
+        return self
 
 
 class CompleteConfig(RetrieveConfig):
@@ -149,3 +165,13 @@ class RetrieverConfig(ModelConfig):
     """Simulated spectra on which coverage is measured after training, 0 or more; 0 measures nothing."""
     simulator: dict[str, Any] = {}
     """Options of the simulator that the model was trained on; set by training."""
+
+    @model_validator(mode="after")
+    def _errors_increase(self) -> Self:
+        if self.errors is not None and self.errors[0] > self.errors[1]:
+            raise DraperError(
+                "the smallest error of the noise exceeds the largest one",
+                given=self.errors,
+                expected="errors=(SMALLEST, LARGEST) [ppm]",
+            )
+        return self

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from draper.data.grid import Grid
-from draper.data.spectra import Spectra
+from draper.data.spectra import DATA_SETS as DATA_SETS
+from draper.data.spectra import Spectra, lacks_errors
 from draper.errors import DraperError
-
-DATA_SETS = "data_sets"
-"""Entry of the metadata that says which data set each pixel is from."""
 
 APART = 1e-9
 """Relative distance that is put between pixels of equal wavelength."""
@@ -31,7 +29,7 @@ def join(sets: Sequence[Spectra]) -> Spectra:
     Examples
     --------
     >>> blue = Spectra(Grid.from_wavelength([5000, 6000], medium="vacuum"), [[1, 1]], [[4, 4]])
-    >>> red = Spectra(Grid.from_wavelength([5500, 6500], medium="vacuum"), [[2, 2]], [[1, 1]])
+    >>> red = Spectra(Grid.from_wavelength([5500, 6500], medium="vacuum"), [[2, 2]], [[9, 9]])
     >>> both = join([blue, red])
     >>> both.flux[0].tolist(), both.meta["data_sets"]
     ([1.0, 2.0, 1.0, 2.0], [0, 1, 0, 1])
@@ -51,6 +49,22 @@ def join(sets: Sequence[Spectra]) -> Spectra:
             given=", ".join(one.quantity for one in sets),
             hint="say what the files hold: quantity= (--quantity)",
         )
+    without = [bool(lacks_errors(one)[0]) for one in sets]
+    if len(set(without)) > 1:
+        raise DraperError(
+            "some data sets have errors, and others have none",
+            given=f"no errors in {', '.join(f'set {n}' for n, lacks in enumerate(without) if lacks)}",
+            hint="without errors they cannot be weighed against each other: add a column of errors",
+        )
+    for number, one in enumerate(sets):
+        low, high = one.grid.bounds.T
+        if not (low < high).all():
+            raise DraperError(
+                f"a bin of set {number} is alone and has no width",
+                given=repr(one.grid),
+                hint="give its edges: a fourth column of TauREx text (the width), or columns wavelength_min "
+                "and wavelength_max",
+            )
     wavelength = np.concatenate([one.grid.vacuum for one in sets])
     order = np.argsort(wavelength, kind="stable")
     wavelength = wavelength[order]

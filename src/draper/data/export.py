@@ -15,7 +15,8 @@ from draper.data import store
 from draper.data.parsing import parfile
 from draper.data.partitions import write_file, write_partitions
 from draper.data.readers import draper_fits, draper_npz
-from draper.data.spectra import Spectra, has_errors
+from draper.data.readers.text import DATA_SET, STAR_RADIUS
+from draper.data.spectra import DATA_SETS, Spectra, has_errors
 from draper.data.units import ANGSTROM
 from draper.errors import DraperError, did_you_mean
 
@@ -30,9 +31,9 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
         other formats all spectra are held in memory.
     path
         ``.h5`` or ``.hdf5`` (native: mapped when read), ``.npz``, ``.fits``, ``.parquet``, or for one
-        spectrum ``.csv``, ``.ecsv`` and ``.dat`` (transit depths as ExoGAN and TauREx read them: um, depth
-        and error of the good pixels, with the planet in a ``.par`` file beside it). A name without suffix is
-        a new folder of Parquet partitions.
+        spectrum ``.ecsv``, ``.csv`` (without columns, but the radius of a star) and ``.dat`` (transit depths
+        as ExoGAN and TauREx read them: um, depth and error of the good pixels, with the planet in a ``.par``
+        file beside it). A name without suffix is a new folder of Parquet partitions.
     fill
         Whether columns that a batch lacks are filled with NaN (or ""), instead of being an error.
 
@@ -116,8 +117,21 @@ def _columns(spectra: Spectra, path: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def _write_csv(spectra: Spectra, path: Path) -> None:
+def _all_columns(spectra: Spectra, path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of one spectrum with its bins, data sets and star, as the text reader knows them."""
     columns = _columns(spectra, path)
+    if spectra.grid.edges is not None:
+        for name, edge in zip(("min", "max"), spectra.grid.edges.T, strict=True):
+            columns[f"wavelength_{name}_vacuum_angstrom"] = edge
+    if DATA_SETS in spectra.meta:
+        columns[DATA_SET] = np.asarray(spectra.meta[DATA_SETS])
+    if STAR_RADIUS in spectra.table:
+        columns[STAR_RADIUS] = np.repeat(spectra.table[STAR_RADIUS], len(spectra.grid))
+    return columns
+
+
+def _write_csv(spectra: Spectra, path: Path) -> None:
+    columns = _all_columns(spectra, path)
     with path.open("w", newline="", encoding="utf-8") as handle:
         rows = csv.writer(handle)
         rows.writerow(columns)
@@ -127,7 +141,7 @@ def _write_csv(spectra: Spectra, path: Path) -> None:
 def _write_ecsv(spectra: Spectra, path: Path) -> None:
     from astropy.table import Table
 
-    table = Table(_columns(spectra, path))
+    table = Table(_all_columns(spectra, path))
     table["wavelength_vacuum_angstrom"].unit = "Angstrom"
     row = {name: column[0].item() for name, column in spectra.table.items()}
     table.meta.update(quantity=spectra.quantity, unit=spectra.unit, medium="vacuum", table=row)
@@ -141,6 +155,12 @@ def _write_dat(spectra: Spectra, path: Path) -> None:
             "a .dat file holds transit depths",
             given=spectra.quantity,
             hint="write .csv, or say that it is one: quantity='transit depth' (--quantity)",
+        )
+    if DATA_SETS in spectra.meta:
+        raise DraperError(
+            "a .dat file holds one data set",
+            given=repr(spectra),
+            hint="write .csv or .ecsv, which say what set each pixel is from, or .h5",
         )
     # Other programs take a missing value for a number, so bad pixels are left out.
     columns = [column[spectra.ivar[0] > 0][::-1] for column in _columns(spectra, path).values()]

@@ -21,6 +21,10 @@ POWER_TOLERANCE = 0.05
 PIXEL_TOLERANCE = 1e-3
 """Two grids are the same when no pixel differs by more than this fraction of a pixel."""
 
+GAP = 1.75
+"""A neighbour that is farther by more than this factor than those on the other side lies beyond a gap, which
+may be a single missing pixel; bins that differ in width by up to a factor of 2.5 touch without one."""
+
 MAX_PIXELS = 1e8
 """A grid of more pixels has a wrong step."""
 
@@ -232,16 +236,28 @@ class Grid:
     def step(self) -> FloatArray:
         """Width of each pixel (p,) in Angstrom: that of its bin, else half the way to both neighbours.
 
-        Gaps between windows do not count; a pixel alone in its window has no width (NaN).
+        Gaps do not count, as in ``bounds``; a pixel alone in its window has no width (NaN).
         """
         if self.edges is not None:
             return self.edges[:, 1] - self.edges[:, 0]
         pieces = [self.vacuum[piece] for piece in self.segments()]
-        return np.concatenate([np.gradient(piece) if len(piece) > 1 else [np.nan] for piece in pieces])
+        widths = np.concatenate([np.gradient(piece) if len(piece) > 1 else [np.nan] for piece in pieces])
+        lower, upper = self.bounds.T
+        return np.where(upper - lower < 0.9 * widths, upper - lower, widths)  # the others to the last digit
 
     @property
     def bounds(self) -> FloatArray:
-        """Edges (p, 2) of each pixel: those of its bin, else half the way to its neighbours."""
+        """Edges (p, 2) of each pixel: those of its bin, else half the way to its neighbours.
+
+        A neighbour beyond a gap, farther by more than a factor ``GAP`` than those on the other side, does not
+        count: the pixel reaches as far to it as to the other side. A pixel alone in its window has no width.
+
+        Examples
+        --------
+        >>> Grid.from_wavelength([10, 11, 12, 20, 22, 24], medium="vacuum").bounds[2:4]
+        array([[11.5, 12.5],
+               [19. , 21. ]])
+        """
         if self.edges is not None:
             return self.edges
         bounds = np.empty((len(self), 2))
@@ -251,8 +267,16 @@ class Grid:
             if len(middle) == 0:
                 bounds[piece] = centre[:, None]
                 continue
-            bounds[piece, 0] = np.concatenate([[2 * centre[0] - middle[0]], middle])
-            bounds[piece, 1] = np.concatenate([middle, [2 * centre[-1] - middle[-1]]])
+            lower = np.concatenate([[2 * centre[0] - middle[0]], middle])
+            upper = np.concatenate([middle, [2 * centre[-1] - middle[-1]]])
+            # Two steps tell the size of pixels: in overlapping orders every other one may be tiny.
+            step = np.diff(centre)
+            above = np.maximum(step[1:], np.append(step[2:], 0))
+            below = np.maximum(step[:-1], np.append(0, step[:-2]))
+            inner = centre[1:-1]
+            lower[1:-1] = np.where(step[:-1] > GAP * above, inner - above / 2, lower[1:-1])
+            upper[1:-1] = np.where(step[1:] > GAP * below, inner + below / 2, upper[1:-1])
+            bounds[piece] = np.stack([lower, upper], axis=1)
         return bounds
 
     def __len__(self) -> int:

@@ -110,9 +110,6 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
             return store.read(source.path)
         if reader.name.startswith("draper-"):
             return Spectra.concat(list(reader.read(source, config)))
-    if config.together:
-        apart = config.replace(together=False).model_dump(exclude_unset=True)
-        return join([read(one, **apart) for one in paths])
     rejected: list[Rejection] = []
     joined = Spectra.concat(list(stream(paths, config, rejected)), fill=config.fill)
     if rejected:
@@ -125,6 +122,10 @@ def stream(
     paths: Iterable[str | Path], config: ReadConfig, rejected: list[Rejection] | None = None
 ) -> Iterator[Spectra]:
     """Yield batches on one grid from files; spectra that are left out are appended to ``rejected``."""
+    if config.together:
+        apart = config.replace(together=False)
+        yield join([Spectra.concat(list(stream([path], apart, rejected))) for path in paths])
+        return
     tables = {table.resolve() for table in config.labels}  # they may lie among the spectra
     sources = [source for source in expand(paths) if source.path.resolve() not in tables]
     if not sources:

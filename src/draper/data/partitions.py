@@ -354,6 +354,7 @@ def _header(file: Path, grids: dict[bytes, Grid]) -> _Header:
                 correlation=Correlation(square, np.empty(0, np.int64))
                 if "correlation" in schema.names
                 else None,
+                meta=facts["meta"],
             ),
             opened.metadata.num_rows,
             facts["sha256"],

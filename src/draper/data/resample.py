@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from draper.data.arrays import blocks
 from draper.data.grid import Grid
-from draper.data.spectra import Spectra, has_errors
+from draper.data.spectra import DATA_SETS, Spectra, lacks_errors
 from draper.errors import DraperError
 
 Array = NDArray[Any]
@@ -59,9 +59,19 @@ def interpolation(source: Grid, target: Grid) -> csr_matrix:
 
 
 def averaging(source: Grid, target: Grid) -> csr_matrix:
-    """Return the operator (p_target, p_source): which parts of a target pixel lie in which source pixels."""
+    """Return the operator (p_target, p_source): which parts of a target pixel lie in which source pixels.
+
+    Rows of pixels without a width, alone in their windows, are empty.
+    """
     lower, upper = source.bounds.T
     low, high = target.bounds.T
+    if not (low < high).any():
+        raise DraperError(
+            "a single pixel has no width unless it is given",
+            given=repr(target),
+            hint="give the edges of its bin: Grid.from_wavelength(..., edges=), a fourth column of TauREx "
+            "text (the width), or columns wavelength_min and wavelength_max",
+        )
     first = np.searchsorted(upper, low, side="right")
     last = np.searchsorted(lower, high, side="left")
     counts = np.maximum(last - first, 0)
@@ -70,7 +80,8 @@ def averaging(source: Grid, target: Grid) -> csr_matrix:
         np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
     )
     overlap = np.minimum(upper[columns], high[rows]) - np.maximum(lower[columns], low[rows])
-    weights = np.maximum(overlap, 0) / (high - low)[rows]
+    width = (high - low)[rows]
+    weights = np.divide(np.maximum(overlap, 0), width, where=width > 0, out=np.zeros_like(width))
     return csr_matrix((weights, (rows, columns)), shape=(len(target), len(source)))
 
 
@@ -88,7 +99,8 @@ def resample(spectra: Spectra, target: Grid) -> Spectra:
 
     Averaging conserves flux: a new pixel is the mean of the good pixels over its own width, and is bad where
     these cover less than half of it. An interpolated pixel is bad where it touches a bad one. In both cases
-    the variance is that of the weighted mean (the covariance between new pixels is not kept).
+    the variance is that of the weighted mean (the covariance between new pixels is not kept). Weights of
+    spectra without errors stay 1, and the data sets of joined spectra are no longer told apart.
 
     Examples
     --------
@@ -115,11 +127,12 @@ def resample(spectra: Spectra, target: Grid) -> Spectra:
     flux, ivar = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
     for rows in blocks(len(spectra), ROWS):
         flux[rows], ivar[rows] = _mean(operator, spectra.flux[rows], spectra.ivar[rows], filled)
-    if not has_errors(spectra):
-        ivar = (ivar > 0).astype(np.float32)
+    without = lacks_errors(spectra)
+    ivar[without] = ivar[without] > 0
     power = _power_on(spectra.grid, target, widened=filled < 1)
     grid = replace(target, resolving_power=power)
-    return replace(spectra, grid=grid, flux=flux, ivar=ivar, validated=False)
+    meta = {name: value for name, value in spectra.meta.items() if name != DATA_SETS}
+    return replace(spectra, grid=grid, flux=flux, ivar=ivar, meta=meta, validated=False)
 
 
 def _mean(operator: csr_matrix, flux: Array, ivar: Array, filled: float) -> tuple[Array, Array]:

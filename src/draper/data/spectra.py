@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 QUANTITIES = ("flux", "normalised flux", "transit depth", "coefficients")
 
+DATA_SETS = "data_sets"
+"""Entry of the metadata that says which data set each pixel is from, where several were joined."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Spectra:
@@ -52,7 +55,7 @@ class Spectra:
     correlation : Correlation, optional
         Correlations between pixels; absent means none.
     meta : mapping
-        Provenance, as JSON values.
+        Provenance, as JSON values. The entry ``data_sets``, if there is one, is a number for each pixel.
 
     Examples
     --------
@@ -138,6 +141,13 @@ class Spectra:
             lowered[name.lower()] = name
         if self.correlation is not None:
             self.correlation.require(n, p)
+        if DATA_SETS in self.meta and len(self.meta[DATA_SETS]) != p:
+            raise DraperError(
+                f"the metadata entry '{DATA_SETS}' does not have one number for each pixel",
+                given=f"{len(self.meta[DATA_SETS])} numbers",
+                expected=f"{p}",
+                hint="choose pixels with Spectra.pixels or cut, and leave the entry out on another grid",
+            )
 
     def _check_pixels(self) -> None:
         """Check every pixel: good ones must have finite values; values of bad ones become finite."""
@@ -188,12 +198,16 @@ class Spectra:
         correlation = self.correlation
         if correlation is not None:
             correlation = correlation.pixels(np.arange(len(self.grid))[pixels])
+        meta = dict(self.meta)
+        if DATA_SETS in meta:
+            meta[DATA_SETS] = np.asarray(meta[DATA_SETS])[pixels].tolist()
         return replace(
             self,
             grid=self.grid[pixels],
             flux=self.flux[:, pixels],
             ivar=self.ivar[:, pixels],
             correlation=correlation,
+            meta=meta,
         )
 
     def cut(self, windows: Sequence[tuple[float, float]]) -> Spectra:
@@ -306,6 +320,11 @@ class Spectra:
         if (part.correlation is None) != (self.correlation is None):
             raise DraperError(
                 f"set {number} and set 0 do not both have correlations",
+                hint="convert them into separate files",
+            )
+        if part.meta.get(DATA_SETS) != self.meta.get(DATA_SETS):
+            raise DraperError(
+                f"the pixels of set {number} are not from the same data sets as those of set 0",
                 hint="convert them into separate files",
             )
         if set(part.table) != set(self.table) and not fill:
@@ -427,3 +446,21 @@ def has_errors(spectra: Spectra) -> bool:
     """Whether ivar carries errors, and not just the default weight of 1 and the mask."""
     parts = (spectra.ivar[rows] for rows in blocks(len(spectra), 64))
     return any(bool(((ivar != 0) & (ivar != 1)).any()) for ivar in parts)
+
+
+def lacks_errors(spectra: Spectra) -> NDArray[np.bool_]:
+    """Return which spectra (n,) lack errors, as all good pixels of a data set have the default weight of 1.
+
+    Examples
+    --------
+    >>> grid = Grid.linear(5000, 5002, 1, medium="vacuum")
+    >>> lacks_errors(Spectra(grid, np.ones((3, 3)), [[4, 4, 0], [1, 1, 0], [0, 0, 0]]))
+    array([False,  True, False])
+    """
+    sets = np.asarray(spectra.meta.get(DATA_SETS, np.zeros(len(spectra.grid))))
+    lacks = np.zeros(len(spectra), dtype=bool)
+    for rows in blocks_of(spectra.ivar):
+        for number in np.unique(sets):
+            ivar = spectra.ivar[rows, sets == number]
+            lacks[rows] |= (ivar == 1).any(axis=1) & ((ivar == 0) | (ivar == 1)).all(axis=1)
+    return lacks

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -257,7 +257,11 @@ class Together:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.shutdown()
+        with self._changed:
+            # After an interruption some workers never start: the others must not wait for them.
+            self._failure = self._failure or CancelledError()
+            self._changed.notify_all()
+        self._threads.shutdown(cancel_futures=True)
 
     def map(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """Return ``work(item)`` of each item; what ``work`` asks of :meth:`call` is computed together."""
@@ -289,7 +293,7 @@ class Together:
             return self._values.pop(number)
 
     def _evaluate_if_all_wait(self) -> None:
-        if not self._waiting or len(self._waiting) < len(self._running):
+        if self._failure is not None or not self._waiting or len(self._waiting) < len(self._running):
             return
         numbers = sorted(self._waiting)  # the result must not depend on who came first
         self.points += len(numbers)

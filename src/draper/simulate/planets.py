@@ -153,7 +153,7 @@ class Planets(Simulator):
         (:func:`~draper.simulate.transit.is_bound`). Outside 1000-2000 K opacities are those at the nearer
         end.
     star_radius
-        Radius of the star [solar radii], a known number; 0.2-2.5 is usual.
+        Radius of the star [solar radii], a known number, which becomes a column; 0.2-2.5 is usual.
     exact_weight
         Whether gases displace H2 and He in the mean molecular weight, as in nature. They do not in the
         spectra to which the model was fitted; the difference matters at abundances above one percent.
@@ -163,7 +163,7 @@ class Planets(Simulator):
     Examples
     --------
     >>> Planets("hst-wfc3-g141").simulate(3, seed=1)
-    Spectra(3 x 18 px, transit depth, 11321.190-16323.372 A vacuum, columns: 9)
+    Spectra(3 x 18 px, transit depth, 11321.190-16323.372 A vacuum, columns: 10)
     """
 
     def __init__(
@@ -290,12 +290,13 @@ class Planets(Simulator):
             self.grid,
             depth,
             1 / (error[:, None] ** 2 + self.model_error**2),
+            # A column, which every format keeps: depths mean nothing without the star.
+            {"star_radius": np.full(len(depth), self.star_radius, dtype=np.float64)},
             quantity="transit depth",
             meta={
                 "source": "draper.simulate.planets",
                 "opacity": "distilled from the TauREx spectra of the training set of ExoGAN",
                 "instrument": self.instrument or "none",
-                "star_radius": self.star_radius,
                 "exact_weight": self.exact_weight,
             },
         )

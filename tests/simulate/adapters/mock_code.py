@@ -21,6 +21,7 @@ class MockCode(Adapter):
     extra: ClassVar[str] = "numpy"
     needed: ClassVar[tuple[str, ...]] = ("teff",)
     optional: ClassVar[tuple[str, ...]] = ("fe_h",)
+    recorded: ClassVar[tuple[str, ...]] = ("depth",)
 
     depth: float = 0.5
 

@@ -29,8 +29,9 @@ def test_values_and_table(tmp_path: Path) -> None:
         1 - 0.5 * np.sin(np.arange(5) * teff) + fe_h for teff, fe_h in zip(TEFF, labels["M_H"], strict=True)
     ]
     np.testing.assert_array_equal(result.spectra.flux, np.float32(expected))
-    assert list(result.spectra.table) == ["teff", "fe_h", "name", "id"]
+    assert list(result.spectra.table) == ["teff", "fe_h", "name", "id", "depth"]
     assert result.spectra.table["name"].tolist() == list("abcdef")
+    assert result.spectra.table["depth"].tolist() == [0.5] * 6
     assert result.spectra.table["id"][3] == "row-0000003"
     assert result.spectra.quantity == "normalised flux"
     assert result.spectra.meta["settings"] == {"depth": 0.5}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
 from draper.data import units
 from draper.data.parsing.source import Source
 from draper.errors import DraperError, did_you_mean
 
+FloatArray = NDArray[Any]
 Role = Literal["wavelength", "flux", "error", "ivar", "half width", "low", "high", "bad"]
 
 WAVELENGTH = {
@@ -28,7 +32,7 @@ FLUX = {
     "norm_flux": "normalised flux", "flux_norm": "normalised flux",
     "flxn": "normalised flux", "nflux": "normalised flux",
     "transit_depth": "transit depth", "depth": "transit depth", "dppm": "transit depth",
-    "rp/r*": "transit depth", "rp/rs": "transit depth",
+    "rp/r*": "transit depth", "rp/r": "transit depth", "rp_r": "transit depth",
 }  # fmt: skip
 """Names of flux columns, and the quantity that the name implies ("" where it implies none)."""
 ERROR_WORDS = {"err", "error", "sigma", "unc", "uncertainty", "std", "stdev", "noise", "e"}
@@ -37,8 +41,10 @@ IVAR = {"ivar", "inverse_variance", "invvar", "flux_ivar"}
 BAD = {"mask", "quality", "flag", "dq", "bad", "badpix"}
 """Flags: a pixel is bad where they are not zero."""
 
-RATIOS = {"rp/r*", "rp/rs"}
-"""Radius ratios; the transit depth is their square."""
+RATIOS = {"rp/r*", "rp/r", "rp_r"}
+"""Radius ratios, Rp/R*, Rp/Rs and rp_rs (names have lost their plural); the depth is their square."""
+
+PPM = 1e-6
 
 SPELT_UNITS = ({*units.ANGSTROM, *units.SYNONYMS} - {"m", "mm", "cm"}) | {"ppm"}
 """Units that may be the last word of a name without brackets."""
@@ -125,6 +131,40 @@ def length_unit(column: Column) -> str | None:
         return units.unit_name(column.unit) if column.unit else None
     except DraperError:
         return None
+
+
+def implied_quantity(column: Column) -> str:
+    """Return the quantity that the name of a flux column implies; flux if it implies none."""
+    return column.quantity or ("transit depth" if column.unit == "ppm" else "flux")
+
+
+def in_depths(column: Column, columns: Mapping[Role, FloatArray]) -> dict[Role, FloatArray]:
+    """Return columns with radius ratios squared and ppm as fractions, and their errors likewise.
+
+    Parameters
+    ----------
+    column
+        What the name of the flux column means.
+    columns
+        Columns of equal shape by role.
+
+    Examples
+    --------
+    >>> columns = in_depths(describe("Rp/Rs"), {"flux": np.array([0.1]), "error": np.array([0.01])})
+    >>> columns["flux"].round(4), columns["error"].round(4)
+    (array([0.01]), array([0.002]))
+    """
+    depths, slope = dict(columns), np.ones(1)
+    with np.errstate(all="ignore"):  # what does not fit is a bad pixel
+        if column.name in RATIOS:
+            depths["flux"], slope = columns["flux"] ** 2, 2 * np.abs(columns["flux"])
+        if column.unit == "ppm":
+            depths["flux"], slope = depths["flux"] * PPM, slope * PPM
+        if "error" in columns:
+            depths["error"] = columns["error"] * slope
+        if "ivar" in columns:
+            depths["ivar"] = columns["ivar"] / slope**2
+    return depths
 
 
 def assign(source: Source, names: Sequence[str], config: ReadConfig) -> dict[Role, int]:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from draper.configs.read import ReadConfig
 from draper.data.arrays import blocks_of
 from draper.data.parsing import pixels
-from draper.data.parsing.columns import Column, describe, length_unit
+from draper.data.parsing.columns import RATIOS, Column, describe, implied_quantity, length_unit
 from draper.data.parsing.numpy_files import Archive, read_npy
 from draper.data.parsing.source import Source, require_medium, require_unit
 from draper.data.readers import text
 from draper.data.spectra import Spectra
+from draper.errors import DraperError
 
 Array = NDArray[Any]
 
@@ -139,4 +140,10 @@ def batches(
 
 def quantity_of(config: ReadConfig, column: Column) -> str:
     """Return the quantity: given by the user, else implied by the name, else flux."""
-    return config.quantity or column.quantity or "flux"
+    if column.name in RATIOS:
+        raise DraperError(
+            "radius ratios are converted to depths in tables only",
+            given=column.name,
+            hint="store their squares, called transit_depth",
+        )
+    return config.quantity or implied_quantity(column)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from draper.data.grid import Grid
 from draper.data.parsing.source import Source
-from draper.data.spectra import Spectra
+from draper.data.spectra import DATA_SETS, Spectra
 from draper.errors import DraperError
 
 Rows = NDArray[Any]
@@ -98,11 +98,13 @@ def spectra(
     error: ArrayLike | None = None,
     ivar: ArrayLike | None = None,
     bad: ArrayLike | None = None,
+    data_sets: ArrayLike | None = None,
     **facts: Any,
 ) -> Spectra:
     """Build spectra from rows (n, q), or one (q,), as a file holds them; ``bad`` marks pixels to leave out.
 
-    Errors, weights and flags may also be one row (q,) for all spectra. The other arguments are those of
+    Errors, weights and flags may also be one row (q,) for all spectra; ``data_sets`` (q,) are numbers of the
+    data set of each pixel. The other arguments are those of
     :class:`Spectra`; one spectrum is called by the file's name unless the table has an ``id``.
     """
     with np.errstate(all="ignore"):  # what does not fit in single precision is a bad pixel
@@ -120,6 +122,8 @@ def spectra(
         weights = np.where(wrong, np.float32(0), np.float32(1) if weights is None else weights)
     if axis.grid.is_spectral:
         facts["meta"] = {"medium": axis.medium, **facts.get("meta", {})}
+    if data_sets is not None:
+        facts["meta"] = {**facts.get("meta", {}), DATA_SETS: axis.put(np.asarray(data_sets)).tolist()}
     table = dict(facts.pop("table", {}))
     if len(values) == 1 and "id" not in table:
         table = {"id": np.array([source.name]), **table}

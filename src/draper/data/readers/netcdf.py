@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
 from draper.data.parsing import pixels
-from draper.data.parsing.columns import assign, describe, length_unit
+from draper.data.parsing.columns import assign, describe, implied_quantity, in_depths, length_unit
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
 from draper.data.store import DAMAGED
@@ -62,6 +62,11 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             )
     name = names[roles["wavelength"]]
     axis_column = replace(describe(name), unit=variables[name][1].lower())
+    flux_name = names[roles["flux"]]
+    flux_column = describe(flux_name)
+    if variables[flux_name][1].lower() == "ppm":
+        flux_column = replace(flux_column, unit="ppm")
+    columns = in_depths(flux_column, columns)
     width = columns.get("half width")
     edges = None if width is None else np.stack([wavelength - width, wavelength + width], axis=1)
     yield pixels.spectra(
@@ -77,7 +82,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         error=columns.get("error"),
         ivar=columns.get("ivar"),
         bad=columns.get("bad"),
-        quantity=config.quantity or describe(names[roles["flux"]]).quantity or "flux",
+        quantity=config.quantity or implied_quantity(flux_column),
     )
 
 

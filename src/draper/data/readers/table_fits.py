@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
 from draper.data.parsing import fits_header
-from draper.data.parsing.columns import Role, assign, describe, length_unit
+from draper.data.parsing.columns import Role, assign, describe, in_depths, length_unit
 from draper.data.parsing.fits import opened
 from draper.data.parsing.fits_header import Header
 from draper.data.parsing.pixels import axis, spectra
@@ -168,7 +168,8 @@ def _spectra(
         wavelength = 10 ** columns["wavelength"] if _is_logarithm(names[at]) else columns["wavelength"]
     n = len(wavelength)
     table = {"id": numbered(source, n), **fits_header.facts(header, rows=n), **scalars}
-    named = describe(_plain_name(names[roles["flux"]])).quantity
+    flux_column = describe(_plain_name(names[roles["flux"]]))
+    columns = in_depths(flux_column, columns)
     for rows in together(wavelength):
         valid = wavelength[rows[0]] > 0
         yield spectra(
@@ -182,7 +183,7 @@ def _spectra(
             ),
             **{str(role): columns[role][rows][:, valid] * scales[role] for role in columns if role in scales},
             table={name: values[rows] for name, values in table.items()},
-            quantity=config.quantity or named or fits_header.quantity(header),
+            quantity=config.quantity or flux_column.quantity or fits_header.quantity(header),
             unit=flux_unit,
             meta=fits_header.provenance(header),
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from draper.configs.read import ReadConfig
 from draper.data.labels import UNITS, canonical
 from draper.data.parsing import pixels
-from draper.data.parsing.columns import RATIOS, Role, assign, describe, length_unit
+from draper.data.parsing.columns import Role, assign, describe, implied_quantity, in_depths, length_unit
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
 
@@ -21,6 +21,10 @@ FloatArray = NDArray[np.float64]
 
 PLAIN = ("wavelength", "flux", "error")
 """Roles of two or three columns without names."""
+
+DATA_SET, STAR_RADIUS = "data_set", "star_radius"
+"""Further columns that :func:`draper.data.export.write` adds: which data set each pixel is from, and a number
+that is the same for all of them."""
 
 FACTS = {*UNITS, "snr", "ra", "dec"}
 """Numbers in comments that become columns of the table, beside abundances."""
@@ -178,11 +182,13 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             given=", ".join(f"{role}: {names[at]}" for role, at in roles.items()),
             hint="choose other columns with wavelength_column=, flux_column= and error_column=",
         )
-    values = numbers(source, text, list(roles.values()))
-    columns = dict(zip(roles, values.T, strict=True))
+    own = [name for name in (DATA_SET, STAR_RADIUS) if name in names]
+    values = numbers(source, text, [*roles.values(), *(names.index(name) for name in own)]).T
+    columns = dict(zip(roles, values, strict=False))
     if text.names is None and config.error_column is None:
         _check_error(source, columns)
-    yield _spectrum(source, config, text, names, roles, columns)
+    extra = dict(zip(own, values[len(roles) :], strict=True))
+    yield _spectrum(source, config, text, names, roles, columns, extra)
 
 
 def _plain_names(source: Source, text: Text, config: ReadConfig) -> list[str]:
@@ -219,17 +225,12 @@ def _spectrum(
     names: Sequence[str],
     roles: dict[Role, int],
     columns: dict[Role, FloatArray],
+    extra: dict[str, FloatArray],
 ) -> Spectra:
     axis_column = describe(names[roles.get("wavelength", roles.get("low", 0))])
     flux_column = describe(names[roles["flux"]])
-    in_ppm = flux_column.unit == "ppm"
-    quantity = config.quantity or flux_column.quantity or ("transit depth" if in_ppm else "flux")
-    flux, error = columns["flux"], columns.get("error")
-    with np.errstate(all="ignore"):
-        if flux_column.name in RATIOS:
-            flux, error = flux**2, None if error is None else 2 * np.abs(flux) * error
-        if in_ppm:
-            flux, error = flux * 1e-6, None if error is None else error * 1e-6
+    quantity = config.quantity or implied_quantity(flux_column)
+    columns = in_depths(flux_column, columns)
     edges = _edges(columns, quantity)
     axis = pixels.axis(
         source,
@@ -241,17 +242,41 @@ def _spectrum(
     )
     table, rest = facts(text.comments)
     meta: dict[str, Any] = {"comments": rest} if rest else {}
+    header = _own_header(source)
+    if header:
+        table, meta = {name: np.array([value]) for name, value in header["table"].items()}, {}
+    if STAR_RADIUS in extra:
+        table[STAR_RADIUS] = extra[STAR_RADIUS][:1]
+    data_sets = extra.get(DATA_SET)
+    if data_sets is not None and not (data_sets == np.rint(data_sets)).all():
+        raise source.error(f"the column {DATA_SET} must hold whole numbers", hint="number the data sets")
     return pixels.spectra(
         source,
         axis,
-        flux,
-        error=error,
+        columns["flux"],
+        error=columns.get("error"),
         ivar=columns.get("ivar"),
         bad=columns.get("bad"),
+        data_sets=None if data_sets is None else data_sets.astype(np.int64),
         table=table,
         quantity=quantity,
+        unit=str(header.get("unit", "")),
         meta=meta,
     )
+
+
+def _own_header(source: Source) -> dict[str, Any]:
+    """Return what :func:`draper.data.export.write` writes into the header of an ECSV file, else nothing."""
+    if not source.head.startswith(b"# %ECSV"):
+        return {}
+    from astropy.table.meta import YamlParseError, get_header_from_yaml
+
+    lines = source.text().splitlines()[1:]
+    try:
+        meta = dict(get_header_from_yaml([line[2:] for line in lines if line.startswith("# ")])["meta"])
+    except (YamlParseError, KeyError, TypeError, ValueError):
+        return {}  # it is another program's
+    return meta if isinstance(meta.get("table"), dict) else {}
 
 
 def _edges(columns: dict[Role, FloatArray], quantity: str) -> FloatArray | None:

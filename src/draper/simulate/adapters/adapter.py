@@ -36,6 +36,8 @@ class Adapter(ABC):
         Quantity and unit of the spectra.
     harmless : tuple of str
         Settings that do not change the spectra.
+    recorded : tuple of str
+        Numbers among the settings that become columns, because the spectra mean nothing without them.
     """
 
     package: ClassVar[str]
@@ -46,6 +48,7 @@ class Adapter(ABC):
     quantity: ClassVar[str] = "normalised flux"
     unit: ClassVar[str] = ""
     harmless: ClassVar[tuple[str, ...]] = ()
+    recorded: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def grid(self) -> Grid:

@@ -141,6 +141,7 @@ def _compute(
 ) -> Outcome:
     folder.mkdir(exist_ok=True)
     grid, identity, total = adapter.grid(), adapter.identity, len(values)
+    table = table | {name: np.full(total, getattr(adapter, name)) for name in adapter.recorded}
     tasks: list[Task] = []
     for number, row in enumerate(values.tolist()):
         given = dict(zip(names, row, strict=True))

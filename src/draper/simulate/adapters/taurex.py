@@ -80,7 +80,7 @@ class TaurexPlanets(Adapter):
     edges
         Your own bins (p, 2) [um], in place of the instrument's.
     star_radius
-        Radius of the star [solar radii].
+        Radius of the star [solar radii], which becomes a column.
     layers
         Number of layers of the atmosphere, between 10 bar and 1e-10 bar.
     rayleigh
@@ -98,6 +98,7 @@ class TaurexPlanets(Adapter):
     )
     optional: ClassVar[tuple[str, ...]] = ("log_cloud_top",)
     quantity: ClassVar[str] = "transit depth"
+    recorded: ClassVar[tuple[str, ...]] = ("star_radius",)
 
     opacities: Path | Mapping[str, CrossSections]
     collisions: Path | None = None

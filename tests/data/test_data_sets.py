@@ -1,0 +1,110 @@
+"""Joined data sets stay known wherever pixels are chosen, and are never those of other pixels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import draper
+from draper.cli import main
+from draper.data.data_sets import join
+from draper.data.grid import Grid
+from draper.data.partitions import Partitions, write_partitions
+from draper.data.resample import resample
+from draper.data.spectra import Spectra, lacks_errors
+from draper.errors import DraperError
+
+
+def one(start: float, ivar: float | None = 4.0, count: int = 5) -> Spectra:
+    edges = start + 2.0 * np.arange(count)[:, None] + np.array([-1.0, 1.0])
+    grid = Grid.from_wavelength(edges.mean(axis=1), medium="vacuum", edges=edges)
+    flux = np.linspace(0.01, 0.02, count)[None]
+    weights = None if ivar is None else np.full((1, count), ivar)
+    return Spectra(grid, flux, weights, {"id": ["planet"]}, "transit depth")  # type: ignore[arg-type]
+
+
+BOTH = join([one(5000), one(5003)])
+SETS = [0, 0, 1, 0, 1, 0, 1, 0, 1, 1]
+
+
+def test_chosen_pixels_keep_their_data_sets() -> None:
+    assert BOTH.meta["data_sets"] == SETS
+    assert BOTH.pixels(slice(1, 4)).meta["data_sets"] == SETS[1:4]
+    assert BOTH.pixels(np.array([0, 2, 9])).meta["data_sets"] == [0, 1, 1]
+    assert BOTH.cut([(5002.5, 5004.5)]).meta["data_sets"] == [1, 0]
+    assert BOTH[0].meta["data_sets"] == SETS
+
+
+def test_other_grids_have_no_data_sets() -> None:
+    assert "data_sets" not in resample(BOTH, Grid.linear(5000, 5010, 5, medium="vacuum")).meta
+    assert resample(BOTH, BOTH.grid).meta["data_sets"] == SETS
+    with pytest.raises(DraperError, match=r"one number for each pixel[\s\S]*10 numbers[\s\S]*5"):
+        replace(BOTH, grid=BOTH.grid[:5], flux=BOTH.flux[:, :5], ivar=BOTH.ivar[:, :5])
+
+
+def test_other_data_sets_are_not_mixed(tmp_path: Path) -> None:
+    other = replace(BOTH, meta={**BOTH.meta, "data_sets": [0] * 10})
+    with pytest.raises(DraperError, match="not from the same data sets"):
+        Spectra.concat([BOTH, other])
+    with pytest.raises(DraperError, match="not from the same data sets"):
+        draper.write(iter([BOTH, other]), tmp_path / "both.h5")
+    pytest.importorskip("pyarrow")
+    folder = write_partitions(BOTH, tmp_path / "parts")
+    draper.write(other, folder / "part-000001.parquet")
+    with pytest.raises(DraperError, match="not from the same data sets"):
+        Partitions(folder)
+    assert Spectra.concat([BOTH, BOTH]).meta["data_sets"] == SETS
+
+
+@pytest.mark.parametrize("suffix", ["h5", "npz", "fits", "parquet", "csv", "ecsv"])
+def test_files_keep_data_sets_and_their_bins(tmp_path: Path, suffix: str) -> None:
+    again = draper.read(draper.write(BOTH, tmp_path / f"both.{suffix}"))
+    assert again.meta["data_sets"] == SETS
+    np.testing.assert_array_equal(again.grid.bounds, BOTH.grid.bounds)
+    np.testing.assert_array_equal(again.flux, BOTH.flux)
+    cut = draper.read(tmp_path / f"both.{suffix}", cut=[(5002.5, 5004.5)])
+    assert cut.meta["data_sets"] == [1, 0]
+
+
+def test_a_file_that_cannot_hold_them_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DraperError, match=r"one data set[\s\S]*ecsv"):
+        draper.write(BOTH, tmp_path / "both.dat")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "a.csv").write_text("wavelength_vacuum_angstrom,flux,data_set\n1,1,0\n2,1,0.5\n")
+    with pytest.raises(DraperError, match="whole numbers"):
+        draper.read(tmp_path / "a.csv")
+
+
+def test_missing_errors_are_known_for_each_spectrum() -> None:
+    assert lacks_errors(Spectra.concat([one(5000), one(5000, None)])).tolist() == [False, True]
+    partly = np.where(np.array(SETS) == 1, 1, BOTH.ivar)
+    assert lacks_errors(replace(BOTH, ivar=partly)).tolist() == [True]
+    partly[:, 2] = 4
+    assert lacks_errors(replace(BOTH, ivar=partly)).tolist() == [False]
+    assert lacks_errors(BOTH[:0]).tolist() == []
+
+
+def test_resampling_leaves_missing_errors_missing() -> None:
+    mixed = Spectra.concat([one(5000, 4.0, 9), one(5000, None, 9)])
+    coarse = resample(mixed, Grid.linear(5002, 5014, 4, medium="vacuum"))
+    assert coarse.ivar[1].tolist() == [1, 1, 1, 1]
+    assert lacks_errors(coarse).tolist() == [False, True]
+
+
+def test_sets_that_cannot_be_weighed_against_each_other_are_not_joined() -> None:
+    with pytest.raises(DraperError, match=r"some data sets have errors[\s\S]*set 1[\s\S]*column of errors"):
+        join([one(5000), one(5003, None)])
+    assert lacks_errors(join([one(5000, None), one(5003, None)])).tolist() == [True]
+    assert join([one(5000), one(5003, 0.0)]).meta["data_sets"] == SETS  # all of it is masked
+    lone = Spectra(Grid.from_wavelength([6000.0], medium="vacuum"), [[0.01]], [[4.0]], {}, "transit depth")
+    with pytest.raises(DraperError, match="bin of set 1 is alone"):
+        join([one(5000), lone])
+
+
+def test_files_are_joined_by_read_and_convert_alike(tmp_path: Path) -> None:
+    files = [str(draper.write(one(start), tmp_path / f"{start}.csv")) for start in (5000, 5003)]
+    assert draper.read(files, together=True).meta["data_sets"] == SETS
+    assert draper.read(files, together=True, cut=[(5002.5, 5004.5)]).meta["data_sets"] == [1, 0]
+    assert main(["convert", *files, "--together", "-o", str(tmp_path / "both.h5")]) == 0
+    assert draper.read(tmp_path / "both.h5").meta["data_sets"] == SETS
