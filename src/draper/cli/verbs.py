@@ -58,8 +58,9 @@ def predict(
         covariances, and samples and quantiles where the model has them; Estimates.load reads them. .csv,
         .ecsv, .fits and .parquet hold the samples, with a row for each draw.
     plot
-        Figure of the first spectrum with the model's to write (.png, .pdf or .svg); NAME-2 and NAME-3 show
-        the next two that have estimates. Where the model gives samples it is their corner plot, and NAME-spectrum shows spectra.
+        Figure of the first spectrum that has estimates, with the model's, to write (.png, .pdf or .svg);
+        NAME-2 and NAME-3 show the next two. Where the model gives samples it is their corner plot, and
+        NAME-spectrum shows spectra.
     json
         Print the result as JSON.
     """

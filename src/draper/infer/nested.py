@@ -40,6 +40,9 @@ PRIOR_SHARE = 0.5
 WORKERS = 32
 """Points that are evaluated together."""
 
+SLICES = 5
+"""Directions along which a live point is moved in turn before it counts as a new one."""
+
 LOWEST = -1e300
 """Log likelihood where it is 0 or cannot be computed."""
 
@@ -140,7 +143,8 @@ def nested(
             _same,
             d + transform.extra,
             nlive=live,
-            sample="rwalk",
+            sample="rslice",  # random walks do not get along thin curved ridges
+            slices=SLICES,
             rstate=np.random.default_rng(seed),
             pool=pool,
             use_pool={"prior_transform": False, "update_bound": False},

@@ -8,7 +8,9 @@ import torch
 from scipy import stats
 
 from draper import Label, LabelSet
+from draper.configs.retriever import RetrieveConfig
 from draper.models.retriever.coordinates import BoxCoordinates, Coordinates, Place, PlanetCoordinates
+from draper.models.retriever.prior import Prior
 from draper.models.retriever.summary import Reference
 from draper.simulate.planets import Planets, opacities
 from draper.simulate.transit import is_bound, relative_height, transit_depth
@@ -157,10 +159,51 @@ def test_coordinates_move_with_the_reference(planets: Planets) -> None:
     # Where labels are known, other coordinates of the same labels serve better.
     values = coordinates.of(labels, flux, one)
     for known, swapped in (((), 0), ((1, 3), 0), ((0,), 1), ((0, 1), None)):
-        suited = coordinates.suited(np.isin(np.arange(len(planets.prior)), known))
+        suited = coordinates.suited(confining(planets.prior, known))
         assert suited.swapped == swapped
         torch.testing.assert_close(suited.recast(values, labels), suited.of(labels, flux, one))
     box = BoxCoordinates(planets.prior)
-    assert box.suited(np.ones(len(planets.prior), dtype=bool)) is box
+    assert box.suited(confining(planets.prior, (0, 1))) is box
     values = box.of(labels, flux, one)
     assert torch.equal(box.moved(values, one, other), values)
+
+
+def confining(labels: LabelSet, known: tuple[int, ...]) -> Prior:
+    """Return a prior that confines some labels to a tenth of their ranges, and others by a Gaussian."""
+    options: dict[str, dict[str, tuple[float, float]]] = {"priors": {}, "bounds": {}}
+    for place, number in enumerate(known):
+        label = labels[number]
+        width = (label.high - label.low) / 10
+        middle = (label.high + label.low) / 2
+        if place % 2:
+            options["bounds"][label.name] = middle - width / 2, middle + width / 2
+        else:
+            options["priors"][label.name] = middle, width
+    return Prior.of(RetrieveConfig(**options), labels)
+
+
+@pytest.mark.parametrize("known", [(3, 4), (0, 3), (0, 1, 3)])
+def test_no_sample_leaves_the_prior_in_confined_coordinates(planets: Planets, known: tuple[int, ...]) -> None:
+    prior = confining(planets.prior, known)
+    for coordinates in (PlanetCoordinates(planets).suited(prior), BoxCoordinates(planets.prior)):
+        confined = coordinates.confined(prior)
+        labels, flux = drawn(planets, 200)
+        ends = (prior.at(np.full((1, len(prior.low)), place)) for place in (1e-3, 1 - 1e-3))
+        labels = torch.from_numpy(np.clip(labels.numpy(), *ends))
+        flux = planets.depth(labels.float())
+        reference = references(200, 0.1)
+        plain = coordinates.of(labels, flux, reference)
+        values = confined.restated(plain, labels)
+        torch.testing.assert_close(values, confined.of(labels, flux, reference), rtol=1e-4, atol=1e-3)
+        there, here = confined.place(values, reference), coordinates.place(plain, reference)
+        good = here.inside & there.inside
+        assert good.float().mean() > 0.5
+        torch.testing.assert_close(there.labels[good], here.labels[good], rtol=1e-3, atol=1e-3)
+        alone = coordinates.log_slope(plain)[:, list(known)] - confined.log_slope(values)[:, list(known)]
+        change = here.log_volume - there.log_volume
+        torch.testing.assert_close(change[good], alone.sum(1)[good], rtol=1e-3, atol=0.02)
+        inside = torch.randn(500, len(planets.prior), generator=torch.Generator().manual_seed(0)).double()
+        drawn_labels = confined.place(inside, references(500, 0.1)).labels[:, list(known[1:])].numpy()
+        own = list(known[1:])
+        assert (drawn_labels >= prior.low[own]).all()
+        assert (drawn_labels <= prior.high[own]).all()

@@ -12,12 +12,11 @@ import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from draper.data.labels import LabelSet
+from draper.models.retriever.prior import Prior
 from draper.models.retriever.summary import Reference
 from draper.simulate.planet_units import BOTTOM, JUPITER_RADIUS, SUN_RADIUS, TOP
 from draper.simulate.planets import Planets
@@ -57,9 +56,10 @@ class Place(NamedTuple):
 class Coordinates(ABC):
     """A one-to-one map between labels and coordinates, which may depend on the data through a reference."""
 
-    def __init__(self, labels: LabelSet) -> None:
+    def __init__(self, labels: LabelSet, prior: Prior | None = None) -> None:
         self.low = torch.tensor([label.low for label in labels], dtype=torch.float64)
         self.high = torch.tensor([label.high for label in labels], dtype=torch.float64)
+        self.prior = prior
 
     @property
     def log_prior(self) -> float:
@@ -72,18 +72,25 @@ class Coordinates(ABC):
 
     def probit(self, labels: Tensor) -> Tensor:
         """Return the standard normal values (n, l) of labels."""
-        unit = (labels - self.low.to(labels.device)) / (self.high - self.low).to(labels.device)
+        if self.prior is None:
+            unit = (labels - self.low.to(labels.device)) / (self.high - self.low).to(labels.device)
+        else:
+            unit = torch.from_numpy(self.prior.place(labels.numpy()))
         values: Tensor = torch.special.ndtri(unit.clamp(EDGE, 1 - EDGE))
         return values
 
     def unprobit(self, values: Tensor) -> Tensor:
         """Return the labels of standard normal values (n, l)."""
-        return self.physical(torch.special.ndtr(values.double()))
+        unit = torch.special.ndtr(values.double())
+        return self.physical(unit) if self.prior is None else torch.from_numpy(self.prior.at(unit.numpy()))
 
     def log_slope(self, values: Tensor) -> Tensor:
         """Return the logarithms (n, l) of d value / d label."""
-        width = (self.high - self.low).to(values.device)
-        return values.double().square() / 2 + math.log(2 * math.pi) / 2 - width.log()
+        if self.prior is None:
+            density = -(self.high - self.low).to(values.device).log()
+        else:
+            density = torch.from_numpy(self.prior.log_densities(self.unprobit(values).numpy()))
+        return values.double().square() / 2 + math.log(2 * math.pi) / 2 + density
 
     @abstractmethod
     def of(self, labels: Tensor, flux: Tensor, reference: Reference) -> Tensor:
@@ -104,9 +111,17 @@ class Coordinates(ABC):
         """Return which labels (n, l) inside their ranges can be (n,)."""
         return torch.isfinite(labels).all(1)
 
-    def suited(self, known: NDArray[np.bool_]) -> Coordinates:
-        """Return the coordinates in which to sample where some labels (l,) are known beforehand."""
-        return self
+    @abstractmethod
+    def suited(self, prior: Prior) -> Coordinates:
+        """Return the coordinates in which to sample where labels are known beforehand."""
+
+    @abstractmethod
+    def confined(self, prior: Prior) -> Coordinates:
+        """Return coordinates in which labels are standard normal in a prior, which no sample can leave."""
+
+    def restated(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Return, in these confined coordinates, the values (n, l) of the same ones in the box."""
+        return self.probit(labels)
 
     def recast(self, values: Tensor, labels: Tensor) -> Tensor:
         """Return, in these coordinates, those (n, l) of labels (n, l) in the coordinates that they suit."""
@@ -119,6 +134,18 @@ class Coordinates(ABC):
 
 class BoxCoordinates(Coordinates):
     """Each label by itself."""
+
+    def __init__(self, labels: LabelSet, prior: Prior | None = None) -> None:
+        super().__init__(labels, prior)
+        self.labels = labels
+
+    def suited(self, prior: Prior) -> Coordinates:
+        """Return these coordinates."""
+        return self
+
+    def confined(self, prior: Prior) -> Coordinates:
+        """Return coordinates in which labels are standard normal in a prior, which no sample can leave."""
+        return BoxCoordinates(self.labels, prior)
 
     def of(self, labels: Tensor, flux: Tensor, reference: Reference) -> Tensor:
         """Return the coordinates (n, l) of physical labels."""
@@ -145,8 +172,8 @@ class PlanetCoordinates(Coordinates):
     CENTRE, WIDTH = -5.5, 1.2
     """Rough mean and scatter of ln(scale height / radius) in the prior."""
 
-    def __init__(self, planets: Planets, swapped: int | None = MASS) -> None:
-        super().__init__(planets.prior)
+    def __init__(self, planets: Planets, swapped: int | None = MASS, prior: Prior | None = None) -> None:
+        super().__init__(planets.prior, prior)
         self.planets, self.swapped = planets, swapped
         wavelength = planets.grid.vacuum / 1e4
         first, last = torch.searchsorted(torch.from_numpy(wavelength), torch.tensor([1.1, 1.7]).double())
@@ -198,11 +225,22 @@ class PlanetCoordinates(Coordinates):
         moved[:, self.RADIUS] = (level - other.centre) / other.sigma
         return moved
 
-    def suited(self, known: NDArray[np.bool_]) -> Coordinates:
+    def suited(self, prior: Prior) -> Coordinates:
         """Return coordinates in which a mass that is known stands for itself."""
-        if not known[self.MASS]:
+        if not prior.known[self.MASS]:
             return self
-        return PlanetCoordinates(self.planets, None if known[self.TEMPERATURE] else self.TEMPERATURE)
+        return PlanetCoordinates(self.planets, None if prior.known[self.TEMPERATURE] else self.TEMPERATURE)
+
+    def confined(self, prior: Prior) -> Coordinates:
+        """Return coordinates in which labels that stand for themselves cannot leave a prior."""
+        return PlanetCoordinates(self.planets, self.swapped, prior)
+
+    def restated(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Return, in these confined coordinates, the values (n, l) of the same ones in the box."""
+        restated = self.probit(labels)
+        kept = [self.RADIUS] if self.swapped is None else [self.RADIUS, self.swapped]
+        restated[:, kept] = values[:, kept]
+        return restated
 
     def recast(self, values: Tensor, labels: Tensor) -> Tensor:
         """Return, in these coordinates, those (n, l) of labels (n, l) in the usual ones."""

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from draper.config import Config
 from draper.configs.retriever import CompleteConfig, RetrieveConfig, RetrieverConfig
 from draper.configs.simulators import SIMULATORS
-from draper.data.data_sets import DATA_SETS
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
-from draper.data.spectra import Spectra, has_errors
+from draper.data.spectra import DATA_SETS, Spectra, lacks_errors
 from draper.errors import DraperError
 from draper.infer.calibration import Calibration
 from draper.instrument.pipeline import Pipeline
@@ -118,7 +117,14 @@ class Retriever(Model):
                     hint="errors=(low, high) of the model (--errors)",
                 )
             self.config = self.config.replace(simulator=spectra.simulator.settings)
-        elif any(has_errors(batch) for batch in spectra.batches()):
+            return
+        known = [~lacks_errors(batch)[(batch.ivar > 0).any(axis=1)] for batch in spectra.batches()]
+        if np.concatenate([*known, [False]]).any():
+            if not all(part.all() for part in known):
+                raise DraperError(
+                    "some training spectra have errors, and others none",
+                    hint="give both, or leave the errors out of all (noise is then drawn anew at each step)",
+                )
             self.config = self.config.replace(errors=None)
 
     def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
@@ -263,8 +269,8 @@ class Retriever(Model):
         if options.star_radius is not None:
             return np.full(len(spectra), options.star_radius)
         if "star_radius" in spectra.table:
-            return np.asarray(spectra.table["star_radius"], dtype=np.float64)
-        return np.full(len(spectra), float(spectra.meta.get("star_radius", 1.0)))
+            return spectra.columns(["star_radius"])[:, 0]
+        return np.ones(len(spectra))
 
     def predict(
         self,
@@ -393,9 +399,10 @@ class Retriever(Model):
         if each and owner:
             table["id"] = np.array([f"{spectra.ids[row]}/{place}" for place, row in enumerate(owner)])
         weights = np.concatenate([np.empty(shape), *ivar])
-        return Spectra(
-            grid, np.nan_to_num(values), weights, table, quantity=spectra.quantity, meta=spectra.meta
-        )
+        # Of what is on the whole range no pixel is from one data set or the other.
+        kept = {name: entry for name, entry in spectra.meta.items() if name != DATA_SETS}
+        meta = spectra.meta if grid is spectra.grid else kept
+        return Spectra(grid, np.nan_to_num(values), weights, table, quantity=spectra.quantity, meta=meta)
 
     def _fine_spectra(self, one: Retrieval, most: int, options: RetrieveConfig) -> NDArray[np.float64]:
         """Return fine spectra (k, p) of some samples, in front of a star of one solar radius."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from draper.data.grid import Grid
 from draper.data.resample import averaging
-from draper.data.spectra import Spectra, has_errors
+from draper.data.spectra import Spectra, lacks_errors
 from draper.errors import DraperError
 from draper.models.retriever.summary import Statistics, Summary
 
@@ -168,17 +168,20 @@ class Observation:
 
 
 def with_errors(spectra: Spectra, error: float | None) -> Spectra:
-    """Return spectra with their own errors, or with one error [ppm] of all bins if they have none."""
-    if has_errors(spectra) or not (spectra.ivar > 0).any():
+    """Return spectra with their own errors, or with one error [ppm] of all bins where they have none."""
+    lacking = lacks_errors(spectra) & (spectra.ivar > 0).any(axis=1)
+    if not lacking.any():
         return spectra
     if error is None:
+        which = "the spectra have" if lacking.all() else f"{lacking.sum()} of {len(spectra)} spectra have"
         raise DraperError(
-            "the spectra have no errors, on which every posterior depends",
+            f"{which} no errors, on which every posterior depends",
+            given=f"the first of them: {spectra.ids[lacking][0]}",
             hint="predict takes one for all bins [ppm]: error= (--error); evaluate also adds noise: snr= "
             "(--snr)",
         )
-    ivar = np.where(spectra.ivar > 0, (error * PPM) ** -2, 0).astype(spectra.ivar.dtype)
-    return replace(spectra, ivar=ivar)
+    given = np.where(spectra.ivar > 0, (error * PPM) ** -2, 0)
+    return replace(spectra, ivar=np.where(lacking[:, None], given, spectra.ivar).astype(spectra.ivar.dtype))
 
 
 def observations(

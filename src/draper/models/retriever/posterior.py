@@ -19,6 +19,7 @@ from torch import Tensor
 from draper.configs.retriever import RetrieveConfig
 from draper.data.labels import Label, LabelSet
 from draper.infer.importance import ImportanceSamples
+from draper.infer.mixture import Mixture
 from draper.infer.nested import LOWEST, nested
 from draper.infer.refine import refine
 from draper.models.retriever.coordinates import Place
@@ -55,6 +56,9 @@ ACCEPTED = 0.05
 
 LIVE = 250
 """Live points of nested sampling."""
+
+LAST_DRAWS, LAST_ROUNDS, LAST_COMPONENTS = 8000, 4, 32
+"""Draws of each round, rounds, and components of the mixtures, of the refinement after it."""
 
 CUBE_EDGE = 1e-9
 """Distance of coordinates from the ends of the unit cube."""
@@ -140,7 +144,12 @@ class Retrieval:
     @property
     def is_reliable(self) -> bool:
         """Whether the weighted samples stand for the posterior."""
-        return self.how in ("network", "nested") or (self.effective >= FEW and self.pareto_k < HEAVY)
+        return self.how == "network" or is_good(self.effective, self.pareto_k)
+
+
+def is_good(effective: float, pareto_k: float) -> bool:
+    """Return whether weighted samples of an effective number and a Pareto k stand for a posterior."""
+    return effective >= FEW and pareto_k < HEAVY
 
 
 class Target:
@@ -159,7 +168,7 @@ class Target:
         star_error: float,
     ) -> None:
         self.network, self.model, self.observation = network, model, observation
-        self.prior, self.coordinates = prior, network.coordinates.suited(prior.known)
+        self.prior, self.coordinates = prior, network.coordinates.suited(prior)
         self.star_error, self.inflation = star_error, options.inflation
         self.reference = Reference(torch.zeros(1).double(), torch.ones(1).double())
         self.features = torch.zeros(1, 0)
@@ -207,19 +216,12 @@ class Target:
         """Return the labels (n, l) of points."""
         return np.asarray(self._place(points).labels.numpy())
 
-    def at(self, cube: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the labels (n, l), and further coordinates (n, c), at places (n, l + c) in the prior."""
-        count = len(self.prior.low)
-        return self.prior.at(cube[:, :count]), ndtri(cube[:, count:])
-
-    def log_likelihood_at(self, cube: FloatArray) -> FloatArray:
-        """Return the log density (n,) of the data given places (n, l + c) in the prior."""
-        labels, further = self.at(cube)
-        inside = self.coordinates.possible(tensor(labels)).numpy()
-        value = np.full(len(labels), -np.inf)
-        if inside.any():
-            value[inside] = self.log_likelihood(labels[inside], *self.factors(further[inside]))
-        return value
+    def confined(self, points: FloatArray) -> tuple[Target, FloatArray]:
+        """Return the same density in coordinates that no sample can leave, and points (n, l + c) in them."""
+        count, other = len(self.prior.low), copy(self)
+        other.coordinates = self.coordinates.confined(self.prior)
+        values = other.coordinates.restated(tensor(points[:, :count]), tensor(self.labels(points)))
+        return other, np.concatenate([values.numpy(), points[:, count:]], axis=1)
 
     def _place(self, points: FloatArray) -> Place:
         count = len(self.prior.low)
@@ -309,27 +311,14 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
             if weighted.efficiency > ACCEPTED and weighted.pareto_k < HEAVY:
                 break
         how = "refined" if weighted.rounds else how
-    is_poor = weighted.effective_size < FEW or weighted.pareto_k > HEAVY
+    is_poor = not is_good(weighted.effective_size, weighted.pareto_k)
     # No planet of the box is like data of which no sample of the network is possible.
     is_like_some = weighted.effective_size > 0 or not target.prior.is_plain
     if options.refine == "auto" and is_poor and is_like_some and find_spec("dynesty"):
         return replace(_nested(target, weighted, options, rng), proposed=proposed)
     if weighted.effective_size == 0:
         return Retrieval.failed(options.samples, weighted.samples.shape[1], proposed)
-    points = weighted.resample(options.samples, rng)
-    return checked(
-        target,
-        target.labels(points),
-        points[:, len(target.prior.low) :],
-        rng,
-        efficiency=weighted.efficiency,
-        effective=weighted.effective_size,
-        pareto_k=weighted.pareto_k,
-        log_evidence=weighted.log_evidence,
-        log_evidence_err=weighted.log_evidence_err,
-        proposed=proposed,
-        how=how,
-    )
+    return replace(_finished(target, weighted, options, rng, how), proposed=proposed)
 
 
 def approached(target: Target, draws: int, rng: np.random.Generator) -> ImportanceSamples:
@@ -381,42 +370,72 @@ def _nested(
 ) -> Retrieval:
     """Return the posterior of one spectrum by nested sampling that starts from weighted samples."""
     has_start = start.effective_size > FEW / 2
-    count = start.samples.shape[1]
+    points = start.resample(LIVE, rng) if has_start else start.samples[:1]
+    if not target.prior.is_plain:
+        target, points = target.confined(points)
 
     def log_likelihood(cube: FloatArray) -> FloatArray:
         # A standard normal distribution stands in place of the prior, and the target makes up for it.
         points = ndtri(np.clip(cube, CUBE_EDGE, 1 - CUBE_EDGE))
         return target(points) - _log_normal(points)
 
-    def in_prior(cube: FloatArray) -> FloatArray:
-        return target.log_likelihood_at(np.clip(cube, CUBE_EDGE, 1 - CUBE_EDGE))
-
-    # Hardly a point about the network's posterior lies in narrow priors.
-    from_prior = not has_start and (start.effective_size == 0 or not target.prior.is_plain)
     found = nested(
-        in_prior if from_prior else log_likelihood,
-        count,
+        log_likelihood,
+        start.samples.shape[1],
         live=LIVE,
         seed=int(rng.integers(2**31)),
-        start=ndtr(start.resample(LIVE, rng)) if has_start else None,
+        start=ndtr(points) if has_start else None,
     )
     if found.log_evidence < LOWEST / 2:
-        return Retrieval.failed(options.samples, count)
-    cube = np.clip(found.resample(options.samples, rng), CUBE_EDGE, 1 - CUBE_EDGE)
-    points = ndtri(cube)
-    labels, further = (
-        target.at(cube) if from_prior else (target.labels(points), points[:, len(target.prior.low) :])
-    )
+        return Retrieval.failed(options.samples, start.samples.shape[1])
+    points = ndtri(np.clip(found.resample(max(LAST_DRAWS, options.samples), rng), CUBE_EDGE, 1 - CUBE_EDGE))
+    # Along curved ridges its evidence is off by more than its error says; weights of samples about its own
+    # are exact where they are good.
+    mixture = Mixture.fit(points, np.zeros(len(points)), rng, components=LAST_COMPONENTS)
+    drawn = mixture.sample(LAST_DRAWS, rng)
+    weighted = ImportanceSamples(drawn, target(drawn) - mixture.log_density(drawn))
+    if weighted.effective_size > 0:
+        weighted = refine(
+            target,
+            weighted,
+            rng,
+            start_log_density=mixture.log_density,
+            draws=LAST_DRAWS,
+            rounds=LAST_ROUNDS,
+            components=LAST_COMPONENTS,
+        )
+    if is_good(weighted.effective_size, weighted.pareto_k):
+        return _finished(target, weighted, options, rng, how="nested")
+    points = points[: options.samples]
     return checked(
         target,
-        labels,
-        further,
+        target.labels(points),
+        points[:, len(target.prior.low) :],
         rng,
         efficiency=found.effective_size / found.calls,
         effective=found.effective_size,
         log_evidence=found.log_evidence,
         log_evidence_err=found.log_evidence_err,
-        how="nested",
+        how="nested",  # without a Pareto k it is not reliable
+    )
+
+
+def _finished(
+    target: Target, weighted: ImportanceSamples, options: RetrieveConfig, rng: np.random.Generator, how: str
+) -> Retrieval:
+    """Return a retrieval of weighted samples."""
+    points = weighted.resample(options.samples, rng)
+    return checked(
+        target,
+        target.labels(points),
+        points[:, len(target.prior.low) :],
+        rng,
+        efficiency=weighted.efficiency,
+        effective=weighted.effective_size,
+        pareto_k=weighted.pareto_k,
+        log_evidence=weighted.log_evidence,
+        log_evidence_err=weighted.log_evidence_err,
+        how=how,
     )
 
 

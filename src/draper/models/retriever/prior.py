@@ -109,13 +109,16 @@ class Prior:
     def log_density(self, labels: FloatArray) -> FloatArray:
         """Return the log density (n,) at labels (n, l)."""
         inside = ((labels >= self.low) & (labels <= self.high)).all(axis=1)
+        return np.where(inside, self.log_densities(labels).sum(axis=1), -np.inf)
+
+    def log_densities(self, labels: FloatArray) -> FloatArray:
+        """Return the log densities (n, l) of single labels (n, l) inside their ranges."""
         known = np.isfinite(self.sigma)
-        pull = (labels[:, known] - self.centre[known]) / self.sigma[known]
-        norm = -np.log(self.high[~known] - self.low[~known]).sum()
-        norm -= np.log(math.sqrt(2 * math.pi) * self.sigma[known]).sum()
         below, above = self._ends()
-        norm -= np.log(above[known] - below[known]).sum()
-        return np.where(inside, norm - 0.5 * (pull**2).sum(axis=1), -np.inf)
+        sigma = np.where(known, self.sigma, 1)
+        pull = np.where(known, (labels - self.centre) / sigma, 0)
+        gaussian = math.sqrt(2 * math.pi) * sigma * np.where(known, above - below, 1)
+        return np.asarray(-np.log(np.where(known, gaussian, self.high - self.low)) - pull**2 / 2)
 
     def place(self, labels: FloatArray) -> FloatArray:
         """Return the places (n, l) of labels in the prior: their cumulative probability."""
