@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,36 @@ def test_filling_of_spectra_and_bands(model: MaskedAutoencoder, test_stars: Spec
         MaskedAutoencoder(**SMALL).fit(made_spectra(100), train=quick(5)).generate(some, given="labels")
 
 
+@pytest.mark.parametrize("gap", [(5, 10), (15, 30), (60, 66)])
+def test_gaps_are_filled_as_well_as_by_the_linear_posterior(
+    model: MaskedAutoencoder, test_stars: Spectra, gap: tuple[int, int]
+) -> None:
+    part = slice(*gap)
+    ivar = np.array(test_stars.ivar)
+    ivar[:, part] = 0
+    seen = replace(test_stars, ivar=ivar)
+    network = model.network
+
+    def look(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
+        found = network.see(batch)
+        statistics = network.statistics
+        return (found.level[:, None] * (statistics.mean + found.visible.z @ statistics.basis.T),)
+
+    (linear,) = model.apply(seen, look, (110,))
+    filled = model.generate(seen)
+    prior = LowResolution().prior.read(test_stars.table)
+    truth = LowResolution().coefficients(torch.from_numpy(prior)).numpy()
+    error, other = (
+        np.median(np.abs((one - truth) * np.sqrt(test_stars.ivar))[:, part]) for one in (filled.flux, linear)
+    )
+    assert error < 1.05 * other
+    stated = np.median(np.abs((filled.flux - truth) * np.sqrt(filled.ivar))[:, part])
+    assert 0.4 < 1.4826 * stated < 2.5
+    low, high = model.predict(seen, novelty=False).interval(0.68)
+    inside = (test_stars.columns(["teff", "fe_h"]) >= low) & (test_stars.columns(["teff", "fe_h"]) <= high)
+    assert 0.6 < inside.mean(axis=0).min() < inside.mean(axis=0).max() < 0.85
+
+
 def test_fine_tuning_of_the_heads_alone(
     pretrained: MaskedAutoencoder, stars: Spectra, tmp_path: Path
 ) -> None:
@@ -278,14 +309,16 @@ def test_attention_among_tokens(stars: Spectra, test_stars: Spectra) -> None:
     assert model.predict(test_stars[:3]).labels.names == ("teff", "logg")
 
 
-def test_masks_hide_what_can_be_known_from_the_rest() -> None:
+def test_masks_hide_blocks_ends_and_gaps() -> None:
     numbers = torch.rand(4000, NUMBERS + 3 + 2, generator=torch.Generator().manual_seed(0))
-    block, place = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 1 / 3, 2 / 3] * 2)
+    block, place = torch.arange(40) // 20, torch.arange(40) % 20 / 20
     masks = random_masks(numbers, block, place, 3, 2, is_related=True)
     hidden = masks.pixels == 0
-    # Within a block of related pixels only the last ones are hidden.
-    for part in (hidden[:, :3], hidden[:, 3:]):
-        assert (part[:, 1:] >= part[:, :-1]).all()
+    first, second = hidden[:, :20], hidden[:, 20:]
+    inside = [~part[:, 0] & part.any(1) & ~part[:, -1] for part in (first, second)]
+    assert all((one & ~other).float().mean() > 0.01 for one, other in (inside, inside[::-1]))
+    assert (inside[0] & (first == second).all(1)).float().mean() > 0.01
+    assert (first.all(1) & ~second.any(1)).float().mean() > 0.02
     assert 0.2 < (~hidden).all(1).float().mean() < 0.5
     assert 0.15 < hidden.all(1).float().mean() < 0.5
     assert torch.equal(masks.columns[:, 0], masks.pixels.any(1).float())

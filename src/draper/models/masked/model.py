@@ -32,7 +32,7 @@ from draper.models.masked.columns import (
     read_columns,
     require_any,
 )
-from draper.models.masked.masks import NUMBERS
+from draper.models.masked.masks import NUMBERS, random_gaps
 from draper.models.masked.network import DEPTH, LEVELS, MaskedNetwork, Predicted, Seen, grow
 from draper.models.masked.novelty import SCORES, halves, is_second, scores_of
 from draper.models.masked.statistics import (
@@ -256,25 +256,39 @@ class MaskedAutoencoder(Model):
         names = self.labels.names
         truth = self.labels.read(known_labels(spectra.table, names)) if names else np.zeros((len(spectra), 0))
         second = is_second(self.network).cpu().numpy()
-        self.training["calibration"] = calibrated(spectra, truth, self.columns or (), second, self._seen)
+        network = self.network
+        is_related = len(network.statistics.whiteners) > 0
+        left = random_gaps(len(spectra), network.block, network.place, is_related).numpy()
+        self.training["calibration"] = calibrated(
+            spectra, truth, self.columns or (), second, left, self._seen
+        )
         if folder is not None:
             artifact.write(self, folder, complete=True)
 
     # ------------------------------------------------------------------- verbs
 
     def _seen(
-        self, spectra: Spectra, shown: bool = True, scores: bool = True, progress: Progress | None = None
+        self,
+        spectra: Spectra,
+        shown: bool | NDArray[np.bool_] = True,
+        scores: bool = True,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """Return the embedding of stars, quantiles of labels, and scores (else NaN), as arrays by name."""
+        """Return the embedding of stars, quantiles of labels, and scores (else NaN), as arrays by name.
+
+        Where ``shown`` says which pixels (n, p) the network sees, there are no scores.
+        """
         network = self.network
+        chosen = None if isinstance(shown, bool) else shown.astype(np.float32)
+        scores &= chosen is None
         labels, levels = len(self.labels), len(LEVELS)
 
         def look(batch: Batch) -> tuple[Tensor, ...]:
-            if not shown:
+            if shown is False:
                 batch = {**batch, "ivar": torch.zeros_like(batch["ivar"])}
             products = halves(network, batch) if scores else None
             whole = None if products is None else (products[0], products[0], products[0].nothing())
-            seen = network.see(batch, products=whole)
+            seen = network.see(batch, batch.get("shown"), products=whole)
             embedding = network.trunk(seen.visible)
             spread = embedding.new_full((len(embedding),), torch.nan)
             quantiles = embedding.new_zeros(len(embedding), levels, 0)
@@ -285,7 +299,7 @@ class MaskedAutoencoder(Model):
             reference = visible.reference[:, 0] * network.scales.brightness[1] + network.scales.brightness[0]
             reference = torch.where(visible.reference[:, 1] > 0, reference, torch.nan)
             columns = visible.has_column[:, 1:].sum(1) / max(visible.has_column.shape[1] - 1, 1)
-            pixels = (batch["ivar"] > 0).float().mean(1)
+            pixels = ((batch["ivar"] > 0) * batch.get("shown", 1.0)).mean(1)
             further = torch.stack([anything, visible.has_pixels, reference, columns, pixels], dim=1)
             unusual = further.new_full((len(further), len(SCORES)), torch.nan)
             if products is not None:
@@ -293,8 +307,12 @@ class MaskedAutoencoder(Model):
             return embedding, quantiles.flatten(1), torch.cat([further, unusual], dim=1)
 
         config = self.config
+
+        def more(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
+            return {} if chosen is None else {"shown": chosen[rows]}
+
         embedding, quantiles, rest = self.apply(
-            spectra, look, (config.width, levels * labels, 5 + len(SCORES)), progress=progress
+            spectra, look, (config.width, levels * labels, 5 + len(SCORES)), more, progress
         )
         scaled = quantiles.reshape(len(spectra), levels, labels).astype(np.float64)
         return {
@@ -346,7 +364,7 @@ class MaskedAutoencoder(Model):
             )
         seen = self._seen(spectra, chosen.spectrum, chosen.novelty, progress)
         calibration = self.training.get("calibration", {})
-        groups = groups_of(seen["has_pixels"], seen["brightness"], calibration.get("edges", []))
+        groups = groups_of(seen, calibration)
         quantiles = seen["quantiles"]
         if chosen.calibrated and "quantiles" in calibration:
             quantiles = ConformalQuantiles.from_json(calibration["quantiles"])(quantiles, groups)
@@ -496,9 +514,9 @@ class MaskedAutoencoder(Model):
             whole = {name: counts for name, counts in numbers.items() if " " not in name}
             rows = "\n".join(f"| {name or 'all'} | {max(counts)} |" for name, counts in whole.items())
             sections["Calibration"] = (
-                "Quantiles were moved so that they hold on the held-out stars (split-conformal), with and\n"
-                f"without spectrum, in groups by brightness (edges {edges} mag). Groups of fewer than\n"
-                f"{ENOUGH} rows take the shift of all.\n\n| stars | rows |\n|---|---|\n{rows}"
+                "Quantiles were moved so that they hold on the held-out stars (split-conformal), with all,\n"
+                f"part and none of their spectrum, in groups by brightness (edges {edges} mag). Groups of\n"
+                f"fewer than {ENOUGH} rows take the shift of all.\n\n| stars | rows |\n|---|---|\n{rows}"
             )
         if "ledger" in self.training:
             sections["What pre-training was worth"] = ledger_table(self.training["ledger"])
@@ -545,7 +563,6 @@ def ledger_table(rows: list[dict[str, Any]]) -> str:
 
 def expected(network: MaskedNetwork, seen: Seen, predicted: Predicted) -> tuple[Tensor, Tensor, Tensor]:
     """Return spectra of brightness 1 (n, p) as the network expects them, their variance, and brightness."""
-    basis = network.statistics.basis
-    flux = network.statistics.mean + predicted.components @ basis.T
-    variance = predicted.components_var @ basis.square().T + network.statistics.excess
-    return flux, variance, seen.level
+    statistics, found = network.statistics, predicted.spectrum(seen.shown)
+    flux = statistics.mean + found.mean @ statistics.basis.T
+    return flux, found.variance_of(statistics.basis) + statistics.excess, seen.level

@@ -83,7 +83,7 @@ class IndicatorPerceptron(Trunk):
         return [*self.blocks[-1].parameters(), *self.norm.parameters()]
 
     def label_layers(self) -> Iterable[nn.Parameter]:
-        """Return the weights of labels and of which are has_label."""
+        """Return the weights of labels, and of which of them are visible."""
         return [] if self.read_labels is None else self.read_labels.parameters()
 
     def forward(self, visible: Visible) -> Tensor:
