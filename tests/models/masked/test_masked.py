@@ -19,6 +19,7 @@ from draper.models.masked.ledger import ledger, steps_for
 from draper.models.masked.masks import NUMBERS, random_masks
 from draper.models.masked.model import MaskedAutoencoder
 from draper.models.masked.msa import OPTION_FILE
+from draper.results.table import write_table
 from draper.simulate.made import made_spectra
 from draper.simulate.xp import LowResolution
 
@@ -92,10 +93,17 @@ def test_missing_columns_and_their_order(model: MaskedAutoencoder, test_stars: S
     assert np.array_equal(model.predict(same).median, model.predict(some).median)
     fewer = some.with_columns(w1_mag=None, w2_mag=None, parallax=np.full(200, np.nan))
     assert np.isfinite(model.predict(fewer).median).all()
-    nothing = without_pixels(some).with_columns(**dict.fromkeys(model.columns or ()))
-    assert np.isnan(model.encode(nothing)).all()
-    with pytest.raises(DraperError, match="neither a spectrum nor any column"):
-        model.predict(nothing)
+    names = model.columns or ()
+    nothing = without_pixels(some).with_columns(**dict.fromkeys((*names, *model.labels.names)))
+    for verb in (model.predict, model.encode, model.generate, model.impute):
+        with pytest.raises(DraperError, match="neither a spectrum nor any column"):
+            verb(nothing)
+    missing = nothing.with_columns(g_mag=np.full(200, np.nan))
+    assert np.isnan(model.encode(missing)).all()
+    misspelt = some.with_columns(parallax=None, paralax=some.table["parallax"])
+    for verb in (model.predict, model.encode, model.generate, model.impute):
+        with pytest.raises(DraperError, match="paralax"):
+            verb(misspelt)
     ivar = np.array(some[:2].ivar)
     ivar[1] = 0
     bare = some[:2].with_columns(**dict.fromkeys(model.columns or ()))
@@ -124,7 +132,89 @@ def test_a_catalogue_without_spectra(
     assert "leave out one" in capsys.readouterr().err
     table.write_text("gmag,bpmag\n12,13\n")
     assert main(["predict", str(folder), "--catalogue", str(table), "-o", str(tmp_path / "no.csv")]) != 0
+    assert "expected: g_mag" in capsys.readouterr().err
+    table.write_text("colour,size\n12,13\n")
+    assert main(["predict", str(folder), "--catalogue", str(table), "-o", str(tmp_path / "no.csv")]) != 0
     assert "neither a spectrum" in capsys.readouterr().err
+
+
+def test_catalogues_are_read_like_spectra(
+    model: MaskedAutoencoder, test_stars: Spectra, tmp_path: Path
+) -> None:
+    from draper.cli.app import main
+
+    names = ("g_mag", "bp_mag", "rp_mag", "parallax")
+    some = test_stars[:6]
+    columns = {"Source_ID": np.arange(10, 16), **{name.upper(): some.table[name] for name in names[1:]}}
+    write_table({**columns, "gee": some.table["g_mag"]}, tmp_path / "stars.parquet", units={})
+    folder = str(model.save(tmp_path / "model"))
+    told = ["--catalogue", str(tmp_path / "stars.parquet"), "-o", str(tmp_path / "a.csv")]
+    assert main(["predict", folder, *told, "--read.rename.gee", "g_mag", "--read.select", "id=11,13"]) == 0
+    rows = [line.split(",")[:2] for line in (tmp_path / "a.csv").read_text().splitlines()[1:]]
+    assert [row[0] for row in rows] == ["11", "12", "13"]
+    found = model.predict(Spectra.from_table(model.own_grid, {name: some.table[name] for name in names}))
+    assert float(rows[0][1]) == pytest.approx(found["teff"][1], rel=1e-3)
+    assert main(["predict", folder, *told, "--read.unit", "nm"]) != 0
+
+
+def test_what_is_filled_in_tells_nothing_new(model: MaskedAutoencoder, test_stars: Spectra) -> None:
+    some = test_stars[:300]
+    again = model.generate(some)
+    assert again.correlation is not None
+    np.testing.assert_allclose(model.predict(again).median, model.predict(some).median, rtol=1e-5)
+    gap = np.array(some.ivar)
+    gap[:, 20:40] = 0
+    filled = model.generate(replace(some, ivar=gap))
+    assert filled.correlation is not None
+    assert filled.correlation.of(3)[19, 41] == some.correlation.of(3)[19, 41]  # type: ignore[union-attr]
+    assert not filled.correlation.of(3)[19, 20:40].any()
+    plain = replace(some, ivar=np.where(gap > 0, 1, 0), correlation=None)
+    made = model.generate(plain)
+    measured = (made.ivar * (gap > 0))[0]
+    assert len(np.unique(measured)) == 2
+    assert measured.max() == pytest.approx(1e6 / (plain.flux**2)[0, gap[0] > 0].mean(), rel=1e-4)
+    again = model.predict(replace(made, ivar=made.ivar * (gap > 0)))
+    np.testing.assert_allclose(again.median, model.predict(plain).median, rtol=1e-4)
+    assert (made.ivar[gap > 0] != 1).all()
+    catalogue = Spectra.from_table(model.own_grid, {"g_mag": [12.0], "bp_mag": [12.3], "rp_mag": [11.6]})
+    assert model.generate(catalogue).quantity == some.quantity
+
+
+def test_spectra_from_labels_alone(
+    model: MaskedAutoencoder, stars: Spectra, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from draper.cli.app import main
+
+    labels = {"teff": [5000.0, 6000.0], "fe_h": [-0.5, 0.0]}
+    made = model.generate(Spectra.from_table(model.own_grid, labels))
+    assert (made.ivar > 0).all()
+    assert made.quantity == "coefficients"
+    assert made.table["brightness_assumed"].all()
+    assert abs(made.table["g_mag"] - np.median(stars.table["g_mag"])).max() < 0.7
+    # A magnitude given beside them sets the brightness, and nothing else.
+    brighter = [
+        model.generate(Spectra.from_table(model.own_grid, {**labels, "g_mag": g}), given="labels")
+        for g in ([10.0, 10.0], [12.5, 12.5])
+    ]
+    np.testing.assert_allclose(brighter[0].flux, 10 * brighter[1].flux, rtol=1e-3)
+    np.testing.assert_allclose(brighter[0].table["g_mag"], 10, atol=1e-3)
+    np.testing.assert_allclose(brighter[0].table["bp_mag"] + 2.5, brighter[1].table["bp_mag"], atol=1e-3)
+    # Measured colours do not show.
+    odd = stars[:20].with_columns(j_mag=stars.table["j_mag"][:20] + 1)
+    one, other = (model.generate(without_pixels(part), given="labels") for part in (stars[:20], odd))
+    colours = [part.table["j_mag"] - part.table["g_mag"] for part in (one, other)]
+    np.testing.assert_allclose(*colours, atol=1e-3)
+    np.testing.assert_allclose(*(part.flux / part.flux[:, :1] for part in (one, other)), atol=1e-4)
+    with pytest.raises(DraperError, match="no column with a label"):
+        model.generate(stars[:3].with_columns(teff=None, fe_h=None), given="labels")
+    folder, out = str(model.save(tmp_path / "model")), str(tmp_path / "made.h5")
+    assert main(["generate", folder, "--set", "teff=5000,6000", "fe_h=0", "-o", out]) == 0
+    assert "no brightness of their own" in capsys.readouterr().out
+    assert len(draper.read(out)) == 2
+    out = str(tmp_path / "bright.h5")
+    assert main(["generate", folder, "--set", "teff=5000", "g_mag=10", "--given", "labels", "-o", out]) == 0
+    assert draper.read(out).table["g_mag"][0] == pytest.approx(10, abs=1e-3)
+    assert main(["generate", folder, "--set", "tef=5000", "-o", str(tmp_path / "no.h5")]) != 0
 
 
 def test_photometry_far_off_is_flagged(model: MaskedAutoencoder, test_stars: Spectra) -> None:

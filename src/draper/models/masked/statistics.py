@@ -443,12 +443,8 @@ def _inverse_factors(matrices: FloatArray) -> NDArray[np.float32]:
 
 def whiteners_of(correlation: Correlation, good: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the inverse Cholesky factors (n, p, p) of the correlations of good pixels (n, p)."""
-    keys = np.concatenate([correlation.index[:, None], np.packbits(good, axis=1)], axis=1)
-    _, first, owner = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    matrices = correlation.of(first).astype(np.float64)
-    alone = good[first][:, :, None] & good[first][:, None]
-    matrices = np.where(alone, matrices, np.eye(good.shape[1]))
-    return _inverse_factors(matrices)[owner.reshape(-1)]
+    own = correlation.among(good)
+    return _inverse_factors(own.templates.astype(np.float64))[own.index]
 
 
 def nearest(templates: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.int64]:
