@@ -289,6 +289,47 @@ def test_gaps_are_filled_as_well_as_by_the_linear_posterior(
     assert 0.6 < inside.mean(axis=0).min() < inside.mean(axis=0).max() < 0.85
 
 
+def test_frozen_tokens_stay(stars: Spectra) -> None:
+    model = MaskedAutoencoder(architecture="tokens", components=12, width=16, blocks=1)
+    model.fit(stars[:300], train=quick(3))
+    before = {name: one.clone() for name, one in model.network.trunk.named_parameters()}
+    model.config = model.config.replace(encoder="frozen")
+    with pytest.raises(DraperError, match="left to train"):
+        deepcopy(model).fit(stars[:300], train=quick(3))
+    model.fit(stars[:300], labels=["teff"], train=quick(5))
+    for name, one in model.network.trunk.named_parameters():
+        assert torch.equal(one, before[name]) != ("label" in name), name
+
+
+def test_artifacts_with_tokens_of_labels_among_the_others_load(stars: Spectra) -> None:
+    model = MaskedAutoencoder(
+        labels=["teff"], architecture="tokens", components=12, width=16, blocks=1
+    ).fit(stars[:300], train=quick(3))  # fmt: skip
+    state = dict(model.state())
+    for whole, part in (("of_value", "of_label"), ("names", "label_names")):
+        both = [state[f"module.trunk.{whole}"], state.pop(f"module.trunk.{part}")]
+        state[f"module.trunk.{whole}"] = torch.cat(both)
+    other = deepcopy(model)
+    other.load_state(state)
+    assert np.array_equal(other.predict(stars[:5]).median, model.predict(stars[:5]).median)
+
+
+def test_later_labels_need_no_earlier_ones(stars: Spectra) -> None:
+    model = MaskedAutoencoder(labels=["teff"], **SMALL).fit(stars[:300], train=quick(5))  # type: ignore[arg-type]
+    model.fit(stars[:300].with_columns(teff=None), labels=["logg"], train=quick(5))
+    assert np.isfinite(model.predict(stars[:5]).median).all()
+    with pytest.raises(DraperError, match="no column 'teff'"):
+        model.fit(stars[:300].with_columns(teff=None, logg=None), train=quick(5))
+
+
+def test_columns_that_make_no_sense_are_refused(stars: Spectra) -> None:
+    with pytest.raises(DraperError, match="twice"):
+        MaskedAutoencoder(columns=["g_mag", "g_mag"])
+    text = stars[:300].with_columns(g_mag=np.array(["bright"] * 300))
+    with pytest.raises(DraperError, match="g_mag' is not a number"):
+        MaskedAutoencoder(**SMALL).fit(text, train=quick(5))  # type: ignore[arg-type]
+
+
 def test_fine_tuning_of_the_heads_alone(
     pretrained: MaskedAutoencoder, stars: Spectra, tmp_path: Path
 ) -> None:
@@ -471,7 +512,9 @@ def test_what_is_missing_or_poor_does_no_harm(model: MaskedAutoencoder, test_sta
 
 def test_the_ledger_compares_what_it_says(pretrained: MaskedAutoencoder, stars: Spectra) -> None:
     told: list[str] = []
-    rows = ledger(pretrained, stars[:400], ["teff"], sizes=(60, 10_000), seeds=1, say=told.append)
+    unlabelled = np.arange(800) % 2 > 0
+    some = stars[:800].with_columns(teff=np.where(unlabelled, np.nan, stars.table["teff"][:800]))
+    rows = ledger(pretrained, some, ["teff"], sizes=(60, 300, 10_000), seeds=1, say=told.append)
     assert [row["labels"] for row in rows] == [60] * 5
     methods = {row["method"]: row for row in rows}
     assert methods["pre-trained"]["teff"] < methods["mean"]["teff"]
@@ -479,6 +522,8 @@ def test_the_ledger_compares_what_it_says(pretrained: MaskedAutoencoder, stars: 
     assert len(told) == 5
     assert pretrained.labels.names == ()
     assert steps_for(10**6, 512) == 3000
+    with pytest.raises(DraperError, match="no star has all"):
+        ledger(pretrained, some[unlabelled], ["teff"], sizes=(60,), seeds=1)
 
 
 def test_option_files_of_the_masked_stellar_autoencoder() -> None:
@@ -497,5 +542,17 @@ def test_option_files_of_the_masked_stellar_autoencoder() -> None:
     assert found.model == {"columns": ("w1_mag", "g_mag", "u_smss_mag", "parallax", "ebv")}
     assert found.train == {"epochs": 3, "batch_size": 64}
     assert any("xp_masking_ratio" in note for note in found.notes)
-    with pytest.raises(DraperError, match="does not know"):
-        OPTION_FILE.translate({"data": {"feature_cols": ["G"], "other": 1}})
+    for wrong in (
+        {"data": {"feature_cols": ["G"], "other": 1}},
+        {"data": {"feature_cols": ["G"]}, "modle": {}},
+        {"data": {"feature_cols": ["G"]}, "model": [1]},
+        {"data": {"feature_cols": None}},
+        {"data": {"feature_cols": "G"}},
+    ):
+        with pytest.raises(DraperError):
+            OPTION_FILE.translate(wrong)
+    colours = OPTION_FILE.translate({"data": {"feature_cols": ["G_MAG", "bp_rp", "bp_12"]}})
+    assert colours.model["columns"] == ("g_mag", "bp_rp")
+    alone = OPTION_FILE.translate({"data": {"feature_cols": ["bp_1", "rp_1"]}})
+    assert alone.model["columns"] == ()
+    assert not any(note.endswith(":  here") for note in alone.notes)

@@ -150,7 +150,7 @@ class MaskedAutoencoder(Model):
         scales = {
             f"module.scales.{name}": getattr(self.network.scales, name) for name in ("typical", "largest")
         }
-        super().load_state({**scales, **state})
+        super().load_state({**scales, **_labels_apart(state, len(self.labels))})
 
     @property
     def network(self) -> MaskedNetwork:
@@ -248,6 +248,9 @@ class MaskedAutoencoder(Model):
     def feed(self, dataset: Dataset, parts: Mapping[str, Part], train: Any, **options: Any) -> Any:
         """Return the batches; the scale of further labels is measured on them."""
         self.network.set_trained(self.config.encoder)
+        table = parts["spectra"].table
+        if self.labels and not any(name in table for name in self.labels.names):
+            self.labels.read(table)  # says which is missing
         feed = super().feed(dataset, parts, train, **options)
         if self._to_measure and parts is dataset.training:
             rows = torch.cat([batch["labels"] for batch in feed.sweep()])
@@ -484,6 +487,18 @@ class MaskedAutoencoder(Model):
             "  school = {University of Victoria}, year = {2025}}\n"
             "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
         )
+
+
+def _labels_apart(state: Mapping[str, Tensor], labels: int) -> dict[str, Tensor]:
+    """Return arrays in which tokens of labels are apart from the others; older artifacts have them together."""
+    found = dict(state)
+    for whole, part in (("of_value", "of_label"), ("names", "label_names")):
+        both = state.get(f"module.trunk.{whole}")
+        if both is not None and f"module.trunk.{part}" not in state:
+            found[f"module.trunk.{whole}"], found[f"module.trunk.{part}"] = both.tensor_split(
+                [len(both) - labels]
+            )
+    return found
 
 
 def ledger_table(rows: list[dict[str, Any]]) -> str:

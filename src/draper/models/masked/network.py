@@ -190,7 +190,7 @@ class MaskedNetwork(Module):
             *(self.trunk.last_layers() if encoder == "partial" else ()),
         ):
             parameter.requires_grad_(True)
-        if not any(parameter.requires_grad for parameter in self.parameters()):
+        if not any(parameter.requires_grad and parameter.numel() for parameter in self.parameters()):
             raise DraperError(
                 "nothing of the network is left to train",
                 given=f"encoder='{encoder}', without labels",
@@ -384,9 +384,7 @@ def grow(network: MaskedNetwork, before: Mapping[str, Tensor], known: int) -> No
             elif name.startswith("shape.2"):
                 shape = (len(LEVELS), labels, *tensor.shape[1:])
                 tensor.reshape(shape)[:, :known] = old.reshape(len(LEVELS), known, *tensor.shape[1:])
-            elif name in ("trunk.names", "trunk.of_value"):
-                tensor[: len(old)] = old
-            elif name.startswith("label_"):
+            elif name.startswith("label_") or name in ("trunk.of_label", "trunk.label_names"):
                 tensor[:known] = old
 
 
