@@ -70,7 +70,7 @@ def random_masks(
     whole = block == (start * blocks).long().clamp(max=blocks - 1)[:, None]
     kinds = (whole, run, run, end) if blocks > 1 else (run, end)
     choice = (kind * len(kinds)).long().clamp(max=len(kinds) - 1)
-    pixels = ~torch.stack(kinds, dim=1)[torch.arange(len(choice)), choice]
+    pixels = ~torch.stack(kinds, dim=1)[torch.arange(len(choice), device=choice.device), choice]
     pixels &= ~no_spectrum[:, None]
     pixels |= as_observed[:, None]
     shown = (by_column > (0.9 * share)[:, None]) | as_observed[:, None]

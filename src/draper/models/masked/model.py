@@ -490,7 +490,7 @@ class MaskedAutoencoder(Model):
 
 
 def _labels_apart(state: Mapping[str, Tensor], labels: int) -> dict[str, Tensor]:
-    """Return arrays in which tokens of labels are apart from the others; older artifacts have them together."""
+    """Return arrays in which tokens of labels are apart from others; older artifacts have them together."""
     found = dict(state)
     for whole, part in (("of_value", "of_label"), ("names", "label_names")):
         both = state.get(f"module.trunk.{whole}")
