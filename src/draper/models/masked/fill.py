@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from draper.configs.masked import Given
+from draper.configs.masked import Given, MaskedConfig
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
-from draper.models.base import Progress
+from draper.models.base import Model, Progress
 from draper.models.masked.network import DEPTH, MaskedNetwork, Predicted, Seen
 from draper.nn.module import Batch
-
-if TYPE_CHECKING:
-    from draper.models.masked.model import MaskedAutoencoder
 
 NO_ERRORS_SNR = 1000.0
 """Signal-to-noise ratio of spectra that come without errors."""
 
 
-def filled(
-    model: MaskedAutoencoder, spectra: Spectra, given: Given, progress: Progress | None = None
-) -> Spectra:
+def filled(model: Model, spectra: Spectra, given: Given, progress: Progress | None = None) -> Spectra:
     """Return spectra and columns whose missing parts are filled in, with errors.
 
     Stars of which nothing but labels is known follow from these, as bright as the median training star: the
     column ``brightness_assumed`` marks them.
     """
-    network, names = model.network, model.columns or ()
+    network = cast(MaskedNetwork, model.own_module)
+    names = cast(MaskedConfig, model.config).columns or ()
     pixels, count = len(model.own_grid), len(names)
     if given == "labels" and not model.labels:
         raise DraperError("this model knows no labels", hint="fine-tune it with labels=[...]")
