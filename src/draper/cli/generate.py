@@ -48,7 +48,7 @@ def generate(
     out
         File of spectra to write; the suffix chooses the format: .h5, .fits, .npz, .csv (one spectrum).
     labels
-        Table of labels with one row a spectrum (CSV, ECSV, FITS, VOTable).
+        Table of labels with one row a spectrum (CSV, ECSV, FITS, VOTable, Parquet).
     values
         Labels that replace those of the table: NAME=VALUE for all spectra, or NAME=VALUE,VALUE,... for each.
     grid
