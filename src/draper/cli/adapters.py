@@ -49,7 +49,7 @@ def run(
     code
         The code; `pip install 'draper[CODE]'` installs it.
     labels
-        Table of labels (CSV, ECSV, FITS, VOTable), one row for each spectrum.
+        Table of labels (CSV, ECSV, FITS, VOTable, Parquet), one row for each spectrum.
     out
         File to write (.h5).
     setting

@@ -37,6 +37,8 @@ def generate(
 
     Example: draper generate model/ stars.h5 -o hotter.h5 --set teff=6500
 
+    Where a model needs no spectrum, labels and other columns that it knows may stand in place of DATA.
+
     Parameters
     ----------
     artifact
@@ -46,7 +48,7 @@ def generate(
     out
         File of spectra to write; the suffix chooses the format: .h5, .fits, .npz, .csv (one spectrum).
     labels
-        Table of labels with one row a spectrum (CSV, ECSV, FITS, VOTable).
+        Table of labels with one row a spectrum (CSV, ECSV, FITS, VOTable, Parquet).
     values
         Labels that replace those of the table: NAME=VALUE for all spectra, or NAME=VALUE,VALUE,... for each.
     grid
@@ -92,6 +94,8 @@ def generate(
         say_json({"path": out, "spectra": len(made), "grid": repr(made.grid), **outside})
         return
     say(escape(f"{len(made):,} spectra written to {out}"))
+    if "note" in made.meta:
+        say(escape(made.meta["note"]))
     for name, count in outside.items():
         if count:
             say(escape(f"{count:,} lie outside the labels of the training set ({name}): do not trust them"))
@@ -108,6 +112,7 @@ def arguments(
 ) -> list[Any]:
     """Return what a model generates from: spectra, labels, or spectra and new labels."""
     takes, names = model.config.generate_from, model.labels.names
+    takes_table = takes == ("spectra",) and not model.needs_pixels and not data
     flag = "--labels" if labels is not None else "--set" if values else None
     if data and "spectra" not in takes:
         raise DraperError(
@@ -115,6 +120,12 @@ def arguments(
             given=", ".join(map(str, data)),
             hint="--labels TABLE, or --set teff=5777 ...",
         )
+    if flag is not None and takes_table:
+        from draper.data.spectra import Spectra
+        from draper.infer.forecast import equal_columns
+
+        table = equal_columns(label_columns(labels, values, (*names, *model.table_columns)))
+        return [Spectra.from_table(model.own_grid, table)]
     if flag is not None and "labels" not in takes:
         raise DraperError(
             f"the model '{model.name}' reconstructs spectra, and takes no labels",

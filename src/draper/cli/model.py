@@ -46,10 +46,9 @@ def gathered(data: Sequence[Path], hints: ReadConfig, usage: str) -> Spectra:
     return read(list(data), **hints.model_dump(exclude_unset=True))
 
 
-def catalogued(model: Model, tables: Sequence[Path]) -> Spectra:
+def catalogued(model: Model, tables: Sequence[Path], hints: ReadConfig) -> Spectra:
     """Return the objects of tables, without spectra, for a model that needs none."""
-    from draper.data.join import read_table
-    from draper.data.spectra import Spectra
+    from draper.data.join import read_catalogue
 
     if model.needs_pixels:
         raise DraperError(
@@ -57,8 +56,7 @@ def catalogued(model: Model, tables: Sequence[Path]) -> Spectra:
             given=f"--catalogue {tables[0]}",
             hint="name files of spectra; a masked autoencoder also predicts from photometry alone",
         )
-    parts = [Spectra.from_table(model.own_grid, read_table(path)) for path in tables]
-    return Spectra.concat(parts, fill=True)
+    return read_catalogue(tables, model.own_grid, hints)
 
 
 def config_named(tokens: Sequence[str]) -> type[ModelConfig] | None:

@@ -55,7 +55,7 @@ def _command(config: type[SimulatorConfig]) -> Callable[..., None]:
     number
         Number of spectra, with labels drawn at random; 1 or larger.
     labels
-        Table of labels to simulate instead (CSV, ECSV, FITS, VOTable), one row for each spectrum.
+        Table of labels to simulate instead (CSV, ECSV, FITS, VOTable, Parquet), one row for each spectrum.
         {config.labels_help}
     seed
         Seed of all random numbers; 0 or larger.

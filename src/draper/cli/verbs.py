@@ -49,10 +49,11 @@ def predict(
     out
         Table of labels to write (.csv, .ecsv, .fits or .parquet); or .npz or .h5 as of --posterior.
     catalogue
-        Tables of objects without spectra, such as photometry (.csv, .ecsv, .fits, .vot), in place of DATA,
-        for models that need no spectrum.
+        Tables of objects without spectra, such as photometry (.csv, .ecsv, .fits, .vot, .parquet), in place
+        of DATA, for models that need no spectrum.
     hints
-        How files of spectra are read, where they do not say it themselves.
+        How files of spectra are read, where they do not say it themselves; of tables of a catalogue, which
+        columns are joined, renamed, computed and selected.
     posterior
         File to write, too, for what the table of labels does not hold. .npz and .h5 hold everything:
         covariances, and samples and quantiles where the model has them; Estimates.load reads them. .csv,
@@ -82,7 +83,7 @@ def predict(
             hint="leave out one of them",
         )
     if catalogue:
-        spectra = catalogued(model, catalogue)
+        spectra = catalogued(model, catalogue, hints)
     else:
         spectra = gathered(data, hints, f"draper predict {artifact} DATA... -o TABLE")
     if plot is not None and not model.draws(spectra, options):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from draper.config import Config, Input, ModelConfig
 
@@ -36,8 +36,9 @@ class FillConfig(Config):
     flags: ClassVar[str] = "*"
 
     given: Given = "all"
-    """What the model is shown: all that there is; the columns of the table, such as photometry, without the
-    spectrum; or the labels alone, which are columns of the table, too."""
+    """What the model is shown: all that there is (labels only if there is nothing else); the columns of the
+    table, such as photometry, without the spectrum; or the labels alone, which are columns of the table, too.
+    Spectrum and columns are then new ones, as bright as the old ones, or else as the median training star."""
 
 
 class MaskedConfig(ModelConfig):
@@ -89,6 +90,13 @@ class MaskedConfig(ModelConfig):
     encoder: Literal["full", "partial", "frozen"] = "full"
     """Which part of the encoder is trained: all of it, the last block, or nothing but what reads labels off
     (frozen); a later fit may change it."""
+
+    @field_validator("columns")
+    @classmethod
+    def _no_twins(cls, columns: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if twins := {name for name in columns or () if (columns or ()).count(name) > 1}:
+            raise ValueError(f"every column once; {', '.join(sorted(twins))} stands there twice")
+        return columns
 
     def search_ranges(self) -> dict[str, tuple[float, float]]:
         """Return what ``draper tune`` searches by default."""

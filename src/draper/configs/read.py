@@ -35,7 +35,7 @@ class ReadConfig(Config):
     columns: tuple[str, ...] = ()
     """Names of the label columns, in order, for files that contain no names."""
     labels: tuple[Path, ...] = ()
-    """Tables (CSV, ECSV, FITS, VOTable) with one row for each spectrum, joined by file name or id."""
+    """Tables (CSV, ECSV, FITS, VOTable, Parquet) with a row for each spectrum, joined by file name or id."""
     key: str | None = None
     """Column of the label tables that holds the file name or id; recognised by its values by default."""
     rename: dict[str, str] = {}

@@ -47,6 +47,14 @@ class Correlation:
         """Return the correlations between some pixels."""
         return Correlation(self.templates[:, index[:, None], index], self.index)
 
+    def among(self, pixels: NDArray[np.bool_]) -> Correlation:
+        """Return the same with some pixels (n, p) of each object; all others become independent."""
+        keys = np.concatenate([self.index[:, None], np.packbits(pixels, axis=1)], axis=1)
+        _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        both = pixels[first][:, :, None] & pixels[first][:, None]
+        unit = np.eye(pixels.shape[1], dtype=np.float32)
+        return Correlation(np.where(both, self.of(first), unit), index.reshape(-1))
+
     def require(self, n: int, p: int) -> None:
         """Raise an error unless this fits n spectra of p pixels."""
         shape, index = self.templates.shape, self.index

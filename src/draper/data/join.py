@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 from draper.configs.read import ReadConfig
 from draper.data.arrays import as_column
 from draper.data.formula import column_from
-from draper.data.labels import canonical
+from draper.data.grid import Grid
+from draper.data.labels import IDS, canonical
+from draper.data.partitions import arrow
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 
 Columns = dict[str, NDArray[Any]]
+
+FOR_TABLES = ("labels", "key", "rename", "formula", "select", "fill")
+"""Options of reading that mean something for tables without spectra."""
 
 
 class LabelTables:
@@ -112,8 +117,11 @@ def _name(value: Any) -> str:
     return name.lstrip("0") or "0" if name.isdecimal() else name
 
 
+TABLES = "CSV, ECSV, FITS, VOTable, Parquet or columns of text"
+
+
 def read_table(path: str | Path) -> Columns:
-    """Read a table in any format of astropy into plain columns; masked numbers become NaN."""
+    """Read a table of any format of astropy, or Parquet, into plain columns; masked numbers become NaN."""
     from astropy.table import MaskedColumn, Table
 
     path = Path(path)
@@ -121,21 +129,30 @@ def read_table(path: str | Path) -> Columns:
         raise DraperError("no such table", given=path, hint="check the name and the folder")
     with path.open("rb") as handle:
         start = handle.read(512)
-    marks = {b"SIMPLE  =": "fits", b"<VOTABLE": "votable", b"%ECSV": "ascii.ecsv", b",": "ascii.csv"}
+    marks = {
+        b"PAR1": "parquet",
+        b"SIMPLE  =": "fits",
+        b"<VOTABLE": "votable",
+        b"%ECSV": "ascii.ecsv",
+        b",": "ascii.csv",
+    }
     guess = next((name for mark, name in marks.items() if mark in start), "ascii")
-    if b"\0" in start and guess != "fits":
-        raise DraperError(
-            "this is not a table", given=path, expected="CSV, ECSV, FITS, VOTable or columns of text"
-        )
+    if b"\0" in start and guess not in ("fits", "parquet"):
+        raise DraperError("this is not a table", given=path, expected=TABLES)
+    parquet = arrow("pyarrow.parquet") if guess == "parquet" else None
     try:
+        if parquet is not None:
+            # Missing values come as NaN, or None; lists are no columns of a table.
+            read = parquet.read_table(path)
+            return {
+                name: as_column(column.to_numpy())
+                for name, column in zip(read.column_names, read.columns, strict=True)
+                if column.type.num_fields == 0
+            }
         with path.open("rb") as handle:  # astropy leaves damaged files open that it has opened itself
             table = Table.read(handle if guess == "fits" else path, format=guess)
     except Exception as error:  # noqa: BLE001 - astropy's readers raise anything on a damaged file
-        raise DraperError(
-            "the table cannot be read",
-            given=f"{path}: {error}",
-            expected="CSV, ECSV, FITS, VOTable or columns of text",
-        ) from None
+        raise DraperError("the table cannot be read", given=f"{path}: {error}", expected=TABLES) from None
     columns: Columns = {}
     for name in table.colnames:
         column = table[name]
@@ -143,6 +160,30 @@ def read_table(path: str | Path) -> Columns:
             continue
         columns[str(name)] = as_column(column if isinstance(column, MaskedColumn) else np.asarray(column))
     return columns
+
+
+def read_catalogue(paths: Sequence[Path], grid: Grid, config: ReadConfig) -> Spectra:
+    """Read tables of objects without spectra, as spectra on a grid of which no pixel is good.
+
+    A column that is called like one of :data:`draper.data.labels.IDS` holds their ids. Label tables are
+    joined, and columns renamed, computed and selected as with files of spectra.
+    """
+    if other := sorted(config.model_fields_set - set(FOR_TABLES)):
+        raise DraperError(
+            "this option of reading is for files of spectra, not for tables without any",
+            given=", ".join(other),
+            expected=", ".join(FOR_TABLES),
+        )
+    labels = LabelTables(config.labels, config.key)
+    parts = []
+    for path in paths:
+        table = read_table(path)
+        key = next((name for name in table if name.lower() in IDS), None)
+        if key is not None:
+            table = {"id": table.pop(key), **table}
+        objects = labels.join(Spectra.from_table(grid, table))
+        parts.append(derive(objects, config).select(**config.selected))
+    return Spectra.concat(parts, fill=config.fill)
 
 
 def derive(spectra: Spectra, config: ReadConfig) -> Spectra:

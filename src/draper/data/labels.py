@@ -36,6 +36,9 @@ SYNONYMS = {
 }  # fmt: skip
 """Names that other codes and surveys use for these labels."""
 
+IDS = ("id", "ids", "source_id", "object_id", "obj_id", "filename", "file", "file_name", "object")
+"""Names of columns that say which object a row is of."""
+
 
 def canonical(name: str) -> str:
     """Return draper's name for a label that another code may call differently.

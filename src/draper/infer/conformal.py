@@ -138,11 +138,6 @@ class ConformalQuantiles:
                 found = np.where(np.isfinite(self.shifts[key]), self.shifts[key], found)
         return found
 
-    @property
-    def is_measured(self) -> NDArray[np.bool_]:
-        """Whether each label (l,) had enough held-out rows."""
-        return np.asarray(np.isfinite(self.shifts[""]).all(axis=0))
-
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {

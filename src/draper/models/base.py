@@ -149,6 +149,11 @@ class Model(ABC):
     # ------------------------------------------------------------ the contract
 
     @property
+    def table_columns(self) -> tuple[str, ...]:
+        """Columns besides labels that the model knows of objects without spectra, if it needs no pixels."""
+        return ()
+
+    @property
     def verbs(self) -> tuple[str, ...]:
         """The verbs that this model has; one that predicts or generates can be evaluated."""
         own = tuple(verb for verb in VERBS[:-1] if callable(getattr(type(self), verb, None)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from draper.models.masked.ledger import ledger, steps_for
 from draper.models.masked.masks import NUMBERS, random_masks
 from draper.models.masked.model import MaskedAutoencoder
 from draper.models.masked.msa import OPTION_FILE
+from draper.results.table import write_table
 from draper.simulate.made import made_spectra
 from draper.simulate.xp import LowResolution
 
@@ -91,10 +93,17 @@ def test_missing_columns_and_their_order(model: MaskedAutoencoder, test_stars: S
     assert np.array_equal(model.predict(same).median, model.predict(some).median)
     fewer = some.with_columns(w1_mag=None, w2_mag=None, parallax=np.full(200, np.nan))
     assert np.isfinite(model.predict(fewer).median).all()
-    nothing = without_pixels(some).with_columns(**dict.fromkeys(model.columns or ()))
-    assert np.isnan(model.encode(nothing)).all()
-    with pytest.raises(DraperError, match="neither a spectrum nor any column"):
-        model.predict(nothing)
+    names = model.columns or ()
+    nothing = without_pixels(some).with_columns(**dict.fromkeys((*names, *model.labels.names)))
+    for verb in (model.predict, model.encode, model.generate, model.impute):
+        with pytest.raises(DraperError, match="neither a spectrum nor any column"):
+            verb(nothing)
+    missing = nothing.with_columns(g_mag=np.full(200, np.nan))
+    assert np.isnan(model.encode(missing)).all()
+    misspelt = some.with_columns(parallax=None, paralax=some.table["parallax"])
+    for verb in (model.predict, model.encode, model.generate, model.impute):
+        with pytest.raises(DraperError, match="paralax"):
+            verb(misspelt)
     ivar = np.array(some[:2].ivar)
     ivar[1] = 0
     bare = some[:2].with_columns(**dict.fromkeys(model.columns or ()))
@@ -123,7 +132,89 @@ def test_a_catalogue_without_spectra(
     assert "leave out one" in capsys.readouterr().err
     table.write_text("gmag,bpmag\n12,13\n")
     assert main(["predict", str(folder), "--catalogue", str(table), "-o", str(tmp_path / "no.csv")]) != 0
+    assert "expected: g_mag" in capsys.readouterr().err
+    table.write_text("colour,size\n12,13\n")
+    assert main(["predict", str(folder), "--catalogue", str(table), "-o", str(tmp_path / "no.csv")]) != 0
     assert "neither a spectrum" in capsys.readouterr().err
+
+
+def test_catalogues_are_read_like_spectra(
+    model: MaskedAutoencoder, test_stars: Spectra, tmp_path: Path
+) -> None:
+    from draper.cli.app import main
+
+    names = ("g_mag", "bp_mag", "rp_mag", "parallax")
+    some = test_stars[:6]
+    columns = {"Source_ID": np.arange(10, 16), **{name.upper(): some.table[name] for name in names[1:]}}
+    write_table({**columns, "gee": some.table["g_mag"]}, tmp_path / "stars.parquet", units={})
+    folder = str(model.save(tmp_path / "model"))
+    told = ["--catalogue", str(tmp_path / "stars.parquet"), "-o", str(tmp_path / "a.csv")]
+    assert main(["predict", folder, *told, "--read.rename.gee", "g_mag", "--read.select", "id=11,13"]) == 0
+    rows = [line.split(",")[:2] for line in (tmp_path / "a.csv").read_text().splitlines()[1:]]
+    assert [row[0] for row in rows] == ["11", "12", "13"]
+    found = model.predict(Spectra.from_table(model.own_grid, {name: some.table[name] for name in names}))
+    assert float(rows[0][1]) == pytest.approx(found["teff"][1], rel=1e-3)
+    assert main(["predict", folder, *told, "--read.unit", "nm"]) != 0
+
+
+def test_what_is_filled_in_tells_nothing_new(model: MaskedAutoencoder, test_stars: Spectra) -> None:
+    some = test_stars[:300]
+    again = model.generate(some)
+    assert again.correlation is not None
+    np.testing.assert_allclose(model.predict(again).median, model.predict(some).median, rtol=1e-5)
+    gap = np.array(some.ivar)
+    gap[:, 20:40] = 0
+    filled = model.generate(replace(some, ivar=gap))
+    assert filled.correlation is not None
+    assert filled.correlation.of(3)[19, 41] == some.correlation.of(3)[19, 41]  # type: ignore[union-attr]
+    assert not filled.correlation.of(3)[19, 20:40].any()
+    plain = replace(some, ivar=np.where(gap > 0, 1, 0), correlation=None)
+    made = model.generate(plain)
+    measured = (made.ivar * (gap > 0))[0]
+    assert len(np.unique(measured)) == 2
+    assert measured.max() == pytest.approx(1e6 / (plain.flux**2)[0, gap[0] > 0].mean(), rel=1e-4)
+    again = model.predict(replace(made, ivar=made.ivar * (gap > 0)))
+    np.testing.assert_allclose(again.median, model.predict(plain).median, rtol=1e-4)
+    assert (made.ivar[gap > 0] != 1).all()
+    catalogue = Spectra.from_table(model.own_grid, {"g_mag": [12.0], "bp_mag": [12.3], "rp_mag": [11.6]})
+    assert model.generate(catalogue).quantity == some.quantity
+
+
+def test_spectra_from_labels_alone(
+    model: MaskedAutoencoder, stars: Spectra, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from draper.cli.app import main
+
+    labels = {"teff": [5000.0, 6000.0], "fe_h": [-0.5, 0.0]}
+    made = model.generate(Spectra.from_table(model.own_grid, labels))
+    assert (made.ivar > 0).all()
+    assert made.quantity == "coefficients"
+    assert made.table["brightness_assumed"].all()
+    assert abs(made.table["g_mag"] - np.median(stars.table["g_mag"])).max() < 0.7
+    # A magnitude given beside them sets the brightness, and nothing else.
+    brighter = [
+        model.generate(Spectra.from_table(model.own_grid, {**labels, "g_mag": g}), given="labels")
+        for g in ([10.0, 10.0], [12.5, 12.5])
+    ]
+    np.testing.assert_allclose(brighter[0].flux, 10 * brighter[1].flux, rtol=1e-3)
+    np.testing.assert_allclose(brighter[0].table["g_mag"], 10, atol=1e-3)
+    np.testing.assert_allclose(brighter[0].table["bp_mag"] + 2.5, brighter[1].table["bp_mag"], atol=1e-3)
+    # Measured colours do not show.
+    odd = stars[:20].with_columns(j_mag=stars.table["j_mag"][:20] + 1)
+    one, other = (model.generate(without_pixels(part), given="labels") for part in (stars[:20], odd))
+    colours = [part.table["j_mag"] - part.table["g_mag"] for part in (one, other)]
+    np.testing.assert_allclose(*colours, atol=1e-3)
+    np.testing.assert_allclose(*(part.flux / part.flux[:, :1] for part in (one, other)), atol=1e-4)
+    with pytest.raises(DraperError, match="no column with a label"):
+        model.generate(stars[:3].with_columns(teff=None, fe_h=None), given="labels")
+    folder, out = str(model.save(tmp_path / "model")), str(tmp_path / "made.h5")
+    assert main(["generate", folder, "--set", "teff=5000,6000", "fe_h=0", "-o", out]) == 0
+    assert "no brightness of their own" in capsys.readouterr().out
+    assert len(draper.read(out)) == 2
+    out = str(tmp_path / "bright.h5")
+    assert main(["generate", folder, "--set", "teff=5000", "g_mag=10", "--given", "labels", "-o", out]) == 0
+    assert draper.read(out).table["g_mag"][0] == pytest.approx(10, abs=1e-3)
+    assert main(["generate", folder, "--set", "tef=5000", "-o", str(tmp_path / "no.h5")]) != 0
 
 
 def test_photometry_far_off_is_flagged(model: MaskedAutoencoder, test_stars: Spectra) -> None:
@@ -166,6 +257,77 @@ def test_filling_of_spectra_and_bands(model: MaskedAutoencoder, test_stars: Spec
     assert np.median(np.abs(ratio - 1)) < 0.3
     with pytest.raises(DraperError, match="labels"):
         MaskedAutoencoder(**SMALL).fit(made_spectra(100), train=quick(5)).generate(some, given="labels")
+
+
+@pytest.mark.parametrize("gap", [(5, 10), (15, 30), (60, 66)])
+def test_gaps_are_filled_as_well_as_by_the_linear_posterior(
+    model: MaskedAutoencoder, test_stars: Spectra, gap: tuple[int, int]
+) -> None:
+    part = slice(*gap)
+    ivar = np.array(test_stars.ivar)
+    ivar[:, part] = 0
+    seen = replace(test_stars, ivar=ivar)
+    network = model.network
+
+    def look(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
+        found = network.see(batch)
+        statistics = network.statistics
+        return (found.level[:, None] * (statistics.mean + found.visible.z @ statistics.basis.T),)
+
+    (linear,) = model.apply(seen, look, (110,))
+    filled = model.generate(seen)
+    prior = LowResolution().prior.read(test_stars.table)
+    truth = LowResolution().coefficients(torch.from_numpy(prior)).numpy()
+    error, other = (
+        np.median(np.abs((one - truth) * np.sqrt(test_stars.ivar))[:, part]) for one in (filled.flux, linear)
+    )
+    assert error < 1.05 * other
+    stated = np.median(np.abs((filled.flux - truth) * np.sqrt(filled.ivar))[:, part])
+    assert 0.4 < 1.4826 * stated < 2.5
+    low, high = model.predict(seen, novelty=False).interval(0.68)
+    inside = (test_stars.columns(["teff", "fe_h"]) >= low) & (test_stars.columns(["teff", "fe_h"]) <= high)
+    assert 0.6 < inside.mean(axis=0).min() < inside.mean(axis=0).max() < 0.85
+
+
+def test_frozen_tokens_stay(stars: Spectra) -> None:
+    model = MaskedAutoencoder(architecture="tokens", components=12, width=16, blocks=1)
+    model.fit(stars[:300], train=quick(3))
+    before = {name: one.clone() for name, one in model.network.trunk.named_parameters()}
+    model.config = model.config.replace(encoder="frozen")
+    with pytest.raises(DraperError, match="left to train"):
+        deepcopy(model).fit(stars[:300], train=quick(3))
+    model.fit(stars[:300], labels=["teff"], train=quick(5))
+    for name, one in model.network.trunk.named_parameters():
+        assert torch.equal(one, before[name]) != ("label" in name), name
+
+
+def test_artifacts_with_tokens_of_labels_among_the_others_load(stars: Spectra) -> None:
+    model = MaskedAutoencoder(
+        labels=["teff"], architecture="tokens", components=12, width=16, blocks=1
+    ).fit(stars[:300], train=quick(3))  # fmt: skip
+    state = dict(model.state())
+    for whole, part in (("of_value", "of_label"), ("names", "label_names")):
+        both = [state[f"module.trunk.{whole}"], state.pop(f"module.trunk.{part}")]
+        state[f"module.trunk.{whole}"] = torch.cat(both)
+    other = deepcopy(model)
+    other.load_state(state)
+    assert np.array_equal(other.predict(stars[:5]).median, model.predict(stars[:5]).median)
+
+
+def test_later_labels_need_no_earlier_ones(stars: Spectra) -> None:
+    model = MaskedAutoencoder(labels=["teff"], **SMALL).fit(stars[:300], train=quick(5))  # type: ignore[arg-type]
+    model.fit(stars[:300].with_columns(teff=None), labels=["logg"], train=quick(5))
+    assert np.isfinite(model.predict(stars[:5]).median).all()
+    with pytest.raises(DraperError, match="no column 'teff'"):
+        model.fit(stars[:300].with_columns(teff=None, logg=None), train=quick(5))
+
+
+def test_columns_that_make_no_sense_are_refused(stars: Spectra) -> None:
+    with pytest.raises(DraperError, match="twice"):
+        MaskedAutoencoder(columns=["g_mag", "g_mag"])
+    text = stars[:300].with_columns(g_mag=np.array(["bright"] * 300))
+    with pytest.raises(DraperError, match="g_mag' is not a number"):
+        MaskedAutoencoder(**SMALL).fit(text, train=quick(5))  # type: ignore[arg-type]
 
 
 def test_fine_tuning_of_the_heads_alone(
@@ -278,14 +440,16 @@ def test_attention_among_tokens(stars: Spectra, test_stars: Spectra) -> None:
     assert model.predict(test_stars[:3]).labels.names == ("teff", "logg")
 
 
-def test_masks_hide_what_can_be_known_from_the_rest() -> None:
+def test_masks_hide_blocks_ends_and_gaps() -> None:
     numbers = torch.rand(4000, NUMBERS + 3 + 2, generator=torch.Generator().manual_seed(0))
-    block, place = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 1 / 3, 2 / 3] * 2)
+    block, place = torch.arange(40) // 20, torch.arange(40) % 20 / 20
     masks = random_masks(numbers, block, place, 3, 2, is_related=True)
     hidden = masks.pixels == 0
-    # Within a block of related pixels only the last ones are hidden.
-    for part in (hidden[:, :3], hidden[:, 3:]):
-        assert (part[:, 1:] >= part[:, :-1]).all()
+    first, second = hidden[:, :20], hidden[:, 20:]
+    inside = [~part[:, 0] & part.any(1) & ~part[:, -1] for part in (first, second)]
+    assert all((one & ~other).float().mean() > 0.01 for one, other in (inside, inside[::-1]))
+    assert (inside[0] & (first == second).all(1)).float().mean() > 0.01
+    assert (first.all(1) & ~second.any(1)).float().mean() > 0.02
     assert 0.2 < (~hidden).all(1).float().mean() < 0.5
     assert 0.15 < hidden.all(1).float().mean() < 0.5
     assert torch.equal(masks.columns[:, 0], masks.pixels.any(1).float())
@@ -348,7 +512,9 @@ def test_what_is_missing_or_poor_does_no_harm(model: MaskedAutoencoder, test_sta
 
 def test_the_ledger_compares_what_it_says(pretrained: MaskedAutoencoder, stars: Spectra) -> None:
     told: list[str] = []
-    rows = ledger(pretrained, stars[:400], ["teff"], sizes=(60, 10_000), seeds=1, say=told.append)
+    unlabelled = np.arange(800) % 2 > 0
+    some = stars[:800].with_columns(teff=np.where(unlabelled, np.nan, stars.table["teff"][:800]))
+    rows = ledger(pretrained, some, ["teff"], sizes=(60, 300, 10_000), seeds=1, say=told.append)
     assert [row["labels"] for row in rows] == [60] * 5
     methods = {row["method"]: row for row in rows}
     assert methods["pre-trained"]["teff"] < methods["mean"]["teff"]
@@ -356,6 +522,8 @@ def test_the_ledger_compares_what_it_says(pretrained: MaskedAutoencoder, stars: 
     assert len(told) == 5
     assert pretrained.labels.names == ()
     assert steps_for(10**6, 512) == 3000
+    with pytest.raises(DraperError, match="no star has all"):
+        ledger(pretrained, some[unlabelled], ["teff"], sizes=(60,), seeds=1)
 
 
 def test_option_files_of_the_masked_stellar_autoencoder() -> None:
@@ -374,5 +542,17 @@ def test_option_files_of_the_masked_stellar_autoencoder() -> None:
     assert found.model == {"columns": ("w1_mag", "g_mag", "u_smss_mag", "parallax", "ebv")}
     assert found.train == {"epochs": 3, "batch_size": 64}
     assert any("xp_masking_ratio" in note for note in found.notes)
-    with pytest.raises(DraperError, match="does not know"):
-        OPTION_FILE.translate({"data": {"feature_cols": ["G"], "other": 1}})
+    for wrong in (
+        {"data": {"feature_cols": ["G"], "other": 1}},
+        {"data": {"feature_cols": ["G"]}, "modle": {}},
+        {"data": {"feature_cols": ["G"]}, "model": [1]},
+        {"data": {"feature_cols": None}},
+        {"data": {"feature_cols": "G"}},
+    ):
+        with pytest.raises(DraperError):
+            OPTION_FILE.translate(wrong)
+    colours = OPTION_FILE.translate({"data": {"feature_cols": ["G_MAG", "bp_rp", "bp_12"]}})
+    assert colours.model["columns"] == ("g_mag", "bp_rp")
+    alone = OPTION_FILE.translate({"data": {"feature_cols": ["bp_1", "rp_1"]}})
+    assert alone.model["columns"] == ()
+    assert not any(note.endswith(":  here") for note in alone.notes)

@@ -8,6 +8,7 @@ import torch
 
 from draper.data.correlation import Correlation
 from draper.models.masked.statistics import (
+    Posterior,
     SpectrumStatistics,
     chosen_templates,
     nearest,
@@ -66,12 +67,11 @@ def by_hand(case: dict[str, np.ndarray], row: int, covariance: np.ndarray, keep:
 
 
 @pytest.mark.parametrize("related", [False, True])
-@pytest.mark.parametrize("hidden", [0, 9])
+@pytest.mark.parametrize("hidden", [-2, 9])
 def test_components_are_those_of_least_squares(
     case: dict[str, np.ndarray], related: bool, hidden: int
 ) -> None:
-    # Of related pixels the last ones may be hidden, of others any.
-    keep = np.arange(P) < P - hidden if related else np.arange(P) >= hidden
+    keep = np.abs(np.arange(P) - 8) > hidden // 2  # a gap in the middle
     model = statistics(case, case["templates"] if related else None)
     batch = {
         "flux": torch.from_numpy(case["flux"]),
@@ -80,7 +80,8 @@ def test_components_are_those_of_least_squares(
     }
     shown = model.products(batch, torch.from_numpy(np.tile(keep, (N, 1))).double())[0]
     ratio, error = model.brightness(shown)
-    z, sigma = model.components(shown, ratio).posterior()
+    found = model.components(shown, ratio).posterior()
+    z, sigma = found.mean, found.sigma()
     for row in range(N):
         correlation = case["templates"][row].astype(float) if related else np.eye(P)
         covariance = correlation * np.outer(case["sigma"][row], case["sigma"][row])
@@ -100,12 +101,14 @@ def test_the_misfit_is_that_of_the_whole_covariance(case: dict[str, np.ndarray])
         "ivar": torch.from_numpy(case["sigma"] ** -2),
         "template": torch.arange(N),
     }
-    (every,) = model.products(batch)
+    every, _ = model.products(batch)
     ratio, _ = model.brightness(every)
     parts = model.components(every, ratio)
     rng = np.random.default_rng(1)
     z, variance = rng.normal(size=(N, K)), rng.uniform(0.1, 2, (N, K))
-    chi2, volume = parts.misfit(torch.from_numpy(z), torch.from_numpy(variance))
+    precision = torch.diag_embed(1 / torch.from_numpy(variance))
+    predicted = Posterior(torch.from_numpy(z), precision, precision.sqrt())
+    chi2, volume = parts.misfit(predicted)
     for row in range(N):
         errors = case["templates"][row].astype(float) * np.outer(case["sigma"][row], case["sigma"][row])
         level = (every.level[row] * ratio[row]).item()
@@ -117,22 +120,29 @@ def test_the_misfit_is_that_of_the_whole_covariance(case: dict[str, np.ndarray])
         assert volume[row].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_bad_pixels_in_training_end_their_block(case: dict[str, np.ndarray]) -> None:
-    """With the factors of all pixels, those before the first bad one are exact."""
+def test_gaps_between_related_pixels_are_exact(case: dict[str, np.ndarray]) -> None:
+    """Bad pixels and hidden ones anywhere: shown pixels tell what they tell without the others."""
     model = statistics(case, case["templates"])
-    good = np.ones((N, P), dtype=bool)
-    good[2, 15] = False
+    good, shown = np.ones((N, P), dtype=bool), np.ones((N, P), dtype=bool)
+    good[2, 15], good[3, [4, 11]] = False, False
+    shown[0, 3:9], shown[2, [2, 3, 20]], shown[3, 10:16] = False, False, False
     batch = {
         "flux": torch.from_numpy(case["flux"]),
         "ivar": torch.from_numpy(np.where(good, case["sigma"] ** -2, 0)),
         "template": torch.arange(N),
     }
-    (every,) = model.products(batch)
-    assert every.pixels.tolist() == [P, P, 15, P, P]
-    ratio, _ = model.brightness(every)
-    z, _ = model.components(every, ratio).posterior()
-    covariance = case["templates"][2].astype(float) * np.outer(case["sigma"][2], case["sigma"][2])
-    np.testing.assert_allclose(z[2], by_hand(case, 2, covariance, np.arange(P) < 15)[1], rtol=1e-3, atol=1e-4)
+    every, _ = model.products(batch)
+    seen, hidden = model.products(batch, torch.from_numpy(shown).double())
+    assert every.pixels.tolist() == good.sum(1).tolist()
+    assert hidden.pixels.tolist() == (good & ~shown).sum(1).tolist()
+    for one, both in zip(every, seen.with_rest(hidden), strict=True):
+        torch.testing.assert_close(one, both, rtol=1e-6, atol=1e-6)
+    ratio, _ = model.brightness(seen)
+    z = model.components(seen, ratio).posterior().mean
+    for row in range(N):
+        covariance = case["templates"][row].astype(float) * np.outer(case["sigma"][row], case["sigma"][row])
+        expected = by_hand(case, row, covariance, good[row] & shown[row])[1]
+        np.testing.assert_allclose(z[row], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_units_do_not_matter(case: dict[str, np.ndarray]) -> None:
@@ -144,7 +154,7 @@ def test_units_do_not_matter(case: dict[str, np.ndarray]) -> None:
         ivar = torch.from_numpy((case["sigma"] * unit) ** -2.0).float().clamp(max=3e38)
         batch = {"flux": flux, "ivar": ivar}
         model.prepare(lambda batch=batch: iter([batch]))
-        (every,) = model.products(batch)
+        every, _ = model.products(batch)
         ratio, _ = model.brightness(every)
         found.append((model.mean, every.level * ratio / unit))
     torch.testing.assert_close(found[2], found[0], rtol=1e-3, atol=1e-4)
@@ -172,9 +182,9 @@ def test_bad_pixels_of_related_ones_have_no_part(case: dict[str, np.ndarray]) ->
         "ivar": torch.from_numpy(np.where(good, case["sigma"] ** -2, 0)),
         "whitener": torch.from_numpy(found).double(),
     }
-    (every,) = model.products(batch)
+    every, _ = model.products(batch)
     ratio, _ = model.brightness(every)
-    z, _ = model.components(every, ratio).posterior()
+    z = model.components(every, ratio).posterior().mean
     covariance = case["templates"][1].astype(float) * np.outer(case["sigma"][1], case["sigma"][1])
     np.testing.assert_allclose(z[1], by_hand(case, 1, covariance, good[1])[1], rtol=1e-3, atol=1e-4)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from draper.configs.read import ReadConfig
-from draper.data.labels import canonical
+from draper.data.labels import IDS, canonical
 from draper.data.parsing import matrix
 from draper.data.parsing.columns import assign, describe
 from draper.data.parsing.numpy_files import Archive, Array, read_npy
@@ -16,7 +16,6 @@ from draper.data.spectra import Spectra
 
 LABELS = "labels"
 LABEL_NAMES = ("label_names", "labels_names", "names")
-IDS = ("id", "ids", "source_id", "object_id", "obj_id", "filename", "file", "file_name", "object")
 SCALE = "flux_scale"
 """Name of the factor by which integer-coded fluxes are multiplied."""
 

@@ -21,6 +21,12 @@ GROUP, GROUPS = 600, 32
 """Stars of equal brightness in a group in which quantiles are calibrated, and the largest number of groups;
 with and without spectrum. Errors change with brightness, and chance moves a share of 600 by 2 points."""
 
+NEARLY = 0.98
+"""Share of the good pixels of most spectra below which a spectrum has a gap that tells on labels."""
+
+MOSTLY = 0.75
+"""Share of them from which a gap is one, and what is left not merely a part."""
+
 WHOLE = 0.9
 """Share of good pixels of a whole spectrum."""
 
@@ -30,9 +36,10 @@ def calibrated(
     truth: FloatArray,
     columns: Sequence[str],
     second: NDArray[np.bool_],
-    see: Callable[[Spectra, bool], dict[str, Any]],
+    left: NDArray[np.bool_],
+    see: Callable[[Spectra, bool | NDArray[np.bool_]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the calibration, measured on held-out spectra with and without their pixels.
+    """Return the calibration, measured on held-out spectra with all, some and none of their pixels.
 
     Parameters
     ----------
@@ -44,26 +51,32 @@ def calibrated(
         Columns that the network sees.
     second : ndarray (p,)
         Which pixels are in the second half of a spectrum.
+    left : ndarray (n, p)
+        Which pixels are left of spectra with gaps.
     see
-        What the network says of stars, and whether it is shown their pixels.
+        What the network says of stars, and whether it is shown their pixels, or which of them.
     """
     quantiles, known, groups, scores, kinds = [], [], [], [], []
-    edges: list[float] = []
+    found: dict[str, Any] = {"edges": [], "whole": 0.0}
     has_pixel = has_good_pixel(spectra.ivar)
-    for shown in (True, False):
+    for shown in (True, left, False):
         seen = see(spectra, shown)
-        if not edges:
+        if shown is True:
             bright = seen["brightness"][np.isfinite(seen["brightness"])]
             count = int(np.clip(len(bright) // GROUP, 1, GROUPS))
             places = np.linspace(0, 1, count + 1)[1:-1]
-            edges = np.quantile(bright, places).tolist() if len(bright) else []
+            found["edges"] = np.quantile(bright, places).tolist() if len(bright) else []
+            found["whole"] = NEARLY * float(np.median(seen["pixels"][has_pixel])) if has_pixel.any() else 0.0
         # Stars without a spectrum count once.
-        some = seen["anything"] & (shown | has_pixel)
+        some = seen["anything"] & ((shown is True) | has_pixel)
+        if shown is left:
+            some &= seen["pixels"] < found["whole"]
         quantiles.append(seen["quantiles"][some])
         known.append(truth[some])
-        groups += groups_of(seen["has_pixels"][some], seen["brightness"][some], edges)
-        scores.append(np.stack([seen[name][some] for name in SCORES], axis=1))
-        kinds += kinds_of(seen, some)
+        groups += np.array(groups_of(seen, found))[some].tolist()
+        if shown is not left:
+            scores.append(np.stack([seen[name][some] for name in SCORES], axis=1))
+            kinds += kinds_of(seen, some)
     # Parts of what there is have other scores than the whole.
     random = np.random.default_rng(0)
     for shown, halved in ((True, False), (True, True), (False, False)):
@@ -72,12 +85,9 @@ def calibrated(
         scores.append(np.stack([seen[name][some] for name in SCORES], axis=1))
         kinds += kinds_of(seen, some)
     values = np.concatenate(scores)
-    found: dict[str, Any] = {
-        "edges": edges,
-        "scores": {
-            name: ConformalScores.measure(values[:, number], kinds).to_json()
-            for number, name in enumerate(SCORES)
-        },
+    found["scores"] = {
+        name: ConformalScores.measure(values[:, number], kinds).to_json()
+        for number, name in enumerate(SCORES)
     }
     if truth.shape[1]:
         measured = ConformalQuantiles.measure(
@@ -103,12 +113,16 @@ def parts_of(
     return replace(spectra, ivar=ivar, table={**spectra.table, **kept})
 
 
-def groups_of(has_pixels: NDArray[np.bool_], brightness: FloatArray, edges: list[float]) -> list[str]:
-    """Return the group of each star: with or without spectrum, and by brightness where it is known."""
-    places = np.searchsorted(edges, np.nan_to_num(brightness)) if edges else np.zeros(len(brightness), int)
+def groups_of(seen: Mapping[str, Any], calibration: Mapping[str, Any]) -> list[str]:
+    """Return the group of each star: what there is of its spectrum, and brightness where it is known."""
+    edges, whole = calibration.get("edges", []), calibration.get("whole", 0.0)
+    left = seen["pixels"]
+    firsts = np.where(left < MOSTLY * whole, "part", np.where(left < whole, "gap", "spectrum"))
+    firsts = np.where(seen["has_pixels"], firsts, "columns")
+    places = np.searchsorted(edges, np.nan_to_num(seen["brightness"]))
     return [
-        ("spectrum" if has else "columns") + (f" {place}" if np.isfinite(value) and edges else "")
-        for has, place, value in zip(has_pixels, places, brightness, strict=True)
+        str(first) + (f" {place}" if np.isfinite(value) and edges else "")
+        for first, place, value in zip(firsts, places, seen["brightness"], strict=True)
     ]
 
 

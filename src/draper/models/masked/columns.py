@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from draper.data.labels import canonical
+from draper.data.labels import columns as label_columns
 from draper.errors import DraperError, did_you_mean
 from draper.nn.module import Batch
 
@@ -46,9 +49,9 @@ def read_columns(
     values, errors = np.full((rows, len(names)), np.nan), np.full((rows, len(names)), np.nan)
     for number, name in enumerate(names):
         if name in table:
-            values[:, number] = np.asarray(table[name], dtype=np.float64)
+            values[:, number] = label_columns(table, [name])[:, 0]
         if f"{name}_err" in table:
-            errors[:, number] = np.asarray(table[f"{name}_err"], dtype=np.float64)
+            errors[:, number] = label_columns(table, [f"{name}_err"])[:, 0]
     # A value with an impossible error is worth nothing, and neither is one that no star has.
     values[(errors < 0) | np.isinf(errors)] = np.nan
     largest = np.array([FAINTEST if name.endswith(MAGNITUDE) else np.inf for name in names])
@@ -85,6 +88,50 @@ def require_any(table: Mapping[str, NDArray[np.generic]], names: Sequence[str]) 
         hint=near[0] if near else None,
     )
 
+
+def require_spelling(
+    table: Mapping[str, NDArray[np.generic]], names: Sequence[str], others: Sequence[str] = ()
+) -> None:
+    """Refuse a table with a column that looks like a misspelt one among ``names``, which it lacks.
+
+    Neither these names nor ``others`` are misspelt.
+
+    Short names differ by one letter anyhow, such as those of bands: these are compared without case,
+    underscores and what all magnitudes have in their names.
+
+    Examples
+    --------
+    >>> require_spelling({"gmag": np.zeros(1), "i_mag": np.zeros(1)}, ["g_mag", "j_mag"])
+    Traceback (most recent call last):
+    ...
+    draper.errors.DraperError: a column looks like one that the model knows by another name
+      given:    gmag
+      expected: g_mag
+      hint:     rename it, or drop it
+    """
+    for name in names:
+        if name in table:
+            continue
+        for other in table:
+            one, own = _plain(other), _plain(name)
+            is_near = len(own) > SHORT and SequenceMatcher(None, one, own).ratio() > NEAR
+            if other not in (*names, *others) and (one == own or is_near):
+                raise DraperError(
+                    "a column looks like one that the model knows by another name",
+                    given=other,
+                    expected=name,
+                    hint="rename it, or drop it",
+                )
+
+
+def _plain(name: str) -> str:
+    """Return a name without what spellings of the same column differ in."""
+    return re.sub(r"mag(nitude)?|phot|mean|[^a-z0-9]", "", name.lower())
+
+
+SHORT, NEAR = 5, 0.86
+"""Number of letters up to which names must be equal, and the similarity of longer ones that are taken to be
+misspelt."""
 
 FAINTEST, NEAREST = 100.0, 1e6
 """Largest magnitude and parallax [mas] that are not a mistake."""

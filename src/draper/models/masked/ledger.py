@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from draper.configs.masked import MaskedConfig
 from draper.configs.train import TrainConfig
 from draper.data.labels import LabelSet
+from draper.data.labels import columns as label_columns
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.latents.probes import probe
-from draper.models.masked.columns import read_columns
+from draper.models.masked.columns import known_labels, read_columns
 from draper.models.masked.network import MaskedNetwork
 from draper.results.estimates import Estimates
 
@@ -151,7 +152,7 @@ def predictions(
     known = train.columns(labels)
     yield TREES, probe("boosting", inputs.train, known, inputs.test, seed)
     yield RIDGE, probe("ridge", inputs.train, known, inputs.test, seed)
-    yield MEAN, np.broadcast_to(np.nanmean(known, axis=0), (len(test), len(labels)))
+    yield MEAN, np.broadcast_to(known.mean(axis=0), (len(test), len(labels)))
 
 
 def robust_scatter(error: FloatArray) -> FloatArray:
@@ -175,7 +176,7 @@ def ledger(
     model
         A model that was pre-trained without these labels.
     labelled
-        Stars with labels, split by object for each seed.
+        Stars with labels, split by object for each seed; those that lack one of them are left out.
     labels
         Their columns.
     sizes
@@ -198,6 +199,12 @@ def ledger(
             given=", ".join(sorted(known)),
             hint="pre-train one without labels: draper train masked DATA -o FOLDER",
         )
+    has_all = np.isfinite(label_columns(known_labels(labelled.table, labels), labels)).all(axis=1)
+    if not has_all.any():
+        raise DraperError(
+            "no star has all these labels", given=", ".join(labels), hint="name labels that some stars have"
+        )
+    labelled = labelled[has_all]
     values: dict[tuple[int, str], list[tuple[FloatArray, FloatArray]]] = {}
     for seed in range(seeds):
         test, pool = labelled.split(HELD_OUT, seed=seed)

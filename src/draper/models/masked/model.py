@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -31,9 +32,11 @@ from draper.models.masked.columns import (
     known_labels,
     read_columns,
     require_any,
+    require_spelling,
 )
-from draper.models.masked.masks import NUMBERS
-from draper.models.masked.network import DEPTH, LEVELS, MaskedNetwork, Predicted, Seen, grow
+from draper.models.masked.fill import filled, known_weights
+from draper.models.masked.masks import NUMBERS, random_gaps
+from draper.models.masked.network import LEVELS, MaskedNetwork, grow
 from draper.models.masked.novelty import SCORES, halves, is_second, scores_of
 from draper.models.masked.statistics import (
     SpectrumStatistics,
@@ -53,9 +56,6 @@ UNLIKELY = 0.01
 
 SHARED = 256
 """Largest number of correlation matrices of a set of spectra that are kept in memory once more."""
-
-NO_ERRORS_SNR = 1000.0
-"""Signal-to-noise ratio of spectra that come without errors."""
 
 
 class MaskedAutoencoder(Model):
@@ -112,6 +112,11 @@ class MaskedAutoencoder(Model):
         """Columns that the network sees; None before the first fit decides on them."""
         return self.config.columns
 
+    @property
+    def table_columns(self) -> tuple[str, ...]:
+        """Columns that the network sees, and their errors."""
+        return tuple(f"{name}{end}" for name in self.columns or () for end in ("", "_err"))
+
     def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
         """Scale labels by their range, and keep the correlations of errors."""
         first = next(iter(spectra.batches()))
@@ -145,7 +150,7 @@ class MaskedAutoencoder(Model):
         scales = {
             f"module.scales.{name}": getattr(self.network.scales, name) for name in ("typical", "largest")
         }
-        super().load_state({**scales, **state})
+        super().load_state({**scales, **_labels_apart(state, len(self.labels))})
 
     @property
     def network(self) -> MaskedNetwork:
@@ -193,16 +198,21 @@ class MaskedAutoencoder(Model):
         flux = np.where(good, spectra.flux, 0).astype(np.float32)
         return {
             "flux": flux,
-            "ivar": _known_weights(flux, np.asarray(spectra.ivar, dtype=np.float32)),
+            "ivar": known_weights(flux, np.asarray(spectra.ivar, dtype=np.float32)),
             "columns": values.astype(np.float32),
             "columns_err": errors.astype(np.float32),
         }
+
+    def _label_values(self, spectra: Spectra) -> FloatArray:
+        """Return the labels (n, l); NaN where one is missing, such as an earlier label in a later fit."""
+        absent = dict.fromkeys(self.labels.names, np.full(len(spectra), np.nan))
+        return self.labels.read(known_labels({**absent, **spectra.table}, self.labels.names))
 
     def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return scaled labels and their errors; one that is missing is NaN."""
         if not self.labels:
             return {}
-        values = self.labels.read(known_labels(spectra.table, self.labels.names))
+        values = self._label_values(spectra)
         errors = np.zeros_like(values)
         for number, name in enumerate(self.labels.names):
             if f"{name}_err" in spectra.table:
@@ -238,6 +248,9 @@ class MaskedAutoencoder(Model):
     def feed(self, dataset: Dataset, parts: Mapping[str, Part], train: Any, **options: Any) -> Any:
         """Return the batches; the scale of further labels is measured on them."""
         self.network.set_trained(self.config.encoder)
+        table = parts["spectra"].table
+        if self.labels and not any(name in table for name in self.labels.names):
+            self.labels.read(table)  # says which is missing
         feed = super().feed(dataset, parts, train, **options)
         if self._to_measure and parts is dataset.training:
             rows = torch.cat([batch["labels"] for batch in feed.sweep()])
@@ -253,28 +266,41 @@ class MaskedAutoencoder(Model):
             return
         held_out = dataset.held_out["spectra"].subset
         spectra = as_spectra(held_out.spectra)[held_out.rows]
-        names = self.labels.names
-        truth = self.labels.read(known_labels(spectra.table, names)) if names else np.zeros((len(spectra), 0))
+        truth = self._label_values(spectra) if self.labels else np.zeros((len(spectra), 0))
         second = is_second(self.network).cpu().numpy()
-        self.training["calibration"] = calibrated(spectra, truth, self.columns or (), second, self._seen)
+        network = self.network
+        is_related = len(network.statistics.whiteners) > 0
+        left = random_gaps(len(spectra), network.block, network.place, is_related).numpy()
+        self.training["calibration"] = calibrated(
+            spectra, truth, self.columns or (), second, left, self._seen
+        )
         if folder is not None:
             artifact.write(self, folder, complete=True)
 
     # ------------------------------------------------------------------- verbs
 
     def _seen(
-        self, spectra: Spectra, shown: bool = True, scores: bool = True, progress: Progress | None = None
+        self,
+        spectra: Spectra,
+        shown: bool | NDArray[np.bool_] = True,
+        scores: bool = True,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """Return the embedding of stars, quantiles of labels, and scores (else NaN), as arrays by name."""
+        """Return the embedding of stars, quantiles of labels, and scores (else NaN), as arrays by name.
+
+        Where ``shown`` says which pixels (n, p) the network sees, there are no scores.
+        """
         network = self.network
+        chosen = None if isinstance(shown, bool) else shown.astype(np.float32)
+        scores &= chosen is None
         labels, levels = len(self.labels), len(LEVELS)
 
         def look(batch: Batch) -> tuple[Tensor, ...]:
-            if not shown:
+            if shown is False:
                 batch = {**batch, "ivar": torch.zeros_like(batch["ivar"])}
             products = halves(network, batch) if scores else None
             whole = None if products is None else (products[0], products[0], products[0].nothing())
-            seen = network.see(batch, products=whole)
+            seen = network.see(batch, batch.get("shown"), products=whole)
             embedding = network.trunk(seen.visible)
             spread = embedding.new_full((len(embedding),), torch.nan)
             quantiles = embedding.new_zeros(len(embedding), levels, 0)
@@ -285,7 +311,7 @@ class MaskedAutoencoder(Model):
             reference = visible.reference[:, 0] * network.scales.brightness[1] + network.scales.brightness[0]
             reference = torch.where(visible.reference[:, 1] > 0, reference, torch.nan)
             columns = visible.has_column[:, 1:].sum(1) / max(visible.has_column.shape[1] - 1, 1)
-            pixels = (batch["ivar"] > 0).float().mean(1)
+            pixels = ((batch["ivar"] > 0) * batch.get("shown", 1.0)).mean(1)
             further = torch.stack([anything, visible.has_pixels, reference, columns, pixels], dim=1)
             unusual = further.new_full((len(further), len(SCORES)), torch.nan)
             if products is not None:
@@ -293,8 +319,12 @@ class MaskedAutoencoder(Model):
             return embedding, quantiles.flatten(1), torch.cat([further, unusual], dim=1)
 
         config = self.config
+
+        def more(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
+            return {} if chosen is None else {"shown": chosen[rows]}
+
         embedding, quantiles, rest = self.apply(
-            spectra, look, (config.width, levels * labels, 5 + len(SCORES)), progress=progress
+            spectra, look, (config.width, levels * labels, 5 + len(SCORES)), more, progress
         )
         scaled = quantiles.reshape(len(spectra), levels, labels).astype(np.float64)
         return {
@@ -308,6 +338,13 @@ class MaskedAutoencoder(Model):
             **{name: rest[:, 5 + number].astype(np.float64) for number, name in enumerate(SCORES)},
         }
 
+    def _require_columns(self, spectra: Spectra, also: Sequence[str] = ()) -> None:
+        """Refuse misspelt columns, and a table without spectra and columns, ``also`` these."""
+        names = self.columns or ()
+        require_spelling(spectra.table, names, self.labels.names)
+        if len(spectra) and not has_good_pixel(spectra.ivar).any():
+            require_any(spectra.table, (*names, *also))
+
     def encode(
         self,
         spectra: Spectra,
@@ -318,6 +355,7 @@ class MaskedAutoencoder(Model):
     ) -> NDArray[np.float32]:
         """Return the embeddings (n, width); NaN for a star of which nothing is known."""
         self.options_of("encode", options, **changes)
+        self._require_columns(spectra)
         seen = self._seen(spectra, scores=False, progress=progress)
         found: NDArray[np.float32] = np.where(seen["anything"][:, None], seen["embedding"], np.nan)
         return found
@@ -337,8 +375,7 @@ class MaskedAutoencoder(Model):
                 "this model was trained without labels",
                 hint="fine-tune it: fit(..., labels=[...]), or draper train masked --from MODEL --labels ...",
             )
-        if len(spectra) and not has_good_pixel(spectra.ivar).any():
-            require_any(spectra.table, self.columns or ())
+        self._require_columns(spectra)
         levels = np.array(chosen.levels)
         if (np.diff(levels) <= 0).any() or not levels[0] < 0.5 < levels[-1]:
             raise DraperError(
@@ -346,7 +383,7 @@ class MaskedAutoencoder(Model):
             )
         seen = self._seen(spectra, chosen.spectrum, chosen.novelty, progress)
         calibration = self.training.get("calibration", {})
-        groups = groups_of(seen["has_pixels"], seen["brightness"], calibration.get("edges", []))
+        groups = groups_of(seen, calibration)
         quantiles = seen["quantiles"]
         if chosen.calibrated and "quantiles" in calibration:
             quantiles = ConformalQuantiles.from_json(calibration["quantiles"])(quantiles, groups)
@@ -385,64 +422,12 @@ class MaskedAutoencoder(Model):
     ) -> Spectra:
         """Return spectra and columns whose missing parts are filled in, with errors.
 
-        What was measured stays as it is, unless ``given`` says that it is not shown.
+        What was measured stays as it is, unless ``given`` says that it is not shown. Where others are filled
+        in, measured pixels without errors get the weights that the model gives them (S/N 1000).
         """
         chosen = cast(FillConfig, self.options_of("generate", options, **changes))
-        network, count = self.network, len(self.columns or ())
-        pixels = len(self.own_grid)
-
-        def fill(batch: Batch) -> tuple[Tensor, ...]:
-            hide = None if chosen.given == "all" else torch.zeros_like(batch["flux"])
-            if chosen.given == "columns":
-                batch = {**batch, "ivar": torch.zeros_like(batch["ivar"])}
-            columns, labels = None, None
-            if chosen.given == "labels":
-                columns = batch["flux"].new_zeros(len(batch["flux"]), count + 1)
-                labels = batch["flux"].new_ones(len(batch["flux"]), len(self.labels))
-            seen = network.see(batch, hide, columns, labels)
-            predicted = network.predicted(network.trunk(seen.visible))
-            flux, variance, level = expected(network, seen, predicted)
-            values, errors = network.scales.unscaled(
-                predicted.columns, predicted.columns_var.sqrt(), seen.columns.magnitude
-            )
-            known = seen.columns.known[:, 0] > 0
-            level = torch.where(known, level, torch.exp(-values[:, 0] / DEPTH))
-            anything = seen.columns.magnitude.isfinite()
-            level = torch.where(anything, level, torch.nan)
-            # The brightness of a spectrum that is not there is itself an estimate.
-            variance = variance + (~known * (errors[:, 0] / DEPTH).square())[:, None] * flux.square()
-            flux, sigma = level[:, None] * flux, level[:, None] * variance.sqrt()
-            return flux, sigma, values[:, 1:], errors[:, 1:]
-
-        def more(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
-            return self.targets(part) if chosen.given == "labels" else {}
-
-        if chosen.given == "labels" and not self.labels:
-            raise DraperError("this model knows no labels", hint="fine-tune it with labels=[...]")
-        flux, sigma, values, errors = self.apply(
-            spectra, fill, (pixels, pixels, count, count), more, progress
-        )
-        bad = ~np.isfinite(flux) | ~np.isfinite(sigma) | (sigma <= 0)
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            ivar = np.where(bad, 0, 1 / np.where(bad, 1, sigma) ** 2)
-        table = dict(spectra.table)
-        for number, name in enumerate(self.columns or ()):
-            before = np.asarray(table.get(name, np.full(len(spectra), np.nan)), dtype=np.float64)
-            absent = ~np.isfinite(before)
-            own = np.asarray(table.get(f"{name}_err", np.zeros(len(spectra))), dtype=np.float64)
-            if absent.any():
-                table[name] = np.where(absent, values[:, number], before)
-                table[f"{name}_err"] = np.where(absent, errors[:, number], own)
-        shown = (spectra.ivar > 0) & (chosen.given == "all")
-        return Spectra(
-            self.own_grid,
-            np.where(shown, spectra.flux, np.where(bad, 0, flux)),
-            np.where(shown, spectra.ivar, np.where(np.isfinite(ivar), ivar, 0)),
-            table,
-            spectra.quantity,
-            spectra.unit,
-            meta=spectra.meta,
-        )
+        self._require_columns(spectra, self.labels.names)
+        return filled(self, spectra, chosen.given, progress)
 
     reconstructs_from: ClassVar[str] = "the other half of each spectrum"
 
@@ -450,19 +435,10 @@ class MaskedAutoencoder(Model):
         """Return each half of the spectra as the network expects it from the other half and the columns."""
         self.check(spectra)
         second = is_second(self.network).cpu().numpy()
+        # Labels must not tell what is to be expected.
+        seen = spectra.with_columns(**dict.fromkeys(self.labels.names))
         made = [
-            self.generate(
-                Spectra(
-                    spectra.grid,
-                    spectra.flux,
-                    np.where(hidden, 0, spectra.ivar),
-                    spectra.table,
-                    spectra.quantity,
-                    spectra.unit,
-                    correlation=spectra.correlation,
-                    meta=spectra.meta,
-                )
-            )
+            filled(self, replace(seen, ivar=np.where(hidden, 0, spectra.ivar)), "all")
             for hidden in (~second, second)
         ]
         flux, ivar = (
@@ -474,9 +450,9 @@ class MaskedAutoencoder(Model):
 
     def impute(self, spectra: Spectra) -> dict[str, NDArray[np.float64]]:
         """Return the columns that the model sees, with values and errors filled in where there were none."""
-        filled = self.generate(spectra).table
-        names = [n for name in self.columns or () for n in (name, f"{name}_err") if n in filled]
-        return {name: np.asarray(filled[name], dtype=np.float64) for name in names}
+        table = self.generate(spectra).table
+        names = [n for name in self.columns or () for n in (name, f"{name}_err") if n in table]
+        return {name: np.asarray(table[name], dtype=np.float64) for name in names}
 
     def ledger(self, labelled: Spectra, labels: Sequence[str], **options: Any) -> list[dict[str, Any]]:
         """Return what pre-training is worth; see :func:`draper.models.masked.ledger.ledger`."""
@@ -496,9 +472,9 @@ class MaskedAutoencoder(Model):
             whole = {name: counts for name, counts in numbers.items() if " " not in name}
             rows = "\n".join(f"| {name or 'all'} | {max(counts)} |" for name, counts in whole.items())
             sections["Calibration"] = (
-                "Quantiles were moved so that they hold on the held-out stars (split-conformal), with and\n"
-                f"without spectrum, in groups by brightness (edges {edges} mag). Groups of fewer than\n"
-                f"{ENOUGH} rows take the shift of all.\n\n| stars | rows |\n|---|---|\n{rows}"
+                "Quantiles were moved so that they hold on the held-out stars (split-conformal), with all,\n"
+                f"part and none of their spectrum, in groups by brightness (edges {edges} mag). Groups of\n"
+                f"fewer than {ENOUGH} rows take the shift of all.\n\n| stars | rows |\n|---|---|\n{rows}"
             )
         if "ledger" in self.training:
             sections["What pre-training was worth"] = ledger_table(self.training["ledger"])
@@ -513,25 +489,16 @@ class MaskedAutoencoder(Model):
         )
 
 
-def _known_weights(flux: NDArray[np.float32], ivar: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return inverse variances (n, p): where a spectrum has none of its own, those of a high S/N.
-
-    What spectra differ from the components is added to their errors in any case.
-    """
-    good = ivar > 0
-    alone = (ivar == good).all(axis=1) & good.any(axis=1)
-    if not alone.any():
-        return ivar
-    square = (flux.astype(np.float64) ** 2).sum(axis=1) / np.maximum(good.sum(axis=1), 1)
-    own = np.where(square > 0, NO_ERRORS_SNR**2 / np.where(square > 0, square, 1), 1.0)
-    if own[alone].max() > np.finfo(np.float32).max / 10:
-        raise DraperError(
-            "these spectra have no errors, and values too small for weights in single precision",
-            given=f"rms {np.sqrt(square[alone].min()):.2g}",
-            hint="multiply them by a power of ten, and include that factor in the unit",
-        )
-    weights: NDArray[np.float32] = np.where(alone[:, None], good * own[:, None], ivar).astype(np.float32)
-    return weights
+def _labels_apart(state: Mapping[str, Tensor], labels: int) -> dict[str, Tensor]:
+    """Return arrays in which tokens of labels are apart from others; older artifacts have them together."""
+    found = dict(state)
+    for whole, part in (("of_value", "of_label"), ("names", "label_names")):
+        both = state.get(f"module.trunk.{whole}")
+        if both is not None and f"module.trunk.{part}" not in state:
+            found[f"module.trunk.{whole}"], found[f"module.trunk.{part}"] = both.tensor_split(
+                [len(both) - labels]
+            )
+    return found
 
 
 def ledger_table(rows: list[dict[str, Any]]) -> str:
@@ -541,11 +508,3 @@ def ledger_table(rows: list[dict[str, Any]]) -> str:
     names = list(rows[0])
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     return "\n".join([*lines, *(f"| {' | '.join(str(row[name]) for name in names)} |" for row in rows)])
-
-
-def expected(network: MaskedNetwork, seen: Seen, predicted: Predicted) -> tuple[Tensor, Tensor, Tensor]:
-    """Return spectra of brightness 1 (n, p) as the network expects them, their variance, and brightness."""
-    basis = network.statistics.basis
-    flux = network.statistics.mean + predicted.components @ basis.T
-    variance = predicted.components_var @ basis.square().T + network.statistics.excess
-    return flux, variance, seen.level

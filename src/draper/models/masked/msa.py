@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +13,10 @@ from draper.errors import DraperError
 NOT_SEEN = ("pmra", "pmdec", "ra", "dec")
 """Columns that say where a star is, not what it is."""
 
-COEFFICIENTS = ("bp_", "rp_")
+COEFFICIENT = re.compile(r"[br]p_\d+")
+"""Names of the coefficients of the spectrum; bp_rp is a colour."""
 
-PLAIN = {"parallax": "parallax", "ebv": "ebv"}
+PLAIN = ("parallax", "ebv", "bp_rp", "bp_g", "g_rp")
 """Columns that are no magnitudes."""
 
 IGNORED = {
@@ -75,11 +77,22 @@ def column_name(name: str) -> str:
 
     Examples
     --------
-    >>> column_name("G"), column_name("U_SMSS"), column_name("PARALLAX")
-    ('g_mag', 'u_smss_mag', 'parallax')
+    >>> column_name("G"), column_name("U_SMSS"), column_name("G_MAG"), column_name("PARALLAX")
+    ('g_mag', 'u_smss_mag', 'g_mag', 'parallax')
     """
-    lower = name.lower()
-    return PLAIN.get(lower, f"{canonical(lower)}_mag")
+    own = canonical(name)
+    return own if own in PLAIN or own.endswith("_mag") else f"{own}_mag"
+
+
+def is_coefficient(name: str) -> bool:
+    """Return whether a column is a coefficient of the spectrum.
+
+    Examples
+    --------
+    >>> is_coefficient("bp_12"), is_coefficient("bp_rp")
+    (True, False)
+    """
+    return COEFFICIENT.fullmatch(name.lower()) is not None
 
 
 class MsaFile:
@@ -103,7 +116,19 @@ class MsaFile:
     def translate(self, content: dict[str, Any], given: Collection[str] = ()) -> Translation:
         """Return the options in draper's names; those that the command line gives (``given``) come first."""
         del given
+        if others := sorted(set(map(str, content)) - set(IGNORED)):
+            raise DraperError(
+                "this option file has a section that draper does not know",
+                given=", ".join(others),
+                expected=", ".join(IGNORED),
+            )
         sections = {name: content.get(name) or {} for name in ("data", "model", "training", "saving")}
+        if wrong := [name for name, section in sections.items() if not isinstance(section, dict)]:
+            raise DraperError(
+                f"the section '{wrong[0]}' is no list of options",
+                given=content[wrong[0]],
+                expected="NAME: VALUE",
+            )
         known = {name: set(options) for name, options in IGNORED.items()}
         known["data"] |= {"feature_cols", "datafile"}
         known["training"] |= {"mini_batch_size", "epochs"}
@@ -114,13 +139,16 @@ class MsaFile:
                     given=", ".join(unknown),
                     expected=", ".join(sorted(known[name])),
                 )
-        features = [str(name) for name in sections["data"]["feature_cols"]]
-        if not features:
-            raise DraperError("feature_cols names no columns", given="feature_cols: []")
+        features = sections["data"]["feature_cols"]
+        if not isinstance(features, list) or not features:
+            raise DraperError(
+                "feature_cols names no columns", given=f"feature_cols: {features}", expected="a list of names"
+            )
+        features = [str(name) for name in features]
         columns = tuple(
             column_name(name)
             for name in features
-            if name.lower() not in NOT_SEEN and not name.lower().startswith(COEFFICIENTS)
+            if name.lower() not in NOT_SEEN and not is_coefficient(name)
         )
         train: dict[str, Any] = {}
         for option, own in (("epochs", "epochs"), ("mini_batch_size", "batch_size")):
@@ -137,7 +165,7 @@ class MsaFile:
             notes.append(
                 f"data.feature_cols: {', '.join(absent)} are not seen: the sky is no property of a star"
             )
-        if any(name.lower().startswith(COEFFICIENTS) for name in features):
+        if any(map(is_coefficient, features)):
             notes.append(
                 "data.feature_cols: coefficients bp_1 ... rp_55 are the spectrum, with their correlations"
             )
@@ -146,7 +174,8 @@ class MsaFile:
                 "data.datafile: its layout is not read; name files of spectra with these columns instead"
             )
         renamed = [f"{name} is {column_name(name)}" for name in features if column_name(name) in columns]
-        notes.append(f"data.feature_cols: {', '.join(renamed)} here")
+        if renamed:
+            notes.append(f"data.feature_cols: {', '.join(renamed)} here")
         return Translation({"columns": columns}, train, {}, None, tuple(notes))
 
 

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from draper.errors import DraperError
 from draper.models.masked.columns import ColumnScales, Observed, columns_of
 from draper.models.masked.masks import NUMBERS, random_masks
-from draper.models.masked.statistics import Components, Products, SpectrumStatistics, small_batches, thinned
+from draper.models.masked.statistics import (
+    Components,
+    Posterior,
+    Products,
+    SpectrumStatistics,
+    small_batches,
+    thinned,
+)
 from draper.models.masked.trunks import IndicatorPerceptron, TokenTransformer, Trunk, Visible
 from draper.nn.module import Batch, Batches, Module
 
@@ -34,6 +41,10 @@ MEASURED = 16_384
 EMBEDDINGS = 16_384
 """Largest number of stars of whose embeddings mean and covariance are measured."""
 
+RESTRAINT = 0.01
+"""Weight of the divergence of expected components from their prior: without it, those that hidden pixels
+hardly tell drift off."""
+
 DEPTH = 2.5 / math.log(10)
 """Magnitudes per unit of ln flux."""
 
@@ -51,8 +62,6 @@ class Seen(NamedTuple):
         What the pixels that are shown, and those that are hidden, say about the components of the spectrum.
     level : Tensor (n,)
         Brightness of the spectra.
-    z, sigma : Tensor (n, k)
-        Most likely components, and their errors.
     """
 
     visible: Visible
@@ -60,8 +69,6 @@ class Seen(NamedTuple):
     shown: Components
     hidden: Components
     level: Tensor
-    z: Tensor
-    sigma: Tensor
 
 
 class Predicted(NamedTuple):
@@ -70,7 +77,7 @@ class Predicted(NamedTuple):
     Attributes
     ----------
     components, components_var : Tensor (n, k)
-        Mean and variance of the components of the spectrum.
+        Mean and variance of the components of the spectrum, but for what the pixels that are shown say.
     columns, columns_var : Tensor (n, c)
         Of the columns, without measurement errors.
     """
@@ -79,6 +86,14 @@ class Predicted(NamedTuple):
     components_var: Tensor
     columns: Tensor
     columns_var: Tensor
+
+    def spectrum(self, shown: Components, rows: Tensor | slice = slice(None)) -> Posterior:
+        """Return what is known of the spectrum of some rows, of which pixels are shown.
+
+        What the network expects is the prior of what these pixels say: without the network this is the linear
+        posterior, and where hardly anything is missing hardly anything is left to the network.
+        """
+        return shown.rows(rows).posterior(self.components[rows], self.components_var[rows])
 
 
 class MaskedNetwork(Module):
@@ -125,6 +140,8 @@ class MaskedNetwork(Module):
         self.spectrum = nn.Sequential(
             nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * self.components)
         )
+        for parameter in self.spectrum[2].parameters():  # training begins with the linear posterior
+            nn.init.zeros_(parameter)
         self.columns = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * count))
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * labels))
@@ -173,7 +190,7 @@ class MaskedNetwork(Module):
             *(self.trunk.last_layers() if encoder == "partial" else ()),
         ):
             parameter.requires_grad_(True)
-        if not any(parameter.requires_grad for parameter in self.parameters()):
+        if not any(parameter.requires_grad and parameter.numel() for parameter in self.parameters()):
             raise DraperError(
                 "nothing of the network is left to train",
                 given=f"encoder='{encoder}', without labels",
@@ -194,7 +211,7 @@ class MaskedNetwork(Module):
         some = thinned(train, MEASURED)
         columns = []
         for batch in small_batches(some):
-            (every,) = self.statistics.products(batch)
+            every, _ = self.statistics.products(batch)
             columns.append(columns_of(batch, *self._magnitude(every)))
         values, errors = (torch.cat(part) for part in zip(*columns, strict=True))
         self.scales.measure(values, errors)
@@ -230,11 +247,8 @@ class MaskedNetwork(Module):
         """
         if products is not None:
             every, shown, hidden = products
-        elif pixels is None:
-            (every,) = self.statistics.products(batch)
-            shown, hidden = every, every.nothing()
         else:
-            shown, hidden = self.statistics.products(batch, pixels, 1 - pixels)
+            shown, hidden = self.statistics.products(batch, pixels)
             every = shown.with_rest(hidden)
         has_pixels = shown.pixels > 0
         ratio, _ = self.statistics.brightness(shown)
@@ -242,7 +256,7 @@ class MaskedNetwork(Module):
         ratio = torch.where(has_pixels, ratio, whole)
         some = self.statistics.components(shown, ratio)
         rest = self.statistics.components(hidden, ratio)
-        z, sigma = some.posterior()
+        linear = some.posterior()
         values, errors = columns_of(batch, *self._magnitude(products_where(has_pixels, shown, every)))
         keep = torch.ones_like(values) if columns is None else columns.clone()
         keep[:, 0] = keep[:, 0] * has_pixels
@@ -252,8 +266,8 @@ class MaskedNetwork(Module):
         known = self.scaled_labels(batch)
         has_label = labels * torch.isfinite(known)
         visible = Visible(
-            z,
-            sigma,
+            linear.mean,
+            linear.sigma(),
             has_pixels.float(),
             observed.value,
             observed.error,
@@ -262,7 +276,7 @@ class MaskedNetwork(Module):
             torch.nan_to_num(known) * has_label,
             has_label,
         )
-        return Seen(visible, observed, some, rest, every.level * ratio, z, sigma)
+        return Seen(visible, observed, some, rest, every.level * ratio)
 
     def scaled_labels(self, batch: Batch) -> Tensor:
         """Return the labels (n, l) relative to their mean and scatter; NaN where unknown."""
@@ -370,9 +384,7 @@ def grow(network: MaskedNetwork, before: Mapping[str, Tensor], known: int) -> No
             elif name.startswith("shape.2"):
                 shape = (len(LEVELS), labels, *tensor.shape[1:])
                 tensor.reshape(shape)[:, :known] = old.reshape(len(LEVELS), known, *tensor.shape[1:])
-            elif name in ("trunk.names", "trunk.of_value"):
-                tensor[: len(old)] = old
-            elif name.startswith("label_"):
+            elif name.startswith("label_") or name in ("trunk.of_label", "trunk.label_names"):
                 tensor[:known] = old
 
 
@@ -390,10 +402,12 @@ def spectrum_loss(seen: Seen, predicted: Predicted) -> Tensor:
     """Return the mean over stars of the negative log likelihood of hidden pixels, per pixel."""
     rows = (seen.hidden.pixels > 0.5).nonzero()[:, 0]
     hidden = seen.hidden.rows(rows)
-    chi2, volume = hidden.misfit(predicted.components[rows], predicted.components_var[rows])
+    chi2, volume = hidden.misfit(predicted.spectrum(seen.shown, rows))
     number = hidden.pixels
     robust = (FREEDOM + number) / 2 * ((FREEDOM + chi2) / (FREEDOM + number)).log()
-    return ((robust + volume / 2) / number).sum() / len(seen.z)
+    mean, variance = predicted.components[rows], predicted.components_var[rows]
+    divergence = (mean.square() + variance - variance.log() - 1).sum(1) / 2
+    return ((robust + volume / 2 + RESTRAINT * divergence) / number).sum() / len(seen.level)
 
 
 def student(off: Tensor, variance: Tensor) -> Tensor:

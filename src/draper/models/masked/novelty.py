@@ -21,7 +21,7 @@ def is_second(network: MaskedNetwork) -> Tensor:
 def halves(network: MaskedNetwork, batch: Batch) -> tuple[Products, Products, Products]:
     """Return the products of all pixels, and of two unrelated halves of them."""
     second = is_second(network).float().expand_as(batch["flux"])
-    one, other = network.statistics.products(batch, 1 - second, second)
+    one, other = network.statistics.products(batch, 1 - second)
     return one.with_rest(other), one, other
 
 
@@ -77,7 +77,7 @@ def misfit(
         predicted = network.predicted(network.trunk(part.visible))
         rows = ((part.hidden.pixels > 0.5) & has_pixels).nonzero()[:, 0]
         hidden = part.hidden.rows(rows)
-        chi2, _ = hidden.misfit(predicted.components[rows], predicted.components_var[rows])
+        chi2, _ = hidden.misfit(predicted.spectrum(part.shown, rows))
         total[rows] += chi2
         number[rows] += hidden.pixels
         absent = part.columns.known * (1 - part.columns.visible)

@@ -38,6 +38,12 @@ RELATED = 1e-6
 RIDGE = 1e-4
 """Added to the diagonal of correlations: those of resampled spectra are singular."""
 
+ROUNDING = 1e-6
+"""Relative rounding error of information in single precision."""
+
+KEPT = 3.0
+"""Rank of pixels that no other one is taken apart from; that of shown ones is 2, hidden 1, bad 0."""
+
 TINY = 1e-30
 
 
@@ -76,6 +82,32 @@ class Products(NamedTuple):
         )
 
 
+class Posterior(NamedTuple):
+    """A normal distribution of components.
+
+    Attributes
+    ----------
+    mean : Tensor (n, k)
+        Most likely components.
+    precision, factor : Tensor (n, k, k)
+        Inverse of their covariance, and its Cholesky factor.
+    """
+
+    mean: Tensor
+    precision: Tensor
+    factor: Tensor
+
+    def sigma(self) -> Tensor:
+        """Return the standard deviations (n, k) of the components."""
+        return torch.cholesky_inverse(self.factor).diagonal(dim1=1, dim2=2).clamp(min=1e-12).sqrt()
+
+    def variance_of(self, basis: Tensor) -> Tensor:
+        """Return the variance (n, p) of the pixels of ``basis`` (p, k)."""
+        rows = basis.T.expand(len(self.factor), -1, -1)
+        variance: Tensor = torch.linalg.solve_triangular(self.factor, rows, upper=False).square().sum(1)
+        return variance
+
+
 class Components(NamedTuple):
     """What products say about a spectrum of known brightness.
 
@@ -96,32 +128,33 @@ class Components(NamedTuple):
     square: Tensor
     pixels: Tensor
 
-    def posterior(self) -> tuple[Tensor, Tensor]:
-        """Return mean (n, k) and standard deviation (n, k) of the components, normal in the prior."""
-        unit = torch.eye(self.precision.shape[-1], dtype=self.precision.dtype, device=self.precision.device)
-        factor = torch.linalg.cholesky(self.precision + unit)
-        z = torch.cholesky_solve(self.pull[..., None], factor)[..., 0]
-        variance = torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2)
-        return z, variance.clamp(min=1e-12).sqrt()
+    def posterior(self, mean: Tensor | float = 0.0, variance: Tensor | float = 1.0) -> Posterior:
+        """Return what is known of the components; their prior has independent errors (n, k)."""
+        size = self.precision.diagonal(dim1=1, dim2=2)
+        weight = 1 / (variance + torch.zeros_like(size))
+        # In single precision the information on bright stars is singular but for its rounding errors.
+        precision = self.precision + torch.diag_embed(weight + ROUNDING * size)
+        factor = torch.linalg.cholesky(precision)
+        z = torch.cholesky_solve((self.pull + weight * mean)[..., None], factor)[..., 0]
+        return Posterior(z, precision, factor)
 
-    def rows(self, rows: Tensor) -> Components:
+    def rows(self, rows: Tensor | slice) -> Components:
         """Return some rows."""
         return Components(*(part[rows] for part in self))
 
-    def misfit(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Return chi2 (n,) of the pixels, and ln det of their covariance beyond that of the errors (n,).
-
-        ``mean`` and ``variance`` (n, k) are those of predicted components.
-        """
+    def misfit(self, predicted: Posterior) -> tuple[Tensor, Tensor]:
+        """Return chi2 (n,) of the pixels, and ln det of their covariance beyond that of the errors (n,)."""
+        mean = predicted.mean
         off = self.pull - (self.precision @ mean[..., None])[..., 0]
         square = self.square - (mean * (self.pull + off)).sum(1)
-        root = variance.sqrt()
-        inner = root[:, :, None] * self.precision * root[:, None]
-        unit = torch.eye(inner.shape[-1], dtype=inner.dtype, device=inner.device)
-        factor = torch.linalg.cholesky(inner + unit)
-        gain = torch.linalg.solve_triangular(factor, (root * off)[..., None], upper=False)[..., 0]
+        factor = torch.linalg.cholesky(predicted.precision + self.precision)
+        gain = torch.linalg.solve_triangular(factor, off[..., None], upper=False)[..., 0]
         chi2 = (square - gain.square().sum(1)).clamp(min=0)
-        return chi2, 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        return chi2, 2 * (_log_diagonal(factor) - _log_diagonal(predicted.factor))
+
+
+def _log_diagonal(factor: Tensor) -> Tensor:
+    return factor.diagonal(dim1=1, dim2=2).log().sum(1)
 
 
 class SpectrumStatistics(nn.Module):
@@ -133,8 +166,8 @@ class SpectrumStatistics(nn.Module):
         Number of pixels p.
     components
         Number of components k.
-    templates : ndarray (t, p, p)
-        Correlation matrices of the errors; none where errors are independent.
+    templates
+        Number of correlation matrices of the errors; 0 where errors are independent.
     """
 
     mean: Tensor
@@ -165,8 +198,19 @@ class SpectrumStatistics(nn.Module):
         length = torch.bincount(number)[number]
         return number, (order - start) / length
 
-    def products(self, batch: Batch, *masks: Tensor) -> tuple[Products, ...]:
-        """Return the products of the good pixels that each mask (n, p) keeps, or of all without any mask."""
+    def products(self, batch: Batch, shown: Tensor | None = None) -> tuple[Products, Products]:
+        """Return the products of the good pixels that are shown, and of those that are hidden.
+
+        Where errors are correlated, the latter are those of the hidden pixels given the shown ones; in sum
+        both are the products of all good pixels.
+
+        Parameters
+        ----------
+        batch
+            Of n spectra.
+        shown : Tensor (n, p)
+            1 where a pixel is shown; all are by default.
+        """
         flux, ivar, unit = _in_own_units(batch["flux"], batch["ivar"])
         largest = ivar.amax(1, keepdim=True).clamp(min=TINY)
         relative = ivar / largest
@@ -183,31 +227,39 @@ class SpectrumStatistics(nn.Module):
         weight = scaled.sqrt()
         residual = weight * (flux / level[:, None] - self.mean)
         both = torch.cat([self.mean[:, None], self.basis], dim=1)
-        good = ivar > 0
-        if is_related and "whitener" not in batch:
-            good = good & self._before_bad(good)
-        kept = [good * mask for mask in masks] or [good.to(flux.dtype)]
+        good = (ivar > 0).to(flux.dtype)
+        visible = good if shown is None else good * shown
+        hidden = good - visible
         # Brightness comes out in the units of the spectra.
+        level_unit = level * unit
         if not is_related:
-            return tuple(
-                _independent(both, chosen * weight, chosen * residual, chosen.sum(1), level, unit)
-                for chosen in kept
-            )
+            first = _independent(both, visible * weight, visible * residual, visible.sum(1), level_unit)
+            if shown is None:
+                return first, first.nothing()
+            return first, _independent(both, hidden * weight, hidden * residual, hidden.sum(1), level_unit)
         whitener = batch["whitener"] if "whitener" in batch else self.whiteners[batch["template"]]
-        design = whitener @ (weight[:, :, None] * both)
-        y = (whitener @ residual[..., None])[..., 0]
-        return tuple(_related(design, y, chosen, level * unit) for chosen in kept)
+        data = whitener @ torch.cat([weight[:, :, None] * both, residual[:, :, None]], dim=2)
+        # A whitener of its own leaves out the bad pixels of a spectrum; one of the training set does not.
+        rank = torch.where(good > 0, 1 + visible, 0.0 if "template" in batch else KEPT)
+        rows = self._is_out_of_order(rank).nonzero()[:, 0]
+        seen, rest = data * visible[:, :, None], data * hidden[:, :, None]
+        if len(rows):
+            apart = _taken_apart(whitener[rows], data[rows], rank[rows])
+            seen, rest = (
+                part.index_copy(0, rows, own) for part, own in zip((seen, rest), apart, strict=True)
+            )
+        first = _related(seen, visible.sum(1), level_unit)
+        return first, first.nothing() if shown is None else _related(rest, hidden.sum(1), level_unit)
 
-    def _before_bad(self, good: Tensor) -> Tensor:
-        """Return which pixels (n, p) come before the first bad one of their block.
+    def _is_out_of_order(self, rank: Tensor) -> Tensor:
+        """Return for which spectra (n,) a pixel is to be kept longer than one before it in its block.
 
-        What whitens all pixels of a block in order is exact for its first ones alone.
+        What whitens the pixels in their order says of each what is new beyond those before it.
         """
         number, _ = self.blocks
-        start = torch.searchsorted(number, number)
-        bad = (~good).long()
-        count = bad.cumsum(1)
-        return count == (count - bad)[:, start]
+        # No later block lowers the least rank of an earlier one.
+        key = rank - (KEPT + 1) * number
+        return ((key > key.cummin(dim=1).values) & (rank < KEPT)).any(1)
 
     def brightness(self, products: Products) -> tuple[Tensor, Tensor]:
         """Return the ratio (n,) of the brightness to the rough one, and its relative error (n,)."""
@@ -275,9 +327,9 @@ class SpectrumStatistics(nn.Module):
             self.excess.copy_((root @ rest).square().sum(1))
         else:
             batch = {"flux": scaled, "ivar": weight}
-            (every,) = self.products(batch)
+            every, _ = self.products(batch)
             ratio, _ = self.brightness(every)
-            z, _ = self.components(every, ratio).posterior()
+            z = self.components(every, ratio).posterior().mean
             model = self.mean + z @ self.basis.T
             off = (scaled / (every.level * ratio)[:, None] - model).square() - 1 / weight.clamp(min=TINY)
             # The median is that of a squared normal number, 0.455 of its mean.
@@ -310,9 +362,7 @@ def _in_own_units(flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return flux / unit, (ivar * unit) * unit, unit[:, 0]
 
 
-def _independent(
-    both: Tensor, weight: Tensor, residual: Tensor, count: Tensor, level: Tensor, unit: Tensor
-) -> Products:
+def _independent(both: Tensor, weight: Tensor, residual: Tensor, count: Tensor, level: Tensor) -> Products:
     """Return the products of pixels with independent errors."""
     q = both.shape[1]
     rows, columns = torch.triu_indices(q, q)
@@ -320,20 +370,33 @@ def _independent(
     gram = pairs.new_empty(len(weight), q, q)
     gram[:, rows, columns] = pairs
     gram[:, columns, rows] = pairs
-    return Products(gram, (weight * residual) @ both, residual.square().sum(1), count, level * unit)
+    return Products(gram, (weight * residual) @ both, residual.square().sum(1), count, level)
 
 
-def _related(design: Tensor, y: Tensor, chosen: Tensor, level: Tensor) -> Products:
-    """Return the products of pixels with related errors, from whitened ones."""
-    part = design * chosen[:, :, None]
-    square = (chosen * y.square()).sum(1)
-    return Products(
-        part.transpose(1, 2) @ design,
-        (part.transpose(1, 2) @ y[..., None])[..., 0],
-        square,
-        chosen.sum(1),
-        level,
-    )
+def _related(data: Tensor, count: Tensor, level: Tensor) -> Products:
+    """Return the products of related pixels from their whitened mean, basis and residual (n, p, q + 1)."""
+    every = data.transpose(1, 2) @ data
+    return Products(every[:, :-1, :-1], every[:, :-1, -1], every[:, -1, -1], count, level)
+
+
+def _taken_apart(whitener: Tensor, data: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the whitened data (n, p, q) of shown pixels, and of hidden ones given those, in any order.
+
+    A pixel is left out of whitened data by projecting out the direction in which its own value moves them:
+    of what is left nothing depends on it. The bad pixels go first, then the hidden ones.
+    """
+    out = rank < KEPT - 1
+    count = int(out.sum(1).max())
+    order = rank.argsort(dim=1, stable=True)[:, :count]
+    taken = out.gather(1, order).to(data.dtype)
+    directions = whitener.gather(2, order[:, None].expand(-1, whitener.shape[1], -1)) * taken[:, None]
+    gram = directions.transpose(1, 2) @ directions
+    factor = torch.linalg.cholesky(gram + torch.diag_embed(1 - taken))
+    along = torch.linalg.solve_triangular(factor, directions.transpose(1, 2) @ data, upper=False)
+    removed = torch.linalg.solve_triangular(factor.transpose(1, 2), along, upper=True)
+    hidden = along * (rank.gather(1, order) == 1)[:, :, None]
+    padded = nn.functional.pad(hidden, (0, 0, 0, data.shape[1] - count))
+    return data - directions @ removed, padded
 
 
 def thinned(train: Batches, rows: int) -> Batch:
@@ -380,12 +443,8 @@ def _inverse_factors(matrices: FloatArray) -> NDArray[np.float32]:
 
 def whiteners_of(correlation: Correlation, good: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the inverse Cholesky factors (n, p, p) of the correlations of good pixels (n, p)."""
-    keys = np.concatenate([correlation.index[:, None], np.packbits(good, axis=1)], axis=1)
-    _, first, owner = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    matrices = correlation.of(first).astype(np.float64)
-    alone = good[first][:, :, None] & good[first][:, None]
-    matrices = np.where(alone, matrices, np.eye(good.shape[1]))
-    return _inverse_factors(matrices)[owner.reshape(-1)]
+    own = correlation.among(good)
+    return _inverse_factors(own.templates.astype(np.float64))[own.index]
 
 
 def nearest(templates: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -83,7 +83,7 @@ class IndicatorPerceptron(Trunk):
         return [*self.blocks[-1].parameters(), *self.norm.parameters()]
 
     def label_layers(self) -> Iterable[nn.Parameter]:
-        """Return the weights of labels and of which are has_label."""
+        """Return the weights of labels, and of which of them are visible."""
         return [] if self.read_labels is None else self.read_labels.parameters()
 
     def forward(self, visible: Visible) -> Tensor:
@@ -121,8 +121,10 @@ class TokenTransformer(Trunk):
         self.groups = math.ceil(components / GROUP)
         self.pad = self.groups * GROUP - components
         self.of_group = nn.Parameter(torch.randn(self.groups, 3 * GROUP, width) / math.sqrt(3 * GROUP))
-        self.of_value = nn.Parameter(torch.randn(columns + 1 + labels, 3, width) / math.sqrt(3))
-        self.names = nn.Parameter(0.5 * torch.randn(1 + self.groups + columns + 1 + labels, width))
+        self.of_value = nn.Parameter(torch.randn(columns + 1, 3, width) / math.sqrt(3))
+        self.of_label = nn.Parameter(torch.randn(labels, 3, width) / math.sqrt(3))
+        self.names = nn.Parameter(0.5 * torch.randn(1 + self.groups + columns + 1, width))
+        self.label_names = nn.Parameter(0.5 * torch.randn(labels, width))
         layer = nn.TransformerEncoderLayer(
             width, HEADS, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -134,8 +136,8 @@ class TokenTransformer(Trunk):
         return [*self.blocks.layers[-1].parameters(), *self.norm.parameters()]
 
     def label_layers(self) -> Iterable[nn.Parameter]:
-        """Return the weights of single values, those of labels among them, and the names of tokens."""
-        return [self.of_value, self.names]
+        """Return the weights of labels, and the names of their tokens."""
+        return [self.of_label, self.label_names]
 
     def forward(self, visible: Visible) -> Tensor:
         """Return the embedding (n, width): that of the token that stands for the star."""
@@ -150,8 +152,10 @@ class TokenTransformer(Trunk):
             [log_error(visible.errors), torch.zeros_like(visible.reference[:, :1]), 0 * visible.labels], dim=1
         )
         singles = torch.stack([plain.clamp(-20, 20), torch.asinh(STRETCH * plain) / 3, errors], dim=2)
-        tokens = torch.cat([groups, torch.einsum("nci,ciw->ncw", singles, self.of_value)], dim=1)
-        tokens = torch.cat([tokens.new_zeros(rows, 1, tokens.shape[2]), tokens], dim=1) + self.names
+        of_single = torch.cat([self.of_value, self.of_label])
+        star = groups.new_zeros(rows, 1, groups.shape[2])
+        tokens = torch.cat([star, groups, torch.einsum("nci,ciw->ncw", singles, of_single)], dim=1)
+        tokens = tokens + torch.cat([self.names, self.label_names])
         shown = torch.cat(
             [
                 torch.ones_like(visible.has_pixels)[:, None],
