@@ -54,10 +54,10 @@ ROUND_DRAWS = (2000, 8000, 8000)
 ACCEPTED = 0.05
 """Efficiency with which a refinement is of use."""
 
-LIVE = 250
+LIVE = 500
 """Live points of nested sampling."""
 
-LAST_DRAWS, LAST_ROUNDS, LAST_COMPONENTS = 8000, 4, 32
+LAST_DRAWS, LAST_ROUNDS, LAST_COMPONENTS = 8000, 12, 16
 """Draws of each round, rounds, and components of the mixtures, of the refinement after it."""
 
 CUBE_EDGE = 1e-9
