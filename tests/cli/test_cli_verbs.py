@@ -114,6 +114,7 @@ def test_plots_pass_over_spectra_without_estimates(folder: Path, tmp_path: Path,
         command = ["predict", "@linear", str(tmp_path / f"{name}.h5"), "-o", str(tmp_path / "t.csv")]
         assert run(folder, *command, "--plot", str(tmp_path / f"{name}.png")) == 0
     assert "no spectrum has an estimate" in capsys.readouterr().out
+    assert run(folder, "evaluate", "@linear", str(tmp_path / "none.h5"), "-o", str(tmp_path / "r.json")) == 0
     assert [path.name for path in sorted(tmp_path.glob("*.png"))] == ["some-2.png", "some.png"]
 
 

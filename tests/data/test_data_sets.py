@@ -106,5 +106,18 @@ def test_files_are_joined_by_read_and_convert_alike(tmp_path: Path) -> None:
     files = [str(draper.write(one(start), tmp_path / f"{start}.csv")) for start in (5000, 5003)]
     assert draper.read(files, together=True).meta["data_sets"] == SETS
     assert draper.read(files, together=True, cut=[(5002.5, 5004.5)]).meta["data_sets"] == [1, 0]
+    # One of the sets lies outside of the window as a whole.
+    assert set(draper.read(files, together=True, cut=[(5000, 5001.5)]).meta["data_sets"]) == {0}
     assert main(["convert", *files, "--together", "-o", str(tmp_path / "both.h5")]) == 0
     assert draper.read(tmp_path / "both.h5").meta["data_sets"] == SETS
+
+
+def test_the_radius_of_a_star_is_one_value(tmp_path: Path) -> None:
+    table = "wavelength_vacuum_angstrom,transit_depth,error,star_radius\n"
+    for radii, known in (((0.8, 0.8), 0.8), (("", 0.8), 0.8), (("", ""), np.nan)):
+        rows = [f"{5000 + number},0.01,1e-4,{radius}" for number, radius in enumerate(radii)]
+        (tmp_path / "star.csv").write_text(table + "\n".join(rows) + "\n")
+        assert draper.read(tmp_path / "star.csv").table["star_radius"] == pytest.approx([known], nan_ok=True)
+    (tmp_path / "star.csv").write_text(f"{table}5000,0.01,1e-4,0.7\n5001,0.01,1e-4,0.8\n")
+    with pytest.raises(DraperError, match="several radii"):
+        draper.read(tmp_path / "star.csv")

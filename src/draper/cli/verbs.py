@@ -224,7 +224,7 @@ def evaluate(
         for name, of in figures["labels"].items()
         if of["number"]
     }
-    if figures["spectra"]:
+    if figures["spectra"] and figures["spectra"]["rms"] is not None:
         rows["spectra"] = f"rms {figures['spectra']['rms']:.3g}, made from {figures['spectra']['made_from']}"
     if figures["flags"]:
         rows["flagged"] = f"{figures['flagged']:.1%}"

@@ -36,7 +36,7 @@ class FillConfig(Config):
     flags: ClassVar[str] = "*"
 
     given: Given = "all"
-    """What the model is shown: all that there is (labels only if there is nothing else); the columns of the
+    """What the model is shown: all that there is (labels only if there is no spectrum); the columns of the
     table, such as photometry, without the spectrum; or the labels alone, which are columns of the table, too.
     Spectrum and columns are then new ones, as bright as the old ones, or else as the median training star."""
 

@@ -74,7 +74,7 @@ class RetrieveConfig(Config):
     inflation: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     """Largest factor by which all error bars may be too small, 1 or more; it is sampled, too, if above 1."""
     offset: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """1-sigma offset of each data set against the others [ppm], 0 or larger; it is marginalised."""
+    """1-sigma offset of each data set against the first [ppm], 0 or larger; it is marginalised."""
     detect: bool = False
     """Compare the evidence with that without each gas, and without clouds (columns ``log_bayes_h2o`` ...)."""
     restarts: Annotated[int, Field(ge=2)] = 64

@@ -123,8 +123,10 @@ def stream(
 ) -> Iterator[Spectra]:
     """Yield batches on one grid from files; spectra that are left out are appended to ``rejected``."""
     if config.together:
-        apart = config.replace(together=False)
-        yield join([Spectra.concat(list(stream([path], apart, rejected))) for path in paths])
+        # A data set may lie outside of the windows as a whole.
+        apart = config.replace(together=False, cut=())
+        joined = join([Spectra.concat(list(stream([path], apart, rejected))) for path in paths])
+        yield joined.cut(config.cut) if config.cut else joined
         return
     tables = {table.resolve() for table in config.labels}  # they may lie among the spectra
     sources = [source for source in expand(paths) if source.path.resolve() not in tables]

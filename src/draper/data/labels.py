@@ -45,12 +45,13 @@ def canonical(name: str) -> str:
 
     Examples
     --------
-    >>> canonical("M_H"), canonical("[Fe/H]"), canonical("Mg_Fe"), canonical("snr_i")
-    ('fe_h', 'fe_h', 'mg_fe', 'snr_i')
+    >>> canonical("M_H"), canonical("[Fe/H]"), canonical("Mg_Fe"), canonical("parallax_error")
+    ('fe_h', 'fe_h', 'mg_fe', 'parallax_err')
     """
     lowered = re.sub(r"^[\[\]\s]+|[\[\]\s]+$", "", name).lower().replace("/", "_")
-    if lowered.endswith("_err"):
-        return f"{canonical(lowered.removesuffix('_err'))}_err"
+    for end in ("_err", "_error"):
+        if lowered.endswith(end):
+            return f"{canonical(lowered.removesuffix(end))}_err"
     return SYNONYMS.get(lowered, lowered)
 
 

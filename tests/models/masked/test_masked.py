@@ -46,7 +46,8 @@ def model(
 ) -> MaskedAutoencoder:
     tuned = draper.load(pretrained.save(tmp_path_factory.mktemp("masked") / "pre"))
     assert isinstance(tuned, MaskedAutoencoder)
-    return tuned.fit(stars, labels=["teff", "fe_h"], train=quick(700))
+    held_out = LowResolution().simulate(1500, seed=4)  # fewer would leave coverage to chance
+    return tuned.fit(stars, held_out, labels=["teff", "fe_h"], train=quick(700))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_labels_with_and_without_spectrum(model: MaskedAutoencoder, test_stars: 
         for level in (0.5, 0.68, 0.9):
             low, high = one.interval(level)
             inside = ((truth >= low) & (truth <= high)).mean(axis=0)
-            assert np.abs(inside - level).max() < 0.08, (level, inside)
+            assert np.abs(inside - level).max() < 0.06, (level, inside)
 
 
 def test_any_levels_and_their_order(model: MaskedAutoencoder, test_stars: Spectra) -> None:
@@ -214,6 +215,11 @@ def test_spectra_from_labels_alone(
     out = str(tmp_path / "bright.h5")
     assert main(["generate", folder, "--set", "teff=5000", "g_mag=10", "--given", "labels", "-o", out]) == 0
     assert draper.read(out).table["g_mag"][0] == pytest.approx(10, abs=1e-3)
+    # A magnitude beside labels does not make them useless.
+    out = str(tmp_path / "two.h5")
+    assert main(["generate", folder, "--set", "teff=4500,6500", "fe_h=0", "g_mag=10", "-o", out]) == 0
+    cool, hot = draper.read(out).table["bp_mag"] - 10
+    assert cool > hot + 0.2
     assert main(["generate", folder, "--set", "tef=5000", "-o", str(tmp_path / "no.h5")]) != 0
 
 
@@ -299,19 +305,6 @@ def test_frozen_tokens_stay(stars: Spectra) -> None:
     model.fit(stars[:300], labels=["teff"], train=quick(5))
     for name, one in model.network.trunk.named_parameters():
         assert torch.equal(one, before[name]) != ("label" in name), name
-
-
-def test_artifacts_with_tokens_of_labels_among_the_others_load(stars: Spectra) -> None:
-    model = MaskedAutoencoder(
-        labels=["teff"], architecture="tokens", components=12, width=16, blocks=1
-    ).fit(stars[:300], train=quick(3))  # fmt: skip
-    state = dict(model.state())
-    for whole, part in (("of_value", "of_label"), ("names", "label_names")):
-        both = [state[f"module.trunk.{whole}"], state.pop(f"module.trunk.{part}")]
-        state[f"module.trunk.{whole}"] = torch.cat(both)
-    other = deepcopy(model)
-    other.load_state(state)
-    assert np.array_equal(other.predict(stars[:5]).median, model.predict(stars[:5]).median)
 
 
 def test_later_labels_need_no_earlier_ones(stars: Spectra) -> None:
@@ -415,18 +408,6 @@ def test_labels_with_impossible_errors_are_worth_nothing() -> None:
 def test_a_fit_that_would_train_nothing_says_so() -> None:
     with pytest.raises(DraperError, match="left to train"):
         MaskedAutoencoder(encoder="frozen", **SMALL).fit(made_spectra(100), train=quick(5))  # type: ignore[arg-type]
-
-
-def test_artifacts_that_do_not_know_errors_of_columns_load(pretrained: MaskedAutoencoder) -> None:
-    state = {
-        name: one
-        for name, one in pretrained.state().items()
-        if "typical" not in name and "largest" not in name
-    }
-    assert len(state) == len(pretrained.state()) - 2
-    other = deepcopy(pretrained)
-    other.load_state(state)
-    assert len(other.state()) == len(pretrained.state())
 
 
 def test_attention_among_tokens(stars: Spectra, test_stars: Spectra) -> None:

@@ -249,6 +249,7 @@ def test_priors_are_normalised_densities() -> None:
         ({"fixed": {"teff": 3000.0}}, "outside the range"),
         ({"bounds": {"teff": (1000.0, 2000.0)}}, "does not overlap"),
         ({"fixed": {"loggg": 2.0}}, "logg"),
+        ({"bounds": {"teff": (5000.0, 4500.0)}}, "no width"),
         ({"priors": {"logg": (4.0, 0.1)}, "bounds": {"logg": (1.0, 3.0)}}, "of its bounds"),
         ({"priors": {"logg": (4.0, float("inf"))}}, "width of the prior"),
     ],

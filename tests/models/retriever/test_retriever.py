@@ -145,10 +145,13 @@ def test_the_star_sets_the_scale(model: Retriever) -> None:
     ]
     for found in answers:
         np.testing.assert_allclose(found.median, expected.median, rtol=0.02)
-    partly = model.predict(small.with_columns(star_radius=np.array([0.5, np.nan])), **QUICK)
-    np.testing.assert_allclose(partly.median[0], expected.median[0], rtol=0.02)
-    assert np.isnan(partly.median[1]).all()
-    assert partly.flags["unreliable"][1]
+    for unknown in (np.nan, np.inf, 0.0):
+        partly = model.predict(small.with_columns(star_radius=np.array([0.5, unknown])), **QUICK)
+        np.testing.assert_allclose(partly.median[0], expected.median[0], rtol=0.02)
+        assert np.isnan(partly.median[1]).all()
+        assert partly.flags["unreliable"][1]
+    with pytest.raises(DraperError, match="well enough"):
+        model.predict(small, **QUICK, star_radius=0.5, star_radius_error=0.4)
     made = Planets("hst-wfc3-g141", box="exogan", error=300.0, star_radius=0.5).simulate(1, seed=5)
     found = model.predict(made, **QUICK)
     truth = made.table["planet_radius"]

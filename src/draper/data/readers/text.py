@@ -191,6 +191,18 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     yield _spectrum(source, config, text, names, roles, columns, extra)
 
 
+def _one_value(source: Source, column: FloatArray) -> FloatArray:
+    """Return the one value (1,) of the radius of a star, which may stand in any row of its column."""
+    known = np.unique(column[np.isfinite(column)])
+    if len(known) > 1:
+        raise source.error(
+            f"the column {STAR_RADIUS} holds several radii of one star",
+            given=f"{known[0]:g} and {known[1]:g}",
+            hint="write the same in each row, or rename the column",
+        )
+    return known if len(known) else np.array([np.nan])
+
+
 def _plain_names(source: Source, text: Text, config: ReadConfig) -> list[str]:
     if config.wavelength_column is not None and config.flux_column is not None:
         return [f"column {position}" for position in range(text.width)]
@@ -246,7 +258,7 @@ def _spectrum(
     if header:
         table, meta = {name: np.array([value]) for name, value in header["table"].items()}, {}
     if STAR_RADIUS in extra:
-        table[STAR_RADIUS] = extra[STAR_RADIUS][:1]
+        table[STAR_RADIUS] = _one_value(source, extra[STAR_RADIUS])
     data_sets = extra.get(DATA_SET)
     if data_sets is not None and not (data_sets == np.rint(data_sets)).all():
         raise source.error(f"the column {DATA_SET} must hold whole numbers", hint="number the data sets")

@@ -23,8 +23,8 @@ NO_ERRORS_SNR = 1000.0
 def filled(model: Model, spectra: Spectra, given: Given, progress: Progress | None = None) -> Spectra:
     """Return spectra and columns whose missing parts are filled in, with errors.
 
-    Stars of which nothing but labels is known follow from these, as bright as the median training star: the
-    column ``brightness_assumed`` marks them.
+    Labels are shown where there is no spectrum. Stars of which nothing else is known are as bright as the
+    median training star: the column ``brightness_assumed`` marks them.
     """
     network = cast(MaskedNetwork, model.own_module)
     names = cast(MaskedConfig, model.config).columns or ()
@@ -42,13 +42,14 @@ def filled(model: Model, spectra: Spectra, given: Given, progress: Progress | No
     def fill(batch: Batch) -> tuple[Tensor, ...]:
         if given == "columns":
             batch = {**batch, "ivar": torch.zeros_like(batch["ivar"])}
-        is_bare = (batch["ivar"] <= 0).all(1) & ~batch["columns"].isfinite().any(1)
+        no_pixels = (batch["ivar"] <= 0).all(1)
+        is_bare = no_pixels & ~batch["columns"].isfinite().any(1)
         by_labels = (torch.ones_like(is_bare) if given == "labels" else is_bare) & use_labels
         rest = (~by_labels).float()[:, None]
-        shown = (1 - rest).expand(-1, network.labels)
+        shown = (by_labels | (no_pixels & use_labels)).float()[:, None].expand(-1, network.labels)
         hide = rest.expand(-1, pixels) if given == "all" else torch.zeros_like(batch["flux"])
         seen = network.see(batch, hide, rest.expand(-1, count + 1), shown)
-        predicted = network.predicted(network.trunk(seen.visible))
+        predicted = network.predicted(network.trunk(seen.visible), seen)
         visible = seen.visible
         anything = visible.has_pixels + visible.has_column.sum(1) + visible.has_label.sum(1) > 0
         magnitude = torch.where(by_labels, _brightness(network, seen, predicted), seen.columns.magnitude)

@@ -68,7 +68,7 @@ def random_masks(
     else:
         end = torch.where(which[:, None] < 0.5, place >= cut[:, None], place <= cut[:, None])
     whole = block == (start * blocks).long().clamp(max=blocks - 1)[:, None]
-    kinds = (whole, run, run, end) if blocks > 1 else (run, end)
+    kinds = (whole, whole, run, end) if blocks > 1 else (run, end)
     choice = (kind * len(kinds)).long().clamp(max=len(kinds) - 1)
     pixels = ~torch.stack(kinds, dim=1)[torch.arange(len(choice), device=choice.device), choice]
     pixels &= ~no_spectrum[:, None]

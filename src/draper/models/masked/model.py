@@ -146,11 +146,7 @@ class MaskedAutoencoder(Model):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Set the arrays of the network; the number of correlations is theirs."""
         self.network.statistics.whiteners = torch.empty_like(state["module.statistics.whiteners"])
-        # Older artifacts do not know the errors of their columns.
-        scales = {
-            f"module.scales.{name}": getattr(self.network.scales, name) for name in ("typical", "largest")
-        }
-        super().load_state({**scales, **_labels_apart(state, len(self.labels))})
+        super().load_state(state)
 
     @property
     def network(self) -> MaskedNetwork:
@@ -341,7 +337,7 @@ class MaskedAutoencoder(Model):
     def _require_columns(self, spectra: Spectra, also: Sequence[str] = ()) -> None:
         """Refuse misspelt columns, and a table without spectra and columns, ``also`` these."""
         names = self.columns or ()
-        require_spelling(spectra.table, names, self.labels.names)
+        require_spelling(spectra.table, self.table_columns, self.labels.names)
         if len(spectra) and not has_good_pixel(spectra.ivar).any():
             require_any(spectra.table, (*names, *also))
 
@@ -487,18 +483,6 @@ class MaskedAutoencoder(Model):
             "  school = {University of Victoria}, year = {2025}}\n"
             "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
         )
-
-
-def _labels_apart(state: Mapping[str, Tensor], labels: int) -> dict[str, Tensor]:
-    """Return arrays in which tokens of labels are apart from others; older artifacts have them together."""
-    found = dict(state)
-    for whole, part in (("of_value", "of_label"), ("names", "label_names")):
-        both = state.get(f"module.trunk.{whole}")
-        if both is not None and f"module.trunk.{part}" not in state:
-            found[f"module.trunk.{whole}"], found[f"module.trunk.{part}"] = both.tensor_split(
-                [len(both) - labels]
-            )
-    return found
 
 
 def ledger_table(rows: list[dict[str, Any]]) -> str:

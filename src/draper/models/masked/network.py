@@ -62,6 +62,8 @@ class Seen(NamedTuple):
         What the pixels that are shown, and those that are hidden, say about the components of the spectrum.
     level : Tensor (n,)
         Brightness of the spectra.
+    lacks_block : Tensor (n,)
+        Whether no pixel of a whole block is shown.
     """
 
     visible: Visible
@@ -69,6 +71,7 @@ class Seen(NamedTuple):
     shown: Components
     hidden: Components
     level: Tensor
+    lacks_block: Tensor
 
 
 class Predicted(NamedTuple):
@@ -77,23 +80,30 @@ class Predicted(NamedTuple):
     Attributes
     ----------
     components, components_var : Tensor (n, k)
-        Mean and variance of the components of the spectrum, but for what the pixels that are shown say.
+        Mean and variance of the components of the spectrum; but for what the pixels that are shown say,
+        where they are of all blocks.
+    lacks_block : Tensor (n,)
+        Whether a whole block is hidden.
     columns, columns_var : Tensor (n, c)
         Of the columns, without measurement errors.
     """
 
     components: Tensor
     components_var: Tensor
+    lacks_block: Tensor
     columns: Tensor
     columns_var: Tensor
 
     def spectrum(self, shown: Components, rows: Tensor | slice = slice(None)) -> Posterior:
         """Return what is known of the spectrum of some rows, of which pixels are shown.
 
-        What the network expects is the prior of what these pixels say: without the network this is the linear
-        posterior, and where hardly anything is missing hardly anything is left to the network.
+        Inside blocks, what the network expects is the prior of what these pixels say: without the network it
+        is the linear posterior, and where hardly anything is missing hardly anything is left to the network.
+        Of a whole block the linear posterior says little that is right, as spectra are more than their
+        components: there the network speaks alone.
         """
-        return shown.rows(rows).posterior(self.components[rows], self.components_var[rows])
+        has_all = (~self.lacks_block[rows]).float()
+        return shown.rows(rows).weighted(has_all).posterior(self.components[rows], self.components_var[rows])
 
 
 class MaskedNetwork(Module):
@@ -138,7 +148,7 @@ class MaskedNetwork(Module):
         kind = IndicatorPerceptron if architecture == "mlp" else TokenTransformer
         self.trunk: Trunk = kind(self.components, count, labels, width, blocks)
         self.spectrum = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * self.components)
+            nn.Linear(width, width), nn.GELU(), nn.Linear(width, 4 * self.components)
         )
         for parameter in self.spectrum[2].parameters():  # training begins with the linear posterior
             nn.init.zeros_(parameter)
@@ -276,7 +286,14 @@ class MaskedNetwork(Module):
             torch.nan_to_num(known) * has_label,
             has_label,
         )
-        return Seen(visible, observed, some, rest, every.level * ratio)
+        blocks = int(self.block.max()) + 1
+        if products is None:
+            left = (batch["ivar"] > 0).float() * (1.0 if pixels is None else pixels)
+            per_block = left @ nn.functional.one_hot(self.block, blocks).float()
+            lacks_block = (per_block == 0).any(1)
+        else:  # halves are whole blocks, if there are several
+            lacks_block = ~has_pixels | ((hidden.pixels > 0) & (blocks > 1))
+        return Seen(visible, observed, some, rest, every.level * ratio, lacks_block)
 
     def scaled_labels(self, batch: Batch) -> Tensor:
         """Return the labels (n, l) relative to their mean and scatter; NaN where unknown."""
@@ -285,11 +302,12 @@ class MaskedNetwork(Module):
         scaled: Tensor = (batch["labels"] - self.label_centre) / self.label_scatter
         return scaled
 
-    def predicted(self, embedding: Tensor) -> Predicted:
+    def predicted(self, embedding: Tensor, seen: Seen) -> Predicted:
         """Return the distributions of spectrum and columns."""
-        mean, width = self.spectrum(embedding).chunk(2, dim=1)
+        within, whole = self.spectrum(embedding).chunk(2, dim=1)
+        mean, width = torch.where(seen.lacks_block[:, None], whole, within).chunk(2, dim=1)
         middle, spread = self.columns(embedding).chunk(2, dim=1)
-        return Predicted(mean, _variance(width), middle, _variance(spread))
+        return Predicted(mean, _variance(width), seen.lacks_block, middle, _variance(spread))
 
     def label_parts(self, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return means and widths (heads, n, l) of labels, and quantiles (n, q, l) in units of widths."""
@@ -327,14 +345,17 @@ class MaskedNetwork(Module):
         with torch.no_grad():
             seen = self.see(batch, *masks)
         embedding = self.trunk(seen.visible)
-        predicted = self.predicted(embedding)
+        predicted = self.predicted(embedding, seen)
         spectrum = spectrum_loss(seen, predicted)
         hidden = seen.columns.known * (1 - seen.columns.visible)
         variance = predicted.columns_var + seen.columns.target_error.square()
         each = student(seen.columns.target - predicted.columns, variance)
         columns = (hidden * each).sum(1) / hidden.sum(1).clamp(min=1)
         terms = {"spectrum": spectrum, "columns": columns.mean()}
-        terms["total"] = terms["spectrum"] + terms["columns"]
+        # What speaks alone of whole blocks learns from all that is hidden.
+        alone = self.predicted(embedding, seen._replace(lacks_block=torch.ones_like(seen.lacks_block)))
+        terms["blocks"] = spectrum_loss(seen, alone)
+        terms["total"] = terms["spectrum"] + terms["blocks"] + terms["columns"]
         if self.labels:
             terms["labels"] = self._label_loss(batch, seen, embedding).mean()
             terms["total"] = terms["total"] + 3 * terms["labels"]

@@ -74,7 +74,7 @@ def misfit(
     for turn, half in enumerate(parts):
         columns = ((torch.arange(count, device=total.device) % 2) != turn).float().expand(len(total), count)
         part = network.see(batch, columns=columns, products=(every, half, parts[1 - turn]))
-        predicted = network.predicted(network.trunk(part.visible))
+        predicted = network.predicted(network.trunk(part.visible), part)
         rows = ((part.hidden.pixels > 0.5) & has_pixels).nonzero()[:, 0]
         hidden = part.hidden.rows(rows)
         chi2, _ = hidden.misfit(predicted.spectrum(part.shown, rows))

@@ -138,6 +138,13 @@ class Components(NamedTuple):
         z = torch.cholesky_solve((self.pull + weight * mean)[..., None], factor)[..., 0]
         return Posterior(z, precision, factor)
 
+    def weighted(self, weight: Tensor) -> Components:
+        """Return what the pixels say with weights (n,), 0 to 1."""
+        precision, pull, square, pixels = self
+        return Components(
+            precision * weight[:, None, None], pull * weight[:, None], square * weight, pixels * weight
+        )
+
     def rows(self, rows: Tensor | slice) -> Components:
         """Return some rows."""
         return Components(*(part[rows] for part in self))

@@ -32,7 +32,15 @@ from draper.models.retriever.flags import alone, estimates_of, typical
 from draper.models.retriever.inpaint import LATENT, inpainting
 from draper.models.retriever.inpainted import completions
 from draper.models.retriever.network import CONTEXT, RetrieverNetwork
-from draper.models.retriever.observation import PPM, Binning, Observation, observations, stacked, with_errors
+from draper.models.retriever.observation import (
+    PPM,
+    Binning,
+    Observation,
+    observations,
+    stacked,
+    star_radii,
+    with_errors,
+)
 from draper.models.retriever.posterior import CHECKED, STAR, Retrieval, Target, retrieve, sampled
 from draper.models.retriever.prior import Prior
 from draper.models.retriever.summary import Summary
@@ -247,7 +255,7 @@ class Retriever(Model):
     def observations(self, spectra: Spectra, options: RetrieveConfig) -> list[Observation | None]:
         """Return the spectra as observations of the fine grid."""
         spectra = with_errors(spectra, options.error)
-        radius = self.star_radii(spectra, options)
+        radius = star_radii(spectra, options, self.physics is not None)
         physics = self.physics
         # What the simulator made itself counts its own error already.
         own = physics is None or spectra.meta.get("source") == "draper.simulate.planets"
@@ -255,22 +263,6 @@ class Retriever(Model):
         groups = np.asarray(spectra.meta[DATA_SETS]) if DATA_SETS in spectra.meta else None
         binning = Binning.between(self.own_grid, spectra.grid)
         return observations(spectra, binning, radius, error, options.offset * PPM, groups)
-
-    def star_radii(self, spectra: Spectra, options: RetrieveConfig) -> NDArray[np.float64]:
-        """Return the radii (n,) of the stars [solar radii]."""
-        if self.physics is None:
-            if options.star_radius is not None:
-                raise DraperError(
-                    "a model that was trained on files knows no stars",
-                    given=f"star_radius={options.star_radius:g}",
-                    hint="give depths in front of stars like those of the files",
-                )
-            return np.ones(len(spectra))
-        if options.star_radius is not None:
-            return np.full(len(spectra), options.star_radius)
-        if "star_radius" in spectra.table:
-            return spectra.columns(["star_radius"])[:, 0]
-        return np.ones(len(spectra))
 
     def predict(
         self,
@@ -316,7 +308,7 @@ class Retriever(Model):
         chosen = cast(RetrieveConfig, self.options_of("predict", options))
         binning = Binning.between(self.own_grid, spectra.grid)
         seen = spectra.pixels(binning.covered)
-        radii = self.star_radii(spectra, chosen)
+        radii = star_radii(spectra, chosen, self.physics is not None)
         operator = binning.operator[binning.covered]
         for row in range(len(spectra)):
             assert estimates.samples is not None
@@ -382,7 +374,7 @@ class Retriever(Model):
         """Return the spectra of retrievals on a grid: medians with their scatter, or one for each sample."""
         each = isinstance(options, CompleteConfig) and options.kind == "samples"
         binning = Binning.between(self.own_grid, grid)
-        radii = self.star_radii(spectra, options)
+        radii = star_radii(spectra, options, self.physics is not None)
         flux, ivar, owner = [], [], []
         for row, one in enumerate(found):
             fine = self._fine_spectra(one, len(one.samples) if each else CHECKED, options)
@@ -397,7 +389,10 @@ class Retriever(Model):
         values = np.concatenate([np.empty(shape), *flux])
         table = {name: column[owner] for name, column in spectra.table.items()}
         if each and owner:
-            table["id"] = np.array([f"{spectra.ids[row]}/{place}" for place, row in enumerate(owner)])
+            places = [place for part in flux for place in range(len(part))]
+            table["id"] = np.array(
+                [f"{spectra.ids[row]}/{place}" for place, row in zip(places, owner, strict=True)]
+            )
         weights = np.concatenate([np.empty(shape), *ivar])
         # Of what is on the whole range no pixel is from one data set or the other.
         kept = {name: entry for name, entry in spectra.meta.items() if name != DATA_SETS}
@@ -432,7 +427,7 @@ class Retriever(Model):
         """Return the posterior of each spectrum, a failed one where there is no good bin."""
         prior = Prior.of(options, self.labels)
         physics = self.physics
-        radius = self.star_radii(spectra, options)
+        radius = star_radii(spectra, options, self.physics is not None)
         nothing = Retrieval.failed(options.samples, len(sampled(self.labels, options)))
         found = []
         is_inpaint = self.config.method == "inpaint"

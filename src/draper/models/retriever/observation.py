@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from draper.configs.retriever import RetrieveConfig
 from draper.data.grid import Grid
 from draper.data.resample import averaging
 from draper.data.spectra import Spectra, lacks_errors
@@ -20,6 +21,9 @@ from draper.models.retriever.summary import Statistics, Summary
 FloatArray = NDArray[np.float64]
 
 PPM = 1e-6
+
+ROUGH = 0.3
+"""Largest relative error of the radius of a star: of a wider Gaussian much would lie below zero."""
 
 COVERED = 0.999
 """Part of a bin that must lie inside the fine grid."""
@@ -184,6 +188,31 @@ def with_errors(spectra: Spectra, error: float | None) -> Spectra:
     return replace(spectra, ivar=np.where(lacking[:, None], given, spectra.ivar).astype(spectra.ivar.dtype))
 
 
+def star_radii(spectra: Spectra, options: RetrieveConfig, knows_stars: bool) -> FloatArray:
+    """Return the radii (n,) of the stars [solar radii]; 1 for a model that knows none."""
+    if not knows_stars:
+        if options.star_radius is not None:
+            raise DraperError(
+                "a model that was trained on files knows no stars",
+                given=f"star_radius={options.star_radius:g}",
+                hint="give depths in front of stars like those of the files",
+            )
+        return np.ones(len(spectra))
+    radii = np.ones(len(spectra))
+    if options.star_radius is not None:
+        radii = radii * options.star_radius
+    elif "star_radius" in spectra.table:
+        radii = spectra.columns(["star_radius"])[:, 0]
+    least = np.min(radii, initial=np.inf, where=radii > 0)
+    if options.star_radius_error > ROUGH * least:
+        raise DraperError(
+            "the radius of a star is not known well enough to be sampled",
+            given=f"{least:g} +- {options.star_radius_error:g} solar radii",
+            expected=f"an error of at most {ROUGH:.0%}",
+        )
+    return radii
+
+
 def observations(
     spectra: Spectra,
     binning: Binning,
@@ -215,7 +244,7 @@ def observations(
     for row in range(len(spectra)):
         flux, ivar = np.asarray(spectra.flux[row], float), np.asarray(spectra.ivar[row], float)
         good = binning.covered & (ivar > 0) & np.isfinite(flux) & np.isfinite(ivar)
-        if not good.any() or not star_radius[row] > 0:  # also if it is not known
+        if not good.any() or not 0 < star_radius[row] < np.inf:  # also if it is not known
             found.append(None)
             continue
         scale = star_radius[row] ** 2

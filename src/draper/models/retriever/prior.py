@@ -56,6 +56,10 @@ class Prior:
         for name, text in options.bounds.items():
             least, most = pair(text)
             number = numbers[name]
+            if not least < most:
+                raise DraperError(
+                    f"the range of {name} has no width", given=f"{least:g},{most:g}", expected="LOW,HIGH"
+                )
             lower, upper = max(least, low[number]), min(most, high[number])
             if not lower < upper:
                 raise DraperError(
@@ -72,9 +76,10 @@ class Prior:
             if not 0 < width < math.inf:
                 raise DraperError(f"the width of the prior of {name} must be above 0", given=width)
             if not low[number] <= middle <= high[number]:
+                what = "fixed value" if name in fixed else "prior"
                 where = "that the model was trained on" if name not in options.bounds else "of its bounds"
                 raise DraperError(
-                    f"the prior of {name} lies outside the range {where}",
+                    f"the {what} of {name} lies outside the range {where}",
                     given=middle,
                     expected=f"{low[number]:g} to {high[number]:g}",
                 )
