@@ -42,8 +42,8 @@ EMBEDDINGS = 16_384
 """Largest number of stars of whose embeddings mean and covariance are measured."""
 
 RESTRAINT = 0.01
-"""Weight of the divergence of expected components from their prior: without it, those that hidden pixels
-hardly tell drift off."""
+"""Weight of the divergence of expected components from their prior, where they are added to pixels: without
+it, those that hidden pixels hardly tell drift off."""
 
 DEPTH = 2.5 / math.log(10)
 """Magnitudes per unit of ln flux."""
@@ -427,7 +427,7 @@ def spectrum_loss(seen: Seen, predicted: Predicted) -> Tensor:
     number = hidden.pixels
     robust = (FREEDOM + number) / 2 * ((FREEDOM + chi2) / (FREEDOM + number)).log()
     mean, variance = predicted.components[rows], predicted.components_var[rows]
-    divergence = (mean.square() + variance - variance.log() - 1).sum(1) / 2
+    divergence = (mean.square() + variance - variance.log() - 1).sum(1) / 2 * ~predicted.lacks_block[rows]
     return ((robust + volume / 2 + RESTRAINT * divergence) / number).sum() / len(seen.level)
 
 
