@@ -1,5 +1,6 @@
 """The Retriever as a whole: what it is trained on, what it says of which spectra, and what it writes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,9 @@ def test_the_star_sets_the_scale(model: Retriever) -> None:
     answers = [
         model.predict(small, **QUICK, star_radius=0.5),
         model.predict(small.with_columns(star_radius=np.full(2, 0.5)), **QUICK),
+        model.predict(
+            replace(small.with_columns(star_radius=None), meta={**small.meta, "star_radius": 0.5}), **QUICK
+        ),
     ]
     for found in answers:
         np.testing.assert_allclose(found.median, expected.median, rtol=0.02)

@@ -87,7 +87,7 @@ def filled(model: Model, spectra: Spectra, given: Given, progress: Progress | No
         table["brightness_assumed"] = is_assumed
         meta["note"] = (
             f"{int(is_assumed.sum()):,} have no brightness of their own: that of the median training star "
-            "was assumed (column brightness_assumed); give a magnitude beside the labels, with given=labels"
+            "was assumed (column brightness_assumed); give a magnitude beside the labels"
         )
     shown = (spectra.ivar > 0) & (given == "all")
     weights = spectra.ivar

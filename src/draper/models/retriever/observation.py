@@ -198,11 +198,11 @@ def star_radii(spectra: Spectra, options: RetrieveConfig, knows_stars: bool) -> 
                 hint="give depths in front of stars like those of the files",
             )
         return np.ones(len(spectra))
-    radii = np.ones(len(spectra))
-    if options.star_radius is not None:
-        radii = radii * options.star_radius
-    elif "star_radius" in spectra.table:
+    if options.star_radius is None and "star_radius" in spectra.table:
         radii = spectra.columns(["star_radius"])[:, 0]
+    else:
+        # Older files of simulated planets have it in their metadata.
+        radii = np.full(len(spectra), options.star_radius or float(spectra.meta.get("star_radius", 1.0)))
     least = np.min(radii, initial=np.inf, where=radii > 0)
     if options.star_radius_error > ROUGH * least:
         raise DraperError(
