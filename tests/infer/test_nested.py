@@ -1,7 +1,8 @@
 """Nested sampling gives the same evidence and posterior from the prior and from any samples."""
 
 import importlib
-from threading import Thread
+import signal
+from threading import Thread, main_thread
 
 import numpy as np
 import pytest
@@ -164,6 +165,25 @@ def test_an_interruption_does_not_leave_workers_waiting() -> None:
     thread.start()
     thread.join(20)
     assert raised == [KeyboardInterrupt]
+
+
+def test_an_interruption_prints_no_tracebacks(capfd: pytest.CaptureFixture[str]) -> None:
+    calls: list[int] = []
+
+    def stopped(cube: np.ndarray) -> np.ndarray:
+        calls.append(len(cube))
+        if len(calls) == 150:
+            signal.pthread_kill(main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
+        return gaussian(cube)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            nested(stopped, 4, live=80)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(calls) < 2000  # what was begun is finished, and no more
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_missing_dynesty_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -253,6 +253,7 @@ class Together:
         self._mine = local()
         self._changed = Condition()
         self._running: set[int] = set()
+        self._started: set[int] = set()
         self._waiting: dict[int, FloatArray] = {}
         self._values: dict[int, float] = {}
         self._failure: Exception | None = None
@@ -261,28 +262,32 @@ class Together:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # After an interruption workers finish what they are at, a step of a second or so: of an exception in
+        # the likelihood dynesty prints a traceback for each. Some never start, and must not be waited for.
+        self._threads.shutdown(wait=False, cancel_futures=True)
         with self._changed:
-            # After an interruption some workers never start: the others must not wait for them.
-            self._failure = self._failure or CancelledError()
-            self._changed.notify_all()
-        self._threads.shutdown(cancel_futures=True)
+            self._running &= self._started
+            self._evaluate_if_all_wait()
+        self._threads.shutdown()
 
     def map(self, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """Return ``work(item)`` of each item; what ``work`` asks of :meth:`call` is computed together."""
         results: list[Any] = []
         for first in range(0, len(items), self.size):
             group = items[first : first + self.size]
-            self._running = set(range(len(group)))
+            self._running, self._started = set(range(len(group))), set()
             results += self._threads.map(partial(self._run, work), range(len(group)), group)
         return results
 
     def _run(self, work: Callable[[Any], Any], number: int, item: Any) -> Any:
         self._mine.number = number
+        with self._changed:
+            self._started.add(number)
         try:
             return work(item)
         finally:
             with self._changed:
-                self._running.remove(number)
+                self._running.discard(number)
                 self._evaluate_if_all_wait()
 
     def call(self, point: FloatArray) -> float:
