@@ -196,6 +196,24 @@ def test_spectra_in_other_units_are_flagged(model: Retriever) -> None:
     assert found.flags["outside"].all() | found.flags["unreliable"].all()
 
 
+@pytest.mark.parametrize("options", [{}, {"weigh": False}])
+def test_depths_of_no_planet_at_all_are_flagged(model: Retriever, options: dict[str, Any]) -> None:
+    planets = wfc3(2)
+    ivar = np.array(planets.ivar)
+    ivar[1] = 0
+    wrong = replace(planets, flux=-planets.flux, ivar=ivar)
+    found = model.predict(wrong, **{**QUICK, **options})
+    assert found.flags["no_data"].all()
+    assert found.flags["outside"].tolist() == [True, False]  # without a bin nothing is known of it
+
+
+def test_narrow_priors_that_hold_no_sample_say_nothing_of_the_spectrum(model: Retriever) -> None:
+    narrow = {"planet_mass": (1.2, 1.2001), "temperature": (1500.0, 1500.1)}
+    found = model.predict(wfc3(2), **QUICK, bounds=narrow)
+    assert found.flags["no_data"].all()
+    assert not found.flags["outside"].any()
+
+
 def test_offsets_of_data_sets_are_marginalised(model: Retriever) -> None:
     planets = wfc3(1, error=50.0)
     flux = np.array(planets.flux)

@@ -61,16 +61,20 @@ def estimates_of(
     poor = (columns["p_value"] < POOR_FIT) | (columns["misfit"] > limits.get("misfit", LIMIT))
     # A fit tells more than whether there are similar spectra in the training set.
     strange = np.isnan(columns["chi2"]) & (surprise > limits.get("surprise", LIMIT))
+    # Without a single possible sample there is no chi2. Narrow priors alone may be the cause if none is refined.
+    prior = Prior.of(options, model.labels)
+    empty = np.array([np.isnan(one.samples).any() for one in found], dtype=bool)
+    empty &= np.array([one is not None for one in seen], dtype=bool)
+    empty &= prior.is_plain or options.refine != "never"
     typical = np.array([math.nan if one is None else np.sqrt(np.median(one.variance)) for one in seen])
     low, high = model.config.errors or (0.0, math.inf)
     flags = {
-        "outside": strange | poor,
+        "outside": strange | poor | empty,
         "unreliable": np.array([not one.is_reliable for one in found], dtype=bool),
         "untested_errors": (typical < low * PPM) | (typical > high * PPM),
     }
     shape = (len(found), options.samples, len(labels))
     samples = np.array([one.samples for one in found]).reshape(shape)
-    prior = Prior.of(options, model.labels)
     own = len(model.labels)
     bottom, top = np.append(prior.low, labels.low[own:]), np.append(prior.high, labels.high[own:])
     ranges = (samples - bottom) / (top - bottom)
