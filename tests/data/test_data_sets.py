@@ -8,7 +8,7 @@ import pytest
 
 import draper
 from draper.cli import main
-from draper.data.data_sets import join
+from draper.data.data_sets import join, simulated
 from draper.data.grid import Grid
 from draper.data.partitions import Partitions, write_partitions
 from draper.data.resample import resample
@@ -65,6 +65,33 @@ def test_files_keep_data_sets_and_their_bins(tmp_path: Path, suffix: str) -> Non
     np.testing.assert_array_equal(again.flux, BOTH.flux)
     cut = draper.read(tmp_path / f"both.{suffix}", cut=[(5002.5, 5004.5)])
     assert cut.meta["data_sets"] == [1, 0]
+
+
+MADE = replace(one(5003), meta={"source": "draper.simulate.planets"})
+
+
+@pytest.mark.parametrize("suffix", ["h5", "npz", "fits", "parquet", "csv", "ecsv"])
+def test_files_keep_what_the_simulator_of_planets_made(tmp_path: Path, suffix: str) -> None:
+    both = join([MADE, one(5000)])
+    own = join([MADE, replace(MADE, grid=one(5000).grid)])
+    for spectra, made in (
+        (MADE, 1),
+        (one(5000), 0),
+        (own, 1),
+        (both, 1 - np.asarray(both.meta["data_sets"])),
+    ):
+        again = draper.read(draper.write(spectra, tmp_path / f"one.{suffix}"))
+        assert (simulated(spectra) == made).all()
+        assert (simulated(again) == made).all()
+        assert (simulated(again.pixels(slice(0, 3))) == simulated(spectra)[:3]).all()
+
+
+def test_joined_sets_are_from_their_own_sources() -> None:
+    both = join([MADE, replace(one(5000), meta={"source": "real.csv"})])
+    assert both.meta["source"] == "draper.simulate.planets, real.csv"
+    assert both.meta["sources"] == ["draper.simulate.planets", "real.csv"]
+    # Averaged over the sets, pixels are of none of them.
+    assert not simulated(resample(both, Grid.linear(5000, 5010, 5, medium="vacuum"))).any()
 
 
 def test_a_file_that_cannot_hold_them_is_refused(tmp_path: Path) -> None:

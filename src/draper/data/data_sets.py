@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from draper.data.grid import Grid
 from draper.data.spectra import DATA_SETS as DATA_SETS
-from draper.data.spectra import Spectra, lacks_errors
+from draper.data.spectra import SOURCE, SOURCES, Spectra, lacks_errors
 from draper.errors import DraperError
 
 APART = 1e-9
 """Relative distance that is put between pixels of equal wavelength."""
+
+PLANETS = "draper.simulate.planets"
+"""Source of spectra whose errors hold that of the simulator of planets already."""
+
+
+def simulated(spectra: Spectra) -> NDArray[np.bool_]:
+    """Return which pixels (p,) are from the simulator of planets, as the metadata of their data set say."""
+    meta = spectra.meta
+    if DATA_SETS in meta and SOURCES in meta:
+        return np.asarray([name == PLANETS for name in meta[SOURCES]])[np.asarray(meta[DATA_SETS])]
+    return np.full(len(spectra.grid), meta.get(SOURCE) == PLANETS)
+
+
+def sources_of(made: NDArray[np.bool_], data_sets: NDArray[np.int64] | None, other: str) -> dict[str, Any]:
+    """Return the metadata of pixels of which some (p,) are simulated planets, and the rest from elsewhere."""
+    if made.all():
+        return {SOURCE: PLANETS}
+    if data_sets is None or not made.any():
+        return {}
+    sets = range(data_sets.max() + 1)
+    return {SOURCES: [PLANETS if made[data_sets == number].all() else other for number in sets]}
 
 
 def join(sets: Sequence[Spectra]) -> Spectra:
     """Return the data sets of one object as one spectrum, sorted by wavelength.
 
     Bins may overlap. The metadata entry ``data_sets`` holds the number of the data set of each pixel, by
-    which models tell them apart. Columns and name are those of the first data set that has them.
+    which models tell them apart, and ``sources`` where each set is from, if not all are from one source.
+    Columns and name are those of the first data set that has them.
 
     Parameters
     ----------
@@ -73,6 +97,10 @@ def join(sets: Sequence[Spectra]) -> Spectra:
         wavelength[place + 1] = wavelength[place] * (1 + APART)
     edges[:, 1] = np.maximum(edges[:, 1], wavelength * (1 + APART))
     owner = np.repeat(np.arange(len(sets)), [len(one.grid) for one in sets])[order]
+    names = [str(one.meta.get(SOURCE, "")) for one in sets]
+    meta = {name: entry for name, entry in sets[0].meta.items() if name != SOURCES}
+    if len(set(names)) > 1:
+        meta |= {SOURCE: ", ".join(dict.fromkeys(filter(None, names))), SOURCES: names}
     table = {name: column for one in reversed(sets) for name, column in one.table.items()}
     return Spectra(
         Grid.from_wavelength(wavelength, medium="vacuum", edges=edges),
@@ -81,5 +109,5 @@ def join(sets: Sequence[Spectra]) -> Spectra:
         table,
         sets[0].quantity,
         sets[0].unit,
-        meta={**sets[0].meta, DATA_SETS: owner.tolist()},
+        meta={**meta, DATA_SETS: owner.tolist()},
     )

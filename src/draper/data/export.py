@@ -12,10 +12,11 @@ import numpy as np
 from draper import atomic_write
 from draper.atomic_write import replacing, require_place
 from draper.data import store
+from draper.data.data_sets import simulated
 from draper.data.parsing import parfile
 from draper.data.partitions import write_file, write_partitions
 from draper.data.readers import draper_fits, draper_npz
-from draper.data.readers.text import DATA_SET, STAR_RADIUS
+from draper.data.readers.text import DATA_SET, SIMULATED, STAR_RADIUS
 from draper.data.spectra import DATA_SETS, Spectra, has_errors
 from draper.data.units import ANGSTROM
 from draper.errors import DraperError, did_you_mean
@@ -127,6 +128,8 @@ def _all_columns(spectra: Spectra, path: Path) -> dict[str, np.ndarray]:
         columns[DATA_SET] = np.asarray(spectra.meta[DATA_SETS])
     if STAR_RADIUS in spectra.table:
         columns[STAR_RADIUS] = np.repeat(spectra.table[STAR_RADIUS], len(spectra.grid))
+    if simulated(spectra).any():
+        columns[SIMULATED] = simulated(spectra).astype(int)
     return columns
 
 

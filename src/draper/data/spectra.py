@@ -34,6 +34,9 @@ QUANTITIES = ("flux", "normalised flux", "transit depth", "coefficients")
 DATA_SETS = "data_sets"
 """Entry of the metadata that says which data set each pixel is from, where several were joined."""
 
+SOURCE, SOURCES = "source", "sources"
+"""Entries that say where spectra are from, and where each of several joined data sets is from."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Spectra:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from draper.data.spectra import Spectra, Subset, has_errors
+from draper.data.spectra import Spectra, Subset, has_errors, lacks_errors
 from draper.errors import DraperError
 from draper.instrument.noise import add_noise, ivar_from_snr
 from draper.models.dataset import divide, fingerprint, hashed, with_good_pixels
@@ -80,8 +80,15 @@ def with_noise(spectra: Spectra, snr: float, seed: int) -> Spectra:
     if not snr > 0:
         raise DraperError("the signal-to-noise ratio is positive", given=snr)
     if has_errors(spectra):
+        plain = int(lacks_errors(spectra).sum())
         raise DraperError(
-            "the spectra have noise already", given=f"snr={snr:g}", hint="leave out snr (--snr)"
+            f"{len(spectra) - plain} of {len(spectra)} spectra have errors, and noise already"
+            if plain
+            else "the spectra have noise already",
+            given=f"snr={snr:g}",
+            hint="evaluate those without errors apart: noise is added to all spectra or none"
+            if plain
+            else "leave out snr (--snr)",
         )
     flux = torch.from_numpy(np.array(spectra.flux))
     ivar = ivar_from_snr(flux, torch.full((len(flux),), float(snr)))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from draper import Grid, Spectra, TrainConfig, load
+from draper import Grid, Spectra, TrainConfig, load, read, write
+from draper.data.data_sets import join
 from draper.errors import DraperError
 from draper.models.retriever.model import Retriever
 from draper.simulate.made import MadeStars
@@ -183,6 +184,15 @@ def test_spectra_without_errors_need_one(model: Retriever) -> None:
     for verb in (model.predict, model.evaluate, model.encode):
         with pytest.raises(DraperError, match="no errors"):
             verb(plain)
+    with pytest.raises(DraperError, match=r"--error\)[\s\S]*--snr"):
+        model.evaluate(plain)
+    ivar = np.array(planets.ivar)
+    ivar[1] = 1
+    partly = replace(planets, ivar=ivar)
+    with pytest.raises(DraperError, match=r"1 of 3[\s\S]*--error\)$"):  # snr is not for some of them
+        model.evaluate(partly)
+    with pytest.raises(DraperError, match=r"2 of 3 spectra have errors[\s\S]*apart"):
+        model.evaluate(partly, snr=100)
     given = 1e6 / np.sqrt(planets.ivar[0, 0])
     found = model.predict(plain, error=float(given), **QUICK)
     expected = model.predict(planets, **QUICK)
@@ -223,6 +233,22 @@ def test_offsets_of_data_sets_are_marginalised(model: Retriever) -> None:
     options = {**QUICK, "draws": 3000}
     rigid, free = model.predict(shifted, **options), model.predict(shifted, **options, offset=2000.0)
     assert free.columns["chi2"][0] < 30 < rigid.columns["chi2"][0]
+
+
+def test_the_error_of_the_simulator_is_counted_once(model: Retriever, tmp_path: Path) -> None:
+    made = wfc3(1, error=1.0)
+    options = model.options_of("predict")
+    variance = model.observations(made, options)[0].variance
+    for suffix in ("csv", "ecsv"):
+        again = read(write(made, tmp_path / f"made.{suffix}"))
+        np.testing.assert_allclose(model.observations(again, options)[0].variance, variance, rtol=1e-5)
+    real = replace(made, meta={})
+    more = model.observations(real, options)[0].variance
+    assert (more > 1.5 * variance).all()
+    for sets, expected in (((made, real), [variance, more]), ((real, made), [more, variance])):
+        seen = model.observations(join(sets), options)[0]
+        for number in range(2):
+            np.testing.assert_allclose(seen.variance[seen.groups == number], expected[number], rtol=1e-5)
 
 
 def test_spectra_of_samples_fill_missing_bands(model: Retriever) -> None:

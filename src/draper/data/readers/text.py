@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
+from draper.data.data_sets import sources_of
 from draper.data.labels import UNITS, canonical
 from draper.data.parsing import pixels
 from draper.data.parsing.columns import Role, assign, describe, implied_quantity, in_depths, length_unit
@@ -22,9 +23,9 @@ FloatArray = NDArray[np.float64]
 PLAIN = ("wavelength", "flux", "error")
 """Roles of two or three columns without names."""
 
-DATA_SET, STAR_RADIUS = "data_set", "star_radius"
-"""Further columns that :func:`draper.data.export.write` adds: which data set each pixel is from, and a number
-that is the same for all of them."""
+DATA_SET, STAR_RADIUS, SIMULATED = "data_set", "star_radius", "simulated_by_planets"
+"""Further columns that :func:`draper.data.export.write` adds: which data set each pixel is from, a number
+that is the same for all of them, and 1 where the simulator of planets has made the spectrum, else 0."""
 
 FACTS = {*UNITS, "snr", "ra", "dec"}
 """Numbers in comments that become columns of the table, beside abundances."""
@@ -182,7 +183,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             given=", ".join(f"{role}: {names[at]}" for role, at in roles.items()),
             hint="choose other columns with wavelength_column=, flux_column= and error_column=",
         )
-    own = [name for name in (DATA_SET, STAR_RADIUS) if name in names]
+    own = [name for name in (DATA_SET, STAR_RADIUS, SIMULATED) if name in names]
     values = numbers(source, text, [*roles.values(), *(names.index(name) for name in own)]).T
     columns = dict(zip(roles, values, strict=False))
     if text.names is None and config.error_column is None:
@@ -262,6 +263,9 @@ def _spectrum(
     data_sets = extra.get(DATA_SET)
     if data_sets is not None and not (data_sets == np.rint(data_sets)).all():
         raise source.error(f"the column {DATA_SET} must hold whole numbers", hint="number the data sets")
+    sets = None if data_sets is None else data_sets.astype(np.int64)
+    if SIMULATED in extra:
+        meta = {**meta, **sources_of(extra[SIMULATED] == 1, sets, source.path.name)}
     return pixels.spectra(
         source,
         axis,
@@ -269,7 +273,7 @@ def _spectrum(
         error=columns.get("error"),
         ivar=columns.get("ivar"),
         bad=columns.get("bad"),
-        data_sets=None if data_sets is None else data_sets.astype(np.int64),
+        data_sets=sets,
         table=table,
         quantity=quantity,
         unit=str(header.get("unit", "")),

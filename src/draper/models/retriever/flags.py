@@ -61,7 +61,7 @@ def estimates_of(
     poor = (columns["p_value"] < POOR_FIT) | (columns["misfit"] > limits.get("misfit", LIMIT))
     # A fit tells more than whether there are similar spectra in the training set.
     strange = np.isnan(columns["chi2"]) & (surprise > limits.get("surprise", LIMIT))
-    # Without a single possible sample there is no chi2. Narrow priors alone may be the cause if none is refined.
+    # Without a possible sample there is no chi2; unless refined, narrow priors alone may be the cause.
     prior = Prior.of(options, model.labels)
     empty = np.array([np.isnan(one.samples).any() for one in found], dtype=bool)
     empty &= np.array([one is not None for one in seen], dtype=bool)

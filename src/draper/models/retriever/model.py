@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from draper.config import Config
 from draper.configs.retriever import CompleteConfig, RetrieveConfig, RetrieverConfig
 from draper.configs.simulators import SIMULATORS
+from draper.data.data_sets import simulated
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import DATA_SETS, Spectra, lacks_errors
@@ -257,12 +258,12 @@ class Retriever(Model):
         spectra = with_errors(spectra, options.error)
         radius = star_radii(spectra, options, self.physics is not None)
         physics = self.physics
-        # What the simulator made itself counts its own error already.
-        own = physics is None or spectra.meta.get("source") == "draper.simulate.planets"
-        error = np.zeros(len(self.own_grid)) if own or physics is None else physics.model_error
+        error = np.zeros(len(self.own_grid)) if physics is None else physics.model_error
         groups = np.asarray(spectra.meta[DATA_SETS]) if DATA_SETS in spectra.meta else None
         binning = Binning.between(self.own_grid, spectra.grid)
-        return observations(spectra, binning, radius, error, options.offset * PPM, groups)
+        # What the simulator made itself counts its own error already.
+        counted = simulated(spectra)
+        return observations(spectra, binning, radius, error, options.offset * PPM, groups, counted)
 
     def predict(
         self,

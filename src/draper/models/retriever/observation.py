@@ -177,12 +177,13 @@ def with_errors(spectra: Spectra, error: float | None) -> Spectra:
     if not lacking.any():
         return spectra
     if error is None:
-        which = "the spectra have" if lacking.all() else f"{lacking.sum()} of {len(spectra)} spectra have"
+        which, noise = "the spectra have", "; evaluate also adds noise: snr= (--snr)"
+        if not lacking.all():  # noise is added to all spectra or none
+            which, noise = f"{lacking.sum()} of {len(spectra)} spectra have", ""
         raise DraperError(
             f"{which} no errors, on which every posterior depends",
             given=f"the first of them: {spectra.ids[lacking][0]}",
-            hint="predict takes one for all bins [ppm]: error= (--error); evaluate also adds noise: snr= "
-            "(--snr)",
+            hint=f"give one for all their bins [ppm]: error= (--error){noise}",
         )
     given = np.where(spectra.ivar > 0, (error * PPM) ** -2, 0)
     return replace(spectra, ivar=np.where(lacking[:, None], given, spectra.ivar).astype(spectra.ivar.dtype))
@@ -220,6 +221,7 @@ def observations(
     model_error: FloatArray,
     offset: float = 0.0,
     groups: NDArray[np.int64] | None = None,
+    counted: NDArray[np.bool_] | None = None,
 ) -> list[Observation | None]:
     """Return the observations of spectra; None without a good bin in the fine grid, or a star's radius.
 
@@ -237,8 +239,12 @@ def observations(
         1-sigma offset of each data set.
     groups : ndarray (m,)
         Data set of each bin; one data set by default.
+    counted : ndarray (m,)
+        Bins whose errors hold that of the forward model already; none by default.
     """
     own = binning.operator @ model_error[binning.pixels]
+    if counted is not None:
+        own = np.where(counted, 0.0, own)
     names = np.zeros(len(own), dtype=np.int64) if groups is None else groups
     found: list[Observation | None] = []
     for row in range(len(spectra)):
