@@ -123,7 +123,8 @@ def efficiency(
     rows, parts = [], []
     for instrument in INSTRUMENTS:
         for level in levels:
-            made = simulator(model, instrument, level).simulate(spectra, seed=41)
+            # With one seed all cases would be of the same planets, and their ranks no independent ones.
+            made = simulator(model, instrument, level).simulate(spectra, seed=41 + len(parts))
             parts.append(efficiencies(model, made, chosen))
             rows.append({"instrument": instrument, "error [ppm]": level, **summary(parts[-1])})
             say(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
