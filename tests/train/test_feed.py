@@ -6,7 +6,7 @@ import torch
 from toy import arrays
 
 from draper.errors import DraperError
-from draper.train.feed import ArrayFeed, seed_of
+from draper.train.feed import ArrayFeed, PartitionFeed, seed_of
 
 
 def make(n=10, batch_size=4, **options) -> ArrayFeed:
@@ -69,6 +69,19 @@ def test_subset_resident_and_mapped_agree(tmp_path) -> None:
         assert all(torch.equal(first, other) for other in others)
         assert all(any(np.array_equal(row, values[i]) for i in rows) for row in first.numpy())
     assert np.array_equal(torch.cat([b["x"] for b in feeds[2].sweep()]).numpy(), values[rows])
+
+
+def test_partitions_are_read_once_in_an_epoch() -> None:
+    read: list[int] = []
+
+    def values(number: int) -> dict[str, np.ndarray]:
+        read.append(number)
+        return {"x": np.arange(5.0) + 5 * number}
+
+    feed = PartitionFeed([5] * 6, values, batch_size=4)  # batches lie across the borders of pairs
+    drawn = torch.cat([feed.load(step)["x"] for step in range(7)])
+    assert len(drawn.unique()) == 28
+    assert sorted(read) == list(range(6))
 
 
 def test_refusals() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,11 +80,19 @@ class Correlation:
 
     @classmethod
     def concat(cls, parts: Sequence[Correlation]) -> Correlation:
-        """Return the correlations of joined sets; templates that all share are stored once."""
-        if all(part.templates is parts[0].templates for part in parts):
-            return cls(parts[0].templates, np.concatenate([part.index for part in parts]))
-        offsets = np.cumsum([0, *(len(part.templates) for part in parts[:-1])])
-        return cls(
-            np.concatenate([part.templates for part in parts]),
-            np.concatenate([part.index + offset for part, offset in zip(parts, offsets, strict=True)]),
-        )
+        """Return the correlations of joined sets; equal templates of several sets are stored once."""
+        first = parts[0].templates
+        if all(part.templates is first for part in parts):
+            return cls(first, np.concatenate([part.index for part in parts]))
+        # Each partition of a stream brings its own copy of templates that all of them share.
+        known: dict[bytes, int] = {}
+        templates, index = [], []
+        for part in parts:
+            keys = [hashlib.sha256(template.tobytes()).digest() for template in part.templates]
+            for key, template in zip(keys, part.templates, strict=True):
+                if key not in known:
+                    known[key] = len(known)
+                    templates.append(template)
+            numbers = np.array([known[key] for key in keys], dtype=np.int64)
+            index.append(numbers[part.index])
+        return cls(np.array(templates, dtype=np.float32).reshape(-1, *first.shape[1:]), np.concatenate(index))

@@ -7,10 +7,12 @@ pandas) read the columns as they are; draper brings everything back bit for bit.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -256,31 +258,39 @@ class Partitions:
             ends = np.cumsum(sizes)
             chosen = np.arange(self.counts[number])
             chosen = chosen if rows is None else np.atleast_1d(chosen[rows])
-            needed = np.unique(np.searchsorted(ends, chosen, side="right"))
-            held = opened.read_row_groups(needed.tolist())
+            groups = np.searchsorted(ends, chosen, side="right")
+            flux, ivar = (np.empty((len(chosen), p), dtype=np.float32) for _ in range(2))
+            index = np.empty(len(chosen), dtype=np.int64)
+            columns = {name: [self._table[name]] for name in self.columns}
+            # What is read and not yet unpacked is never more than one row group.
+            for group in np.unique(groups):
+                held, n = opened.read_row_group(group), sizes[group]
+                places = np.flatnonzero(groups == group)
+                own = chosen[places] - (ends[group] - n)
+                flux[places], ivar[places] = (_rows(held[name], n, p)[own] for name in ("flux", "ivar"))
+                for name in self.columns:
+                    columns[name].append(self._column(name, held, n)[own])
+                if "correlation" in held.schema.names:
+                    index[places] = held["correlation_index"].to_numpy()[own]
+                del held
             correlation = None
-            if "correlation" in held.schema.names:
+            if "correlation" in opened.schema_arrow.names:
                 templates = opened.read(["correlation"])["correlation"].drop_null()
                 matrices = _rows(templates, len(templates), p * p).reshape(-1, p, p)
-                correlation = Correlation(matrices, held["correlation_index"].to_numpy())
-        n = held.num_rows
-        spectra = Spectra(
+                correlation = Correlation(matrices, index)
+            meta = _facts(file, opened.schema_arrow)["meta"]
+        _release_freed()
+        place = np.argsort(np.argsort(groups, kind="stable"))
+        return Spectra(
             self.grid,
-            _rows(held["flux"], n, p),
-            _rows(held["ivar"], n, p),
-            table={name: self._column(name, held, n) for name in self.columns},
+            flux,
+            ivar,
+            table={name: np.concatenate(parts)[place] for name, parts in columns.items()},
             quantity=self.quantity,
             unit=self.unit,
             correlation=correlation,
-            meta=_facts(file, held.schema)["meta"],
+            meta=meta,
         )
-        del held
-        # Arrow keeps what it has freed, which adds up over partitions.
-        arrow().default_memory_pool().release_unused()
-        if rows is None:
-            return spectra
-        read = np.concatenate([np.arange(0), *(np.arange(ends[g] - sizes[g], ends[g]) for g in needed)])
-        return spectra[np.searchsorted(read, chosen)]
 
     def batches(self) -> Iterator[Spectra]:
         """Iterate over all spectra in order, in batches of at most 32 MB of flux."""
@@ -361,12 +371,19 @@ def _header(file: Path, grids: dict[bytes, Grid]) -> _Header:
         )
 
 
+def _release_freed() -> None:
+    """Give memory that is free back to the system: what Arrow and glibc keep adds up over partitions."""
+    arrow().default_memory_pool().release_unused()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
     """Open a Parquet file; what pyarrow raises on a damaged one becomes a DraperError."""
     pa, parquet = arrow(), arrow("pyarrow.parquet")
     try:
-        with parquet.ParquetFile(file, memory_map=True) as opened:
+        with parquet.ParquetFile(file) as opened:
             yield opened
     except (pa.ArrowException, OSError, KeyError, json.JSONDecodeError) as error:
         raise DraperError(

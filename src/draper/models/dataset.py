@@ -193,7 +193,7 @@ class StreamPart(Part):
                 yield from Subset.whole(self.partitions.read(number, own)).batches(rows)
 
     def feed(self, arrays: Arrays, train: TrainConfig, **options: Any) -> Feed:
-        """Return the batches, read from disk: at most four partitions are in memory."""
+        """Return the batches, read from disk: at most three partitions are in memory."""
         used = [number for number, rows in enumerate(self.rows) if len(rows)]
 
         def read_arrays(number: int) -> dict[str, NDArray[Any]]:
@@ -472,13 +472,15 @@ def _stream(
 ) -> tuple[StreamPart, SpectraPart]:
     """Read a stream once: keep the held-out objects in memory, and note which rows are trained on."""
     total = sum(partitions.counts)
-    rows, held_out, first = [], [], 0
+    rows, first = [], 0
+    held_out: list[Spectra] = []
     for number, count in enumerate(partitions.counts):
         spectra = partitions.read(number)
         usable = has_good_pixel(spectra.ivar) if needs_pixels else np.ones(count, dtype=bool)
         is_held_out = hashed(spectra, share, seed, first)
         rows.append(np.flatnonzero(usable & ~is_held_out))
-        held_out.append(spectra[np.flatnonzero(usable & is_held_out)])
+        # Joined at once, so that the partitions' copies of shared correlations do not add up.
+        held_out = [Spectra.concat([*held_out, spectra[np.flatnonzero(usable & is_held_out)]], fill=True)]
         first += count
     training = StreamPart(partitions, rows, share)
     if len(training) == 0:

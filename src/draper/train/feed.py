@@ -278,7 +278,7 @@ class ArrayFeed(Feed):
 
 
 class PartitionFeed(Feed):
-    """Batches of partitions too large to be held together: at most four are in memory.
+    """Batches of partitions too large to be held together: at most three are in memory.
 
     Every epoch passes over the partitions in a new order, two by two; the rows of such a pair are shuffled
     together. Where a batch lies follows from the seed and the step alone.
@@ -305,8 +305,7 @@ class PartitionFeed(Feed):
     ) -> None:
         self.counts = np.asarray(counts, dtype=np.int64)
         super().__init__(int(self.counts.sum()), **options)
-        # A batch on the border of two pairs looks at both.
-        self._read = lru_cache(maxsize=2 * TOGETHER)(read)
+        self._read = lru_cache(maxsize=TOGETHER)(read)
 
     def take(self, step: int, share: slice) -> dict[str, Tensor]:
         """Return some rows of the global batch of a step."""
@@ -339,9 +338,10 @@ class PartitionFeed(Feed):
 
     def _gather(self, places: NDArray[np.int64]) -> dict[str, Tensor]:
         result: dict[str, NDArray[Any]] = {}
-        for number in np.unique(places[:, 0]):
+        # In the order of the places: on the border of two pairs, the one that is done with makes room.
+        for number in dict.fromkeys(places[:, 0].tolist()):
             here = places[:, 0] == number
-            for name, array in self._read(int(number)).items():
+            for name, array in self._read(number).items():
                 rows = result.setdefault(name, np.empty((len(places), *array.shape[1:]), array.dtype))
                 rows[here] = array[places[here, 1]]
         return {name: torch.from_numpy(array) for name, array in result.items()}

@@ -408,18 +408,24 @@ def _taken_apart(whitener: Tensor, data: Tensor, rank: Tensor) -> tuple[Tensor, 
 
 def thinned(train: Batches, rows: int) -> Batch:
     """Return at most ``rows`` rows, evenly spaced in a pass: the first of a file may be unlike the others."""
-    kept: Batch = {}
-    stride, passed = 1, 0
+    parts: list[Batch] = []
+    stride, passed, count = 1, 0, 0
     for batch in train():
-        start, size = -passed % stride, len(batch["flux"])
-        some = {name: tensor[start::stride].clone() for name, tensor in batch.items()}
-        kept = {name: torch.cat([kept[name], tensor]) for name, tensor in some.items()} if kept else some
-        passed += size
-        while len(kept["flux"]) > rows:
-            kept, stride = {name: tensor[::2].clone() for name, tensor in kept.items()}, 2 * stride
+        start = -passed % stride
+        parts.append({name: tensor[start::stride].clone() for name, tensor in batch.items()})
+        passed += len(batch["flux"])
+        count += len(parts[-1]["flux"])
+        while count > rows:
+            kept = _joined(parts)
+            parts, stride = [{name: tensor[::2].clone() for name, tensor in kept.items()}], 2 * stride
+            count = len(parts[0]["flux"])
         if passed >= PASSED:
             break
-    return kept
+    return _joined(parts)
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def small_batches(batch: Batch) -> Iterator[Batch]:
