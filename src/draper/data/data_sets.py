@@ -24,7 +24,8 @@ def simulated(spectra: Spectra) -> NDArray[np.bool_]:
     """Return which pixels (p,) are from the simulator of planets, as the metadata of their data set say."""
     meta = spectra.meta
     if DATA_SETS in meta and SOURCES in meta:
-        return np.asarray([name == PLANETS for name in meta[SOURCES]])[np.asarray(meta[DATA_SETS])]
+        made = np.array([name == PLANETS for name in meta[SOURCES]], dtype=np.bool_)
+        return made[np.asarray(meta[DATA_SETS], dtype=np.int64)]
     return np.full(len(spectra.grid), meta.get(SOURCE) == PLANETS)
 
 
