@@ -224,6 +224,27 @@ def test_narrow_priors_that_hold_no_sample_say_nothing_of_the_spectrum(model: Re
     assert not found.flags["outside"].any()
 
 
+def test_nested_sampling_is_not_for_data_that_no_planet_is_like(
+    model: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dynesty")
+    called: list[int] = []
+
+    def stopped(*arguments: Any, **options: Any) -> None:
+        called.append(len(arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("draper.models.retriever.posterior.nested", stopped)
+    monkeypatch.setattr("draper.models.retriever.posterior.is_good", lambda *figures: False)
+    planets = wfc3(1, error=50.0)
+    sawtooth = 10 * 50e-6 * (-1.0) ** np.arange(planets.flux.shape[1])
+    found = model.predict(replace(planets, flux=planets.flux + sawtooth), draws=2000, samples=100)
+    assert not called
+    assert found.flags["outside"].all()
+    with pytest.raises(KeyboardInterrupt):
+        model.predict(planets, draws=2000, samples=100)
+
+
 def test_offsets_of_data_sets_are_marginalised(model: Retriever) -> None:
     planets = wfc3(1, error=50.0)
     flux = np.array(planets.flux)

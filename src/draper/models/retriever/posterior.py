@@ -57,6 +57,9 @@ ACCEPTED = 0.05
 LIVE = 500
 """Live points of nested sampling."""
 
+HOPELESS = 30.0
+"""chi2 per bin of the best sample above which no planet is like the data."""
+
 LAST_DRAWS, LAST_ROUNDS, LAST_COMPONENTS = 8000, 12, 16
 """Draws of each round, rounds, and components of the mixtures, of the refinement after it."""
 
@@ -312,8 +315,11 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
                 break
         how = "refined" if weighted.rounds else how
     is_poor = not is_good(weighted.effective_size, weighted.pareto_k)
-    # No planet of the box is like data of which no sample of the network is possible.
-    is_like_some = weighted.effective_size > 0 or not target.prior.is_plain
+    # No planet of the box is like data of which no sample of the network is possible, or none is near: there
+    # nested sampling would take an hour, for labels that mean nothing.
+    is_like_some = not target.prior.is_plain
+    if weighted.effective_size > 0:
+        is_like_some = not is_hopeless(target, weighted)
     if options.refine == "auto" and is_poor and is_like_some and find_spec("dynesty"):
         return replace(_nested(target, weighted, options, rng), proposed=proposed)
     if weighted.effective_size == 0:
@@ -443,23 +449,35 @@ def checked(
     target: Target, labels: FloatArray, further: FloatArray, rng: np.random.Generator, **figures: float | str
 ) -> Retrieval:
     """Return a retrieval of labels (n, l) and further coordinates (n, c), compared with the data."""
-    star, inflation = target.factors(further)
     some = rng.choice(len(labels), min(CHECKED, len(labels)), replace=False)
-    observation = target.observation
-    with torch.no_grad():
-        fine = target.model.depth(tensor(labels[some]).float(), observation.pixels).double().numpy()
-    residuals = observation.residuals(fine / star[some, None] ** 2, inflation[some])
+    residuals = residuals_of(target, labels[some], further[some])
     chi2 = (residuals**2).sum(axis=1)
+    star, inflation = target.factors(further)
     beside = [(target.star_error > 0, star), (target.inflation > 1, inflation)]
     return Retrieval(
         np.column_stack([labels, *(values for is_sampled, values in beside if is_sampled)]),
         np.concatenate([target.prior.place(labels), ndtr(further)], axis=1),
         chi2=float(np.median(chi2)),
-        bins=len(observation.flux),
-        p_value=float(chi2_distribution.sf(chi2, len(observation.flux)).mean()),
+        bins=residuals.shape[1],
+        p_value=float(chi2_distribution.sf(chi2, residuals.shape[1]).mean()),
         misfit=largest_run(residuals),
         **figures,  # type: ignore[arg-type]
     )
+
+
+def residuals_of(target: Target, labels: FloatArray, further: FloatArray) -> FloatArray:
+    """Return the whitened residuals (n, m) of the data from labels (n, l) and further coordinates (n, c)."""
+    star, inflation = target.factors(further)
+    with torch.no_grad():
+        fine = target.model.depth(tensor(labels).float(), target.observation.pixels).double().numpy()
+    return target.observation.residuals(fine / star[:, None] ** 2, inflation)
+
+
+def is_hopeless(target: Target, weighted: ImportanceSamples) -> bool:
+    """Return whether the best of some samples is nothing like the data."""
+    best = weighted.samples[[int(weighted.log_weights.argmax())]]
+    residuals = residuals_of(target, target.labels(best), best[:, len(target.prior.low) :])
+    return float((residuals**2).sum()) > HOPELESS * residuals.shape[1]
 
 
 def largest_run(residuals: FloatArray) -> float:
