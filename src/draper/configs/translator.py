@@ -1,0 +1,116 @@
+"""Options of the translator and of its verbs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from draper.config import Config, Input, ModelConfig
+from draper.errors import DraperError
+
+Size = Annotated[int, Field(ge=1)]
+Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
+
+Domain = Literal["synthetic", "observed"]
+
+
+class TranslateConfig(Config):
+    """Which way spectra are translated, and what an observed spectrum has beside its labels."""
+
+    flags: ClassVar[str] = "*"
+
+    to: Domain = "observed"
+    """What the result looks like: observed (the default; the spectra given are synthetic), or synthetic (the
+    spectra given are observed)."""
+    split: Literal["mean", "drawn"] = "mean"
+    """What observed spectra have beside what synthetic ones have, such as the continuum of the instrument:
+    the mean of the training set (the default), or drawn anew for each spectrum."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of what is drawn."""
+
+
+class EncodeConfig(Config):
+    """Which latents of which spectra are returned."""
+
+    flags: ClassVar[str] = "*"
+
+    domain: Domain = "observed"
+    """What the spectra are: observed (the default), or synthetic."""
+    part: Literal["shared", "split", "both"] = "shared"
+    """Latents that both domains have (shared, the default), those of observed spectra alone (split), or both,
+    shared ones first."""
+
+
+class TranslatorConfig(ModelConfig):
+    """Synthetic spectra translated to look observed, and back, learnt from unpaired sets."""
+
+    model: ClassVar[str] = "draper.models.translator.model:Translator"
+    summary: ClassVar[str] = "Synthetic spectra that look observed, and the other way round."
+    inputs: ClassVar[tuple[Input, ...]] = (
+        Input("synthetic", "Computed spectra.", ("spectra", "stream", "simulator")),
+        Input("observed", "Observed spectra of other stars; their labels are not used."),
+    )
+    training: ClassVar[dict[str, Any]] = {
+        "steps": 20_000,
+        "batch_size": 16,
+        "learning_rate": 3e-4,
+        "warmup": 200,
+        "ema": 0.999,
+    }
+    example: ClassVar[dict[str, Any]] = {
+        "filters": (8, 16),
+        "strides": (2, 2),
+        "shared_filters": (16,),
+        "shared_strides": (2,),
+        "split_filters": (8,),
+        "shared": 6,
+        "split": 2,
+        "critic": (8, 16),
+    }
+    verb_options: ClassVar[dict[str, type[Config]]] = {"generate": TranslateConfig, "encode": EncodeConfig}
+
+    filters: Sizes = (16, 32)
+    """Filters of the convolutions of each domain; 32,64 in the paper."""
+    strides: Sizes = (4, 4)
+    """Their strides: pixels of one layer for each of the next."""
+    shared_filters: Sizes = (64, 128, 256)
+    """Filters of the convolutions that both domains share; 128,256,512 in the paper."""
+    shared_strides: Sizes = (4, 2, 2)
+    """Their strides, which also hold for `split_filters`."""
+    split_filters: Sizes = (32, 32, 32)
+    """Filters that encode what observed spectra alone have; as many as `shared_filters`."""
+    shared: Size = 25
+    """Channels of the latents that both domains have."""
+    split: Annotated[int, Field(ge=0)] = 4
+    """Channels of the latents that observed spectra alone have; 0 for none."""
+    kernel: Annotated[int, Field(ge=3)] = 7
+    """Width of the convolutions [pixels of their layer]; an odd number."""
+    critic: Sizes = (16, 32, 64, 128, 256)
+    """Filters of the discriminators, each with stride 4."""
+    adversarial: Literal["logits", "hinge"] = "logits"
+    """Loss of the discriminators: cross-entropy (logits, the default), or hinge."""
+    penalty: Annotated[float, Field(ge=0)] = 0.0
+    """Strength of the R1 penalty on gradients of the discriminators; 0, the default, for none."""
+    best_of: Annotated[int, Field(ge=1)] = 1
+    """Train on the best 1 of this many synthetic spectra, chosen by the discriminator as most like observed
+    ones, so that the label distributions of the two sets may differ; 1, the default, trains on all."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        for one, other in (("filters", "strides"), ("shared_filters", "shared_strides")):
+            if len(getattr(self, one)) != len(getattr(self, other)):
+                raise DraperError(
+                    f"{one} and {other} have different lengths",
+                    given=f"{getattr(self, one)} and {getattr(self, other)}",
+                    hint="give one stride for each layer",
+                )
+        if self.split and len(self.split_filters) != len(self.shared_strides):
+            raise DraperError(
+                "split_filters and shared_strides have different lengths",
+                given=f"{self.split_filters} and {self.shared_strides}",
+                hint="give one stride for each layer",
+            )
+        if self.kernel % 2 == 0:
+            raise DraperError("the kernel has an odd number of pixels", given=self.kernel)
+        return self

@@ -1,0 +1,175 @@
+"""Strided convolutions along a spectrum, normalised latents, and a discriminator of (spectrum, latent)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Layers = TypeVar("Layers", bound=nn.Module)
+
+SLOPE = 0.1
+"""Slope of the leaky ReLU for negative inputs."""
+
+MIN_LENGTH = 8
+"""Minimum number of positions over which each channel of a latent is normalised by itself."""
+
+
+def downsampling(channels: int, filters: Sequence[int], strides: Sequence[int], kernel: int) -> nn.Sequential:
+    """Return convolutions from (n, channels, l) to (n, filters[-1], l / product of strides).
+
+    The kernel is odd; a length that the strides do not divide is rounded up.
+
+    Examples
+    --------
+    >>> downsampling(1, [4, 8], [4, 2], 7)(torch.zeros(3, 1, 41)).shape
+    torch.Size([3, 8, 6])
+    """
+    layers: list[nn.Module] = []
+    for (inputs, outputs), stride in zip(pairwise([channels, *filters]), strides, strict=True):
+        layers += [nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2), _activation()]
+    return _initialised(nn.Sequential(*layers))
+
+
+def upsampling(channels: int, filters: Sequence[int], strides: Sequence[int], kernel: int) -> nn.Sequential:
+    """Return transposed convolutions from (n, channels, l) to (n, filters[-1], l * product of strides).
+
+    Examples
+    --------
+    >>> upsampling(8, [4, 2], [2, 4], 7)(torch.zeros(3, 8, 6)).shape
+    torch.Size([3, 2, 48])
+    """
+    layers: list[nn.Module] = []
+    for (inputs, outputs), stride in zip(pairwise([channels, *filters]), strides, strict=True):
+        # From l positions the layer alone makes (l - 1) * stride - 2 * padding + kernel of them, plus extra.
+        padding = max(0, kernel - stride + 1) // 2
+        extra = stride + 2 * padding - kernel
+        layers += [
+            nn.ConvTranspose1d(inputs, outputs, kernel, stride, padding, output_padding=extra),
+            _activation(),
+        ]
+    return _initialised(nn.Sequential(*layers))
+
+
+def projection(channels: int, outputs: int) -> nn.Conv1d:
+    """Return a linear map of the channels of each position: (n, channels, l) to (n, outputs, l)."""
+    return _initialised(nn.Conv1d(channels, outputs, 1))
+
+
+def normalised(codes: Tensor) -> Tensor:
+    """Return codes (n, channels, l) with mean 0 and variance 1 over the positions of each channel.
+
+    Short codes are normalised over channels and positions together: two positions of a channel would keep
+    nothing but a sign, and one position nothing at all.
+
+    Examples
+    --------
+    >>> normalised(torch.tensor([[[1.0, 3.0]]])).tolist()
+    [[[-1.0, 1.0]]]
+    """
+    codes = codes.float()
+    over = (2,) if codes.shape[2] >= MIN_LENGTH else (1, 2)
+    centred = codes - codes.mean(over, keepdim=True)
+    return centred / (centred.square().mean(over, keepdim=True) + 1e-8).sqrt()
+
+
+class PairDiscriminator(nn.Module):
+    """Tells apart pairs of a spectrum and its latents.
+
+    Parameters
+    ----------
+    pixels
+        Number of pixels p.
+    latent
+        Channels c and length l of the latents.
+    filters, latent_filters
+        Channels of the convolutions along the spectrum, and of those of each position of the latents.
+    stride, kernel
+        Of the convolutions along the spectrum.
+    """
+
+    def __init__(
+        self,
+        pixels: int,
+        latent: tuple[int, int],
+        filters: Sequence[int],
+        latent_filters: Sequence[int],
+        *,
+        stride: int = 4,
+        kernel: int = 7,
+    ) -> None:
+        super().__init__()
+        channels, length = latent
+        self.spectrum = downsampling(1, filters, [stride] * len(filters), kernel)
+        self.latent = downsampling(channels, latent_filters, [1] * len(latent_filters), 1)
+        for _ in filters:
+            pixels = -(-pixels // stride)
+        features = pixels * filters[-1] + length * latent_filters[-1]
+        self.last = _initialised(nn.Linear(features, 1))
+
+    def forward(self, spectra: Tensor, latents: Tensor) -> Tensor:
+        """Return logits (n,) of being real, for spectra (n, p) and latents (n, c, l)."""
+        features = [self.spectrum(spectra[:, None]).flatten(1), self.latent(latents).flatten(1)]
+        logits: Tensor = self.last(torch.cat(features, dim=1))[:, 0]
+        return logits.float()
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
+    """Return the mean loss of a discriminator with logits (n,) of real pairs and (m,) of fake ones.
+
+    ``logits`` is the binary cross-entropy; with ``hinge``, a pair on the right side of the margin costs
+    nothing.
+
+    Examples
+    --------
+    >>> float(discriminator_loss(torch.tensor([2.0]), torch.tensor([0.5]), "hinge"))
+    1.5
+    """
+    if kind == "hinge":
+        return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
+    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+
+
+def generator_loss(fake: Tensor, kind: str) -> Tensor:
+    """Return the mean loss of a generator whose spectra have logits (n,) of being real.
+
+    Examples
+    --------
+    >>> float(generator_loss(torch.tensor([2.0]), "hinge"))
+    -2.0
+    """
+    return -fake.mean() if kind == "hinge" else functional.softplus(-fake).mean()
+
+
+def gradient_penalty(
+    discriminator: PairDiscriminator, spectra: Tensor, latents: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the logits (n,) of real pairs, and the mean squared gradient of a logit (R1).
+
+    Mescheder et al. (2018) show that with this penalty the players converge where distributions agree.
+    """
+    with torch.enable_grad():
+        pairs = [tensor.detach().requires_grad_() for tensor in (spectra, latents)]
+        logits = discriminator(*pairs)
+        slopes = torch.autograd.grad(logits.sum(), pairs, create_graph=True)
+    return logits, sum(
+        (slope.flatten(1).square().sum(1).mean() for slope in slopes), torch.zeros(()).to(logits)
+    )
+
+
+def _activation() -> nn.Module:
+    return nn.LeakyReLU(SLOPE, inplace=True)
+
+
+def _initialised(module: Layers) -> Layers:
+    """Draw weights as published: Xavier's uniform law, and small positive biases."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d, nn.Linear)):
+            nn.init.xavier_uniform_(layer.weight)
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, 0.01)
+    return module
