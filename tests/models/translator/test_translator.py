@@ -1,0 +1,107 @@
+"""The Translator learns from unpaired sets what observed spectra have and synthetic ones lack."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import draper
+from draper import Grid, Spectra, TrainConfig
+from draper.configs.translator import TranslatorConfig
+from draper.data.resample import resample
+from draper.errors import DraperError
+from draper.models.translator.grids import on_common_grid
+from draper.models.translator.model import Translator
+from draper.simulate.made import made_grid, made_spectra
+from draper.simulate.stars import Stars
+
+QUICK: dict[str, Any] = {"batch_size": 32, "threads": 1, "progress": "none"}
+
+
+@pytest.fixture(scope="module")
+def model() -> Translator:
+    data = Translator.example_data(800)
+    train = TrainConfig(steps=400, learning_rate=2e-3, **QUICK)
+    return Translator(**Translator.SMALL).fit(**data, train=train)
+
+
+def test_a_missing_line_is_added_and_taken_away(model: Translator) -> None:
+    centre = int(np.abs(made_grid(96).vacuum - 8600).argmin())
+    synthetic, observed = made_spectra(200, seed=7), Translator.example_spectra(200, seed=7)
+    missing = np.abs(synthetic.flux - observed.flux)[:, centre].mean()
+    added = np.abs(model.generate(synthetic).flux - observed.flux)[:, centre].mean()
+    taken = np.abs(model.generate(observed, to="synthetic").flux - synthetic.flux)[:, centre].mean()
+    assert max(added, taken) < 0.35 * missing
+
+
+def test_translated_spectra_keep_their_stars(model: Translator) -> None:
+    synthetic, observed = made_spectra(200, seed=8), Translator.example_spectra(200, seed=8)
+    made = model.generate(synthetic)
+    assert made.table["teff"].tolist() == synthetic.table["teff"].tolist()
+    # Nearer to the same star than the mean observed spectrum is.
+    off = np.sqrt(np.square(made.flux - observed.flux).mean())
+    assert off < 0.8 * np.sqrt(np.square(observed.flux.mean(axis=0) - observed.flux).mean())
+
+
+def test_observed_spectra_are_drawn_with_different_split_latents(model: Translator) -> None:
+    synthetic = made_spectra(3, seed=1)
+    typical, drawn, again, other = (
+        model.generate(synthetic, **options).flux
+        for options in ({}, {"split": "drawn"}, {"split": "drawn"}, {"split": "drawn", "seed": 1})
+    )
+    np.testing.assert_array_equal(drawn, again)
+    assert np.abs(drawn - other).max() > 0
+    assert np.abs(drawn - typical).max() > 0
+
+
+def test_latents_of_both_domains(model: Translator) -> None:
+    observed, synthetic = Translator.example_spectra(4, seed=3), made_spectra(4, seed=3)
+    shared, split = (model.encode(observed, part=part) for part in ("shared", "split"))
+    np.testing.assert_array_equal(model.encode(observed, part="both"), np.hstack([shared, split]))
+    assert model.encode(synthetic, domain="synthetic").shape == shared.shape
+    with pytest.raises(DraperError, match="no split latents"):
+        model.encode(synthetic, domain="synthetic", part="both")
+
+
+def test_sets_on_two_grids_are_brought_to_one(tmp_path: Path) -> None:
+    observed = Translator.example_spectra(40)
+    fine = Grid.linear(8470, 8690, 0.5, medium="vacuum")
+    synthetic = resample(made_spectra(60, seed=2), fine)
+    one, other = on_common_grid(synthetic, observed)
+    assert one.grid.matches(other.grid)
+    assert 0 < len(one.grid) < len(observed.grid)
+    train = TrainConfig(steps=2, **QUICK)
+    files = {"synthetic": tmp_path / "synthetic.h5", "observed": tmp_path / "observed.h5"}
+    for path, spectra in zip(files.values(), (synthetic, observed), strict=True):
+        draper.write(spectra, path)
+    model = Translator(**Translator.SMALL).fit(**files, train=train)
+    assert model.own_grid.matches(one.grid)
+
+
+def test_sets_that_cannot_be_brought_to_one_grid_are_refused() -> None:
+    observed, train = Translator.example_spectra(40), TrainConfig(steps=2, **QUICK)
+    far = Spectra(Grid.linear(5000, 5100, 1, medium="vacuum"), np.ones((9, 101)))
+    with pytest.raises(DraperError, match="do not overlap"):
+        Translator(**Translator.SMALL).fit(synthetic=far, observed=observed, train=train)
+    with pytest.raises(DraperError, match="not on one grid"):
+        Translator(**Translator.SMALL).fit(synthetic=Stars(), observed=observed, train=train)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"filters": (8,)}, "filters and strides"),
+        ({"shared_filters": (8,)}, "shared_filters and shared_strides"),
+        ({"split_filters": (8,)}, "split_filters and shared_strides"),
+        ({"kernel": 6}, "odd"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DraperError, match=message):
+        TranslatorConfig(**options)
+
+
+def test_a_network_for_other_strides_is_refused_for_few_pixels() -> None:
+    with pytest.raises(DraperError, match="too few numbers"):
+        Translator(shared=1, split=1).fit(**Translator.example_data(40), train=TrainConfig(steps=1, **QUICK))
