@@ -120,7 +120,8 @@ def efficiency(
 ) -> list[Sheet]:
     """Return tables of efficiency by preset and error, of coverage, and of efficiency against training."""
     chosen = RetrieveConfig(**options)
-    rows, parts = [], []
+    rows: list[dict[str, Any]] = []
+    parts: list[Efficiencies] = []
     for instrument in INSTRUMENTS:
         for level in levels:
             # With one seed all cases would be of the same planets, and their ranks no independent ones.

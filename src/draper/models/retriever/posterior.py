@@ -477,7 +477,7 @@ def is_hopeless(target: Target, weighted: ImportanceSamples) -> bool:
     """Return whether the best of some samples is nothing like the data."""
     best = weighted.samples[[int(weighted.log_weights.argmax())]]
     residuals = residuals_of(target, target.labels(best), best[:, len(target.prior.low) :])
-    return float((residuals**2).sum()) > HOPELESS * residuals.shape[1]
+    return bool((residuals**2).sum() > HOPELESS * residuals.shape[1])
 
 
 def largest_run(residuals: FloatArray) -> float:
