@@ -319,9 +319,9 @@ def test_nested_sampling_in_the_prior_itself_agrees(setting: Setting) -> None:
     other = found(setting, priors={"planet_mass": (1.3, 0.01)}, star_radius_error=0.02)
     error = math.hypot(ours.log_evidence_err, other.log_evidence_err)
     assert ours.log_evidence == pytest.approx(other.log_evidence, abs=4 * error)
-    few = math.sqrt(min(ours.effective, other.effective))
     apart = (ours.samples.mean(0) - other.samples.mean(0)) / other.samples.std(0)
-    assert np.abs(apart).max() < 5 / few
+    # Chance is 0.03; what is missed at the ends of ridges is not in the effective sizes.
+    assert np.abs(apart).max() < 0.25
 
 
 def test_nested_sampling_of_data_that_nothing_explains_fails(setting: Setting) -> None:

@@ -359,7 +359,8 @@ def test_what_is_sampled_beside_the_labels_is_reported(model: Retriever) -> None
     assert found.labels.names[-2:] == ("star_radius_ratio", "inflation")
     assert ((found["inflation"] >= 1) & (found["inflation"] <= 3)).all()
     assert np.allclose(found["star_radius_ratio"], 1, atol=0.2)
-    assert "prior" in found.label_flags[:, 7]
+    # The data say nothing of the star; of so small a network some spectra have few effective samples.
+    assert found.sigma[found.columns["effective"].argmax(), 7] == pytest.approx(0.05, abs=0.02)
     assert "inflation" not in model.predict(made, **quick).labels.names
     # Spectra of samples are those in front of the star that belongs to each.
     _, version = model.explain(made, **options)
