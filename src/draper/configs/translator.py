@@ -29,6 +29,16 @@ class TranslateConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of what is drawn."""
 
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.split == "drawn" and self.to == "synthetic":
+            raise DraperError(
+                "synthetic spectra have nothing that could be drawn",
+                given="split='drawn', to='synthetic'",
+                hint="leave out split (--split), or make observed spectra",
+            )
+        return self
+
 
 class EncodeConfig(Config):
     """Which latents of which spectra are returned."""
@@ -54,7 +64,7 @@ class TranslatorConfig(ModelConfig):
     training: ClassVar[dict[str, Any]] = {
         "steps": 20_000,
         "batch_size": 16,
-        "learning_rate": 3e-4,
+        "learning_rate": 1e-3,
         "warmup": 200,
         "ema": 0.999,
     }

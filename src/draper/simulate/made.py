@@ -38,6 +38,19 @@ def made_spectra(n: int, *, pixels: int = 96, snr: float = 100.0, seed: int = 0)
     )
 
 
+def made_observed(n: int, *, seed: int = 0) -> Spectra:
+    """Return :func:`made_spectra` with a line at 8600 Angstrom, which synthetic ones lack.
+
+    Examples
+    --------
+    >>> (made_spectra(1).flux - made_observed(1).flux).max().round(2)
+    np.float32(0.2)
+    """
+    spectra = made_spectra(n, seed=seed)
+    line = 0.2 * np.exp(-0.5 * ((spectra.grid.vacuum - 8600) / 3) ** 2)
+    return Spectra(spectra.grid, spectra.flux - line, spectra.ivar, spectra.table, spectra.quantity)
+
+
 class MadeStars(Simulator):
     """The same stars, drawn without end.
 

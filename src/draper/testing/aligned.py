@@ -22,7 +22,7 @@ from draper.models.dataset import Part, Source
 from draper.nn.linear import LinearNetwork
 from draper.nn.module import Batch, Batches
 from draper.results.estimates import Estimates
-from draper.simulate.made import made_grid, made_spectra
+from draper.simulate.made import made_observed, made_spectra
 from draper.testing.reference import linear_estimates
 
 
@@ -97,9 +97,7 @@ class AlignedRegression(Model):
     @classmethod
     def example_spectra(cls, n: int, seed: int = 0) -> Spectra:
         """Return observed spectra."""
-        spectra = made_spectra(n, seed=seed)
-        line = 0.2 * np.exp(-0.5 * ((made_grid(96).vacuum - 8600) / 3) ** 2)
-        return Spectra(spectra.grid, spectra.flux - line, spectra.ivar, spectra.table, spectra.quantity)
+        return made_observed(n, seed=seed)
 
     def design(self, synthetic: Part, observed: Part) -> tuple[LabelSet, Pipeline]:
         """Scale labels by their ranges, and spectra by the mean and scatter of the synthetic ones."""

@@ -95,8 +95,6 @@ def test_published_sizes() -> None:
 def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(DraperError, match="too few numbers"):
         network(8, split=1)
-    with pytest.raises(DraperError, match="odd"):
-        network(96, kernel=6)
 
 
 def test_latents_are_normalised() -> None:

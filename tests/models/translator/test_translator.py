@@ -53,6 +53,8 @@ def test_observed_spectra_are_drawn_with_different_split_latents(model: Translat
     np.testing.assert_array_equal(drawn, again)
     assert np.abs(drawn - other).max() > 0
     assert np.abs(drawn - typical).max() > 0
+    with pytest.raises(DraperError, match="nothing that could be drawn"):
+        model.generate(synthetic, to="synthetic", split="drawn")
 
 
 def test_latents_of_both_domains(model: Translator) -> None:

@@ -57,7 +57,7 @@ ACCEPTED = 0.05
 LIVE = 500
 """Live points of nested sampling."""
 
-HOPELESS = 30.0
+MAX_CHI2 = 30.0
 """chi2 per bin of the best sample above which no planet is like the data."""
 
 LAST_DRAWS, LAST_ROUNDS, LAST_COMPONENTS = 8000, 12, 16
@@ -319,7 +319,7 @@ def retrieve(target: Target, options: RetrieveConfig, draws: int, rng: np.random
     # nested sampling would take an hour, for labels that mean nothing.
     is_like_some = not target.prior.is_plain
     if weighted.effective_size > 0:
-        is_like_some = not is_hopeless(target, weighted)
+        is_like_some = not is_unlike_data(target, weighted)
     if options.refine == "auto" and is_poor and is_like_some and find_spec("dynesty"):
         return replace(_nested(target, weighted, options, rng), proposed=proposed)
     if weighted.effective_size == 0:
@@ -473,11 +473,11 @@ def residuals_of(target: Target, labels: FloatArray, further: FloatArray) -> Flo
     return target.observation.residuals(fine / star[:, None] ** 2, inflation)
 
 
-def is_hopeless(target: Target, weighted: ImportanceSamples) -> bool:
+def is_unlike_data(target: Target, weighted: ImportanceSamples) -> bool:
     """Return whether the best of some samples is nothing like the data."""
     best = weighted.samples[[int(weighted.log_weights.argmax())]]
     residuals = residuals_of(target, target.labels(best), best[:, len(target.prior.low) :])
-    return bool((residuals**2).sum() > HOPELESS * residuals.shape[1])
+    return bool((residuals**2).sum() > MAX_CHI2 * residuals.shape[1])
 
 
 def largest_run(residuals: FloatArray) -> float:

@@ -99,8 +99,6 @@ class CycleNetwork(Module):
         floor: float = 0.005,
     ) -> None:
         super().__init__()
-        if kernel % 2 == 0:
-            raise DraperError("kernels of the Translator have an odd length", given=kernel, hint="use 7")
         stride = math.prod(strides) * math.prod(shared_strides)
         self.pixels, self.padding = pixels, -pixels % stride
         self.length = (pixels + self.padding) // stride

@@ -23,7 +23,7 @@ from draper.models.dataset import Dataset, Part, Source, as_spectra, is_partitio
 from draper.models.translator.cycle import CycleNetwork
 from draper.models.translator.grids import on_common_grid, on_pixels_of
 from draper.nn.module import Batch
-from draper.simulate.made import made_grid, made_spectra
+from draper.simulate.made import made_observed, made_spectra
 
 
 class Translator(Model):
@@ -56,9 +56,7 @@ class Translator(Model):
     @classmethod
     def example_spectra(cls, n: int, seed: int = 0) -> Spectra:
         """Return observed spectra."""
-        spectra = made_spectra(n, seed=seed)
-        line = 0.2 * np.exp(-0.5 * ((made_grid(96).vacuum - 8600) / 3) ** 2)
-        return Spectra(spectra.grid, spectra.flux - line, spectra.ivar, spectra.table, spectra.quantity)
+        return made_observed(n, seed=seed)
 
     def gather(
         self,
@@ -175,9 +173,13 @@ class Translator(Model):
         chosen = cast(TranslateConfig, self.options_of("generate", options, **changes))
         network = self.network
         more: Callable[[Spectra, slice], dict[str, NDArray[Any]]] | None = None
-        if chosen.split == "drawn" and chosen.to == "observed" and self.config.split:
+        if chosen.split == "drawn":
+            if not self.config.split:
+                raise DraperError(
+                    "this model has no split latents to draw", given="split='drawn', a model with split=0"
+                )
             generator = torch.Generator().manual_seed(chosen.seed)
-            drawn = network.sampled_split(len(spectra), generator).numpy()
+            drawn = network.sampled_split(len(spectra), generator).cpu().numpy()
 
             def more(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
                 del part
