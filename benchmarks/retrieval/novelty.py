@@ -217,7 +217,7 @@ def _flags(model: Retriever, spectra: Spectra, options: Mapping[str, Any]) -> di
     return {
         "spectra": len(spectra),
         "outside": float(100 * estimates.flags["outside"].mean()),
-        "by surprise": float(100 * (columns["surprise"] > limits.get("surprise", 4.0)).mean()),
+        "by novelty": float(100 * (columns["novelty"] > limits.get("novelty", 4.0)).mean()),
         "by p value": float(100 * (columns["p_value"] < 1e-3).mean()),
         "by misfit": float(100 * (columns["misfit"] > limits.get("misfit", 4.0)).mean()),
         "unreliable": float(100 * estimates.flags["unreliable"].mean()),

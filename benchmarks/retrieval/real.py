@@ -166,7 +166,7 @@ def retrieved(
         middle = found.median[0, place]
         row[name] = f"{middle:.3g} {ends_[0][place] - middle:+.2g} {ends_[1][place] - middle:+.2g}"
         row[name] += "" if kind == "measured" else f" ({kind})"
-    names = ("bins", "efficiency", "pareto_k", "chi2", "p_value", "misfit", "surprise", "how")
+    names = ("bins", "efficiency", "pareto_k", "chi2", "p_value", "misfit", "novelty", "how")
     return row | {name: columns[name] for name in names} | {"CPU s": time.process_time() - begun}
 
 

@@ -49,6 +49,25 @@ def test_groups_of_their_own_and_those_with_few_rows() -> None:
     assert np.array_equal(measured(fresh[:5], ["rare"] * 5), measured(fresh[:5], ["unknown"] * 5))
 
 
+def test_few_rows_of_a_kind_are_not_moved_as_those_of_another_kind() -> None:
+    """Stars with whole spectra have narrow intervals that are too narrow; those with gaps have wide ones."""
+    rng = np.random.default_rng(7)
+    inside = []
+    for _ in range(40):
+        narrow, truth_n = gaussian(rng, 120, 0.5)
+        wide, truth_w = gaussian(rng, 240, 2.0)
+        measured = ConformalQuantiles.measure(
+            LEVELS,
+            np.concatenate([narrow, wide]),
+            np.concatenate([truth_n, truth_w]),
+            ["spectrum 0"] * 60 + ["spectrum 1"] * 60 + ["gap 0"] * 240,
+        )
+        fresh, values = gaussian(rng, 500, 0.5)
+        moved = measured(fresh, ["spectrum 1"] * 500)
+        inside.append(((values > moved[:, 1]) & (values < moved[:, 3])).mean())
+    assert abs(np.mean(inside) - 0.68) < 0.03
+
+
 def test_small_sets_are_conservative() -> None:
     rng = np.random.default_rng(4)
     inside = []

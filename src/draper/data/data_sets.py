@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,27 +17,32 @@ from draper.errors import DraperError
 APART = 1e-9
 """Relative distance that is put between pixels of equal wavelength."""
 
-PLANETS = "draper.simulate.planets"
-"""Source of spectra whose errors hold that of the simulator of planets already."""
+SIMULATORS = "draper.simulate"
+"""Package of the simulators: errors of what they made hold their own error already."""
 
 
 def simulated(spectra: Spectra) -> NDArray[np.bool_]:
-    """Return which pixels (p,) are from the simulator of planets, as the metadata of their data set say."""
+    """Return which pixels (p,) are from a simulator of draper, as the metadata of their data set say."""
     meta = spectra.meta
     if DATA_SETS in meta and SOURCES in meta:
-        made = np.array([name == PLANETS for name in meta[SOURCES]], dtype=np.bool_)
+        made = np.array([_is_simulator(name) for name in meta[SOURCES]], dtype=np.bool_)
         return made[np.asarray(meta[DATA_SETS], dtype=np.int64)]
-    return np.full(len(spectra.grid), meta.get(SOURCE) == PLANETS)
+    return np.full(len(spectra.grid), _is_simulator(meta.get(SOURCE)))
+
+
+def _is_simulator(source: object) -> bool:
+    """Return whether a source is a simulator of draper; one of several sources is none."""
+    return re.fullmatch(rf"{re.escape(SIMULATORS)}(\.\w+)?", str(source)) is not None
 
 
 def sources_of(made: NDArray[np.bool_], data_sets: NDArray[np.int64] | None, other: str) -> dict[str, Any]:
-    """Return the metadata of pixels of which some (p,) are simulated planets, and the rest from elsewhere."""
+    """Return the metadata of pixels of which some (p,) are simulated, and the rest from elsewhere."""
     if made.all():
-        return {SOURCE: PLANETS}
+        return {SOURCE: SIMULATORS}
     if data_sets is None or not made.any():
         return {}
     sets = range(data_sets.max() + 1)
-    return {SOURCES: [PLANETS if made[data_sets == number].all() else other for number in sets]}
+    return {SOURCES: [SIMULATORS if made[data_sets == number].all() else other for number in sets]}
 
 
 def join(sets: Sequence[Spectra]) -> Spectra:

@@ -17,7 +17,7 @@ LEAST = 39
 """Rows that a calibration needs at least: fewer have no 2.5 % quantile."""
 
 ENOUGH = 150
-"""Rows that a group of its own needs."""
+"""Rows that a finer group, such as ``spectrum 3``, needs. With fewer, ``spectrum`` is nearly as alike."""
 
 KEPT = 1000
 """Scores that are kept of the held-out rows."""
@@ -59,8 +59,8 @@ class ConformalQuantiles:
     levels : ndarray (q,)
         Probabilities of the quantiles.
     shifts : mapping of str to ndarray (q, l)
-        By group. A group with few rows, such as ``spectrum 3``, takes the shift of the first word of its
-        name; ``""`` is all of them, for the rest.
+        By group. A finer group with few rows, such as ``spectrum 3``, takes the shift of the first word of
+        its name; ``""`` is all of them, for a kind of which there is hardly any.
     numbers : mapping of str to ndarray (l,)
         Rows of each group.
 
@@ -108,7 +108,8 @@ class ConformalQuantiles:
             counts = known.sum(axis=0)
             table = np.full(own.shape[1:], np.nan)
             for label, count in enumerate(counts):
-                if count < (LEAST if name == "" else ENOUGH):
+                # Rows of another kind are unlike these: few of one's own are better than many of theirs.
+                if count < (ENOUGH if " " in name else LEAST):
                     continue
                 ordered = np.sort(own[known[:, label], :, label], axis=0)
                 ranks = [conformal_rank(int(count), float(level)) for level in levels]

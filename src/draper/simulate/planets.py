@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from draper.data.data_sets import PLANETS
 from draper.data.grid import Grid
 from draper.data.labels import Label, LabelSet
 from draper.data.resample import averaging
@@ -295,7 +294,7 @@ class Planets(Simulator):
             {"star_radius": np.full(len(depth), self.star_radius, dtype=np.float64)},
             quantity="transit depth",
             meta={
-                "source": PLANETS,
+                "source": __name__,
                 "opacity": "distilled from the TauREx spectra of the training set of ExoGAN",
                 "instrument": self.instrument or "none",
                 "exact_weight": self.exact_weight,

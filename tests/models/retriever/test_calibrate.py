@@ -126,8 +126,8 @@ def test_limits_of_flags_spoil_one_percent() -> None:
     model = Gaussian()
     model.config = model.config.replace(calibration=1000)
     result = calibrate.calibrated(model, made(1000))
-    # The surprise of good spectra is standard normal.
-    assert result["limits"] == {"surprise": pytest.approx(stats.norm.ppf(0.99), abs=0.5)}
+    # The novelty of good spectra is standard normal.
+    assert result["limits"] == {"novelty": pytest.approx(stats.norm.ppf(0.99), abs=0.5)}
     again = calibrate.calibrated(model, made(1000))
     assert again == result
 

@@ -88,7 +88,7 @@ def test_inflation_is_that_of_the_errors_and_not_of_offsets() -> None:
         assert one.log_norm(factors)[row] - chi2[row] / 2 == pytest.approx(expected, abs=1e-9)
 
 
-def test_statistics_and_surprise_are_those_of_the_dense_covariance() -> None:
+def test_statistics_and_novelty_are_those_of_the_dense_covariance() -> None:
     one = observation(0.3)
     summary = Summary(torch.ones(PIXELS), 3)
     rng = np.random.default_rng(2)
@@ -104,10 +104,10 @@ def test_statistics_and_surprise_are_those_of_the_dense_covariance() -> None:
     # Standard normal components scatter the data beyond their errors.
     chi2 = rest @ np.linalg.solve(covariance(one) + matrix @ matrix.T, rest)
     root, mean = (chi2 / 9) ** (1 / 3), 1 - 2 / 81
-    assert one.surprise(summary) == pytest.approx((root - mean) / math.sqrt(2 / 81))
+    assert one.novelty(summary) == pytest.approx((root - mean) / math.sqrt(2 / 81))
 
 
-def test_surprise_of_good_data_is_standard_normal() -> None:
+def test_novelty_of_good_data_is_standard_normal() -> None:
     summary = Summary(torch.ones(PIXELS), 3)
     rng = np.random.default_rng(2)
     summary.basis.copy_(torch.from_numpy(rng.normal(size=(PIXELS, 3))))
@@ -117,7 +117,7 @@ def test_surprise_of_good_data_is_standard_normal() -> None:
     for _ in range(2000):
         fine = summary.basis.numpy()[4:10] @ rng.normal(size=3)
         data = one.operator @ fine + factor @ rng.normal(size=9)
-        found.append(replace(one, flux=data).surprise(summary))
+        found.append(replace(one, flux=data).novelty(summary))
     assert np.mean(found) == pytest.approx(0, abs=0.1)
     assert np.std(found) == pytest.approx(1, abs=0.07)
 

@@ -23,9 +23,9 @@ FloatArray = NDArray[np.float64]
 PLAIN = ("wavelength", "flux", "error")
 """Roles of two or three columns without names."""
 
-DATA_SET, STAR_RADIUS, SIMULATED = "data_set", "star_radius", "simulated_by_planets"
+DATA_SET, STAR_RADIUS, SIMULATED = "data_set", "star_radius", "simulated"
 """Further columns that :func:`draper.data.export.write` adds: which data set each pixel is from, a number
-that is the same for all of them, and 1 where the simulator of planets has made the spectrum, else 0."""
+that is the same for all of them, and 1 where a simulator of draper has made the spectrum, else 0."""
 
 FACTS = {*UNITS, "snr", "ra", "dec"}
 """Numbers in comments that become columns of the table, beside abundances."""

@@ -126,7 +126,7 @@ def calibrated(model: Sampling, held_out: Spectra) -> dict[str, Any]:
     number = max(1, model.config.calibration // len(ERRORS))
     if model.physics is None:
         held_out, number = _noisy(model, held_out), model.config.calibration
-    labels, joint, names, surprises, misfits = [], [], [], [], []
+    labels, joint, names, novelties, misfits = [], [], [], [], []
     options = RetrieveConfig(draws=2000, samples=500)
     for stratum in strata(model, held_out, number):
         ranks = ranked(model, stratum.spectra)
@@ -134,12 +134,12 @@ def calibrated(model: Sampling, held_out: Spectra) -> dict[str, Any]:
         joint.append(ranks.joint)
         names += [stratum.title] * len(stratum.spectra)
         seen = model.observations(stratum.spectra, options)
-        surprises += [one.surprise(model.network.summary) for one in seen if one is not None]
+        novelties += [one.novelty(model.network.summary) for one in seen if one is not None]
         if model.physics is not None and stratum.error < FAINT:
             some = stratum.spectra[: CHECKED // len(ERRORS)]
             found = model.retrievals(some, seen[: len(some)], options)
             misfits += [one.misfit for one in found if one.effective > ENOUGH]
-    limits = {"surprise": float(np.quantile(surprises, 1 - FALSE_FLAGS))}
+    limits = {"novelty": float(np.quantile(novelties, 1 - FALSE_FLAGS))}
     if len(misfits) >= 1 / FALSE_FLAGS:
         limits["misfit"] = float(np.quantile(misfits, 1 - FALSE_FLAGS))
     measured = Calibration.from_ranks(

@@ -29,7 +29,7 @@ PIECES = 20
 """Pieces of a range in which samples are counted."""
 
 LIMIT = 4.5
-"""Largest surprise and misfit of a good spectrum, where the model has not measured it."""
+"""Largest novelty and misfit of a good spectrum, where the model has not measured it."""
 
 
 def estimates_of(
@@ -45,22 +45,22 @@ def estimates_of(
     columns: dict[str, NDArray[Any]] = {
         name: np.array([getattr(one, name) for one in found], dtype=np.float64) for name in numbers
     }
-    surprise = np.array(
+    novelty = np.array(
         [
             math.nan
             if one is None or model.config.method == "inpaint"
-            else one.surprise(model.network.summary)
+            else one.novelty(model.network.summary)
             for one in seen
         ]
     )
     for what in dict.fromkeys(what for one in found for what in one.bayes):
         factors = np.array([one.bayes.get(what, (math.nan, math.nan)) for one in found])
         columns |= {f"log_bayes_{what}": factors[:, 0], f"log_bayes_{what}_err": factors[:, 1]}
-    columns |= {"surprise": surprise, "how": np.array([one.how for one in found], dtype=np.str_)}
+    columns |= {"novelty": novelty, "how": np.array([one.how for one in found], dtype=np.str_)}
     limits = model.training.get("calibration", {}).get("limits", {})
     poor = (columns["p_value"] < POOR_FIT) | (columns["misfit"] > limits.get("misfit", LIMIT))
     # A fit tells more than whether there are similar spectra in the training set.
-    strange = np.isnan(columns["chi2"]) & (surprise > limits.get("surprise", LIMIT))
+    strange = np.isnan(columns["chi2"]) & (novelty > limits.get("novelty", LIMIT))
     # Without a possible sample there is no chi2; unless refined, narrow priors alone may be the cause.
     prior = Prior.of(options, model.labels)
     empty = np.array([np.isnan(one.samples).any() for one in found], dtype=bool)

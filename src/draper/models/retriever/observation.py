@@ -155,7 +155,7 @@ class Observation:
         weighted, precision = rest @ components, components.T @ components
         return Statistics(torch.from_numpy(weighted)[None], torch.from_numpy(precision)[None])
 
-    def surprise(self, summary: Summary) -> float:
+    def novelty(self, summary: Summary) -> float:
         """Return how unlikely the data are among the training spectra, taken as Gaussian.
 
         The cube root of chi2 per bin, which is nearly normal, less its mean, in units of its scatter.
