@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.emulator import Activation
+from draper.data.parsing import payne
 from draper.data.parsing.source import Source
 from draper.errors import DraperError, did_you_mean
 from draper.models.emulator.foreign.arrays import Arrays, list_names, numbers, words
@@ -28,23 +29,7 @@ BINSPEC_FLUX = "1e-6 erg / (s cm2 Hz sr)"
 CARGILE = ("teff", "logg", "fe_h", "alpha_fe", "vmic")
 """Labels of the networks YST1 (the first four) and YST2."""
 
-ELEMENTS = (
-    "c", "n", "o", "na", "mg", "al", "si", "p", "s", "k", "ca", "ti", "v", "cr", "mn", "fe", "co", "ni", "cu",
-    "ge",
-)  # fmt: skip
-PAYNE = ("teff", "logg", "vmic", *(f"{element}_h" for element in ELEMENTS), "c12_c13", "vmac")
-"""The 25 labels of The Payne."""
-
 LAYERS: dict[str, Activation] = {"SiLU": "silu", "LeakyReLU": "leaky_relu", "Sigmoid": "sigmoid"}
-
-CHIPS = ((322, 3241), (3648, 6047), (6412, 8305))
-"""First and last pixel of APOGEE's three detectors, on its common grid of vacuum wavelengths."""
-
-
-def apogee_grid() -> FloatArray:
-    """Return the vacuum wavelengths [Angstrom] of the 7214 pixels of The Payne and binspec."""
-    pixels = np.concatenate([np.arange(first, last + 1) for first, last in CHIPS])
-    return 10.0 ** (4.179 + 6e-6 * pixels)
 
 
 @dataclass(frozen=True)
@@ -163,7 +148,7 @@ def _one_payne(source: Source, arrays: Arrays) -> Weights:
 
 def _the_payne(source: Source, arrays: Arrays) -> Weights:
     weights = _numbered(source, arrays, "leaky_relu", bounded=False)
-    names = weights.names or (PAYNE if len(weights.low) == len(PAYNE) else ())
+    names = weights.names or (payne.LABELS if len(weights.low) == len(payne.LABELS) else ())
     return _on_apogee_grid(replace(weights, names=names))
 
 
@@ -216,7 +201,7 @@ def _smlp(source: Source, arrays: Arrays) -> Weights:
 
 
 def _on_apogee_grid(weights: Weights) -> Weights:
-    grid = apogee_grid()
+    grid = payne.apogee_grid().vacuum
     if weights.wavelength is not None or weights.pixels != len(grid):
         return weights
     return replace(weights, wavelength=grid, medium="vacuum")
