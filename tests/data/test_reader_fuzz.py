@@ -98,6 +98,23 @@ def test_tables_of_wrong_cells(tmp_path, rows, mark, header, end):
         attempt(path, format=name)
 
 
+array = st.sampled_from(
+    [
+        np.arange(1.0, 4),
+        np.ones((2, 3)),
+        np.ones((3, 2), np.float32),
+        np.zeros(()),
+        np.array("text"),
+        np.array(["a", "b"]),
+        np.full((2, 3), np.nan),
+        np.ones((2, 2, 2)),
+        np.empty((0, 3)),
+        np.array([1 + 2j]),
+        np.array([True, False]),
+        np.arange(3, dtype=np.uint64),
+    ]
+)
+
 arrays = st.dictionaries(
     st.sampled_from(
         [
@@ -121,22 +138,7 @@ arrays = st.dictionaries(
             "table/x",
         ]
     ),
-    st.sampled_from(
-        [
-            np.arange(1.0, 4),
-            np.ones((2, 3)),
-            np.ones((3, 2), np.float32),
-            np.zeros(()),
-            np.array("text"),
-            np.array(["a", "b"]),
-            np.full((2, 3), np.nan),
-            np.ones((2, 2, 2)),
-            np.empty((0, 3)),
-            np.array([1 + 2j]),
-            np.array([True, False]),
-            np.arange(3, dtype=np.uint64),
-        ]
-    ),
+    array,
     max_size=6,
 )
 
@@ -162,6 +164,23 @@ def test_hdf5_of_wrong_datasets(tmp_path, content, place):
                 file[f"{place}{name.replace('/', '_')}"] = values
     attempt(path, **HINTS)
     attempt(path, format="netcdf", **HINTS)
+
+
+PARTS = [
+    f"{name} {part}" for name in ("spectra", "spectra_err", "labels", "snr") for part in ("train", "val")
+]
+
+
+@QUICK
+@given(content=st.dictionaries(st.sampled_from(PARTS), array, max_size=6))
+def test_parts_of_wrong_arrays(tmp_path, content):
+    np.save(tmp_path / "wave.npy", np.arange(500.0, 503))
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        for name, values in content.items():
+            if values.dtype.kind != "U":
+                file[name] = values
+    attempt(tmp_path / "set.h5", wavelengths=tmp_path / "wave.npy", **HINTS)
+    attempt(tmp_path / "set.h5", format="cycle-starnet")
 
 
 # ------------------------------------------------------------------------- truncated files of every format
@@ -191,6 +210,11 @@ def small(folder: Path) -> dict[str, tuple[Path, dict]]:
     with h5py.File(folder / "t.h5", "w") as file:
         file["Output/Spectra/native_wngrid"] = np.arange(1000.0, 1008)
         file["Output/Spectra/native_spectrum"] = np.ones(8)
+    with h5py.File(folder / "csn.h5", "w") as file:
+        for part in ("train", "val"):
+            for name in ("spectra", "spectra_err", "spectra_msk"):
+                file[f"{name} {part}"] = np.ones((2, 8))
+            file[f"labels {part}"] = np.ones((2, 3))
     with netcdf_file(folder / "n.nc", "w") as file:
         file.createDimension("x", 8)
         for name in ("wavelength", "flux"):
@@ -207,6 +231,7 @@ def small(folder: Path) -> dict[str, tuple[Path, dict]]:
         "npz": (folder / "p.npz", HINTS),
         "npz, compressed": (folder / "c.npz", HINTS),
         "npy": (folder / "n.npy", {"wavelengths": folder / "wave.npy", **HINTS}),
+        "cycle-starnet": (folder / "csn.h5", {"wavelengths": folder / "wave.npy", **HINTS}),
         "taurex-output": (folder / "t.h5", {}),
         "netcdf": (folder / "n.nc", HINTS),
     }
@@ -221,6 +246,7 @@ def files(tmp_path_factory):
 KINDS = (
     "draper.h5", "draper.npz", "draper.fits", "one.csv", "one.ecsv", "turbospectrum", "text", "text.gz",
     "npz", "npz, compressed", "npy", "taurex-output", "netcdf", "exogan-chunk", "exogan-chunk, uncompressed",
+    "cycle-starnet",
 )  # fmt: skip
 
 

@@ -26,8 +26,8 @@ from draper.errors import DraperError, did_you_mean
 
 READERS = (
     "native", "draper_npz", "draper_fits", "draper_parquet", "gaia_rvs", "gaia_xp", "lamost", "surveys",
-    "apogee_grid", "iraf", "table_fits", "npz", "netcdf", "gandalf", "taurex", "exogan", "exogan_chunks",
-    "turbospectrum", "text",
+    "apogee_grid", "iraf", "table_fits", "npz", "netcdf", "gandalf", "cyclestarnet", "taurex", "exogan",
+    "exogan_chunks", "turbospectrum", "text",
 )  # fmt: skip
 """Modules of :mod:`draper.data.readers` in the order in which they are tried, specific formats first."""
 
