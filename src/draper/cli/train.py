@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import sys
 import tomllib
@@ -85,7 +86,10 @@ def file_options(tokens: Sequence[str]) -> tuple[Dict, ...]:
             translation = file.translate(content, given)
             if os.environ.get("RANK", "0") == "0":
                 sys.stderr.writelines(f"note: {note}\n" for note in translation.notes)
-            content = {**translation.model, "train": translation.train, "read": translation.read}
+            # Files that are named without a flag are added later: cyclopts would not know which they are.
+            files = {name: [path] for name, path in translation.inputs.items() if name != POSITIONAL}
+            options = {"train": translation.train, "read": translation.read}
+            content = {**translation.model, **files, **options}
             return (Dict({"train": {model: content}}, source=path),)
     for other in targets():
         for target in config_class(other).foreign_options:
@@ -95,34 +99,55 @@ def file_options(tokens: Sequence[str]) -> tuple[Dict, ...]:
                     given=f"draper train {model} --config {path}",
                     hint=f"draper train {other} --config {path}",
                 )
+    if _kind_of(Path(path)) == "INI":
+        raise DraperError(
+            "these INI options are of no code that draper knows",
+            given=f"{path}: {', '.join(content) or 'no sections'}",
+            hint="write draper's own options as TOML, YAML or JSON",
+        )
     return (Dict({"train": {model: content}}, source=path),)
 
 
+def _kind_of(path: Path) -> str:
+    """Return the language of a file of options: YAML (also for JSON) or INI by its suffix, else TOML."""
+    suffixes = {".yaml": "YAML", ".yml": "YAML", ".json": "YAML", ".ini": "INI", ".cfg": "INI"}
+    return suffixes.get(path.suffix.lower(), "TOML")
+
+
 def _content(path: Path) -> dict[str, Any]:
-    """Return the content of a file of options: YAML or JSON by its suffix, TOML else."""
+    """Return the content of a file of options."""
     import yaml
 
-    kind = "YAML" if path.suffix.lower() in (".yaml", ".yml", ".json") else "TOML"
+    kind = _kind_of(path)
+    load = {"YAML": yaml.safe_load, "INI": _sections, "TOML": tomllib.loads}[kind]
     try:
-        text = path.read_text()
-        options = yaml.safe_load(text) if kind == "YAML" else tomllib.loads(text)
+        options = load(path.read_text())
     except OSError as error:
         raise DraperError("the file of options cannot be read", given=f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:  # tomllib's errors are values, and so are impossible dates
+    # tomllib's errors are values, and so are impossible dates
+    except (yaml.YAMLError, configparser.Error, ValueError) as error:
         raise DraperError(f"the file of options is not {kind}", given=f"{path}: {error}") from None
     if not isinstance(options, dict):
         raise DraperError("the file of options holds no names and values", given=f"{path}: {options!r:.80}")
     return options
 
 
+def _sections(text: str) -> dict[str, Any]:
+    """Return the options of INI text by section; all values are text."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(text)
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
 def _data_of(config: type[ModelConfig], path: Path | None) -> tuple[Path, ...]:
-    """Return the data that a file of options of another code names."""
+    """Return the data without a flag that a file of options of another code names."""
     if path is None:
         return ()
     content = _content(path)
     files = [resolve(target) for target in config.foreign_options]
-    found = next((file.translate(content).data for file in files if file.recognises(content)), None)
-    return () if found is None else (found,)
+    found = next((file.translate(content) for file in files if file.recognises(content)), None)
+    inputs = {} if found is None else found.inputs
+    return (inputs[POSITIONAL],) if POSITIONAL in inputs else ()
 
 
 # ----------------------------------------------------------------------- the command

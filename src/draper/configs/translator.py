@@ -78,6 +78,7 @@ class TranslatorConfig(ModelConfig):
         "split": 2,
         "critic": (8, 16),
     }
+    foreign_options: ClassVar[tuple[str, ...]] = ("draper.models.translator.cyclestarnet:OPTION_FILE",)
     verb_options: ClassVar[dict[str, type[Config]]] = {"generate": TranslateConfig, "encode": EncodeConfig}
 
     filters: Sizes = (16, 32)

@@ -52,7 +52,7 @@ def test_every_option_of_a_whole_file() -> None:
         "rates": {"model": 0.002, "critic": 0.001},
     }  # fmt: skip
     assert found.read == {"columns": ("teff", "logg")}
-    assert found.data == Path("data/sample")
+    assert found.inputs == {"spectra": Path("data/sample")}
     assert [note.partition(":")[0] for note in found.notes] == ["lambda_values"]
 
 
@@ -68,7 +68,7 @@ def test_what_a_file_leaves_out_is_as_on_their_command_line() -> None:
     assert found.model["encoder"] == (512, 256)
     assert found.model["encoder_sees_labels"] is True
     assert (found.train["epochs"], found.train["batch_size"]) == (200, 50)
-    assert found.data is None
+    assert found.inputs == {}
     assert "seed" not in found.train
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from draper.config import Config
+from draper.configs.foreign import Translation
 from draper.errors import DraperError, did_you_mean
 
 Size = Annotated[int, Field(ge=1)]
@@ -102,27 +103,6 @@ class Settings(Config):
     """The training."""
 
 
-class Translation(NamedTuple):
-    """GANDALF's options in draper's names.
-
-    Attributes
-    ----------
-    model, train, read : dict
-        Options of :class:`draper.configs.disentangler.DisentanglerConfig`,
-        :class:`draper.configs.train.TrainConfig` and :class:`draper.configs.read.ReadConfig`.
-    data : Path or None
-        The folder of training data.
-    notes : tuple of str
-        One line for each option that works differently in draper, or has no counterpart.
-    """
-
-    model: dict[str, Any]
-    train: dict[str, Any]
-    read: dict[str, Any]
-    data: Path | None
-    notes: tuple[str, ...]
-
-
 class GandalfFile:
     """Recognises and translates the content of GANDALF's option files.
 
@@ -201,7 +181,8 @@ class GandalfFile:
         run: dict[str, Any] = {"epochs": train.epochs, "batch_size": train.batch_size, "schedule": "constant"}
         run |= {"rates": rates} | ({} if data.seed is None else {"seed": data.seed})
         read = {"columns": tuple(names.values())}
-        return Translation(model, run, read, data.survey_data_path, tuple(notes))
+        inputs = {} if data.survey_data_path is None else {"spectra": data.survey_data_path}
+        return Translation(model, run, read, inputs, tuple(notes))
 
 
 OPTION_FILE = GandalfFile()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from draper.configs.foreign import Translation
 from draper.data.labels import canonical
 from draper.errors import DraperError
 
@@ -50,26 +50,6 @@ IGNORED = {
     },
 }
 """Options that work differently here, and how."""
-
-
-class Translation(NamedTuple):
-    """Options in draper's names.
-
-    Attributes
-    ----------
-    model, train, read : dict
-        Options of the model, of training and of reading.
-    data : Path or None
-        The training data, which are in another layout than draper's.
-    notes : tuple of str
-        One line for each option that works differently in draper.
-    """
-
-    model: dict[str, Any]
-    train: dict[str, Any]
-    read: dict[str, Any]
-    data: Path | None
-    notes: tuple[str, ...]
 
 
 def column_name(name: str) -> str:
@@ -176,7 +156,7 @@ class MsaFile:
         renamed = [f"{name} is {column_name(name)}" for name in features if column_name(name) in columns]
         if renamed:
             notes.append(f"data.feature_cols: {', '.join(renamed)} here")
-        return Translation({"columns": columns}, train, {}, None, tuple(notes))
+        return Translation({"columns": columns}, train, {}, {}, tuple(notes))
 
 
 OPTION_FILE = MsaFile()
