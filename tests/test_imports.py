@@ -165,6 +165,10 @@ LIGHT = {
         "from draper.models.disentangler.gandalf import OPTION_FILE as f; f.translate({'data': {}})",
         HEAVY,
     ),
+    "Cycle-StarNet's options": (
+        "from draper.models.translator.cyclestarnet import OPTION_FILE as f; f.translate({'DATA': {}})",
+        HEAVY,
+    ),
     "draper sweep linear --help": (
         "from draper.cli import main; main(['sweep', 'linear', '--help'])",
         (*HEAVY, "optuna"),
