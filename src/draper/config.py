@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_origin
@@ -129,6 +130,11 @@ class ModelConfig(Config):
 
     foreign_options: ClassVar[tuple[str, ...]] = ()
     """Option files of other codes that the model understands, as ``"package.module:OptionFile"`` objects."""
+
+    @property
+    def own_training(self) -> Mapping[str, Any]:
+        """Defaults for options of the trainer with these options of the model."""
+        return self.training
 
     @classmethod
     def inputs_example(cls) -> str:

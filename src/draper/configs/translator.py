@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -58,17 +59,30 @@ class TranslatorConfig(ModelConfig):
     model: ClassVar[str] = "draper.models.translator.model:Translator"
     summary: ClassVar[str] = "Synthetic spectra that look observed, and the other way round."
     inputs: ClassVar[tuple[Input, ...]] = (
-        Input("synthetic", "Computed spectra.", ("spectra", "stream", "simulator")),
-        Input("observed", "Observed spectra of other stars; their labels are not used."),
+        Input(
+            "synthetic",
+            "Computed spectra; with their labels as columns for the method anchored.",
+            ("spectra", "stream", "simulator"),
+        ),
+        Input("observed", "Observed spectra of other stars; labels of some (anchored), NaN for the rest."),
     )
     training: ClassVar[dict[str, Any]] = {
+        "epochs": 1000,
+        "learning_rate": 3e-3,
+        "clip": 1.0,
+        "warmup": 50,
+        "final_rate": 1e-3,
+    }
+    cycle_training: ClassVar[dict[str, Any]] = {
         "steps": 20_000,
         "batch_size": 16,
         "learning_rate": 1e-3,
         "warmup": 200,
         "ema": 0.999,
     }
-    example: ClassVar[dict[str, Any]] = {
+    example: ClassVar[dict[str, Any]] = {"hidden": (24, 24)}
+    cycle_example: ClassVar[dict[str, Any]] = {
+        "method": "cycle",
         "filters": (8, 16),
         "strides": (2, 2),
         "shared_filters": (16,),
@@ -80,6 +94,21 @@ class TranslatorConfig(ModelConfig):
     }
     foreign_options: ClassVar[tuple[str, ...]] = ("draper.models.translator.cyclestarnet:OPTION_FILE",)
     verb_options: ClassVar[dict[str, type[Config]]] = {"generate": TranslateConfig, "encode": EncodeConfig}
+
+    method: Literal["anchored", "cycle"] = "anchored"
+    """How spectra are translated: by the physics of the synthetic ones and a residual that stars with known
+    labels pin down (anchored, the default), or by the Cycle-GAN of O'Briain et al. (cycle), which uses no
+    labels. Options further down are those of cycle."""
+    labels: tuple[str, ...] = ()
+    """Columns that synthetic spectra depend on, and that are predicted (anchored); by default those that both
+    sets have, or all stellar labels of the synthetic spectra if no observed star has any."""
+    hidden: Sizes = (300, 300)
+    """Sizes of the hidden layers of the network of synthetic spectra (anchored)."""
+    continuum: Annotated[int, Field(ge=0, le=20)] = 1
+    """Degree (0 to 20) of the polynomial that the continua of both sets may differ by (anchored)."""
+    rv_error: Annotated[float, Field(ge=0)] = 0.0
+    """1-sigma error of the rest frame of observed spectra [km/s], well below a pixel (anchored); 0 by
+    default."""
 
     filters: Sizes = (16, 32)
     """Filters of the convolutions of each domain; 32,64 in the paper."""
@@ -106,6 +135,11 @@ class TranslatorConfig(ModelConfig):
     best_of: Annotated[int, Field(ge=1)] = 1
     """Train on the best 1 of this many synthetic spectra, chosen by the discriminator as most like observed
     ones, so that the label distributions of the two sets may differ; 1, the default, trains on all."""
+
+    @property
+    def own_training(self) -> Mapping[str, Any]:
+        """Defaults for options of the trainer with these options of the model."""
+        return self.training if self.method == "anchored" else self.cycle_training
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:

@@ -20,6 +20,9 @@ UNITS = {
 }  # fmt: skip
 """The canonical label names and their units; elements are ``mg_fe``, ``ca_fe``, ... in dex."""
 
+NOT_AT_REST = {"rv"}
+"""Of these names, those that do not change a spectrum at rest."""
+
 ALPHA = ("mg_fe", "si_fe", "s_fe", "ca_fe", "ti_fe")
 """Elements whose mean is ``alpha_fe``."""
 
@@ -285,3 +288,22 @@ def columns(table: Mapping[str, ArrayLike], names: Iterable[str]) -> FloatArray:
             )
         arrays.append(values.astype(np.float64))
     return np.stack(arrays, axis=-1) if arrays else np.empty((0, 0))
+
+
+def label_columns(table: Mapping[str, ArrayLike]) -> tuple[str, ...]:
+    """Return the columns that vary, and have draper's names of stellar labels that change a spectrum at rest.
+
+    Examples
+    --------
+    >>> label_columns({"teff": [5000.0, 6000.0], "rv": [1.0, 2.0], "fe_h": [0.0, 0.0], "id": ["a", "b"]})
+    ('teff',)
+    """
+    found = []
+    for name in table:
+        if not (name in UNITS or name.endswith(("_fe", "_h"))) or name in NOT_AT_REST:
+            continue
+        values = np.asarray(table[name])
+        finite = values[np.isfinite(values)] if values.dtype.kind in "fi" else values[:0]
+        if len(finite) and finite.min() < finite.max():
+            found.append(name)
+    return tuple(found)

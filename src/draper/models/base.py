@@ -240,7 +240,7 @@ class Model(ABC):
         """
         chosen = {} if train is None else train.model_dump(exclude_unset=True)
         # If epochs are given, the model's default number of steps is ignored.
-        own = {k: v for k, v in self.config.training.items() if not ("epochs" in chosen and k == "steps")}
+        own = {k: v for k, v in self.config.own_training.items() if not ("epochs" in chosen and k == "steps")}
         train = TrainConfig(**{**own, **chosen})
         folder = None if out is None else Path(out)
         dataset = self.gather(data, valid, train.seed, **sources)

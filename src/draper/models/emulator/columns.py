@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from draper.data.labels import UNITS, LabelSet
+from draper.data.labels import LabelSet, label_columns
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.forecast import equal_columns
 from draper.models.dataset import Part
 from draper.simulate.population import microturbulence
-
-NO_INPUT = {"rv"}
-"""Columns that have units of labels, but do not change a spectrum at rest."""
 
 
 def complete_columns(inputs: LabelSet, labels: Mapping[str, ArrayLike] | Spectra) -> dict[str, NDArray[Any]]:
@@ -40,14 +37,7 @@ def complete_columns(inputs: LabelSet, labels: Mapping[str, ArrayLike] | Spectra
 def stellar_labels(train: Part) -> tuple[str, ...]:
     """Return the columns that vary and have draper's names of stellar labels."""
     table = train.table
-    names = [
-        name
-        for name, column in table.items()
-        if (name in UNITS or name.endswith(("_fe", "_h")))
-        and name not in NO_INPUT
-        and column.dtype.kind in "fi"
-    ]
-    varying = tuple(name for name in names if np.nanmin(table[name]) < np.nanmax(table[name]))
+    varying = label_columns(table)
     if not varying:
         raise DraperError(
             "the data have no column of a stellar label",

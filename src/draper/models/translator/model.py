@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -14,37 +15,55 @@ from torch import Tensor
 from draper.config import Config
 from draper.configs.translator import Domain, EncodeConfig, TranslateConfig, TranslatorConfig
 from draper.data.grid import Grid
-from draper.data.labels import LabelSet
+from draper.data.labels import LabelSet, label_columns
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.instrument.pipeline import Pipeline
+from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra, is_partitioned
+from draper.models.translator.anchored import AnchoredNetwork
+from draper.models.translator.anchors import describe, learnt
 from draper.models.translator.cycle import CycleNetwork
+from draper.models.translator.fitted import Fitted, fitted, level_of, nuisances
 from draper.models.translator.grids import on_common_grid, on_pixels_of
-from draper.nn.module import Batch
+from draper.models.translator.label_fit import Nuisances
+from draper.nn.emulator import EmulatorNetwork
+from draper.nn.module import Batch, Module
+from draper.results.estimates import Estimates
 from draper.simulate.made import made_observed, made_spectra
+from draper.train.distributed import World
+
+LEFT = 0.002
+"""Share of the scatter of synthetic spectra (rms) that their components may leave out."""
+
+MOST_COMPONENTS = 1000
+"""Largest number of these components."""
 
 
 class Translator(Model):
-    """Translates synthetic spectra into observed ones, and back, as StarNet Cycle-GAN does.
+    """Translates synthetic spectra into observed ones, and back, and fits labels to observed ones.
 
-    It is trained on two sets of spectra of different stars, and needs no labels.
+    It is trained on two sets of spectra of different stars. By default (``method="anchored"``) an observed
+    spectrum is the synthetic one of its labels, times one plus a residual that stars with known labels teach;
+    ``method="cycle"`` is the Cycle-GAN of O'Briain et al., which uses no labels and predicts none.
 
     Examples
     --------
     >>> from draper.configs.train import TrainConfig
-    >>> data = Translator.example_data(64)
-    >>> train = TrainConfig(steps=4, batch_size=16, threads=1, progress="none")
-    >>> model = Translator(**Translator.SMALL).fit(**data, train=train)
-    >>> model.generate(data["synthetic"][:2]).flux.shape
-    (2, 96)
+    >>> data = Translator.example_data(300)
+    >>> train = TrainConfig(epochs=100, threads=1, progress="none")
+    >>> model = Translator(hidden=(32, 32)).fit(**data, train=train)
+    >>> estimates = model.predict(Translator.example_spectra(100, seed=5))
+    >>> estimates.labels.names
+    ('teff', 'logg', 'fe_h')
     """
 
     name: ClassVar[str] = "translator"
-    SMALL: ClassVar[Mapping[str, Any]] = TranslatorConfig.example
-    """Options of a network for a hundred pixels."""
+    errors_from_spectra: ClassVar[bool] = True
     config: TranslatorConfig
+    components: int = 0
+    """Number of principal components of the synthetic spectra (anchored)."""
 
     # -------------------------------------------------------------- the contract
 
@@ -68,7 +87,8 @@ class Translator(Model):
         """Return the parts of both sets on one grid: the observed pixels that synthetic spectra cover."""
         both = [sources.get(one.name) for one in self.config.inputs]
         if all(isinstance(one, Spectra) or _is_file(one) for one in both):
-            sets = on_common_grid(*(as_spectra(cast(Source, one)) for one in both))
+            first, second = (as_spectra(cast(Source, one)) for one in both)
+            sets = on_common_grid(first, second, broaden=self.is_anchored)
             sources |= dict(zip((one.name for one in self.config.inputs), sets, strict=True))
         return super().gather(data, valid, seed, **sources)
 
@@ -81,11 +101,42 @@ class Translator(Model):
                 expected=f"observed: {observed.grid!r}",
                 hint="streams and simulators are not resampled: draper convert FILE --grid ... -o ...",
             )
-        return LabelSet(), Pipeline()
+        if not self.is_anchored:
+            return LabelSet(), Pipeline()
+        whole = all((batch.ivar > 0).all() for batch in synthetic.batches())
+        most = min(MOST_COMPONENTS, len(synthetic.grid), max(1, len(synthetic) - 1))
+        self.components = most if whole else 0
+        return self._labels_of(synthetic.table, observed.table), Pipeline()
 
-    def build(self, grid: Grid, labels: LabelSet) -> CycleNetwork:
+    def _labels_of(
+        self, synthetic: Mapping[str, NDArray[Any]], observed: Mapping[str, NDArray[Any]]
+    ) -> LabelSet:
+        """Return the labels that synthetic spectra depend on, with their ranges."""
+        names = self.config.labels or label_columns(synthetic)
+        if not names:
+            raise DraperError(
+                "synthetic spectra have no column of a stellar label that varies",
+                given=", ".join(synthetic) or "no columns",
+                expected="teff, logg, fe_h, ...",
+                hint="name the columns (--labels), or translate without labels: method='cycle'",
+            )
+        known = [name for name in names if name in observed and np.isfinite(observed[name]).any()]
+        return LabelSet.from_table(synthetic, self.config.labels or known or names)
+
+    def build(self, grid: Grid, labels: LabelSet) -> Module:
         """Return a new network."""
         config = self.config
+        if self.is_anchored:
+            return AnchoredNetwork(
+                EmulatorNetwork(
+                    len(labels),
+                    len(grid),
+                    config.hidden,
+                    components=min(self.components, len(grid)),
+                    tolerance=LEFT,
+                    solve=True,
+                )
+            )
         return CycleNetwork(
             len(grid),
             filters=config.filters,
@@ -104,13 +155,76 @@ class Translator(Model):
         )
 
     def arrays(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
-        """Return flux and weights."""
-        return {"flux": spectra.flux, "ivar": spectra.ivar}
+        """Return flux and weights; over a polynomial continuum for the method anchored."""
+        if not self.is_anchored:
+            return {"flux": spectra.flux, "ivar": spectra.ivar}
+        level = level_of(spectra.flux, spectra.ivar, self.config.continuum)
+        return {"flux": spectra.flux / level, "ivar": spectra.ivar * np.square(level)}
+
+    def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
+        """Return the scaled labels for the method anchored; NaN where they are unknown."""
+        if not self.is_anchored:
+            return {}
+        values = np.full((len(spectra), len(self.labels)), np.nan)
+        for number, name in enumerate(self.labels.names):
+            if name in spectra.table:
+                values[:, number] = spectra.table[name]
+        return {"labels": (self.labels.scale(values) - 0.5).astype(np.float32)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load the arrays of a model; the number of components follows from them."""
+        if self.is_anchored:
+            self.components = len(state["module.synthetic.basis"])
+            self.set_up(self.own_grid, self.labels, self.pipeline)
+        super().load_state(state)
+
+    @property
+    def is_anchored(self) -> bool:
+        """Whether the method is anchored."""
+        return self.config.method == "anchored"
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The verbs that this model has; without labels there is nothing to predict."""
+        return tuple(verb for verb in super().verbs if self.is_anchored or verb != "predict")
 
     @property
     def network(self) -> CycleNetwork:
-        """The network, by its own type."""
+        """The network of the method cycle."""
         return cast(CycleNetwork, self.own_module)
+
+    @property
+    def anchored(self) -> AnchoredNetwork:
+        """The network of the method anchored."""
+        return cast(AnchoredNetwork, self.own_module)
+
+    def conclude(self, dataset: Dataset, folder: Path | None) -> None:
+        """Learn the residual from the observed spectra."""
+        if not self.is_anchored or not World.join(torch.device("cpu")).is_first:
+            return
+        arrays = [
+            {**self.training_arrays(block), **self.targets(block)}
+            for part in (dataset.training["observed"], dataset.held_out["observed"])
+            for block in part.batches()
+        ]
+        flux, ivar, x = (
+            torch.from_numpy(np.concatenate([one[name] for one in arrays]))
+            for name in ("flux", "ivar", "labels")
+        )
+        network, found = learnt(self.anchored, flux, ivar, x.double(), self._nuisances)
+        self.module = network
+        self.training["residual"] = found
+        if folder is not None:
+            artifact.write(self, folder, complete=True)
+
+    @property
+    def _nuisances(self) -> Nuisances:
+        return nuisances(self.own_grid, self.config.continuum, self.config.rv_error)
+
+    def card_sections(self) -> Mapping[str, str]:
+        """Return what is known of the residual, by left-out stars."""
+        found = self.training.get("residual")
+        return {} if found is None else {"Residual": describe(found, self.labels)}
 
     # ---------------------------------------------------------------- the verbs
 
@@ -134,6 +248,9 @@ class Translator(Model):
             Called with the number of spectra that are done, and the number of all.
         """
         chosen = cast(EncodeConfig, self.options_of("encode", options, **changes))
+        if self.is_anchored:
+            fit = self._fit(spectra, progress)
+            return fit.x.astype(np.float32)
         network = self.network
         sizes = {"shared": self.config.shared, "split": self.config.split}
         wanted = ("shared", "split") if chosen.part == "both" else (chosen.part,)
@@ -171,6 +288,8 @@ class Translator(Model):
             Called with the number of spectra that are done, and the number of all.
         """
         chosen = cast(TranslateConfig, self.options_of("generate", options, **changes))
+        if self.is_anchored:
+            return self._translated(spectra, chosen, progress)
         network = self.network
         more: Callable[[Spectra, slice], dict[str, NDArray[Any]]] | None = None
         if chosen.split == "drawn":
@@ -194,7 +313,9 @@ class Translator(Model):
     reconstructs_from: ClassVar[str] = "the latents of the spectra"
 
     def reconstruct(self, spectra: Spectra) -> Spectra:
-        """Return observed spectra, encoded and decoded."""
+        """Return observed spectra, encoded and decoded; those of their fitted labels (anchored)."""
+        if self.is_anchored:
+            return self.explain(spectra)[1]
         network = self.network
 
         def again(batch: Batch) -> tuple[Tensor, ...]:
@@ -202,6 +323,77 @@ class Translator(Model):
 
         flux = self._apply(spectra, again, len(self.own_grid))
         return self._made(spectra, flux, "observed")
+
+    def predict(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Estimates:
+        """Return labels of observed spectra, fitted through labels -> synthetic -> observed.
+
+        Their covariance holds the scatter of observed spectra about the residual and the residual's own
+        error, and is scaled so that intervals held the labels of left-out anchors.
+
+        Parameters
+        ----------
+        spectra
+            Observed spectra on the model's pixels, at rest.
+        options, changes
+            There are none.
+        progress
+            Called with the number of spectra that are done, and the number of all.
+        """
+        self.options_of("predict", options, **changes)
+        return self._fit(spectra, progress).estimates(self.labels, self.training["residual"]["widths"])
+
+    def explain(
+        self,
+        spectra: Spectra,
+        options: Config | None = None,
+        *,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> tuple[Estimates, Spectra]:
+        """Return labels as :meth:`predict` does, and the spectra that were fitted, with their continuum."""
+        self.options_of("predict", options, **changes)
+        fit = self._fit(spectra, progress, keep=True)
+        made = self._made(spectra, fit.spectra["flux"].astype(np.float32), "observed")
+        return fit.estimates(self.labels, self.training["residual"]["widths"]), made.with_columns(rv=None)
+
+    def _fit(self, spectra: Spectra, progress: Progress | None, *, keep: bool = False) -> Fitted:
+        """Return the fit of observed spectra."""
+        self.require("predict")
+        spectra = on_pixels_of(self.own_grid, spectra)
+        self.check(spectra)
+        return fitted(self.anchored, spectra, self.config.continuum, self._nuisances, progress, keep=keep)
+
+    def _translated(self, spectra: Spectra, options: TranslateConfig, progress: Progress | None) -> Spectra:
+        """Return spectra with the residual put in, or taken out (anchored)."""
+        spectra = on_pixels_of(self.own_grid, spectra)
+        self.check(spectra)
+        if options.split == "drawn":
+            raise DraperError(
+                "the method anchored has no split latents to draw", given="split='drawn'", expected="mean"
+            )
+        if options.to == "observed":
+            values = self.labels.read(spectra.table)
+            x = torch.from_numpy(self.labels.scale(values) - 0.5)
+            with torch.no_grad():
+                ratio = 1 + self.anchored.ratio(x.float()).numpy()
+                share = self.anchored.error(x.float()).numpy()
+            flux, variance = spectra.flux * ratio, np.square(spectra.flux * share)
+        else:
+            made = self._fit(spectra, progress, keep=True).spectra
+            with np.errstate(divide="ignore", invalid="ignore"):
+                flux = spectra.flux / made["level"] / made["ratio"]
+            variance = np.square(flux * made["share"])
+        good = (spectra.ivar > 0) & np.isfinite(flux)
+        ivar = np.where(good, 1 / np.maximum(variance, np.finfo(np.float32).tiny), 0)
+        result = self._made(spectra, np.where(good, flux, 1).astype(np.float32), options.to)
+        return replace(result, ivar=ivar.astype(np.float32), validated=False)
 
     def _apply(
         self,

@@ -1,0 +1,309 @@
+"""What observed stars with known labels (anchors) teach: the residual, how rich it may be, and its errors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import comb
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from draper.data.labels import LabelSet
+from draper.errors import DraperError
+from draper.infer.conformal import conformal_rank
+from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
+from draper.models.translator.label_fit import Nuisances, fit_labels
+
+FloatArray = NDArray[np.float64]
+
+ONE_SIGMA = 0.6827
+"""Share of values within one standard deviation."""
+
+FEW = 5
+"""Least number of anchors from which the residual is chosen by leaving some of them out."""
+
+DEGREES = range(4)
+"""Largest number of labels in a product that the residual is a sum of."""
+
+ROUNDS, USED = 5, 2000
+"""Rounds of fits of labels and of the residual without anchors, and the most spectra that they use."""
+
+FOLDS = 10
+"""Groups of anchors that are left out one after the other."""
+
+SHARES = (0.05, 0.2, 0.5)
+"""How much of the variance is taken as independent from pixel to pixel: few stars do not show which is."""
+
+EVEN = 0.5
+"""How far the variances of pixels, known from a few stars, are drawn to their mean."""
+
+FREE, HIGHER = 0.01, 4.0
+"""Precision known beforehand of the coefficient of a constant, in units of the scatter of one star, and by
+how much that of a product is larger than 1 for each further label in it."""
+
+MOST = 60
+"""Largest number of errors that pixels have in common."""
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Observed stars with known labels.
+
+    Attributes
+    ----------
+    flux, ivar : Tensor (n, p)
+        Spectra of about the level of synthetic ones.
+    x : Tensor (n, d)
+        Scaled labels.
+    """
+
+    flux: Tensor
+    ivar: Tensor
+    x: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: Any) -> Anchors:
+        return Anchors(self.flux[rows], self.ivar[rows], self.x[rows])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How rich a residual is: the products of labels that it is a sum of, and the share of lone errors."""
+
+    degree: int
+    share: float
+
+
+def with_residual(
+    network: AnchoredNetwork, anchors: Anchors, choice: Choice, continuum: Tensor
+) -> AnchoredNetwork:
+    """Return the network with the residual of some anchors.
+
+    The ratio of observed to synthetic flux is a Gaussian linear model in features of labels, whose rows and
+    columns have a covariance each: that of the features, and that of the pixels.
+
+    Parameters
+    ----------
+    network
+        Its part for synthetic spectra is taken as it is.
+    anchors
+        At least one star.
+    choice
+        How rich the residual is.
+    continuum : Tensor (p, c)
+        Polynomials that are divided out.
+    """
+    synthetic = network.synthetic(anchors.x.float()).double()
+    good = (anchors.ivar > 0).double()
+    ratio, noise = _ratio(anchors, synthetic, continuum)
+    value = features(anchors.x, choice.degree)[0]
+    d = network.labels
+    order = torch.tensor([n for n in range(choice.degree + 1) for _ in range(comb(d + n - 1, n))])
+    precision = torch.where(order == 0, FREE, HIGHER ** (order.double() - 1))
+    normal = torch.einsum("np,na,nb->pab", good, value, value) + torch.diag(precision)
+    inverse = torch.linalg.inv(normal)
+    residual = torch.einsum("pab,nb,np->ap", inverse, value, good * ratio)
+    leverage = torch.einsum("na,pab,nb->np", value, inverse, value) * good
+    rest = good * (ratio - value @ residual) / (1 - leverage).clamp(min=0.1).sqrt()
+    count = good.sum(0).clamp(min=1)
+    variance = rest.square().sum(0) / count
+    # Pixels that no anchor has are as uncertain as the worst.
+    variance = torch.where(good.any(0), variance, variance.max())
+    lone = EVEN * variance + (1 - EVEN) * variance.mean()
+    lone = (choice.share * lone - (good * noise).sum(0) / count).clamp(min=0.1 * choice.share * lone)
+    _, size, direction = torch.linalg.svd(rest / len(anchors) ** 0.5, full_matrices=False)
+    # Noise alone has directions of up to this size.
+    edge = (good * noise).sum() / good.sum().clamp(min=1) * (1 + (rest.shape[1] / len(rest)) ** 0.5) ** 2
+    size = (size.square() - edge).clamp(min=0).sqrt()
+    kept = min(int((size > 0).sum()), MOST)
+    modes = (1 - choice.share) ** 0.5 * size[:kept, None] * direction[:kept]
+    result = copy.copy(network)
+    result._buffers = dict(network._buffers)
+    result.residual, result.doubt = residual.float(), inverse.mean(0).float()
+    result.modes = modes.float()
+    result.uncertainty = (lone + modes.square().sum(0)).sqrt().float()
+    return result
+
+
+def _ratio(anchors: Anchors, synthetic: Tensor, continuum: Tensor) -> tuple[Tensor, Tensor]:
+    """Return observed over synthetic flux, minus one and without continuum (n, p), and its noise variance."""
+    weight = (anchors.ivar > 0).double()
+    columns = synthetic[..., None] * continuum
+    weighted = weight[..., None] * columns
+    normal = weighted.transpose(1, 2) @ columns
+    flux = torch.where(weight > 0, anchors.flux.double(), 0.0)
+    best = torch.linalg.lstsq(normal, weighted.transpose(1, 2) @ flux[..., None]).solution
+    level = (columns @ best)[..., 0]
+    usable = (level > 0) & (weight > 0)
+    level = torch.where(usable, level, 1.0)
+    ratio = torch.where(usable, flux / level - 1, 0.0)
+    return ratio, torch.where(usable, 1 / (anchors.ivar.double().clamp(min=1e-30) * level.square()), 0.0)
+
+
+def _folds(number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield which anchors are kept and which are left out, in a fixed random order."""
+    order = torch.randperm(number, generator=torch.Generator().manual_seed(0))
+    for left in torch.tensor_split(order, min(FOLDS, number)):
+        kept = torch.ones(number, dtype=torch.bool)
+        kept[left] = False
+        yield kept.nonzero()[:, 0], left
+
+
+def learn(
+    network: AnchoredNetwork,
+    anchors: Anchors,
+    nuisances: Nuisances,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[AnchoredNetwork, dict[str, Any]]:
+    """Return the network with the residual of all anchors, and what was found when some were left out.
+
+    Parameters
+    ----------
+    network
+        With a trained part for synthetic spectra.
+    anchors
+        Stars with known labels.
+    nuisances
+        What else may differ.
+    progress
+        Called with the number of fits that are done, and the number of all.
+
+    Returns
+    -------
+    AnchoredNetwork, dict
+        The latter has ``anchors``, ``degree``, ``share``, and by which ``widths`` (d,) the errors of labels
+        must be multiplied; with at least five anchors also ``left_out``, the rms errors (d,) in scaled labels
+        of the residuals that were tried.
+    """
+    n, d = anchors.x.shape
+    if n < FEW:
+        choice = Choice(0, SHARES[-1])
+        found: dict[str, Any] = {"anchors": n, "degree": 0, "share": choice.share, "widths": [1.0] * d}
+        return with_residual(network, anchors, choice, nuisances.continuum), found
+    choices = [
+        Choice(degree, share) for degree in DEGREES if n >= number_of_features(d, degree) for share in SHARES
+    ]
+    folds, tried = list(_folds(n)), []
+    for number, choice in enumerate(choices):
+        off, sigma = torch.zeros(2, n, d, dtype=torch.float64)
+        for place, (kept, left) in enumerate(folds):
+            some = with_residual(network, anchors[kept], choice, nuisances.continuum)
+            fit = fit_labels(some, anchors.flux[left], anchors.ivar[left], nuisances)
+            off[left] = fit.solution.x - anchors.x[left]
+            sigma[left] = fit.covariance.diagonal(dim1=1, dim2=2).sqrt()
+            if progress is not None:
+                progress(number * len(folds) + place + 1, len(choices) * len(folds))
+        tried.append((off.square().mean(0).sqrt(), off, sigma))
+    best = min(range(len(choices)), key=lambda number: float(tried[number][0].log().sum()))
+    _, off, sigma = tried[best]
+    pulls = torch.sort(torch.nan_to_num(off.abs() / sigma, nan=0.0), dim=0).values
+    choice = choices[best]
+    found = {
+        "anchors": n,
+        "degree": choice.degree,
+        "share": choice.share,
+        "widths": pulls[conformal_rank(n, ONE_SIGMA)].clamp(min=0.1).tolist(),
+        "left_out": [
+            {"degree": one.degree, "share": one.share, "rms": rms.tolist()}
+            for one, (rms, _, _) in zip(choices, tried, strict=True)
+        ],
+    }
+    return with_residual(network, anchors, choice, nuisances.continuum), found
+
+
+def learn_without_labels(
+    network: AnchoredNetwork,
+    flux: Tensor,
+    ivar: Tensor,
+    nuisances: Nuisances,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[AnchoredNetwork, dict[str, Any]]:
+    """Return the network with a residual that is learnt from spectra (n, p) whose labels are unknown.
+
+    Labels are fitted and the residual is learnt in turns. What a change of labels would do as well stays in
+    the labels: how far they are shifted, no spectrum says.
+    """
+    some = torch.linspace(0, len(flux) - 1, min(USED, len(flux))).long()
+    flux, ivar = flux[some], ivar[some]
+    degree = max(n for n in DEGREES if n == 0 or len(flux) >= 5 * number_of_features(network.labels, n))
+    choice = Choice(degree, SHARES[0])
+    for number in range(ROUNDS):
+        fit = fit_labels(network, flux, ivar, nuisances)
+        inside = fit.solution.converged & ~fit.solution.bound.any(1)
+        if inside.sum() < FEW:
+            break
+        fitted = Anchors(flux, ivar, fit.solution.x)[inside]
+        network = with_residual(network, fitted, choice, nuisances.continuum)
+        if progress is not None:
+            progress(number + 1, ROUNDS)
+    found = {"anchors": 0, "degree": network.degree, "share": choice.share, "spectra": len(flux)}
+    return network, {**found, "widths": [1.0] * network.labels}
+
+
+def learnt(
+    network: AnchoredNetwork, flux: Tensor, ivar: Tensor, x: Tensor, nuisances: Nuisances
+) -> tuple[AnchoredNetwork, dict[str, Any]]:
+    """Return the network with the residual of observed spectra, some of which may have labels.
+
+    Parameters
+    ----------
+    network
+        With a trained part for synthetic spectra.
+    flux, ivar : Tensor (n, p)
+        Observed spectra of about the level of synthetic ones.
+    x : Tensor (n, d)
+        Scaled labels; NaN where unknown. Those beyond the synthetic spectra are left out.
+    nuisances
+        What else may differ.
+    """
+    usable = (ivar > 0).sum(1) > nuisances.continuum.shape[1] + network.labels
+    flux, ivar, x = flux[usable], ivar[usable], x[usable]
+    known = torch.isfinite(x).all(1)
+    inside = known & (torch.nan_to_num(x).abs() <= 0.5).all(1)
+    if not known.any():
+        return learn_without_labels(network, flux, ivar, nuisances)
+    if not inside.any():
+        raise DraperError(
+            "no observed star with known labels lies within the labels of the synthetic spectra",
+            given=f"{int(known.sum())} stars with labels",
+            hint="give synthetic spectra that cover them",
+        )
+    network, found = learn(network, Anchors(flux, ivar, x)[inside], nuisances)
+    return network, {**found, "left_aside": int((known & ~inside).sum())}
+
+
+def describe(found: Mapping[str, Any], labels: LabelSet) -> str:
+    """Return what a model card says of a residual."""
+    if not found["anchors"]:
+        return (
+            f"Learnt from {found.get('spectra', 0):,} observed spectra without labels. Only what labels "
+            "cannot imitate could be learnt: all labels may be shifted together, by an unknown amount that "
+            "the errors do not hold. Stars with known labels (twenty are many) pin this down."
+        )
+    lines = [
+        f"Learnt from {found['anchors']:,} observed stars with known labels; sums of products of at most "
+        f"{found['degree']} labels."
+    ]
+    if found.get("left_aside"):
+        lines.append(f"{found['left_aside']:,} more lie outside of the synthetic spectra and were not used.")
+    best = [one for one in found.get("left_out", []) if one["degree"] == found["degree"]]
+    best = [one for one in best if one["share"] == found["share"]]
+    if best:
+        middle = np.full((1, len(labels)), 0.5)
+        rms = labels.unscale_error(middle, np.array([best[0]["rms"]]))[0]
+        errors = ", ".join(
+            f"{label.name} {value:.3g} {label.unit}".strip() for label, value in zip(labels, rms, strict=True)
+        )
+        lines.append(f"Rms errors of left-out stars: {errors}.")
+        widths = ", ".join(f"{width:.2f}" for width in found["widths"])
+        lines.append(f"Errors of fits are multiplied by {widths}, so that they hold for left-out stars.")
+    else:
+        lines.append("Too few to leave some out: errors of labels have not been checked.")
+    return " ".join(lines)
