@@ -100,8 +100,8 @@ class TranslatorConfig(ModelConfig):
     labels pin down (anchored, the default), or by the Cycle-GAN of O'Briain et al. (cycle), which uses no
     labels. Options further down are those of cycle."""
     labels: tuple[str, ...] = ()
-    """Columns that synthetic spectra depend on, and that are predicted (anchored); by default those that both
-    sets have, or all stellar labels of the synthetic spectra if no observed star has any."""
+    """Columns that synthetic spectra depend on, and that are predicted (anchored); by default all stellar
+    labels that vary. Those that observed stars have, too, come first, and pin the residual down."""
     hidden: Sizes = (300, 300)
     """Sizes of the hidden layers of the network of synthetic spectra (anchored)."""
     continuum: Annotated[int, Field(ge=0, le=20)] = 1

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from draper.nn.emulator import EmulatorNetwork
+from draper.nn.footprint import complete_rows
 from draper.nn.module import Batch, Batches
 from draper.nn.spectral import SpectralNetwork
 
@@ -19,6 +20,12 @@ SPREAD = 12.0**-0.5
 
 LENGTHS = ("residual", "doubt")
 """Buffers whose lengths depend on the training data."""
+
+RELATION = 2
+"""Largest number of labels in a product that other labels depend on in the synthetic set."""
+
+FIRST = 0.02
+"""Error as a share of the flux before the residual is learnt."""
 
 
 def number_of_features(labels: int, degree: int) -> int:
@@ -57,58 +64,91 @@ def features(x: Tensor, degree: int) -> tuple[Tensor, Tensor]:
 class AnchoredNetwork(SpectralNetwork):
     """A network from labels to observed spectra: that of synthetic ones, times one plus a residual.
 
-    Errors (``uncertainty``, ``modes``) are shares of the flux: how far observed spectra with equal labels
-    differ. They are zero before the residual has been learnt.
+    Labels that observed stars are known by come first (coordinates x: scaled labels). Others follow those in
+    the synthetic set; their coordinates are how far they are off that, in standard deviations. Errors
+    (``uncertainty``, ``modes``) are shares of the flux: how far observed spectra with equal labels differ.
 
     Parameters
     ----------
     synthetic
         The network from labels to synthetic spectra, which is all that is trained step by step.
+    known
+        Number k of labels that observed stars are known by; the residual depends on these alone.
 
     Attributes
     ----------
     residual : Tensor (f, p)
-        Coefficients of the features of labels.
+        Coefficients of the features of the known labels.
     doubt : Tensor (f, f)
         Covariance of these coefficients, in units of the variance of a pixel.
+    relation, scatter : Tensor (g, d - k), (d - k,)
+        The other labels in the synthetic set, by features of the known ones, and their scatter.
     """
 
-    def __init__(self, synthetic: EmulatorNetwork) -> None:
+    def __init__(self, synthetic: EmulatorNetwork, known: int) -> None:
         super().__init__(synthetic.labels, synthetic.pixels)
-        self.synthetic = synthetic
+        self.synthetic, self.known = synthetic, known
+        others = synthetic.labels - known
         self.residual: Tensor
         self.doubt: Tensor
+        self.relation: Tensor
+        self.scatter: Tensor
         self.register_buffer("residual", torch.zeros(1, self.pixels))
         self.register_buffer("doubt", torch.zeros(1, 1))
-        self.uncertainty.zero_()
+        self.register_buffer("relation", torch.zeros(number_of_features(known, RELATION), others))
+        self.register_buffer("scatter", torch.zeros(others))
+        self.uncertainty.fill_(FIRST)
 
     @property
     def degree(self) -> int:
         """How many labels the products have that the residual is a sum of."""
         return next(
-            n for n in range(len(self.residual)) if number_of_features(self.labels, n) == len(self.residual)
+            n for n in range(len(self.residual)) if number_of_features(self.known, n) == len(self.residual)
         )
+
+    def labels_at(self, x: Tensor) -> Tensor:
+        """Return the scaled labels (n, d) at coordinates (n, d)."""
+        first = x[:, : self.known]
+        others = features(first, RELATION)[0] @ self.relation.to(x) + x[:, self.known :] * self.scatter.to(x)
+        return torch.cat([first, others], dim=1)
+
+    def label_slopes(self, x: Tensor) -> Tensor:
+        """Return the derivatives (n, d, d) of scaled labels by coordinates, the last axis."""
+        k, slope = self.known, features(x[:, : self.known], RELATION)[1]
+        result = torch.eye(self.labels, dtype=x.dtype, device=x.device).repeat(len(x), 1, 1)
+        result[:, k:, :k] = torch.einsum("nfk,fo->nok", slope, self.relation.to(x))
+        result[:, k:, k:] = torch.diag(self.scatter.to(x))
+        return result
+
+    def coordinates(self, labels: Tensor) -> Tensor:
+        """Return the coordinates (n, d) of scaled labels (n, d)."""
+        first = labels[:, : self.known]
+        off = labels[:, self.known :] - features(first, RELATION)[0] @ self.relation.to(labels)
+        return torch.cat([first, off / self.scatter.to(labels).clamp(min=1e-6)], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return flux (n, p)."""
-        flux: Tensor = self.synthetic(x) * (1 + self.ratio(x))
+        flux: Tensor = self.synthetic(self.labels_at(x)) * (1 + self.ratio(x))
         return flux
 
     def ratio(self, x: Tensor) -> Tensor:
         """Return the residual (n, p): observed over synthetic flux, minus one."""
-        return features(x, self.degree)[0] @ self.residual
+        return features(x[:, : self.known], self.degree)[0] @ self.residual
 
     def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return flux (n, p) and its derivatives (n, p, d)."""
-        flux, slope = self.synthetic.jacobian(x)
-        value, by_label = features(x, self.degree)
+        """Return flux (n, p) and its derivatives (n, p, d) by coordinates."""
+        flux, slope = self.synthetic.jacobian(self.labels_at(x))
+        slope = slope @ self.label_slopes(x)
+        value, by_label = features(x[:, : self.known], self.degree)
         ratio = 1 + value @ self.residual
         change = (by_label.transpose(1, 2) @ self.residual).transpose(1, 2)
-        return flux * ratio, slope * ratio[..., None] + flux[..., None] * change
+        slope = slope * ratio[..., None]
+        slope[..., : self.known] += flux[..., None] * change
+        return flux * ratio, slope
 
     def factor(self, x: Tensor) -> Tensor:
         """Return by how much (n,) errors are larger than those of spectra with a known residual."""
-        value = features(x, self.degree)[0]
+        value = features(x[:, : self.known], self.degree)[0]
         return (1 + ((value @ self.doubt) * value).sum(1)).sqrt()
 
     def error(self, x: Tensor) -> Tensor:
@@ -128,7 +168,19 @@ class AnchoredNetwork(SpectralNetwork):
     def finish(self, train: Batches, valid: Batches | None) -> None:
         """Finish the network of synthetic spectra."""
         self.synthetic.finish(_only_synthetic(train), None if valid is None else _only_synthetic(valid))
-        self.points, self.facets = self.synthetic.points, self.synthetic.facets
+        self._relate(train)
+        self.points, self.facets = self.coordinates(self.synthetic.points), self.synthetic.facets
+
+    def _relate(self, train: Batches) -> None:
+        """Measure how the other labels follow the known ones in the synthetic set."""
+        rows = [complete_rows(batch)["labels"].double() for batch in _only_synthetic(train)()]
+        labels = torch.cat(rows)
+        value = features(labels[:, : self.known], RELATION)[0]
+        others = labels[:, self.known :]
+        ridge = 1e-6 * len(labels) * torch.eye(value.shape[1], dtype=value.dtype)
+        relation = torch.linalg.solve(value.T @ value + ridge, value.T @ others)
+        self.relation = relation.float()
+        self.scatter = (others - value @ relation).square().mean(0).sqrt().float()
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         for name in LENGTHS:

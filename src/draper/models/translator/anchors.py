@@ -17,7 +17,7 @@ from draper.data.labels import LabelSet
 from draper.errors import DraperError
 from draper.infer.conformal import conformal_rank
 from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
-from draper.models.translator.label_fit import Nuisances, fit_labels
+from draper.models.translator.label_fit import BOUND, Nuisances, fit_labels
 
 FloatArray = NDArray[np.float64]
 
@@ -29,6 +29,9 @@ FEW = 5
 
 DEGREES = range(4)
 """Largest number of labels in a product that the residual is a sum of."""
+
+REFITS = 2
+"""Fits of labels that are not known of the anchors, and of the residual, in turns."""
 
 ROUNDS, USED = 5, 2000
 """Rounds of fits of labels and of the residual without anchors, and the most spectra that they use."""
@@ -59,7 +62,7 @@ class Anchors:
     flux, ivar : Tensor (n, p)
         Spectra of about the level of synthetic ones.
     x : Tensor (n, d)
-        Scaled labels.
+        Coordinates of their labels; those of labels that are not known may be anything.
     """
 
     flux: Tensor
@@ -100,11 +103,12 @@ def with_residual(
     continuum : Tensor (p, c)
         Polynomials that are divided out.
     """
-    synthetic = network.synthetic(anchors.x.float()).double()
+    with torch.no_grad():
+        synthetic = network.synthetic(network.labels_at(anchors.x.float())).double()
     good = (anchors.ivar > 0).double()
     ratio, noise = _ratio(anchors, synthetic, continuum)
-    value = features(anchors.x, choice.degree)[0]
-    d = network.labels
+    d = network.known
+    value = features(anchors.x[:, :d], choice.degree)[0]
     order = torch.tensor([n for n in range(choice.degree + 1) for _ in range(comb(d + n - 1, n))])
     precision = torch.where(order == 0, FREE, HIGHER ** (order.double() - 1))
     normal = torch.einsum("np,na,nb->pab", good, value, value) + torch.diag(precision)
@@ -147,6 +151,21 @@ def _ratio(anchors: Anchors, synthetic: Tensor, continuum: Tensor) -> tuple[Tens
     return ratio, torch.where(usable, 1 / (anchors.ivar.double().clamp(min=1e-30) * level.square()), 0.0)
 
 
+def taught(
+    network: AnchoredNetwork, anchors: Anchors, choice: Choice, nuisances: Nuisances
+) -> AnchoredNetwork:
+    """Return the network with the residual of some anchors, whose other labels are fitted.
+
+    With those of the synthetic set first, then with the residual that this gives.
+    """
+    result, k = network, network.known
+    for _ in range(REFITS if network.labels > k else 0):
+        fit = fit_labels(result, anchors.flux, anchors.ivar, nuisances, anchors.x[:, :k])
+        anchors = Anchors(anchors.flux, anchors.ivar, fit.solution.x)
+        result = with_residual(network, anchors, choice, nuisances.continuum)
+    return result if network.labels > k else with_residual(network, anchors, choice, nuisances.continuum)
+
+
 def _folds(number: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield which anchors are kept and which are left out, in a fixed random order."""
     order = torch.randperm(number, generator=torch.Generator().manual_seed(0))
@@ -182,11 +201,11 @@ def learn(
         must be multiplied; with at least five anchors also ``left_out``, the rms errors (d,) in scaled labels
         of the residuals that were tried.
     """
-    n, d = anchors.x.shape
+    n, d = len(anchors), network.known
     if n < FEW:
         choice = Choice(0, SHARES[-1])
         found: dict[str, Any] = {"anchors": n, "degree": 0, "share": choice.share, "widths": [1.0] * d}
-        return with_residual(network, anchors, choice, nuisances.continuum), found
+        return taught(network, anchors, choice, nuisances), found
     choices = [
         Choice(degree, share) for degree in DEGREES if n >= number_of_features(d, degree) for share in SHARES
     ]
@@ -194,10 +213,10 @@ def learn(
     for number, choice in enumerate(choices):
         off, sigma = torch.zeros(2, n, d, dtype=torch.float64)
         for place, (kept, left) in enumerate(folds):
-            some = with_residual(network, anchors[kept], choice, nuisances.continuum)
+            some = taught(network, anchors[kept], choice, nuisances)
             fit = fit_labels(some, anchors.flux[left], anchors.ivar[left], nuisances)
-            off[left] = fit.solution.x - anchors.x[left]
-            sigma[left] = fit.covariance.diagonal(dim1=1, dim2=2).sqrt()
+            off[left] = (fit.solution.x - anchors.x[left])[:, :d]
+            sigma[left] = fit.covariance.diagonal(dim1=1, dim2=2)[:, :d].sqrt()
             if progress is not None:
                 progress(number * len(folds) + place + 1, len(choices) * len(folds))
         tried.append((off.square().mean(0).sqrt(), off, sigma))
@@ -215,7 +234,7 @@ def learn(
             for one, (rms, _, _) in zip(choices, tried, strict=True)
         ],
     }
-    return with_residual(network, anchors, choice, nuisances.continuum), found
+    return taught(network, anchors, choice, nuisances), found
 
 
 def learn_without_labels(
@@ -232,7 +251,7 @@ def learn_without_labels(
     """
     some = torch.linspace(0, len(flux) - 1, min(USED, len(flux))).long()
     flux, ivar = flux[some], ivar[some]
-    degree = max(n for n in DEGREES if n == 0 or len(flux) >= 5 * number_of_features(network.labels, n))
+    degree = max(n for n in DEGREES if n == 0 or len(flux) >= 5 * number_of_features(network.known, n))
     choice = Choice(degree, SHARES[0])
     for number in range(ROUNDS):
         fit = fit_labels(network, flux, ivar, nuisances)
@@ -244,7 +263,7 @@ def learn_without_labels(
         if progress is not None:
             progress(number + 1, ROUNDS)
     found = {"anchors": 0, "degree": network.degree, "share": choice.share, "spectra": len(flux)}
-    return network, {**found, "widths": [1.0] * network.labels}
+    return network, {**found, "widths": [1.0] * network.known}
 
 
 def learnt(
@@ -259,14 +278,16 @@ def learnt(
     flux, ivar : Tensor (n, p)
         Observed spectra of about the level of synthetic ones.
     x : Tensor (n, d)
-        Scaled labels; NaN where unknown. Those beyond the synthetic spectra are left out.
+        Scaled labels; NaN where unknown. Those beyond the synthetic spectra are left out, and only the first,
+        by which stars are known, are used.
     nuisances
         What else may differ.
     """
+    x = torch.cat([x[:, : network.known], torch.zeros_like(x[:, network.known :])], dim=1)
     usable = (ivar > 0).sum(1) > nuisances.continuum.shape[1] + network.labels
     flux, ivar, x = flux[usable], ivar[usable], x[usable]
     known = torch.isfinite(x).all(1)
-    inside = known & (torch.nan_to_num(x).abs() <= 0.5).all(1)
+    inside = known & (torch.nan_to_num(x).abs() <= BOUND).all(1)
     if not known.any():
         return learn_without_labels(network, flux, ivar, nuisances)
     if not inside.any():
@@ -296,10 +317,10 @@ def describe(found: Mapping[str, Any], labels: LabelSet) -> str:
     best = [one for one in found.get("left_out", []) if one["degree"] == found["degree"]]
     best = [one for one in best if one["share"] == found["share"]]
     if best:
-        middle = np.full((1, len(labels)), 0.5)
-        rms = labels.unscale_error(middle, np.array([best[0]["rms"]]))[0]
+        known = labels[labels.names[: len(best[0]["rms"])]]
+        rms = known.unscale_error(np.full((1, len(known)), 0.5), np.array([best[0]["rms"]]))[0]
         errors = ", ".join(
-            f"{label.name} {value:.3g} {label.unit}".strip() for label, value in zip(labels, rms, strict=True)
+            f"{label.name} {value:.3g} {label.unit}".strip() for label, value in zip(known, rms, strict=True)
         )
         lines.append(f"Rms errors of left-out stars: {errors}.")
         widths = ", ".join(f"{width:.2f}" for width in found["widths"])

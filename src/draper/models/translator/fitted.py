@@ -82,9 +82,11 @@ class Fitted:
     spectra: dict[str, FloatArray]
 
     def estimates(self, labels: LabelSet, widths: Sequence[float]) -> Estimates:
-        """Return labels in physical units, with errors that are ``widths`` (d,) times larger."""
+        """Return labels in physical units; errors of the first are ``widths`` times larger."""
         values = labels.unscale(self.x + 0.5)
-        unit = labels.unscale_error(self.x + 0.5, np.ones_like(self.x)) * np.asarray(widths)
+        factors = np.ones(len(labels))
+        factors[: len(widths)] = widths
+        unit = labels.unscale_error(self.x + 0.5, np.ones_like(self.x)) * factors
         covariance = self.covariance * unit[:, :, None] * unit[:, None]
         sigma = np.sqrt(np.einsum("nii->ni", covariance))
         return Estimates(
@@ -151,10 +153,11 @@ def _block(network: AnchoredNetwork, spectra: Spectra, degree: int, allowed: Nui
     freedom = problem.freedom.clamp(min=1)
     chi2 = solution.normal.chi2
     empty = (problem.freedom <= 0).numpy()
+    labels, slopes = network.labels_at(x), network.label_slopes(x)
     flags = {
         "not_converged": ~solution.converged,
-        "at_bound": solution.bound.any(1),
-        "outside": outside(x.float(), network.facets),
+        "at_bound": solution.bound[:, : network.known].any(1),
+        "outside": outside(labels.float(), network.facets),
         "bad_fit": chi2 / freedom > BAD_FIT + 5 * (2 / freedom).sqrt(),
         "several_minima": fit.several,
     }
@@ -171,8 +174,8 @@ def _block(network: AnchoredNetwork, spectra: Spectra, degree: int, allowed: Nui
             }
     return Fitted(
         spectra.ids,
-        x.numpy() * blank[:, None],
-        fit.covariance.numpy() * blank[:, None, None],
+        labels.numpy() * blank[:, None],
+        (slopes @ fit.covariance @ slopes.transpose(1, 2)).numpy() * blank[:, None, None],
         {"chi2": chi2.numpy() * blank, "reduced_chi2": (chi2 / freedom).numpy() * blank},
         {name: flag.numpy() & ~empty for name, flag in flags.items()},
         made,

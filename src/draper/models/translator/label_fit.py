@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draper.infer.least_squares import Normal, Problem, Solution, best_solution, inverse_curvature, minimise
+from draper.infer.least_squares import (
+    Normal,
+    Prior,
+    Problem,
+    Solution,
+    best_solution,
+    inverse_curvature,
+    minimise,
+)
 from draper.models.translator.anchored import AnchoredNetwork
 from draper.nn.error_modes import independent_error
 
@@ -16,6 +24,13 @@ STARTS = 3
 
 CANDIDATES = 512
 """Training spectra among which these are found."""
+
+BOUND = 0.5
+"""Largest absolute value of scaled labels: beyond the synthetic spectra networks are not to be trusted."""
+
+FAR = 3.0**0.5
+"""Largest number of standard deviations that other labels are off what they are in the synthetic set: all, if
+they are spread evenly."""
 
 ROUNDS = 2
 """Fits of each spectrum: errors of the second are those at the labels of the first."""
@@ -69,7 +84,7 @@ class AnchoredProblem(Problem):
         self.weight = torch.where(good, 1 / variance, 0.0)
         self.factor = factor.double()
         self.modes = network.modes.double()
-        self.freedom = good.sum(1) - nuisances.continuum.shape[1] - network.labels
+        self.freedom = good.sum(1) - nuisances.continuum.shape[1] - network.known
 
     def columns(self, flux: Tensor, rows: Tensor) -> Tensor:
         """Return what is added to model spectra (k, p), as columns (k, p, q), the continuum's first."""
@@ -178,8 +193,14 @@ class AnchoredFit:
     covariance: Tensor
 
 
-def fit_labels(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> AnchoredFit:
-    """Fit labels to spectra (n, p) that have about the level of the model's.
+def fit_labels(
+    network: AnchoredNetwork,
+    flux: Tensor,
+    ivar: Tensor,
+    nuisances: Nuisances,
+    known: Tensor | None = None,
+) -> AnchoredFit:
+    """Fit coordinates of labels to spectra (n, p) that have about the level of the model's.
 
     Parameters
     ----------
@@ -189,21 +210,35 @@ def fit_labels(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: 
         Spectra.
     nuisances
         What else may differ.
+    known : Tensor (n, k), optional
+        Scaled labels that are not fitted.
     """
+    n, d, k = len(flux), network.labels, network.known
     with torch.no_grad():
         points = network.points
         points = points[torch.linspace(0, len(points) - 1, min(CANDIDATES, len(points))).long()]
-        factor = torch.ones(len(flux), dtype=torch.float64)
-        problem = AnchoredProblem(network, flux, ivar, factor, nuisances)
-        start = problem.nearest(points, STARTS)
-        bound = torch.full((network.labels,), 0.5, dtype=torch.float64)
+        high = torch.full((n, d), FAR, dtype=torch.float64)
+        high[:, :k] = BOUND
+        low = -high
+        mean = torch.zeros(n, d, dtype=torch.float64)
+        sigma = torch.ones(n, d, dtype=torch.float64)
+        sigma[:, :k] = torch.inf
+        prior = Prior(mean, sigma) if d > k else None
+        if known is None:
+            problem = AnchoredProblem(network, flux, ivar, torch.ones(n), nuisances)
+            start = problem.nearest(points, STARTS).double()
+        else:
+            low[:, :k] = high[:, :k] = known
+            start = torch.cat([known, mean[:, k:]], dim=1)[:, None]
+        several = torch.zeros(n, dtype=torch.bool)
         for _ in range(ROUNDS):
-            problem = AnchoredProblem(
-                network, flux, ivar, network.factor(start[:, 0].float()).double(), nuisances
-            )
-            solution, several = best_solution(
-                [minimise(problem, start[:, number], -bound, bound) for number in range(start.shape[1])]
-            )
+            problem = AnchoredProblem(network, flux, ivar, network.factor(start[:, 0].float()), nuisances)
+            found = [
+                minimise(problem, start[:, number], low, high, prior=prior)
+                for number in range(start.shape[1])
+            ]
+            solution, other = best_solution(found)
+            several |= other
             start = solution.x[:, None]
-        # Several minima are those of the first round, which started from several places.
-        return AnchoredFit(problem, solution, several, inverse_curvature(solution.normal.curvature))
+        curvature = solution.normal.curvature + torch.diag_embed(1e6 * (low == high).double())
+        return AnchoredFit(problem, solution, several, inverse_curvature(curvature))

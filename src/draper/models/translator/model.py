@@ -64,6 +64,8 @@ class Translator(Model):
     config: TranslatorConfig
     components: int = 0
     """Number of principal components of the synthetic spectra (anchored)."""
+    known: int = 0
+    """How many labels, the first ones, observed stars are known by; all if none are (anchored)."""
 
     # -------------------------------------------------------------- the contract
 
@@ -111,7 +113,7 @@ class Translator(Model):
     def _labels_of(
         self, synthetic: Mapping[str, NDArray[Any]], observed: Mapping[str, NDArray[Any]]
     ) -> LabelSet:
-        """Return the labels that synthetic spectra depend on, with their ranges."""
+        """Return the labels of synthetic spectra with their ranges, those that observed stars have first."""
         names = self.config.labels or label_columns(synthetic)
         if not names:
             raise DraperError(
@@ -121,7 +123,9 @@ class Translator(Model):
                 hint="name the columns (--labels), or translate without labels: method='cycle'",
             )
         known = [name for name in names if name in observed and np.isfinite(observed[name]).any()]
-        return LabelSet.from_table(synthetic, self.config.labels or known or names)
+        others = [name for name in names if name not in known] if known else []
+        self.known = len(names) - len(others)
+        return LabelSet.from_table(synthetic, [*(known or names), *others])
 
     def build(self, grid: Grid, labels: LabelSet) -> Module:
         """Return a new network."""
@@ -135,7 +139,8 @@ class Translator(Model):
                     components=min(self.components, len(grid)),
                     tolerance=LEFT,
                     solve=True,
-                )
+                ),
+                self.known,
             )
         return CycleNetwork(
             len(grid),
@@ -172,8 +177,9 @@ class Translator(Model):
         return {"labels": (self.labels.scale(values) - 0.5).astype(np.float32)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load the arrays of a model; the number of components follows from them."""
+        """Load the arrays of a model; sizes of the method anchored follow from them."""
         if self.is_anchored:
+            self.known = len(self.labels) - state["module.relation"].shape[1]
             self.components = len(state["module.synthetic.basis"])
             self.set_up(self.own_grid, self.labels, self.pipeline)
         super().load_state(state)
@@ -380,7 +386,7 @@ class Translator(Model):
             )
         if options.to == "observed":
             values = self.labels.read(spectra.table)
-            x = torch.from_numpy(self.labels.scale(values) - 0.5)
+            x = self.anchored.coordinates(torch.from_numpy(self.labels.scale(values) - 0.5))
             with torch.no_grad():
                 ratio = 1 + self.anchored.ratio(x.float()).numpy()
                 share = self.anchored.error(x.float()).numpy()

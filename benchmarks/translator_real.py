@@ -1,0 +1,234 @@
+"""The Translator on real stars: synthetic grids against MILES, with few stars of known labels (anchors).
+
+Pairs: `sed`, the SED grid and MILES in its bins of 20 A; `optical`, the optical grid at MILES' resolving power
+and the same stars; `dwarfs`, model spectra of brown dwarfs and SpeX spectra. For each number of anchors some
+stars are chosen at random (several choices), the model is trained, and all other stars are judged: bias,
+robust scatter, rms, and the share of labels within the stated 1-sigma intervals. Beside it PCA + ridge and
+boosted trees on the same anchors, and the plain fit of the synthetic grid without anchors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+
+from draper import Grid, Spectra, TrainConfig
+from draper.data.resample import resample
+from draper.models.emulator.model import Emulator
+from draper.models.translator.fitted import level_of
+from draper.models.translator.grids import on_common_grid
+from draper.models.translator.model import Translator
+from draper.results.estimates import Estimates
+from report import arguments, report
+
+LABELS = ("teff", "logg", "fe_h")
+SNR = 100.0
+"""Signal-to-noise ratio per Angstrom of MILES, which states no errors."""
+
+RANGE = (4000.0, 7500.0)
+"""Temperatures of the stars that are judged [K]."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Synthetic and observed spectra with labels."""
+
+    name: str
+    synthetic: Spectra
+    observed: Spectra
+    continuum: int
+
+
+def sed(folder: Path) -> Pair:
+    """Return the SED grid and MILES in its bins."""
+    data = np.load(folder / "ours/sed_grid.npz")
+    centre = data["bin_centre_air"]
+    step = float(np.median(np.diff(centre)))
+    edges = np.stack([centre - step / 2, centre + step / 2], axis=1)
+    grid = Grid.from_wavelength(centre, medium="air", edges=edges)
+    table = {str(name): column for name, column in zip(data["names"], data["labels"].T, strict=True)}
+    flux = data["surface_flux"] / data["surface_flux"].mean(axis=1, keepdims=True)
+    synthetic = Spectra(grid, flux, np.full(flux.shape, 1.0), table, "flux", meta={"source": "sed_grid"})
+    stars = miles(folder)
+    reached = (edges[:, 0] >= 3541) & (edges[:, 1] <= 7409)
+    target = grid[np.flatnonzero(reached)]
+    return Pair("sed", synthetic, resample(stars, target), 1)
+
+
+def optical(folder: Path) -> Pair:
+    """Return the optical grid and MILES, whose lines are 2.5 A wide."""
+    data = np.load(folder / "ours/optical_grid.npz")
+    grid = Grid.from_wavelength(data["wavelength_air_angstrom"], medium="air")
+    flux = data["flux_u16"] * data["flux_scale"]
+    table = {str(name): column for name, column in zip(data["label_names"], data["labels"].T, strict=True)}
+    synthetic = Spectra(grid, flux, None, table, "normalised flux", meta={"source": "optical_grid"})
+    stars = miles(folder)
+    middle = 5445.0
+    stars = replace(stars, grid=replace(stars.grid, resolving_power=middle / 2.5))
+    inside = (stars.grid.vacuum > grid.vacuum[0] + 8) & (stars.grid.vacuum < grid.vacuum[-1] - 8)
+    return Pair("optical", synthetic, stars.pixels(np.flatnonzero(inside)), 3)
+
+
+def miles(folder: Path) -> Spectra:
+    """Return the MILES stars with all labels, in the range of temperatures."""
+    data = np.load(folder / "miles/miles.npz")
+    labels = data["labels"].astype(float)
+    chosen = np.isfinite(labels).all(axis=1) & (labels[:, 0] >= RANGE[0]) & (labels[:, 0] <= RANGE[1])
+    flux = data["flux"][chosen].astype(np.float64)
+    good = data["valid"][chosen] & (flux > 0)
+    step = float(np.median(np.diff(data["wavelength"])))
+    error = np.maximum(flux, 0.05 * np.median(flux, axis=1, keepdims=True)) / (SNR * step**0.5)
+    table: dict[str, Any] = {"id": data["ids"][chosen].astype(str)}
+    table |= dict(zip(LABELS, labels[chosen].T, strict=True))
+    grid = Grid.from_wavelength(data["wavelength"].astype(np.float64), medium="air")
+    return Spectra(
+        grid, np.where(good, flux, 0), np.where(good, error**-2.0, 0), table, "flux", meta={"source": "MILES"}
+    )
+
+
+def judged(off: NDArray[np.float64], sigma: NDArray[np.float64] | None) -> dict[str, float]:
+    """Return the figures of merit of errors (n, 3) of labels."""
+    found: dict[str, float] = {}
+    for number, name in enumerate(LABELS):
+        some = off[:, number][np.isfinite(off[:, number])]
+        middle = float(np.median(some))
+        found |= {
+            f"{name} bias": middle,
+            f"{name} scatter": float(1.4826 * np.median(np.abs(some - middle))),
+            f"{name} rms": float(np.sqrt(np.mean(some**2))),
+        }
+        if sigma is not None:
+            pulls = np.abs(off[:, number]) / sigma[:, number]
+            found[f"{name} within 1 sigma"] = float(100 * (pulls[np.isfinite(pulls)] < 1).mean())
+    found["missing"] = float((~np.isfinite(off).all(axis=1)).sum())
+    return found
+
+
+def sigma_of(estimates: Estimates) -> NDArray[np.float64]:
+    """Return the errors (n, 3) of the labels that are judged."""
+    return estimates.sigma[:, [estimates.labels.names.index(name) for name in LABELS]]
+
+
+def truth(spectra: Spectra) -> NDArray[np.float64]:
+    """Return the labels (n, 3) of stars."""
+    return np.stack([np.asarray(spectra.table[name], dtype=float) for name in LABELS], axis=1)
+
+
+def masked(spectra: Spectra, rows: NDArray[np.int64]) -> Spectra:
+    """Return spectra of which only some rows have labels."""
+    known = np.isin(np.arange(len(spectra)), rows)
+    return spectra.with_columns(**{name: np.where(known, spectra.table[name], np.nan) for name in LABELS})
+
+
+def baselines(observed: Spectra, degree: int, kept: Any, rest: Any) -> Iterator[tuple[str, Any]]:
+    """Yield labels (n, 3) of the other stars by regressions on the anchors' normalised spectra."""
+    level = level_of(observed.flux, observed.ivar, degree)
+    flux = np.where(observed.ivar > 0, observed.flux / level, 1.0)
+    values = truth(observed)
+    count = min(40, len(kept) - 1)
+    ridge = make_pipeline(
+        PCA(count, random_state=0), RidgeCV(np.logspace(-6, 3, 19), alpha_per_target=True)
+    ).fit(flux[kept], values[kept])
+    yield "PCA + ridge", ridge.predict(flux[rest])
+    if len(kept) >= 50:
+        scores = PCA(count, random_state=0).fit(flux[kept])
+        trees = [
+            HistGradientBoostingRegressor(random_state=0, min_samples_leaf=5, max_iter=200)
+            .fit(scores.transform(flux[kept]), values[kept, number])
+            .predict(scores.transform(flux[rest]))
+            for number in range(3)
+        ]
+        yield "boosted trees", np.stack(trees, axis=1)
+
+
+def stars(pair: Pair, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of a table: numbers of anchors and methods."""
+    rows: list[dict[str, Any]] = []
+    values = truth(pair.observed)
+    synthetic, observed = on_common_grid(pair.synthetic, pair.observed, broaden=True)
+    train = TrainConfig(threads=1, progress="none", seed=0)
+    if 0 in options.anchors:
+        plain = Emulator(hidden=(300, 300)).fit(normalised(synthetic, pair.continuum), train=train)
+        seen = normalised(observed, pair.continuum)
+        fit = plain.predict(seen, rv=0.0, continuum=pair.continuum)
+        found = np.stack([fit[name] for name in LABELS], axis=1)
+        rows.append({"method": "plain fit", "anchors": 0, **judged(found - values, sigma_of(fit))})
+    for number in options.anchors:
+        parts: dict[str, list[dict[str, float]]] = {}
+        for seed in range(options.seeds if number else 1):
+            order = np.random.default_rng([seed, number]).permutation(len(observed))
+            kept, rest = order[:number], order[number:]
+            start = time.process_time()
+            model = Translator(continuum=pair.continuum).fit(
+                synthetic=synthetic, observed=masked(observed, kept), train=train.replace(seed=seed)
+            )
+            spent = time.process_time() - start
+            fit = model.predict(observed[rest])
+            found = np.stack([fit[name] for name in LABELS], axis=1)
+            parts.setdefault("anchored", []).append(
+                {**judged(found - values[rest], sigma_of(fit)), "CPU s": spent}
+            )
+            if options.trusted:
+                fine = ~np.any(list(fit.flags.values()), axis=0)
+                parts.setdefault("anchored, not flagged", []).append(
+                    {**judged((found - values[rest])[fine], sigma_of(fit)[fine]), "stars": float(fine.sum())}
+                )
+            for name, other in baselines(observed, pair.continuum, kept, rest) if number else ():
+                parts.setdefault(name, []).append(judged(other - values[rest], None))
+        for name, each in parts.items():
+            mean = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
+            rows.append({"method": name, "anchors": number, **mean})
+            print(
+                ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{v}" for k, v in rows[-1].items()),
+                flush=True,
+            )
+    return rows
+
+
+def normalised(spectra: Spectra, degree: int) -> Spectra:
+    """Return spectra over a polynomial continuum."""
+    level = level_of(spectra.flux, spectra.ivar, degree)
+    return replace(
+        spectra, flux=spectra.flux / level, ivar=spectra.ivar * level**2, quantity="normalised flux"
+    )
+
+
+PAIRS = {"sed": sed, "optical": optical}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--data", type=Path, default="../shared/data", help="folder of the data")
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS), help="which pairs")
+    parser.add_argument(
+        "--anchors", nargs="+", type=int, default=[0, 10, 20, 50, 190], help="numbers of anchors"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="random choices of anchors")
+    parser.add_argument("--trusted", action="store_true", help="also those without a flag")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in options.pairs:
+        pair = PAIRS[name](options.data)
+        print(name, pair.synthetic, pair.observed, flush=True)
+        rows = stars(pair, options)
+        path = options.json
+        if path is not None:
+            path = path.with_name(f"{path.stem}-{name}{path.suffix}")
+        facts = {"stars": len(pair.observed), "choices": options.seeds}
+        report(f"Real stars: {name}", rows, facts, path)
+
+
+if __name__ == "__main__":
+    main()
