@@ -1,10 +1,10 @@
 """The Translator on real stars: synthetic grids against MILES, with few stars of known labels (anchors).
 
-Pairs: `sed`, the SED grid and MILES in its bins of 20 A; `optical`, the optical grid at MILES' resolving power
-and the same stars; `dwarfs`, model spectra of brown dwarfs and SpeX spectra. For each number of anchors some
-stars are chosen at random (several choices), the model is trained, and all other stars are judged: bias,
-robust scatter, rms, and the share of labels within the stated 1-sigma intervals. Beside it PCA + ridge and
-boosted trees on the same anchors, and the plain fit of the synthetic grid without anchors.
+Pairs: `sed`, the SED grid and MILES in its bins of 20 A; `optical`, the optical grid at the resolving power
+of MILES and the same stars. For each number of anchors some stars are chosen at random (several choices), the
+model is trained, and all other stars are judged: bias, robust scatter, rms, and the share of labels within
+the stated 1-sigma intervals. Beside it PCA + ridge and boosted trees on the same anchors, and the plain fit
+of the synthetic grid without anchors.
 """
 
 from __future__ import annotations
@@ -175,6 +175,7 @@ def stars(pair: Pair, options: argparse.Namespace) -> list[dict[str, Any]]:
                 synthetic=synthetic, observed=masked(observed, kept), train=train.replace(seed=seed)
             )
             spent = time.process_time() - start
+
             fit = model.predict(observed[rest])
             found = np.stack([fit[name] for name in LABELS], axis=1)
             parts.setdefault("anchored", []).append(

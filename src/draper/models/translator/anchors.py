@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from math import comb
 from typing import Any
 
@@ -30,8 +30,11 @@ FEW = 5
 DEGREES = range(4)
 """Largest number of labels in a product that the residual is a sum of."""
 
-REFITS = 2
-"""Fits of labels that are not known of the anchors, and of the residual, in turns."""
+REFITS = 3
+"""Fits of what is not known of the anchors' labels, and of the residual, in turns."""
+
+USUAL = 0.03
+"""Error of a known label as a share of its range, where none is stated."""
 
 ROUNDS, USED = 5, 2000
 """Rounds of fits of labels and of the residual without anchors, and the most spectra that they use."""
@@ -39,7 +42,7 @@ ROUNDS, USED = 5, 2000
 FOLDS = 10
 """Groups of anchors that are left out one after the other."""
 
-SHARES = (0.05, 0.2, 0.5)
+SHARES = (0.05, 0.3)
 """How much of the variance is taken as independent from pixel to pixel: few stars do not show which is."""
 
 EVEN = 0.5
@@ -63,25 +66,40 @@ class Anchors:
         Spectra of about the level of synthetic ones.
     x : Tensor (n, d)
         Coordinates of their labels; those of labels that are not known may be anything.
+    error : Tensor (n, k)
+        1-sigma errors of the known ones.
     """
 
     flux: Tensor
     ivar: Tensor
     x: Tensor
+    error: Tensor
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: Any) -> Anchors:
-        return Anchors(self.flux[rows], self.ivar[rows], self.x[rows])
+        return Anchors(self.flux[rows], self.ivar[rows], self.x[rows], self.error[rows])
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How rich a residual is: the products of labels that it is a sum of, and the share of lone errors."""
+    """How the residual is learnt.
+
+    Attributes
+    ----------
+    degree
+        Largest number of labels in a product that it is a sum of.
+    share
+        Share of the variance that is taken as independent from pixel to pixel.
+    adjust
+        Whether labels of anchors are adjusted within their errors. Else they are taken as exact, which is
+        better where synthetic spectra are further off than labels are.
+    """
 
     degree: int
     share: float
+    adjust: bool = False
 
 
 def with_residual(
@@ -154,16 +172,19 @@ def _ratio(anchors: Anchors, synthetic: Tensor, continuum: Tensor) -> tuple[Tens
 def taught(
     network: AnchoredNetwork, anchors: Anchors, choice: Choice, nuisances: Nuisances
 ) -> AnchoredNetwork:
-    """Return the network with the residual of some anchors, whose other labels are fitted.
+    """Return the network with the residual of some anchors.
 
-    With those of the synthetic set first, then with the residual that this gives.
+    What is not known of their labels is fitted, with the residual that the fits before have given.
     """
-    result, k = network, network.known
-    for _ in range(REFITS if network.labels > k else 0):
-        fit = fit_labels(result, anchors.flux, anchors.ivar, nuisances, anchors.x[:, :k])
-        anchors = Anchors(anchors.flux, anchors.ivar, fit.solution.x)
-        result = with_residual(network, anchors, choice, nuisances.continuum)
-    return result if network.labels > k else with_residual(network, anchors, choice, nuisances.continuum)
+    k = network.known
+    if network.labels == k and not choice.adjust:
+        return with_residual(network, anchors, choice, nuisances.continuum)
+    result = network
+    for _ in range(REFITS):
+        error = anchors.error if choice.adjust else None
+        fit = fit_labels(result, anchors.flux, anchors.ivar, nuisances, anchors.x[:, :k], error)
+        result = with_residual(network, replace(anchors, x=fit.solution.x), choice, nuisances.continuum)
+    return result
 
 
 def _folds(number: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -197,17 +218,21 @@ def learn(
     Returns
     -------
     AnchoredNetwork, dict
-        The latter has ``anchors``, ``degree``, ``share``, and by which ``widths`` (d,) the errors of labels
-        must be multiplied; with at least five anchors also ``left_out``, the rms errors (d,) in scaled labels
-        of the residuals that were tried.
+        The latter has the number of ``anchors``, how the residual was learnt, by which ``widths`` (k,) errors
+        of labels must be multiplied, and the ``shift`` (k,) to be taken off scaled labels; with at least five
+        anchors also the ``rms`` errors (k,) of left-out ones, and those of all that was ``tried``.
     """
     n, d = len(anchors), network.known
     if n < FEW:
         choice = Choice(0, SHARES[-1])
-        found: dict[str, Any] = {"anchors": n, "degree": 0, "share": choice.share, "widths": [1.0] * d}
+        found: dict[str, Any] = {"anchors": n, **asdict(choice), "widths": [1.0] * d, "shift": [0.0] * d}
         return taught(network, anchors, choice, nuisances), found
     choices = [
-        Choice(degree, share) for degree in DEGREES if n >= number_of_features(d, degree) for share in SHARES
+        Choice(degree, share, adjust)
+        for degree in DEGREES
+        if n >= number_of_features(d, degree)
+        for share in reversed(SHARES)
+        for adjust in (True, False)
     ]
     folds, tried = list(_folds(n)), []
     for number, choice in enumerate(choices):
@@ -219,22 +244,44 @@ def learn(
             sigma[left] = fit.covariance.diagonal(dim1=1, dim2=2)[:, :d].sqrt()
             if progress is not None:
                 progress(number * len(folds) + place + 1, len(choices) * len(folds))
-        tried.append((off.square().mean(0).sqrt(), off, sigma))
-    best = min(range(len(choices)), key=lambda number: float(tried[number][0].log().sum()))
-    _, off, sigma = tried[best]
+        # What all left-out stars have in common can be corrected, as far as it is not chance.
+        mean, chance = off.mean(0), off.var(0) / n
+        shift = mean * (1 - chance / mean.square().clamp(min=1e-30)).clamp(min=0)
+        tried.append(((off - shift).square().mean(0).sqrt(), off - shift, sigma, shift))
+    best = simplest(torch.stack([off for _, off, _, _ in tried]))
+    rms, off, sigma, shift = tried[best]
     pulls = torch.sort(torch.nan_to_num(off.abs() / sigma, nan=0.0), dim=0).values
-    choice = choices[best]
     found = {
         "anchors": n,
-        "degree": choice.degree,
-        "share": choice.share,
+        **asdict(choices[best]),
         "widths": pulls[conformal_rank(n, ONE_SIGMA)].clamp(min=0.1).tolist(),
-        "left_out": [
-            {"degree": one.degree, "share": one.share, "rms": rms.tolist()}
-            for one, (rms, _, _) in zip(choices, tried, strict=True)
-        ],
+        "shift": shift.tolist(),
+        "rms": rms.tolist(),
+        "tried": [{**asdict(one), "rms": each[0].tolist()} for one, each in zip(choices, tried, strict=True)],
     }
-    return taught(network, anchors, choice, nuisances), found
+    return taught(network, anchors, choices[best], nuisances), found
+
+
+def simplest(off: Tensor) -> int:
+    """Return the first of some ways, in order of complexity, that is not worse than the best beyond chance.
+
+    Parameters
+    ----------
+    off : Tensor (w, n, k)
+        Errors of labels of left-out stars, for each way. Large ones count by their logarithm.
+
+    Examples
+    --------
+    >>> off = torch.tensor([[[3.0], [-3.0], [2.5]], [[1.0], [-1.1], [0.9]], [[0.9], [1.2], [-0.9]]])
+    >>> simplest(off)
+    1
+    """
+    usual = off.abs().median(dim=1).values.min(dim=0).values.clamp(min=1e-9)
+    loss = torch.log1p((off / usual).square()).mean(2)
+    best = loss[loss.mean(1).argmin()]
+    worse = loss - best
+    chance = worse.std(1) / worse.shape[1] ** 0.5
+    return int((worse.mean(1) <= chance).nonzero()[0, 0])
 
 
 def learn_without_labels(
@@ -258,16 +305,16 @@ def learn_without_labels(
         inside = fit.solution.converged & ~fit.solution.bound.any(1)
         if inside.sum() < FEW:
             break
-        fitted = Anchors(flux, ivar, fit.solution.x)[inside]
+        fitted = Anchors(flux, ivar, fit.solution.x, torch.zeros_like(fit.solution.x))[inside]
         network = with_residual(network, fitted, choice, nuisances.continuum)
         if progress is not None:
             progress(number + 1, ROUNDS)
     found = {"anchors": 0, "degree": network.degree, "share": choice.share, "spectra": len(flux)}
-    return network, {**found, "widths": [1.0] * network.known}
+    return network, {**found, "widths": [1.0] * network.known, "shift": [0.0] * network.known}
 
 
 def learnt(
-    network: AnchoredNetwork, flux: Tensor, ivar: Tensor, x: Tensor, nuisances: Nuisances
+    network: AnchoredNetwork, flux: Tensor, ivar: Tensor, x: Tensor, error: Tensor, nuisances: Nuisances
 ) -> tuple[AnchoredNetwork, dict[str, Any]]:
     """Return the network with the residual of observed spectra, some of which may have labels.
 
@@ -280,12 +327,15 @@ def learnt(
     x : Tensor (n, d)
         Scaled labels; NaN where unknown. Those beyond the synthetic spectra are left out, and only the first,
         by which stars are known, are used.
+    error : Tensor (n, d)
+        Their 1-sigma errors; NaN where unknown.
     nuisances
         What else may differ.
     """
     x = torch.cat([x[:, : network.known], torch.zeros_like(x[:, network.known :])], dim=1)
     usable = (ivar > 0).sum(1) > nuisances.continuum.shape[1] + network.labels
-    flux, ivar, x = flux[usable], ivar[usable], x[usable]
+    error = torch.where(error > 0, error, USUAL)[:, : network.known]
+    flux, ivar, x, error = flux[usable], ivar[usable], x[usable], error[usable]
     known = torch.isfinite(x).all(1)
     inside = known & (torch.nan_to_num(x).abs() <= BOUND).all(1)
     if not known.any():
@@ -296,7 +346,7 @@ def learnt(
             given=f"{int(known.sum())} stars with labels",
             hint="give synthetic spectra that cover them",
         )
-    network, found = learn(network, Anchors(flux, ivar, x)[inside], nuisances)
+    network, found = learn(network, Anchors(flux, ivar, x, error)[inside], nuisances)
     return network, {**found, "left_aside": int((known & ~inside).sum())}
 
 
@@ -314,11 +364,9 @@ def describe(found: Mapping[str, Any], labels: LabelSet) -> str:
     ]
     if found.get("left_aside"):
         lines.append(f"{found['left_aside']:,} more lie outside of the synthetic spectra and were not used.")
-    best = [one for one in found.get("left_out", []) if one["degree"] == found["degree"]]
-    best = [one for one in best if one["share"] == found["share"]]
-    if best:
-        known = labels[labels.names[: len(best[0]["rms"])]]
-        rms = known.unscale_error(np.full((1, len(known)), 0.5), np.array([best[0]["rms"]]))[0]
+    if "rms" in found:
+        known = labels[labels.names[: len(found["rms"])]]
+        rms = known.unscale_error(np.full((1, len(known)), 0.5), np.array([found["rms"]]))[0]
         errors = ", ".join(
             f"{label.name} {value:.3g} {label.unit}".strip() for label, value in zip(known, rms, strict=True)
         )

@@ -81,12 +81,16 @@ class Fitted:
     flags: dict[str, NDArray[np.bool_]]
     spectra: dict[str, FloatArray]
 
-    def estimates(self, labels: LabelSet, widths: Sequence[float]) -> Estimates:
-        """Return labels in physical units; errors of the first are ``widths`` times larger."""
-        values = labels.unscale(self.x + 0.5)
-        factors = np.ones(len(labels))
+    def estimates(self, labels: LabelSet, widths: Sequence[float], shift: Sequence[float]) -> Estimates:
+        """Return labels in physical units.
+
+        Of the first ones, ``shift`` is taken off the scaled labels, and errors are ``widths`` times larger.
+        """
+        x, factors = self.x + 0.5, np.ones(len(labels))
         factors[: len(widths)] = widths
-        unit = labels.unscale_error(self.x + 0.5, np.ones_like(self.x)) * factors
+        x[:, : len(shift)] -= shift
+        values = labels.unscale(x)
+        unit = labels.unscale_error(x, np.ones_like(x)) * factors
         covariance = self.covariance * unit[:, :, None] * unit[:, None]
         sigma = np.sqrt(np.einsum("nii->ni", covariance))
         return Estimates(

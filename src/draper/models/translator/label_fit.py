@@ -199,6 +199,7 @@ def fit_labels(
     ivar: Tensor,
     nuisances: Nuisances,
     known: Tensor | None = None,
+    error: Tensor | None = None,
 ) -> AnchoredFit:
     """Fit coordinates of labels to spectra (n, p) that have about the level of the model's.
 
@@ -223,12 +224,15 @@ def fit_labels(
         mean = torch.zeros(n, d, dtype=torch.float64)
         sigma = torch.ones(n, d, dtype=torch.float64)
         sigma[:, :k] = torch.inf
-        prior = Prior(mean, sigma) if d > k else None
+        if known is not None and error is not None:
+            mean[:, :k], sigma[:, :k] = known, error
+        prior = Prior(mean, sigma) if d > k or error is not None else None
         if known is None:
             problem = AnchoredProblem(network, flux, ivar, torch.ones(n), nuisances)
             start = problem.nearest(points, STARTS).double()
         else:
-            low[:, :k] = high[:, :k] = known
+            if error is None:
+                low[:, :k] = high[:, :k] = known
             start = torch.cat([known, mean[:, k:]], dim=1)[:, None]
         several = torch.zeros(n, dtype=torch.bool)
         for _ in range(ROUNDS):

@@ -209,19 +209,27 @@ class Translator(Model):
         if not self.is_anchored or not World.join(torch.device("cpu")).is_first:
             return
         arrays = [
-            {**self.training_arrays(block), **self.targets(block)}
+            {**self.training_arrays(block), "error": self._errors_of(block)}
             for part in (dataset.training["observed"], dataset.held_out["observed"])
             for block in part.batches()
         ]
-        flux, ivar, x = (
+        flux, ivar, x, error = (
             torch.from_numpy(np.concatenate([one[name] for one in arrays]))
-            for name in ("flux", "ivar", "labels")
+            for name in ("flux", "ivar", "labels", "error")
         )
-        network, found = learnt(self.anchored, flux, ivar, x.double(), self._nuisances)
+        network, found = learnt(self.anchored, flux, ivar, x.double(), error.double(), self._nuisances)
         self.module = network
         self.training["residual"] = found
         if folder is not None:
             artifact.write(self, folder, complete=True)
+
+    def _errors_of(self, spectra: Spectra) -> NDArray[np.float64]:
+        """Return the errors (n, d) of scaled labels, from columns such as ``teff_err``; NaN where unknown."""
+        sigma = np.full((len(spectra), len(self.labels)), np.nan)
+        for number, name in enumerate(self.labels.names):
+            if f"{name}_err" in spectra.table:
+                sigma[:, number] = spectra.table[f"{name}_err"]
+        return self.labels.scale_error(self.labels.unscale(np.full(sigma.shape, 0.5)), sigma)
 
     @property
     def _nuisances(self) -> Nuisances:
@@ -353,7 +361,7 @@ class Translator(Model):
             Called with the number of spectra that are done, and the number of all.
         """
         self.options_of("predict", options, **changes)
-        return self._fit(spectra, progress).estimates(self.labels, self.training["residual"]["widths"])
+        return self._estimates(self._fit(spectra, progress))
 
     def explain(
         self,
@@ -367,7 +375,11 @@ class Translator(Model):
         self.options_of("predict", options, **changes)
         fit = self._fit(spectra, progress, keep=True)
         made = self._made(spectra, fit.spectra["flux"].astype(np.float32), "observed")
-        return fit.estimates(self.labels, self.training["residual"]["widths"]), made.with_columns(rv=None)
+        return self._estimates(fit), made.with_columns(rv=None)
+
+    def _estimates(self, fit: Fitted) -> Estimates:
+        found = self.training["residual"]
+        return fit.estimates(self.labels, found["widths"], found["shift"])
 
     def _fit(self, spectra: Spectra, progress: Progress | None, *, keep: bool = False) -> Fitted:
         """Return the fit of observed spectra."""
