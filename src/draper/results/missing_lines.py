@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from draper.data.grid import Grid
 from draper.results.table import write_table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FloatArray = NDArray[np.float64]
 
@@ -40,6 +37,9 @@ class LineTable:
         Vacuum wavelength weighted by the response [Angstrom].
     depth : ndarray (m,)
         Mean depth that synthetic spectra lack at the peak, in the unit of the flux.
+    fraction : ndarray (m,)
+        Part of the observed response that synthetic spectra lack: 1 where a line is missing, little where
+        they have it with another strength (see :func:`draper.models.translator.line_strength.line_changes`).
     amplitude, amplitude_error : ndarray (m, e)
         Response to each element that synthetic spectra lack, averaged over the feature and the stars: depth
         per dex of [X/H].
@@ -71,6 +71,7 @@ class LineTable:
     peak: NDArray[np.int64]
     centroid: FloatArray
     depth: FloatArray
+    fraction: FloatArray
     amplitude: FloatArray
     amplitude_error: FloatArray
     probability: FloatArray
@@ -150,6 +151,7 @@ class LineTable:
             "response": self.amplitude[rows, best],
             "response_error": self.amplitude_error[rows, best],
             "depth": self.depth,
+            "fraction": self.fraction,
             "height": self.height,
             "p_value": self.p_value,
             "q_value": self.q_value,
@@ -160,12 +162,6 @@ class LineTable:
     def write(self, path: str | Path) -> Path:
         """Write :meth:`to_table` as .csv, .ecsv, .fits or .parquet, with units where the format has them."""
         return write_table(self.to_table(), path, UNITS)
-
-    def plot(self, figure: Figure | None = None) -> Figure:
-        """Draw the mean spectra, and what responses to each element lack."""
-        from draper.plots.missing_lines import plot_missing_lines
-
-        return plot_missing_lines(self, figure=figure)
 
     def __repr__(self) -> str:
         names, numbers = np.unique(self.element, return_counts=True)

@@ -134,7 +134,7 @@ def line_changes(
     >>> from draper.data.grid import Grid
     >>> from draper.data.labels import Label, LabelSet
     >>> grid = Grid.linear(5000, 5020, 0.1, medium="vacuum")
-    >>> profile = torch.exp(-0.5 * ((torch.from_numpy(grid.vacuum).float() - 5010) / 0.2) ** 2)
+    >>> profile = torch.exp(-0.5 * ((torch.tensor(grid.vacuum).float() - 5010) / 0.2) ** 2)
     >>> labels = LabelSet([Label("fe_h", low=-2.0, high=0.5)])
     >>> weak, strong = (
     ...     ForwardModel.from_function(lambda x, gf=gf: torch.exp(-gf * 10**x * profile), grid, labels)

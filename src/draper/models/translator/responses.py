@@ -101,8 +101,8 @@ def responses(model: ForwardModel, values: ArrayLike) -> Responses:
     >>> grid = Grid.linear(5000, 5010, 1, medium="vacuum")
     >>> labels = LabelSet([Label("fe_h", low=-2, high=0.5)])
     >>> model = ForwardModel.from_function(lambda x: 1 - 0.1 * 10**x * torch.ones(len(grid)), grid, labels)
-    >>> responses(model, [[0.0]]).slopes[0, :2, 0]
-    array([-0.23025851, -0.23025851], dtype=float32)
+    >>> responses(model, [[0.0]]).slopes[0, :2, 0].round(3)
+    array([-0.23, -0.23], dtype=float32)
     """
     table = np.asarray(values, dtype=np.float64)
     labels = model.labels
