@@ -80,7 +80,7 @@ class TranslatorConfig(ModelConfig):
         "warmup": 200,
         "ema": 0.999,
     }
-    example: ClassVar[dict[str, Any]] = {"hidden": (24, 24)}
+    example: ClassVar[dict[str, Any]] = {"labels": ("teff", "logg", "fe_h"), "hidden": (24, 24)}
     cycle_example: ClassVar[dict[str, Any]] = {
         "method": "cycle",
         "filters": (8, 16),

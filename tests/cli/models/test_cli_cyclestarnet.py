@@ -108,7 +108,7 @@ def test_a_file_of_their_options(here: Path, runs: list[dict], capsys) -> None:
     assert [len(spectra) for spectra in run["data"]] == [12, 12]
     assert run["model"] == {
         "filters": (4, 4), "strides": (4, 4), "shared_filters": (4, 4, 4), "shared_strides": (4, 2, 2),
-        "split_filters": (2, 2, 2), "shared": 3, "split": 1, "critic": (2, 2), "kernel": 7,
+        "split_filters": (2, 2, 2), "shared": 3, "split": 1, "critic": (2, 2), "kernel": 7, "method": "cycle",
     }  # fmt: skip
     assert run["train"] == {
         "batch_size": 4, "steps": 2, "learning_rate": 1e-4, "schedule": "cosine", "final_rate": 0.5,

@@ -69,6 +69,7 @@ def test_every_option_of_a_whole_file() -> None:
     assert OPTION_FILE.recognises(content())
     found = OPTION_FILE.translate(content())
     assert found.model == {
+        "method": "cycle",
         "filters": (32, 64), "strides": (4, 4), "shared_filters": (128, 256, 512),
         "shared_strides": (4, 2, 2), "split_filters": (32, 32, 32), "shared": 25, "split": 4,
         "critic": (16, 32, 64, 128, 256), "kernel": 7,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import comb
 from typing import Any
@@ -30,7 +30,7 @@ FEW = 5
 DEGREES = range(4)
 """Largest number of labels in a product that the residual is a sum of."""
 
-REFITS = 3
+REFITS = 2
 """Fits of what is not known of the anchors' labels, and of the residual, in turns."""
 
 USUAL = 0.03
@@ -39,7 +39,7 @@ USUAL = 0.03
 ROUNDS, USED = 5, 2000
 """Rounds of fits of labels and of the residual without anchors, and the most spectra that they use."""
 
-FOLDS = 10
+FOLDS = 5
 """Groups of anchors that are left out one after the other."""
 
 SHARES = (0.05, 0.3)
@@ -200,7 +200,6 @@ def learn(
     network: AnchoredNetwork,
     anchors: Anchors,
     nuisances: Nuisances,
-    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[AnchoredNetwork, dict[str, Any]]:
     """Return the network with the residual of all anchors, and what was found when some were left out.
 
@@ -212,8 +211,6 @@ def learn(
         Stars with known labels.
     nuisances
         What else may differ.
-    progress
-        Called with the number of fits that are done, and the number of all.
 
     Returns
     -------
@@ -227,28 +224,16 @@ def learn(
         choice = Choice(0, SHARES[-1])
         found: dict[str, Any] = {"anchors": n, **asdict(choice), "widths": [1.0] * d, "shift": [0.0] * d}
         return taught(network, anchors, choice, nuisances), found
-    choices = [
-        Choice(degree, share, adjust)
-        for degree in DEGREES
-        if n >= number_of_features(d, degree)
-        for share in reversed(SHARES)
-        for adjust in (True, False)
-    ]
-    folds, tried = list(_folds(n)), []
-    for number, choice in enumerate(choices):
-        off, sigma = torch.zeros(2, n, d, dtype=torch.float64)
-        for place, (kept, left) in enumerate(folds):
-            some = taught(network, anchors[kept], choice, nuisances)
-            fit = fit_labels(some, anchors.flux[left], anchors.ivar[left], nuisances)
-            off[left] = (fit.solution.x - anchors.x[left])[:, :d]
-            sigma[left] = fit.covariance.diagonal(dim1=1, dim2=2)[:, :d].sqrt()
-            if progress is not None:
-                progress(number * len(folds) + place + 1, len(choices) * len(folds))
-        # What all left-out stars have in common can be corrected, as far as it is not chance.
-        mean, chance = off.mean(0), off.var(0) / n
-        shift = mean * (1 - chance / mean.square().clamp(min=1e-30)).clamp(min=0)
-        tried.append(((off - shift).square().mean(0).sqrt(), off - shift, sigma, shift))
-    best = simplest(torch.stack([off for _, off, _, _ in tried]))
+    choices: list[Choice] = []
+    tried: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    for degree in DEGREES:
+        further = [Choice(degree, share, adjust) for share in reversed(SHARES) for adjust in (True, False)]
+        choices += further
+        tried += [left_out(network, anchors, choice, nuisances) for choice in further]
+        best = simplest(torch.stack([off for _, off, _, _ in tried]))
+        # Richer ones are not tried after a degree that has gained nothing, nor for too few stars.
+        if choices[best].degree < degree or n < number_of_features(d, degree + 1):
+            break
     rms, off, sigma, shift = tried[best]
     pulls = torch.sort(torch.nan_to_num(off.abs() / sigma, nan=0.0), dim=0).values
     found = {
@@ -260,6 +245,30 @@ def learn(
         "tried": [{**asdict(one), "rms": each[0].tolist()} for one, each in zip(choices, tried, strict=True)],
     }
     return taught(network, anchors, choices[best], nuisances), found
+
+
+def left_out(
+    network: AnchoredNetwork, anchors: Anchors, choice: Choice, nuisances: Nuisances
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what fits of left-out anchors give.
+
+    Returns
+    -------
+    Tensor (k,), Tensor (n, k), Tensor (n, k), Tensor (k,)
+        Rms error of scaled labels, errors and stated errors of each star, and the shift that all have in
+        common, which is taken off.
+    """
+    n, d = len(anchors), network.known
+    off, sigma = torch.zeros(2, n, d, dtype=torch.float64)
+    for kept, left in _folds(n):
+        some = taught(network, anchors[kept], choice, nuisances)
+        fit = fit_labels(some, anchors.flux[left], anchors.ivar[left], nuisances)
+        off[left] = (fit.solution.x - anchors.x[left])[:, :d]
+        sigma[left] = fit.covariance.diagonal(dim1=1, dim2=2)[:, :d].sqrt()
+    # What is common to all can be corrected, as far as it is not chance.
+    mean, chance = off.mean(0), off.var(0) / n
+    shift = mean * (1 - chance / mean.square().clamp(min=1e-30)).clamp(min=0)
+    return (off - shift).square().mean(0).sqrt(), off - shift, sigma, shift
 
 
 def simplest(off: Tensor) -> int:
@@ -289,7 +298,6 @@ def learn_without_labels(
     flux: Tensor,
     ivar: Tensor,
     nuisances: Nuisances,
-    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[AnchoredNetwork, dict[str, Any]]:
     """Return the network with a residual that is learnt from spectra (n, p) whose labels are unknown.
 
@@ -300,15 +308,13 @@ def learn_without_labels(
     flux, ivar = flux[some], ivar[some]
     degree = max(n for n in DEGREES if n == 0 or len(flux) >= 5 * number_of_features(network.known, n))
     choice = Choice(degree, SHARES[0])
-    for number in range(ROUNDS):
+    for _ in range(ROUNDS):
         fit = fit_labels(network, flux, ivar, nuisances)
         inside = fit.solution.converged & ~fit.solution.bound.any(1)
         if inside.sum() < FEW:
             break
         fitted = Anchors(flux, ivar, fit.solution.x, torch.zeros_like(fit.solution.x))[inside]
         network = with_residual(network, fitted, choice, nuisances.continuum)
-        if progress is not None:
-            progress(number + 1, ROUNDS)
     found = {"anchors": 0, "degree": network.degree, "share": choice.share, "spectra": len(flux)}
     return network, {**found, "widths": [1.0] * network.known, "shift": [0.0] * network.known}
 

@@ -241,7 +241,8 @@ def _found(path: Path) -> Path:
 
 def _model(architecture: Architecture, notes: list[str]) -> dict[str, Any]:
     """Return the options of the model."""
-    model = {
+    model: dict[str, Any] = {"method": "cycle"}
+    model |= {
         name: getattr(architecture, key)
         for name, key in SIZES.items()
         if getattr(architecture, key) is not None

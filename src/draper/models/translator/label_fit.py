@@ -89,7 +89,8 @@ class AnchoredProblem(Problem):
     def columns(self, flux: Tensor, rows: Tensor) -> Tensor:
         """Return what is added to model spectra (k, p), as columns (k, p, q), the continuum's first."""
         count = len(rows)
-        slope = torch.gradient(flux, dim=1)[0] * self.nuisances.velocity
+        slope = torch.zeros_like(flux)
+        slope[:, 1:-1] = (flux[:, 2:] - flux[:, :-2]) / 2 * self.nuisances.velocity[1:-1]
         return torch.cat(
             [
                 flux[..., None] * self.nuisances.continuum.expand(count, -1, -1),
@@ -148,8 +149,10 @@ class AnchoredProblem(Problem):
     def nearest(self, points: Tensor, starts: int) -> Tensor:
         """Return the points (n, starts, d) out of (m, d) whose spectra are most like the observed ones."""
         templates = self.network(points.float()).double()
-        chosen = []
+        chosen = [torch.zeros(0, min(starts, len(points)), dtype=torch.int64)]
         for rows in torch.split(torch.arange(self.rows), self.chunk):
+            if not len(rows):
+                continue
             weight = self.weight[rows].mean(0)
             mean = templates.mean(0, keepdim=True)
             columns = self.columns(mean, rows[:1])[0]

@@ -1,4 +1,4 @@
-"""The Translator learns from unpaired sets what observed spectra have and synthetic ones lack."""
+"""The method cycle learns from unpaired sets what observed spectra have and synthetic ones lack."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from draper.models.translator.grids import on_common_grid
 from draper.models.translator.model import Translator
 from draper.simulate.made import made_grid, made_spectra
 from draper.simulate.stars import Stars
+from draper.testing import CHECKS
 
 QUICK: dict[str, Any] = {"batch_size": 32, "threads": 1, "progress": "none"}
 
@@ -23,7 +24,7 @@ QUICK: dict[str, Any] = {"batch_size": 32, "threads": 1, "progress": "none"}
 def model() -> Translator:
     data = Translator.example_data(800)
     train = TrainConfig(steps=400, learning_rate=2e-3, **QUICK)
-    return Translator(**Translator.SMALL).fit(**data, train=train)
+    return Translator(**TranslatorConfig.cycle_example).fit(**data, train=train)
 
 
 def test_a_missing_line_is_added_and_taken_away(model: Translator) -> None:
@@ -77,7 +78,7 @@ def test_sets_on_two_grids_are_brought_to_one(tmp_path: Path) -> None:
     files = {"synthetic": tmp_path / "synthetic.h5", "observed": tmp_path / "observed.h5"}
     for path, spectra in zip(files.values(), (synthetic, observed), strict=True):
         draper.write(spectra, path)
-    model = Translator(**Translator.SMALL).fit(**files, train=train)
+    model = Translator(**TranslatorConfig.cycle_example).fit(**files, train=train)
     assert model.own_grid.matches(one.grid)
 
 
@@ -85,9 +86,9 @@ def test_sets_that_cannot_be_brought_to_one_grid_are_refused() -> None:
     observed, train = Translator.example_spectra(40), TrainConfig(steps=2, **QUICK)
     far = Spectra(Grid.linear(5000, 5100, 1, medium="vacuum"), np.ones((9, 101)))
     with pytest.raises(DraperError, match="do not overlap"):
-        Translator(**Translator.SMALL).fit(synthetic=far, observed=observed, train=train)
+        Translator(**TranslatorConfig.cycle_example).fit(synthetic=far, observed=observed, train=train)
     with pytest.raises(DraperError, match="not on one grid"):
-        Translator(**Translator.SMALL).fit(synthetic=Stars(), observed=observed, train=train)
+        Translator(**TranslatorConfig.cycle_example).fit(synthetic=Stars(), observed=observed, train=train)
 
 
 @pytest.mark.parametrize(
@@ -106,4 +107,13 @@ def test_sizes_that_do_not_go_together_are_refused(options: dict[str, Any], mess
 
 def test_a_network_for_other_strides_is_refused_for_few_pixels() -> None:
     with pytest.raises(DraperError, match="too few numbers"):
-        Translator(shared=1, split=1).fit(**Translator.example_data(40), train=TrainConfig(steps=1, **QUICK))
+        Translator(method="cycle", shared=1, split=1).fit(
+            **Translator.example_data(40), train=TrainConfig(steps=1, **QUICK)
+        )
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_the_method_cycle_conforms(check: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The public checks train what the example of the options says: the method anchored."""
+    monkeypatch.setattr(TranslatorConfig, "example", TranslatorConfig.cycle_example)
+    check("translator", tmp_path)
