@@ -79,7 +79,7 @@ def test_labels_of_new_stars_are_found_with_errors_that_hold(model: Translator) 
     # Without the residual the missing line goes into the labels.
     plain = Translator(hidden=(48, 48)).fit(
         synthetic=made_spectra(500, snr=2000.0),
-        observed=with_labels_of(observed(3), slice(0, 1)),
+        observed=with_labels_of(observed(30), slice(0, 1)),
         train=QUICK,
     )
     plain.anchored.residual = torch.zeros(1, len(GRID))
