@@ -43,7 +43,9 @@ def card(description: dict[str, Any], citation: str, sections: Mapping[str, str]
             if patience
             else "influenced no weights"
         )
-        lines += ["", f"Held-out data {chose}.", ""]
+        used = [name for name, facts in training.get("inputs", {}).items() if facts.get("all_used")]
+        but = f", but for those of the input {', '.join(used)}, which were all used" if used else ""
+        lines += ["", f"Held-out data {chose}{but}.", ""]
     else:
         lines += ["No data were held out: errors of predictions are unknown (NaN).", ""]
     for title, text in sections.items():

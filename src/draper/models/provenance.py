@@ -46,10 +46,15 @@ def relation(training: Mapping[str, Any], spectra: Spectra, needs_pixels: bool =
     """Return what spectra were in a training: training, held out, both, other, or unknown.
 
     Whole files are recognised, and the two parts that a training divides them into; single spectra are not.
+    An input that is ``all_used`` has no held-out part: something was learnt from that, too.
     """
     seed = training.get("config", {}).get("seed", 0)
     inputs = training.get("inputs", {"": training}).values()
-    relations = [_relation(facts, spectra, seed, needs_pixels) for facts in inputs]
+    relations = [
+        "training" if facts.get("all_used") and found in ("held out", "both") else found
+        for facts in inputs
+        for found in [_relation(facts, spectra, seed, needs_pixels)]
+    ]
     return next((one for one in ("training", "both", "held out", "other") if one in relations), "unknown")
 
 

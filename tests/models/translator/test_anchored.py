@@ -14,6 +14,7 @@ from draper import Grid, Spectra, TrainConfig
 from draper.configs.translator import TranslatorConfig
 from draper.errors import DraperError
 from draper.instrument.continuum import chebyshev_basis
+from draper.models.provenance import SEEN
 from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
 from draper.models.translator.anchors import Anchors, Choice, learn, simplest, with_residual
 from draper.models.translator.fitted import level_of
@@ -112,6 +113,10 @@ def test_saved_models_say_the_same(model: Translator, tmp_path: Path) -> None:
     again = draper.load(model.save(tmp_path / "model"))
     np.testing.assert_allclose(again.predict(stars).median, model.predict(stars).median, rtol=1e-5)
     assert "left-out stars" in model.card_sections()["Residual"]
+    # Stars that training held out have taught the residual, and are not called held out.
+    assert "which were all used" in (tmp_path / "model" / "README.md").read_text()
+    same = with_labels_of(observed(120, scatter=0.01), slice(0, 40))
+    assert again.evaluate(same).facts["seen before"] == SEEN["training"]
 
 
 def test_without_labels_a_line_is_learnt_and_the_card_says_what_is_not_known() -> None:

@@ -40,6 +40,9 @@ LEFT = 0.002
 MOST_COMPONENTS = 1000
 """Largest number of these components."""
 
+MAIN = ("teff", "logg", "fe_h")
+"""Labels that come first where no observed star has any: others follow them in the synthetic set."""
+
 
 class Translator(Model):
     """Translates synthetic spectra into observed ones, and back, and fits labels to observed ones.
@@ -65,7 +68,7 @@ class Translator(Model):
     components: int = 0
     """Number of principal components of the synthetic spectra (anchored)."""
     known: int = 0
-    """How many labels, the first ones, observed stars are known by; all if none are (anchored)."""
+    """How many labels, the first ones, observed stars are known by, or would be (anchored)."""
 
     # -------------------------------------------------------------- the contract
 
@@ -123,9 +126,9 @@ class Translator(Model):
                 hint="name the columns (--labels), or translate without labels: method='cycle'",
             )
         known = [name for name in names if name in observed and np.isfinite(observed[name]).any()]
-        others = [name for name in names if name not in known] if known else []
-        self.known = len(names) - len(others)
-        return LabelSet.from_table(synthetic, [*(known or names), *others])
+        first = known or [name for name in names if name in MAIN] or list(names)
+        self.known = len(first)
+        return LabelSet.from_table(synthetic, [*first, *(name for name in names if name not in first)])
 
     def build(self, grid: Grid, labels: LabelSet) -> Module:
         """Return a new network."""
@@ -205,7 +208,7 @@ class Translator(Model):
         return cast(AnchoredNetwork, self.own_module)
 
     def conclude(self, dataset: Dataset, folder: Path | None) -> None:
-        """Learn the residual from the observed spectra."""
+        """Learn the residual from the observed spectra: from all, since anchors are left out in turns."""
         if not self.is_anchored or not World.join(torch.device("cpu")).is_first:
             return
         arrays = [
@@ -220,6 +223,7 @@ class Translator(Model):
         network, found = learnt(self.anchored, flux, ivar, x.double(), error.double(), self._nuisances)
         self.module = network
         self.training["residual"] = found
+        self.training["inputs"]["observed"]["all_used"] = True
         if folder is not None:
             artifact.write(self, folder, complete=True)
 
