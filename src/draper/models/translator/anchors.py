@@ -102,6 +102,34 @@ class Choice:
     adjust: bool = False
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What fits of left-out anchors give.
+
+    Attributes
+    ----------
+    off, sigma : Tensor (n, k)
+        Errors of scaled labels without the shift, and stated errors.
+    shift : Tensor (k,)
+        What all have in common, as far as it is not chance.
+    """
+
+    off: Tensor
+    sigma: Tensor
+    shift: Tensor
+
+    @property
+    def rms(self) -> Tensor:
+        """Rms errors (k,)."""
+        return self.off.square().mean(0).sqrt()
+
+    @property
+    def widths(self) -> Tensor:
+        """Factors (k,) by which stated errors must be multiplied, so that 68 % of the stars lie within."""
+        pulls = torch.sort(torch.nan_to_num(self.off.abs() / self.sigma, nan=0.0), dim=0).values
+        return pulls[conformal_rank(len(pulls), ONE_SIGMA)].clamp(min=0.1)
+
+
 def with_residual(
     network: AnchoredNetwork, anchors: Anchors, choice: Choice, continuum: Tensor
 ) -> AnchoredNetwork:
@@ -225,39 +253,31 @@ def learn(
         found: dict[str, Any] = {"anchors": n, **asdict(choice), "widths": [1.0] * d, "shift": [0.0] * d}
         return taught(network, anchors, choice, nuisances), found
     choices: list[Choice] = []
-    tried: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    tried: list[LeftOut] = []
     for degree in DEGREES:
         further = [Choice(degree, share, adjust) for share in reversed(SHARES) for adjust in (True, False)]
         choices += further
         tried += [left_out(network, anchors, choice, nuisances) for choice in further]
-        best = simplest(torch.stack([off for _, off, _, _ in tried]))
+        best = simplest(torch.stack([one.off for one in tried]))
         # Richer ones are not tried after a degree that has gained nothing, nor for too few stars.
         if choices[best].degree < degree or n < number_of_features(d, degree + 1):
             break
-    rms, off, sigma, shift = tried[best]
-    pulls = torch.sort(torch.nan_to_num(off.abs() / sigma, nan=0.0), dim=0).values
+    chosen = tried[best]
     found = {
         "anchors": n,
         **asdict(choices[best]),
-        "widths": pulls[conformal_rank(n, ONE_SIGMA)].clamp(min=0.1).tolist(),
-        "shift": shift.tolist(),
-        "rms": rms.tolist(),
-        "tried": [{**asdict(one), "rms": each[0].tolist()} for one, each in zip(choices, tried, strict=True)],
+        "widths": chosen.widths.tolist(),
+        "shift": chosen.shift.tolist(),
+        "rms": chosen.rms.tolist(),
+        "tried": [
+            {**asdict(one), "rms": each.rms.tolist()} for one, each in zip(choices, tried, strict=True)
+        ],
     }
     return taught(network, anchors, choices[best], nuisances), found
 
 
-def left_out(
-    network: AnchoredNetwork, anchors: Anchors, choice: Choice, nuisances: Nuisances
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return what fits of left-out anchors give.
-
-    Returns
-    -------
-    Tensor (k,), Tensor (n, k), Tensor (n, k), Tensor (k,)
-        Rms error of scaled labels, errors and stated errors of each star, and the shift that all have in
-        common, which is taken off.
-    """
+def left_out(network: AnchoredNetwork, anchors: Anchors, choice: Choice, nuisances: Nuisances) -> LeftOut:
+    """Return what fits of left-out anchors give, each by a residual of those of other groups."""
     n, d = len(anchors), network.known
     off, sigma = torch.zeros(2, n, d, dtype=torch.float64)
     for kept, left in _folds(n):
@@ -265,10 +285,9 @@ def left_out(
         fit = fit_labels(some, anchors.flux[left], anchors.ivar[left], nuisances)
         off[left] = (fit.solution.x - anchors.x[left])[:, :d]
         sigma[left] = fit.covariance.diagonal(dim1=1, dim2=2)[:, :d].sqrt()
-    # What is common to all can be corrected, as far as it is not chance.
     mean, chance = off.mean(0), off.var(0) / n
     shift = mean * (1 - chance / mean.square().clamp(min=1e-30)).clamp(min=0)
-    return (off - shift).square().mean(0).sqrt(), off - shift, sigma, shift
+    return LeftOut(off - shift, sigma, shift)
 
 
 def simplest(off: Tensor) -> int:
