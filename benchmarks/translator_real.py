@@ -1,10 +1,12 @@
 """The Translator on real stars: synthetic grids against MILES, with few stars of known labels (anchors).
 
 Pairs: `sed`, the SED grid and MILES in its bins of 20 A; `optical`, the optical grid at the resolving power
-of MILES and the same stars. For each number of anchors some stars are chosen at random (several choices), the
-model is trained, and all other stars are judged: bias, robust scatter, rms, and the share of labels within
-the stated 1-sigma intervals. Beside it PCA + ridge and boosted trees on the same anchors, and the plain fit
-of the synthetic grid without anchors.
+of MILES and the same stars; `dwarfs`, models of brown dwarfs and SpeX spectra. For each number of anchors
+some stars are chosen at random (several choices), the model is trained, and all other stars are judged: bias,
+robust scatter, rms, and the share of labels within the stated 1-sigma intervals. Beside it PCA + ridge and
+boosted trees on the same anchors, and the plain fit of the synthetic grid without anchors. Dwarfs have
+temperatures of their spectral types; chi2 is that of the fitted spectrum, translated or
+not, over a polynomial.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
@@ -30,6 +33,7 @@ from draper.models.emulator.model import Emulator
 from draper.models.translator.fitted import level_of
 from draper.models.translator.grids import on_common_grid
 from draper.models.translator.model import Translator
+from draper.models.translator.scores import domain_auc
 from draper.results.estimates import Estimates
 from report import arguments, report
 
@@ -198,6 +202,77 @@ def stars(pair: Pair, options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def dwarfs(folder: Path) -> tuple[Spectra, Spectra]:
+    """Return model spectra of brown dwarfs, and SpeX spectra with temperatures of their spectral types."""
+    models, seen = (np.load(folder / f"spex_prism/{name}.npz") for name in ("models", "observed"))
+    grid = Grid.from_wavelength(models["wavelength"].astype(np.float64) * 1e4, medium="vacuum")
+    labels = models["labels"]
+    table = {"teff": labels[:, 0], "logg": labels[:, 1], "fe_h": labels[:, 2]}
+    synthetic = Spectra(grid, models["flux"], None, table, "flux", meta={"source": "models"})
+    names = seen["label_names"].tolist()
+    columns = {name: seen["labels"][:, names.index(name)] for name in ("spex_type", "teff_spt")}
+    inside = (columns["teff_spt"] >= labels[:, 0].min()) & (columns["teff_spt"] <= labels[:, 0].max())
+    table = {"id": seen["ids"][inside], **{name: column[inside] for name, column in columns.items()}}
+    flux, ivar = seen["flux"][inside], seen["ivar"][inside]
+    return synthetic, Spectra(grid, flux, ivar, table, "flux", meta={"source": "SpeX"})
+
+
+def brown_dwarfs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of a table: before, without anchors, with twenty."""
+    synthetic, seen = dwarfs(options.data)
+    train = TrainConfig(threads=1, progress="none", seed=0, epochs=options.epochs)
+    rows = []
+    for number in (0, 20):
+        order = np.random.default_rng([0, number]).permutation(len(seen))
+        kept, rest = order[:number], order[number:]
+        teff = np.where(np.isin(np.arange(len(seen)), kept), seen.table["teff_spt"], np.nan)
+        model = Translator(continuum=1).fit(
+            synthetic=synthetic, observed=seen.with_columns(teff=teff), train=train
+        )
+        if number == 0:
+            plain = Translator(continuum=1)
+            plain.set_up(model.own_grid, model.labels, model.pipeline)
+            plain.known, plain.components = model.known, model.components
+            plain.load_state(model.state())
+            plain.training = model.training
+            network = plain.anchored
+            network.residual, network.doubt = torch.zeros(1, network.pixels), torch.zeros(1, 1)
+            rows.append({"method": "synthetic", "anchors": 0, **compared(plain, seen[rest])})
+        rows.append({"method": "anchored", "anchors": number, **compared(model, seen[rest])})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def compared(model: Translator, seen: Spectra) -> dict[str, float]:
+    """Return how well spectra of fitted labels agree with observed ones, and temperatures with types."""
+    fit = model.predict(seen)
+    x = model.labels.scale(fit.median) - 0.5
+    with torch.no_grad():
+        network = model.anchored
+        flux = network(network.coordinates(torch.from_numpy(x)).float()).numpy()
+    level = level_of(seen.flux, seen.ivar, 1)
+    data, weight = seen.flux / level, seen.ivar * level**2
+    basis = np.stack([np.ones(flux.shape[1]), np.linspace(-1, 1, flux.shape[1])], axis=1)
+    columns = flux[..., None] * basis
+    normal = np.einsum("npa,np,npb->nab", columns, weight, columns)
+    best = np.linalg.solve(normal, np.einsum("npa,np->na", columns, weight * data)[..., None])
+    made = (columns @ best)[..., 0]
+    good = weight > 0
+    chi2 = (weight * (data - made) ** 2).sum(axis=1) / good.sum(axis=1)
+    off = fit["teff"] - seen.table["teff_spt"]
+    middle = float(np.median(off))
+    return {
+        "chi2 per pixel, median": float(np.median(chi2)),
+        "domain AUC": domain_auc(np.where(good, made, 1.0), np.where(good, data, 1.0)),
+        "rank correlation of Teff and type": float(
+            spearmanr(fit["teff"], seen.table["spex_type"], nan_policy="omit").statistic
+        ),
+        "teff bias": middle,
+        "teff scatter": float(1.4826 * np.median(np.abs(off - middle))),
+        "flagged %": float(100 * np.any(list(fit.flags.values()), axis=0).mean()),
+    }
+
+
 def normalised(spectra: Spectra, degree: int) -> Spectra:
     """Return spectra over a polynomial continuum."""
     level = level_of(spectra.flux, spectra.ivar, degree)
@@ -206,7 +281,7 @@ def normalised(spectra: Spectra, degree: int) -> Spectra:
     )
 
 
-PAIRS = {"sed": sed, "optical": optical}
+PAIRS = {"sed": sed, "optical": optical, "dwarfs": None}
 
 
 def main() -> None:
@@ -218,16 +293,16 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=5, help="random choices of anchors")
     parser.add_argument("--trusted", action="store_true", help="also those without a flag")
+    parser.add_argument("--epochs", type=int, default=300, help="epochs of the dwarfs' training")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.pairs:
-        pair = PAIRS[name](options.data)
-        print(name, pair.synthetic, pair.observed, flush=True)
-        rows = stars(pair, options)
+        make = PAIRS[name]
+        rows = brown_dwarfs(options) if make is None else stars(make(options.data), options)
         path = options.json
         if path is not None:
             path = path.with_name(f"{path.stem}-{name}{path.suffix}")
-        facts = {"stars": len(pair.observed), "choices": options.seeds}
+        facts = {"choices": options.seeds}
         report(f"Real stars: {name}", rows, facts, path)
 
 
