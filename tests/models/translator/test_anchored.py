@@ -282,8 +282,11 @@ def test_of_equal_ways_the_simplest_is_taken() -> None:
     random = torch.Generator().manual_seed(4)
     good = torch.randn(1, 50, 2, generator=random)
     bad = 5 * torch.randn(1, 50, 2, generator=random)
-    assert simplest(torch.cat([bad, good, good + 0.3 * torch.randn(1, 50, 2, generator=random)])) == 1
-    assert simplest(torch.cat([good, bad])) == 0
+    assert (
+        simplest(torch.cat([bad, good, good + 0.3 * torch.randn(1, 50, 2, generator=random)]), [0, 1, 2]) == 1
+    )
+    assert simplest(torch.cat([good, bad]), [0, 1]) == 0
+    assert simplest(torch.cat([bad, good]), [0, 0]) == 1
 
 
 def test_synthetic_spectra_get_the_resolving_power_of_observed_ones() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import comb
 from typing import Any
@@ -258,7 +258,7 @@ def learn(
         further = [Choice(degree, share, adjust) for share in reversed(SHARES) for adjust in (True, False)]
         choices += further
         tried += [left_out(network, anchors, choice, nuisances) for choice in further]
-        best = simplest(torch.stack([one.off for one in tried]))
+        best = simplest(torch.stack([one.off for one in tried]), [one.degree for one in choices])
         # Richer ones are not tried after a degree that has gained nothing, nor for too few stars.
         if choices[best].degree < degree or n < number_of_features(d, degree + 1):
             break
@@ -290,26 +290,29 @@ def left_out(network: AnchoredNetwork, anchors: Anchors, choice: Choice, nuisanc
     return LeftOut(off - shift, sigma, shift)
 
 
-def simplest(off: Tensor) -> int:
-    """Return the first of some ways, in order of complexity, that is not worse than the best beyond chance.
+def simplest(off: Tensor, degrees: Sequence[int]) -> int:
+    """Return the best of several ways of the least degree that is not worse than the best beyond chance.
 
     Parameters
     ----------
     off : Tensor (w, n, k)
         Errors of labels of left-out stars, for each way. Large ones count by their logarithm.
+    degrees
+        Degree of each way.
 
     Examples
     --------
     >>> off = torch.tensor([[[3.0], [-3.0], [2.5]], [[1.0], [-1.1], [0.9]], [[0.9], [1.2], [-0.9]]])
-    >>> simplest(off)
+    >>> simplest(off, [0, 0, 1])
     1
     """
     usual = off.abs().median(dim=1).values.min(dim=0).values.clamp(min=1e-9)
     loss = torch.log1p((off / usual).square()).mean(2)
-    best = loss[loss.mean(1).argmin()]
-    worse = loss - best
+    worse = loss - loss[loss.mean(1).argmin()]
     chance = worse.std(1) / worse.shape[1] ** 0.5
-    return int((worse.mean(1) <= chance).nonzero()[0, 0])
+    good = [number for number in range(len(off)) if worse[number].mean() <= chance[number]]
+    least = min(degrees[number] for number in good)
+    return min((n for n in good if degrees[n] == least), key=lambda n: float(loss[n].mean()))
 
 
 def learn_without_labels(
