@@ -88,7 +88,7 @@ def read_lines(path: str | Path, medium: Medium | None = None) -> Lines:
     good = np.isfinite(wavelength) & (wavelength > 0)
     if not good.any():
         raise DraperError("the line list holds no lines", given=path.name)
-    species, wavelength, strength = (one[good] for one in (species, wavelength, strength))
+    species, wavelength, strength = species[good], wavelength[good], strength[good]
     vacuum = air_to_vacuum(wavelength) if (stated or medium) == "air" else wavelength
     order = np.argsort(vacuum, kind="stable")
     return Lines(
