@@ -93,6 +93,7 @@ class TranslatorConfig(ModelConfig):
         "critic": (8, 16),
     }
     foreign_options: ClassVar[tuple[str, ...]] = ("draper.models.translator.cyclestarnet:OPTION_FILE",)
+    commands: ClassVar[tuple[str, ...]] = ("draper.cli.models.translator:lines",)
     verb_options: ClassVar[dict[str, type[Config]]] = {"generate": TranslateConfig, "encode": EncodeConfig}
 
     method: Literal["anchored", "cycle"] = "anchored"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from draper.errors import DraperError
 from draper.plots.pixels import spectral_axis
 from draper.plots.style import BLACK, BLUE, COLORS, RED, free_figure, styled
-from draper.results.missing_lines import LineTable
+from draper.results.missing_lines import UNKNOWN, LineTable
 
 ROW, TOP, MOST = 1.0, 1.8, 8
 """Heights of an element's panel and of the spectra [inch], and the largest number of elements drawn."""
@@ -74,7 +74,7 @@ def plot_missing_lines(
                 linewidth=0,
             )
         ax.set_title(name, loc="left", fontsize=10, fontweight="bold", pad=3, color=BLACK)
-        ax.set_ylabel("depth / dex", fontsize=8)
+        ax.set_ylabel("depth" if name == UNKNOWN else "depth / dex", fontsize=8)
     for ax in panels:
         ax.tick_params(axis="y", labelsize=8)
         ax.margins(x=0.01)

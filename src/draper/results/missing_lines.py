@@ -19,6 +19,9 @@ UNITS = {
     "known_wavelength": "Angstrom", "response": "1 / dex", "response_error": "1 / dex",
 }  # fmt: skip
 
+UNKNOWN = "unknown"
+"""Stands for an element where spectra do not show which one makes a line."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LineTable:
@@ -30,7 +33,8 @@ class LineTable:
         The p pixels.
     elements : tuple of str
         Symbols of the e elements that were compared. "Fe" also stands for all elements without a label of
-        their own, where the labels of the others are [X/Fe].
+        their own, where the labels of the others are [X/Fe]. "unknown" alone: lines were found by their depth
+        and not by a response; responses are then depths, and not per dex.
     first, last, peak : ndarray (m,) of int
         Pixels of each feature, ``last`` included.
     centroid : ndarray (m,)

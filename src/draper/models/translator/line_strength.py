@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,7 @@ def line_changes(
     q: float = 0.05,
     width: float | None = None,
     seed: int = 0,
+    error: Callable[[Comparison], FloatArray] | None = None,
 ) -> LineChanges:
     """Measure by how much the log gf of known lines should change, one value a line, shared by all stars.
 
@@ -120,7 +121,7 @@ def line_changes(
 
     Parameters
     ----------
-    synthetic, observed, labels, width, seed
+    synthetic, observed, labels, width, seed, error
         As for :func:`draper.models.translator.lines.new_lines`.
     lines
         The line list; its relative strengths share the response of a pixel among lines of one element. Lines
@@ -152,6 +153,8 @@ def line_changes(
     # Errors that scale with the response cannot be told from changes of gf, and are not part of the noise.
     compared = replace(compared, templates=compared.templates[[0, 2]])
     compared, noise, _ = settle(compared, one_sided=False)
+    if error is not None:
+        noise = np.maximum(noise, error(compared))
     grown = [
         compared.mean(responses_at(one, _shifted(two, stars, shift), two) if shift else old)
         for shift in SHIFTS
@@ -175,7 +178,7 @@ def line_changes(
     species, wavelength = (
         np.concatenate([getattr(part[0], name) for part in parts]) for name in ("species", "wavelength")
     )
-    owner, ratio, error, log_gf, log_gf_error, significance, absent, measured = (
+    owner, ratio, ratio_error, log_gf, log_gf_error, significance, absent, measured = (
         np.concatenate([part[number] for part in parts]) for number in range(1, 9)
     )
     chance = 2 * norm.sf(np.abs(significance[measured]))
@@ -185,7 +188,7 @@ def line_changes(
     order = np.argsort(wavelength, kind="stable")
     order = order[measured[order]]
     columns: tuple[NDArray[Any], ...] = (
-        species, wavelength, owner, ratio, error, log_gf, log_gf_error, q_values, status
+        species, wavelength, owner, ratio, ratio_error, log_gf, log_gf_error, q_values, status
     )  # fmt: skip
     return LineChanges(*(column[order] for column in columns))
 

@@ -6,7 +6,7 @@ compared, averaged over stars. A missing line makes the flux fall with the abund
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,11 +30,12 @@ from draper.models.translator.response_difference import (
     settle,
     typical_width,
 )
-from draper.models.translator.responses import as_forward_model, stars_of
+from draper.models.translator.responses import Responses, as_forward_model, stars_of
 from draper.results.missing_lines import LineTable
 
 FloatArray = NDArray[np.float64]
 Function = ForwardModel | Emulator
+Error = Callable[[Comparison], FloatArray]
 
 PROMINENCE = 0.25
 """A peak is one of its own if the valley beside it is lower by this fraction of its height."""
@@ -63,6 +64,7 @@ def new_lines(
     lines: Lines | None = None,
     width: float | None = None,
     seed: int = 0,
+    error: Error | None = None,
 ) -> LineTable:
     """Find lines that observed spectra have and synthetic ones lack, and the elements that make them.
 
@@ -91,6 +93,9 @@ def new_lines(
         Full width at half maximum [pixels] of a line; measured in the mean spectrum unless given.
     seed
         Decides which stars are drawn, and random numbers behind probabilities of elements.
+    error
+        Returns the 1-sigma error (e, p) that the mean difference is known to have, smoothed as it is: the
+        noise is at least that.
 
     Returns
     -------
@@ -107,32 +112,64 @@ def new_lines(
     >>> len(found) > 20, "Ca" in found.element
     (True, True)
     """
-    if not 0 < q <= 1:
-        raise DraperError("the false discovery rate is not valid", given=q, expected="0 < q <= 1")
     one, two = as_forward_model(synthetic), as_forward_model(observed)
     stars = stars_of(two, labels, seed)
-    old, new = (responses_at(model, stars, two) for model in (one, two))
-    line = float(width or typical_width(new.flux.mean(axis=0)))
     pairs = []
     if null is not None:
         pair = null if isinstance(null, tuple) else (observed, null)
-        pairs.append([responses_at(as_forward_model(model), stars, two) for model in pair])
-    compared = compare(old, new, two, line)
+        before, after = (responses_at(as_forward_model(model), stars, two) for model in pair)
+        pairs.append((before, after))
+    old, new = (responses_at(model, stars, two) for model in (one, two))
+    return search(old, new, two, pairs, q=q, least=least, lines=lines, width=width, seed=seed, error=error)
+
+
+def search(
+    old: Responses,
+    new: Responses,
+    observed: ForwardModel,
+    pairs: Sequence[tuple[Responses, Responses]] = (),
+    *,
+    q: float = 0.05,
+    least: float = 0.5,
+    lines: Lines | None = None,
+    width: float | None = None,
+    seed: int = 0,
+    error: Error | None = None,
+) -> LineTable:
+    """Return the lines that responses of the same stars show, as :func:`new_lines` does.
+
+    Parameters
+    ----------
+    old, new
+        Responses of synthetic and of observed spectra.
+    observed
+        Has the grid, and the error of the observed function.
+    pairs
+        Responses, before and after, between which nothing is missing.
+    q, least, lines, width, seed, error
+        As for :func:`new_lines`.
+    """
+    if not 0 < q <= 1:
+        raise DraperError("the false discovery rate is not valid", given=q, expected="0 < q <= 1")
+    grid, line = observed.grid, float(width or typical_width(new.flux.mean(axis=0)))
+    compared = compare(old, new, observed, line)
     compared, noise, plain = settle(compared, one_sided=True)
     everywhere = np.ones_like(noise, dtype=bool)
     scaled = []
     for before, after in pairs:
-        nothing, _, _ = settle(compare(before, after, two, line), one_sided=False)
+        nothing, _, _ = settle(compare(before, after, observed, line), one_sided=False)
         noise = np.maximum(noise, fit_noise(nothing, everywhere, at=compared))
         scaled.append(nothing.difference / fit_noise(nothing, everywhere))
+    if error is not None:
+        noise = np.maximum(noise, error(compared))
     heights = (-compared.difference / noise).max(axis=0)
     # A missing line has responses of the other sign, too, to the opacity of other elements: smaller ones.
     nearby = maximum_filter(heights, 2 * round(1.5 * line) + 1)
     if not pairs:  # Noise may be large near noise that is obvious; a null would tell.
         plain = (nearby < OBVIOUS) | (nearby < (compared.difference / noise).max(axis=0))
-    decoys = [_heights(compared.difference / noise, two.grid, plain)]
-    decoys += [np.concatenate([_heights(sign * one, two.grid) for sign in (1, -1)]) for one in scaled]
-    peaks = _peaks(heights, two.grid)
+    decoys = [_heights(compared.difference / noise, grid, plain)]
+    decoys += [np.concatenate([_heights(sign * one, grid) for sign in (1, -1)]) for one in scaled]
+    peaks = _peaks(heights, grid)
     # A feature must be unlike noise of either kind.
     p_values = np.max([chance(heights[peaks], one, len(new.elements)) for one in decoys], axis=0)
     table = _table(compared, noise, peaks, p_values, lines, seed)

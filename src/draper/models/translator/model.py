@@ -16,6 +16,7 @@ from draper.config import Config
 from draper.configs.translator import Domain, EncodeConfig, TranslateConfig, TranslatorConfig
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet, label_columns
+from draper.data.lines import Lines
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.instrument.pipeline import Pipeline
@@ -23,14 +24,17 @@ from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra, is_partitioned
 from draper.models.translator.anchored import AnchoredNetwork
+from draper.models.translator.anchored_lines import Stars, find_changes, find_lines
 from draper.models.translator.anchors import describe, learnt
 from draper.models.translator.cycle import CycleNetwork
 from draper.models.translator.fitted import Fitted, fitted, level_of, nuisances
 from draper.models.translator.grids import on_common_grid, on_pixels_of
 from draper.models.translator.label_fit import Nuisances
+from draper.models.translator.line_strength import LineChanges
 from draper.nn.emulator import EmulatorNetwork
 from draper.nn.module import Batch, Module
 from draper.results.estimates import Estimates
+from draper.results.missing_lines import LineTable
 from draper.simulate.made import made_observed, made_spectra
 from draper.train.distributed import World
 
@@ -64,6 +68,7 @@ class Translator(Model):
 
     name: ClassVar[str] = "translator"
     errors_from_spectra: ClassVar[bool] = True
+    extra_verbs: ClassVar[tuple[str, ...]] = ("new_lines", "line_changes")
     config: TranslatorConfig
     components: int = 0
     """Number of principal components of the synthetic spectra (anchored)."""
@@ -194,8 +199,20 @@ class Translator(Model):
 
     @property
     def verbs(self) -> tuple[str, ...]:
-        """The verbs that this model has; without labels there is nothing to predict."""
-        return tuple(verb for verb in super().verbs if self.is_anchored or verb != "predict")
+        """The verbs that this model has; without labels there is nothing to predict, nor any responses."""
+        needs_labels = ("predict", *self.extra_verbs)
+        return tuple(verb for verb in super().verbs if self.is_anchored or verb not in needs_labels)
+
+    def require(self, verb: str) -> None:
+        """Raise an error if this model lacks a verb."""
+        if verb in self.extra_verbs and not self.is_anchored:
+            raise DraperError(
+                "the method cycle uses no labels, so that responses to elements are unknown",
+                given=f"{verb} of a model with method='cycle'",
+                expected="method='anchored', the default",
+                hint="train a model with labelled synthetic spectra, and observed stars with known labels",
+            )
+        super().require(verb)
 
     @property
     def network(self) -> CycleNetwork:
@@ -380,6 +397,70 @@ class Translator(Model):
         fit = self._fit(spectra, progress, keep=True)
         made = self._made(spectra, fit.spectra["flux"].astype(np.float32), "observed")
         return self._estimates(fit), made.with_columns(rv=None)
+
+    def new_lines(
+        self,
+        labels: Stars = 64,
+        *,
+        q: float = 0.05,
+        least: float = 0.5,
+        lines: Lines | None = None,
+        seed: int = 0,
+        by_depth: bool = False,
+    ) -> LineTable:
+        """Find lines that observed spectra have and synthetic ones lack (anchored), and their elements.
+
+        Lines are found by their response to elements, whose noise is at least the residual's own error. A
+        residual of degree 0, as few stars with known labels give, is the same for all stars: lines are then
+        found by their mean depth, and their elements are unknown.
+
+        Parameters
+        ----------
+        labels
+            Stars over which to average: their known labels (n, k) or columns of these, observed spectra,
+            whose labels are fitted unless they are in columns, or a number of synthetic stars to draw.
+        q
+            Largest expected fraction of false lines among those that are returned.
+        least
+            Smallest part of an observed line that synthetic spectra must lack.
+        lines
+            Known lines with which to compare, such as those of :func:`.read_lines`.
+        seed
+            Seed of what is drawn.
+        by_depth
+            Find lines by their depth, whatever the degree: less noisy, but it names no element.
+        """
+        self.require("new_lines")
+        stars = self._stars(labels)
+        options: dict[str, Any] = {"q": q, "least": least, "lines": lines, "seed": seed, "by_depth": by_depth}
+        return find_lines(self.anchored, self.own_grid, self.labels, stars, **options)
+
+    def line_changes(
+        self, lines: Lines, labels: Stars = 64, *, q: float = 0.05, seed: int = 0
+    ) -> LineChanges:
+        """Measure by how much the log gf of known lines should change (anchored).
+
+        Parameters
+        ----------
+        lines
+            The line list that synthetic spectra were computed with.
+        labels, q, seed
+            As for :meth:`new_lines`.
+        """
+        self.require("line_changes")
+        stars = self._stars(labels)
+        return find_changes(self.anchored, self.own_grid, self.labels, lines, stars, q=q, seed=seed)
+
+    def _stars(self, labels: Stars) -> Stars:
+        """Return stars with the known labels of spectra, fitted if they have no columns of these."""
+        if not isinstance(labels, Spectra):
+            return labels
+        names = self.labels.names[: self.known]
+        held = all(name in labels.table for name in names)
+        table: Mapping[str, Any] = labels.table if held else self.predict(labels).table()
+        columns = {name: np.asarray(table[name], dtype=np.float64) for name in names}
+        complete = np.all([np.isfinite(column) for column in columns.values()], axis=0)
+        return {name: column[complete] for name, column in columns.items()}
 
     def _estimates(self, fit: Fitted) -> Estimates:
         found = self.training["residual"]

@@ -1,0 +1,219 @@
+"""Lines that the residual of the anchored method shows: missing ones, and those with another strength."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from draper.data.grid import Grid
+from draper.data.labels import LabelSet
+from draper.data.lines import Lines
+from draper.data.spectra import Spectra
+from draper.errors import DraperError
+from draper.infer.forward import ForwardModel
+from draper.models.translator.anchored import AnchoredNetwork, features
+from draper.models.translator.line_strength import LineChanges, line_changes
+from draper.models.translator.lines import new_lines, search
+from draper.models.translator.response_difference import Comparison, own_variance
+from draper.models.translator.responses import (
+    ABUNDANCE,
+    Responses,
+    element_directions,
+    stars_of,
+)
+from draper.results.missing_lines import UNKNOWN, LineTable
+
+FloatArray = NDArray[np.float64]
+Stars = ArrayLike | Mapping[str, ArrayLike] | Spectra | int
+
+CONTINUUM = 0.95
+"""Quantile of the pixels of a spectrum that stands for its continuum, where depths are measured."""
+
+SURE = 2.0
+"""Stars are drawn where errors of the residual make the variance of spectra larger by at most this factor."""
+
+
+class KnownLabels:
+    """An anchored network as a function of the known labels; others are typical of the synthetic spectra.
+
+    It is a :class:`draper.infer.forward.SpectrumFunction` of scaled labels (n, k).
+
+    Parameters
+    ----------
+    network
+        The network.
+    observed
+        Whether it makes observed spectra; else synthetic ones.
+    """
+
+    def __init__(self, network: AnchoredNetwork, *, observed: bool) -> None:
+        self.network, self.observed = network, observed
+        self.uncertainty, self.modes, self.gap = network.uncertainty, network.modes, network.gap
+        points = network.points[:, : network.known]
+        with torch.no_grad():
+            sure = network.factor(points).square() <= SURE
+        # Labels of anchors are not stored: near them the residual is known well.
+        self.points = points[sure] if sure.sum() > 1 else points
+        self.facets = points.new_zeros(0, network.known + 1)
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Return flux (n, p)."""
+        whole, network = self._coordinates(x), self.network
+        flux: Tensor = network(whole) if self.observed else network.synthetic(network.labels_at(whole))
+        return flux
+
+    def jacobian(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return flux (n, p) and its derivatives (n, p, k)."""
+        whole, network = self._coordinates(x), self.network
+        if self.observed:
+            flux, slopes = network.jacobian(whole)
+        else:
+            flux, slopes = network.synthetic.jacobian(network.labels_at(whole))
+            slopes = slopes @ network.label_slopes(whole)
+        return flux, slopes[..., : network.known]
+
+    def error(self, x: Tensor, /) -> Tensor:
+        """Return the 1-sigma error (n, p)."""
+        return self.network.error(x)
+
+    def _coordinates(self, x: Tensor) -> Tensor:
+        """Return coordinates (n, d)."""
+        return torch.cat([x, x.new_zeros(len(x), self.network.labels - self.network.known)], dim=1)
+
+
+def functions(network: AnchoredNetwork, grid: Grid, labels: LabelSet) -> tuple[ForwardModel, ForwardModel]:
+    """Return the functions from known labels to synthetic and to observed spectra.
+
+    Parameters
+    ----------
+    network
+        The network of an anchored model.
+    grid
+        Its p pixels.
+    labels
+        Its labels, the known ones first.
+    """
+    known = labels[labels.names[: network.known]]
+    synthetic, observed = (
+        ForwardModel(KnownLabels(network, observed=observed), grid, known) for observed in (False, True)
+    )
+    return synthetic, observed
+
+
+def attributable(network: AnchoredNetwork, labels: LabelSet) -> bool:
+    """Return whether the residual depends on an abundance, so that it says which element makes a line."""
+    known = labels.names[: network.known]
+    return network.degree > 0 and any(ABUNDANCE.fullmatch(name) for name in known)
+
+
+def find_lines(
+    network: AnchoredNetwork,
+    grid: Grid,
+    labels: LabelSet,
+    stars: Stars,
+    *,
+    q: float,
+    least: float,
+    lines: Lines | None,
+    seed: int,
+    by_depth: bool = False,
+) -> LineTable:
+    """Return the lines that synthetic spectra lack; see :meth:`.Translator.new_lines`."""
+    synthetic, observed = functions(network, grid, labels)
+    columns = stars_of(observed, stars, seed)
+    error = residual_error(observed, columns)
+    if attributable(network, labels) and not by_depth:
+        return new_lines(synthetic, observed, columns, q=q, least=least, lines=lines, seed=seed, error=error)
+    old, new = depths(synthetic, observed, columns)
+    return search(old, new, observed, q=q, least=least, lines=lines, seed=seed, error=error)
+
+
+def find_changes(
+    network: AnchoredNetwork,
+    grid: Grid,
+    labels: LabelSet,
+    lines: Lines,
+    stars: Stars,
+    *,
+    q: float,
+    seed: int,
+) -> LineChanges:
+    """Return changes of log gf; see :meth:`.Translator.line_changes`."""
+    if not attributable(network, labels):
+        raise DraperError(
+            "the residual of this model does not depend on abundances, and shows no strengths of lines",
+            given=f"degree {network.degree}, known labels {', '.join(labels.names[: network.known])}",
+            expected="a residual of degree 1 or more, and known labels such as fe_h or mg_fe",
+            hint="train it with more observed stars whose labels are known",
+        )
+    synthetic, observed = functions(network, grid, labels)
+    columns = stars_of(observed, stars, seed)
+    error = residual_error(observed, columns)
+    return line_changes(synthetic, observed, lines, columns, q=q, seed=seed, error=error)
+
+
+def depths(
+    synthetic: ForwardModel, observed: ForwardModel, stars: Mapping[str, FloatArray]
+) -> tuple[Responses, Responses]:
+    """Return minus the depths of lines in both kinds of spectra, in place of responses to an element.
+
+    A residual that is the same for all stars shows missing flux, and not on which element it depends.
+    """
+    x = _scaled(observed, stars)
+    with torch.no_grad():
+        old, new = (model.function(x).numpy() for model in (synthetic, observed))
+    continuum = np.quantile(new, CONTINUUM, axis=1, keepdims=True)
+    before, after = (
+        Responses((UNKNOWN,), flux, (flux - continuum).astype(np.float32)[..., None]) for flux in (old, new)
+    )
+    return before, after
+
+
+def residual_error(
+    observed: ForwardModel, stars: Mapping[str, FloatArray]
+) -> Callable[[Comparison], FloatArray]:
+    """Return a function to the error (e, p) that the residual's coefficients give a mean difference.
+
+    The coefficients' covariance is that of the features, ``doubt``, times that of the pixels; so is that of
+    the difference, which is linear in them.
+    """
+    function = observed.function
+    assert isinstance(function, KnownLabels)
+    network = function.network
+    x = _scaled(observed, stars)
+    value, slope = (part.double().numpy() for part in features(x, network.degree))
+    doubt = network.doubt.double().numpy()
+
+    def error(compared: Comparison) -> FloatArray:
+        own, flux = own_variance(observed, compared.width), compared.old.flux.astype(np.float64)
+        variances = []
+        for number, element in enumerate(compared.old.elements):
+            weights = compared.weights[:, number]
+            if element == UNKNOWN:
+                rows = np.einsum("n,np,nf->fp", weights, flux, value)
+            else:
+                # (synthetic flux x residual)' has a term for the slope of each factor.
+                change = np.einsum("nfk,nk->nf", slope, _directions(observed, stars)[:, number])
+                rows = np.einsum("n,np,nf->fp", weights, flux, change, optimize=True)
+                moved = compared.old.slopes[:, :, number].astype(np.float64)
+                rows += np.einsum("n,np,nf->fp", weights, moved, value, optimize=True)
+            variances.append(((doubt @ rows) * rows).sum(axis=0) * own)
+        return np.asarray(np.sqrt(variances), dtype=np.float64)
+
+    return error
+
+
+def _scaled(model: ForwardModel, stars: Mapping[str, FloatArray]) -> Tensor:
+    """Return the scaled labels (n, k) of stars."""
+    return torch.from_numpy((model.labels.scale(model.labels.read(stars)) - 0.5).astype(np.float32))
+
+
+def _directions(model: ForwardModel, stars: Mapping[str, FloatArray]) -> FloatArray:
+    """Return by how much scaled labels change (n, e, k) per dex of each element."""
+    scaled = model.labels.scale(model.labels.read(stars))
+    widths = model.labels.unscale_error(scaled, np.ones_like(scaled))
+    return np.asarray(element_directions(model.labels) / widths[:, None, :], dtype=np.float64)
