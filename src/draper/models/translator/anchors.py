@@ -52,6 +52,12 @@ FREE, HIGHER = 0.01, 4.0
 """Precision known beforehand of the coefficient of a constant, in units of the scatter of one star, and by
 how much that of a product is larger than 1 for each further label in it."""
 
+STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e6)
+"""By how much precisions known beforehand are multiplied for pixels that need less of a residual."""
+
+FAINT = 0.002
+"""Smallest error as a share of the flux by which pixels vote on labels before there is a residual."""
+
 MOST = 60
 """Largest number of errors that pixels have in common."""
 
@@ -95,11 +101,14 @@ class Choice:
     adjust
         Whether labels of anchors are adjusted within their errors. Else they are taken as exact, which is
         better where synthetic spectra are further off than labels are.
+    each
+        Whether each pixel has a residual that is as rich as left-out spectra ask for; that takes hundreds.
     """
 
     degree: int
     share: float
     adjust: bool = False
+    each: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,10 +166,9 @@ def with_residual(
     value = features(anchors.x[:, :d], choice.degree)[0]
     order = torch.tensor([n for n in range(choice.degree + 1) for _ in range(comb(d + n - 1, n))])
     precision = torch.where(order == 0, FREE, HIGHER ** (order.double() - 1))
-    normal = torch.einsum("np,na,nb->pab", good, value, value) + torch.diag(precision)
-    inverse = torch.linalg.inv(normal)
-    residual = torch.einsum("pab,nb,np->ap", inverse, value, good * ratio)
-    leverage = torch.einsum("na,pab,nb->np", value, inverse, value) * good
+    residual, leverage, doubt = _regressed(
+        value, good, ratio, precision, STRENGTHS if choice.each else STRENGTHS[:1]
+    )
     rest = good * (ratio - value @ residual) / (1 - leverage).clamp(min=0.1).sqrt()
     count = good.sum(0).clamp(min=1)
     variance = rest.square().sum(0) / count
@@ -176,10 +184,43 @@ def with_residual(
     modes = (1 - choice.share) ** 0.5 * size[:kept, None] * direction[:kept]
     result = copy.copy(network)
     result._buffers = dict(network._buffers)
-    result.residual, result.doubt = residual.float(), inverse.mean(0).float()
+    result.residual, result.doubt = residual.float(), doubt.float()
     result.modes = modes.float()
     result.uncertainty = (lone + modes.square().sum(0)).sqrt().float()
     return result
+
+
+def _regressed(
+    value: Tensor, good: Tensor, ratio: Tensor, precision: Tensor, strengths: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return coefficients (f, p), leverages (n, p) and the mean covariance (f, f) of ridge regressions.
+
+    Each pixel has the strength with the smallest errors of spectra that are left out one by one. Pixels that
+    are good in the same spectra share one decomposition: a matrix for each would be too many where there are
+    hundreds of features.
+    """
+    patterns, which = torch.unique(good, dim=1, return_inverse=True)
+    residual, leverage = value.new_zeros(value.shape[1], good.shape[1]), torch.zeros_like(good)
+    doubt = torch.zeros_like(precision).diag()
+    root = precision.rsqrt()
+    for number, pattern in enumerate(patterns.T):
+        pixels = (which == number).nonzero()[:, 0]
+        scaled = value * root * pattern[:, None]
+        size, direction = torch.linalg.eigh(scaled.T @ scaled)
+        size, scores, back = size.clamp(min=0), scaled @ direction, root[:, None] * direction
+        target = ratio[:, pixels] * pattern[:, None]
+        inner, least = scores.T @ target, torch.full((len(pixels),), torch.inf, dtype=value.dtype)
+        for strength in strengths:
+            inverse = 1 / (size + strength)
+            own = scores.square() @ inverse
+            rest = (target - scores @ (inverse[:, None] * inner)) / (1 - own).clamp(min=0.1)[:, None]
+            loss = rest.square().sum(0)
+            better = loss < least
+            chosen, least = pixels[better], torch.where(better, loss, least)
+            residual[:, chosen] = back @ (inverse[:, None] * inner[:, better])
+            leverage[:, chosen] = own[:, None]
+        doubt += back @ ((1 / (size + strengths[0]))[:, None] * back.T) * (len(pixels) / good.shape[1])
+    return residual, leverage, doubt
 
 
 def _ratio(anchors: Anchors, synthetic: Tensor, continuum: Tensor) -> tuple[Tensor, Tensor]:
@@ -315,6 +356,24 @@ def simplest(off: Tensor, degrees: Sequence[int]) -> int:
     return min((n for n in good if degrees[n] == least), key=lambda n: float(loss[n].mean()))
 
 
+def _distrusting(network: AnchoredNetwork, fitted: Anchors, continuum: Tensor) -> AnchoredNetwork:
+    """Return the network without a residual, whose errors are what it gets wrong in each pixel.
+
+    Pixels that lack a line lose their vote on labels. Else labels would adapt to what is missing, and the
+    residual would be that of the wrong stars.
+    """
+    with torch.no_grad():
+        synthetic = network.synthetic(network.labels_at(fitted.x.float())).double()
+    good = (fitted.ivar > 0).double()
+    ratio, noise = _ratio(fitted, synthetic, continuum)
+    variance = (good * (ratio.square() - noise)).sum(0) / good.sum(0).clamp(min=1)
+    variance = torch.where(good.any(0), variance, variance.max())
+    result = copy.copy(network)
+    result._buffers = dict(network._buffers)
+    result.uncertainty = variance.clamp(min=FAINT**2).sqrt().float()
+    return result
+
+
 def learn_without_labels(
     network: AnchoredNetwork,
     flux: Tensor,
@@ -337,6 +396,17 @@ def learn_without_labels(
             break
         fitted = Anchors(flux, ivar, fit.solution.x, torch.zeros_like(fit.solution.x))[inside]
         network = with_residual(network, fitted, choice, nuisances.continuum)
+@@    degree = max(n for n in DEGREES if n == 0 or len(flux) >= 2 * number_of_features(network.known, n))
+    choice, start, trusted = Choice(degree, SHARES[0], each=True), None, network
+    for _ in range(ROUNDS):
+        fit = fit_labels(trusted, flux, ivar, nuisances, start=start)
+        start = fit.solution.x
+        fitted = Anchors(flux, ivar, start, torch.zeros_like(start))
+        # At first most labels may be at a bound, dragged there by missing lines.
+        trusted = _distrusting(network, fitted, nuisances.continuum)
+        inside = fit.solution.converged & ~fit.solution.bound.any(1)
+    if inside.sum() >= FEW:
+        network = with_residual(network, fitted[inside], choice, nuisances.continuum)
     found = {"anchors": 0, "degree": network.degree, "share": choice.share, "spectra": len(flux)}
     return network, {**found, "widths": [1.0] * network.known, "shift": [0.0] * network.known}
 

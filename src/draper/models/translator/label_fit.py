@@ -203,6 +203,7 @@ def fit_labels(
     nuisances: Nuisances,
     known: Tensor | None = None,
     error: Tensor | None = None,
+    start: Tensor | None = None,
 ) -> AnchoredFit:
     """Fit coordinates of labels to spectra (n, p) that have about the level of the model's.
 
@@ -216,6 +217,10 @@ def fit_labels(
         What else may differ.
     known : Tensor (n, k), optional
         Scaled labels that are not fitted.
+    error : Tensor (n, k), optional
+        1-sigma errors of these; then they are fitted within them.
+    start : Tensor (n, d), optional
+        Coordinates where fits start, where they are known roughly.
     """
     n, d, k = len(flux), network.labels, network.known
     with torch.no_grad():
@@ -230,7 +235,9 @@ def fit_labels(
         if known is not None and error is not None:
             mean[:, :k], sigma[:, :k] = known, error
         prior = Prior(mean, sigma) if d > k or error is not None else None
-        if known is None:
+        if start is not None:
+            start = start[:, None]
+        elif known is None:
             problem = AnchoredProblem(network, flux, ivar, torch.ones(n), nuisances)
             start = problem.nearest(points, STARTS).double()
         else:
