@@ -107,7 +107,8 @@ class World:
 
         def function(values: Tensor) -> Tensor:
             flux = own.network(((values - low) / (high - low) - 0.5).float())
-            return flux[:, first] * (1 - share) + flux[:, first + 1] * share
+            mixed: Tensor = flux[:, first] * (1 - share) + flux[:, first + 1] * share
+            return mixed
 
         return cls(ForwardModel.from_function(function, grid, own.labels))
 
@@ -164,7 +165,7 @@ class Level:
 
     def truth(self, values: Array, velocity: Array | float = 0.0) -> Array:
         """Return noiseless spectra (n, p) without continuum and telluric lines."""
-        flux = self._spread(self._blended(values)).flux.astype(np.float64)
+        flux: Array = self._spread(self._blended(values)).flux.astype(np.float64)
         if self.number < 3:
             return flux
         wavelength = self.world.model.grid.vacuum
@@ -293,7 +294,8 @@ def normalised(spectra: Spectra) -> Array:
 def mean_shift(data: Data) -> Array:
     """Return test spectra plus the difference of the mean spectra."""
     shift = normalised(data.observed).mean(0) - normalised(data.synthetic).mean(0)
-    return normalised(data.inputs) + shift
+    shifted: Array = normalised(data.inputs) + shift
+    return shifted
 
 
 def inpainted(data: Data, components: int = 30) -> Array:
@@ -348,7 +350,8 @@ def paired_regression(data: Data, components: int = 60) -> Array:
 
 def identity(data: Data) -> Array:
     """Return the synthetic test spectra."""
-    return data.inputs.flux.astype(np.float64)
+    same: Array = data.inputs.flux.astype(np.float64)
+    return same
 
 
 BASELINES: dict[str, Callable[[Data], Array]] = {
@@ -442,7 +445,7 @@ def label_errors(model: Translator, data: Data, count: int) -> dict[str, float]:
     found: dict[str, float] = {}
     fits = {"before": before.predict(plain, rv=0.0, continuum=DEGREE), "after": model.predict(seen)}
     for when, fit in fits.items():
-        off = fit.values - truth
+        off = fit.median - truth
         found |= {f"{name} {when}": rms(off[:, names.index(name)]) for name in SHOWN}
         found[f"scaled {when}"] = rms(off / (model.labels.high - model.labels.low))
         found[f"pulls {when}"] = float(np.median([robust(pull) for pull in (off / fit.sigma).T]))

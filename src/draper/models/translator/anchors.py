@@ -387,16 +387,7 @@ def learn_without_labels(
     """
     some = torch.linspace(0, len(flux) - 1, min(USED, len(flux))).long()
     flux, ivar = flux[some], ivar[some]
-    degree = max(n for n in DEGREES if n == 0 or len(flux) >= 5 * number_of_features(network.known, n))
-    choice = Choice(degree, SHARES[0])
-    for _ in range(ROUNDS):
-        fit = fit_labels(network, flux, ivar, nuisances)
-        inside = fit.solution.converged & ~fit.solution.bound.any(1)
-        if inside.sum() < FEW:
-            break
-        fitted = Anchors(flux, ivar, fit.solution.x, torch.zeros_like(fit.solution.x))[inside]
-        network = with_residual(network, fitted, choice, nuisances.continuum)
-@@    degree = max(n for n in DEGREES if n == 0 or len(flux) >= 2 * number_of_features(network.known, n))
+    degree = max(n for n in DEGREES if n == 0 or len(flux) >= 2 * number_of_features(network.known, n))
     choice, start, trusted = Choice(degree, SHARES[0], each=True), None, network
     for _ in range(ROUNDS):
         fit = fit_labels(trusted, flux, ivar, nuisances, start=start)

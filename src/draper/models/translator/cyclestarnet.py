@@ -160,7 +160,7 @@ class CycleStarNetFile:
     >>> content = {"TRAINING": {"batchsize": "8"}, "ARCHITECTURE": {"conv_filts_ae_dom": "[32, 64]"}}
     >>> translation = OPTION_FILE.translate(content)
     >>> translation.model, translation.train
-    ({'filters': (32, 64)}, {'batch_size': 8})
+    ({'method': 'cycle', 'filters': (32, 64)}, {'batch_size': 8})
     """
 
     name = "Cycle-StarNet"
