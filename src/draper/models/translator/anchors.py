@@ -382,13 +382,37 @@ def learn_without_labels(
 ) -> tuple[AnchoredNetwork, dict[str, Any]]:
     """Return the network with a residual that is learnt from spectra (n, p) whose labels are unknown.
 
-    Labels are fitted and the residual is learnt in turns. What a change of labels would do as well stays in
-    the labels: how far they are shifted, no spectrum says.
+    Labels are fitted and the residual is learnt in turns; or pixels that are wrong lose their vote, and the
+    residual is learnt at the end: the first is better where all pixels are somewhat wrong, the second where
+    some are far off. The one whose spectra agree better with the observed ones is taken. What a change of
+    labels would do as well stays in the labels: how far they are shifted, no spectrum says.
     """
     some = torch.linspace(0, len(flux) - 1, min(USED, len(flux))).long()
     flux, ivar = flux[some], ivar[some]
-    degree = max(n for n in DEGREES if n == 0 or len(flux) >= 2 * number_of_features(network.known, n))
-    choice, start, trusted = Choice(degree, SHARES[0], each=True), None, network
+    ways = [way(network, flux, ivar, nuisances) for way in (_in_turns, _at_the_end)]
+    best = min(ways, key=lambda one: _misfit(one, flux, ivar, nuisances))
+    found = {"anchors": 0, "degree": best.degree, "share": SHARES[0], "spectra": len(flux)}
+    return best, {**found, "widths": [1.0] * network.known, "shift": [0.0] * network.known}
+
+
+def _in_turns(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> AnchoredNetwork:
+    """Return the network whose residual and labels are learnt in turns."""
+    choice = Choice(_richest(network, len(flux), 5), SHARES[0])
+    for _ in range(ROUNDS):
+        fit = fit_labels(network, flux, ivar, nuisances)
+        fitted = Anchors(flux, ivar, fit.solution.x, torch.zeros_like(fit.solution.x))
+        inside = fit.solution.converged & ~fit.solution.bound.any(1)
+        if inside.sum() < FEW:
+            break
+        network = with_residual(network, fitted[inside], choice, nuisances.continuum)
+    return network
+
+
+def _at_the_end(
+    network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances
+) -> AnchoredNetwork:
+    """Return the network whose residual is learnt from labels that pixels without errors give."""
+    start, trusted = None, network
     for _ in range(ROUNDS):
         fit = fit_labels(trusted, flux, ivar, nuisances, start=start)
         start = fit.solution.x
@@ -396,10 +420,25 @@ def learn_without_labels(
         # At first most labels may be at a bound, dragged there by missing lines.
         trusted = _distrusting(network, fitted, nuisances.continuum)
         inside = fit.solution.converged & ~fit.solution.bound.any(1)
-    if inside.sum() >= FEW:
-        network = with_residual(network, fitted[inside], choice, nuisances.continuum)
-    found = {"anchors": 0, "degree": network.degree, "share": choice.share, "spectra": len(flux)}
-    return network, {**found, "widths": [1.0] * network.known, "shift": [0.0] * network.known}
+    if inside.sum() < FEW:
+        return network
+    choice = Choice(_richest(network, len(flux), 2), SHARES[0], each=True)
+    return with_residual(network, fitted[inside], choice, nuisances.continuum)
+
+
+def _richest(network: AnchoredNetwork, number: int, each: int) -> int:
+    """Return the largest degree for which there are ``each`` spectra for a feature."""
+    return max(n for n in DEGREES if n == 0 or number >= each * number_of_features(network.known, n))
+
+
+def _misfit(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> float:
+    """Return the median rms difference of observed spectra from those of fitted labels, as a share."""
+    x = fit_labels(network, flux, ivar, nuisances).solution.x
+    with torch.no_grad():
+        made = network(x.float()).double()
+    ratio, _ = _ratio(Anchors(flux, ivar, x, x), made, nuisances.continuum)
+    good = (ivar > 0).double()
+    return float(((good * ratio.square()).sum(1) / good.sum(1).clamp(min=1)).sqrt().median())
 
 
 def learnt(
