@@ -16,7 +16,7 @@ from torch import Tensor
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
 from draper.infer.conformal import conformal_rank
-from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
+from draper.models.translator.anchored import FIRST, AnchoredNetwork, features, number_of_features
 from draper.models.translator.label_fit import BOUND, Nuisances, fit_labels
 
 FloatArray = NDArray[np.float64]
@@ -432,13 +432,14 @@ def _richest(network: AnchoredNetwork, number: int, each: int) -> int:
 
 
 def _misfit(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> float:
-    """Return the median rms difference of observed spectra from those of fitted labels, as a share."""
+    """Return the median chi2 per pixel of observed spectra and those of fitted labels, with an error added."""
     x = fit_labels(network, flux, ivar, nuisances).solution.x
     with torch.no_grad():
         made = network(x.float()).double()
-    ratio, _ = _ratio(Anchors(flux, ivar, x, x), made, nuisances.continuum)
+    ratio, noise = _ratio(Anchors(flux, ivar, x, x), made, nuisances.continuum)
     good = (ivar > 0).double()
-    return float(((good * ratio.square()).sum(1) / good.sum(1).clamp(min=1)).sqrt().median())
+    chi2 = (good * ratio.square() / (noise + FIRST**2)).sum(1) / good.sum(1).clamp(min=1)
+    return float(chi2.median())
 
 
 def learnt(
