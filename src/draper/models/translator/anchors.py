@@ -432,7 +432,7 @@ def _richest(network: AnchoredNetwork, number: int, each: int) -> int:
 
 
 def _misfit(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> float:
-    """Return the median chi2 per pixel of observed spectra and those of fitted labels, with an error added."""
+    """Return the median chi2 per pixel of observed spectra and those of fitted labels, error added."""
     x = fit_labels(network, flux, ivar, nuisances).solution.x
     with torch.no_grad():
         made = network(x.float()).double()
