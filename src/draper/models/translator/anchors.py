@@ -234,7 +234,8 @@ def _ratio(anchors: Anchors, synthetic: Tensor, continuum: Tensor) -> tuple[Tens
     level = (columns @ best)[..., 0]
     usable = (level > 0) & (weight > 0)
     level = torch.where(usable, level, 1.0)
-    ratio = torch.where(usable, flux / level - 1, 0.0)
+    # Where a model has next to no flux, noise alone would be many times as much.
+    ratio = torch.where(usable, flux / level - 1, 0.0).clamp(-1, 1)
     return ratio, torch.where(usable, 1 / (anchors.ivar.double().clamp(min=1e-30) * level.square()), 0.0)
 
 
