@@ -377,7 +377,7 @@ def cycle(data: Data, steps: int, seed: int) -> tuple[Array, float]:
         batch_size=16,
         learning_rate=1e-3,
         warmup=min(200, steps // 5),
-        ema=1 - 5 / steps,
+        ema=min(0.999, steps / (steps + 5)),
         threads=1,
         progress="none",
         seed=seed,
@@ -393,7 +393,11 @@ def cycle(data: Data, steps: int, seed: int) -> tuple[Array, float]:
 
 def show(row: dict[str, Any]) -> dict[str, Any]:
     """Print a row, and return it."""
-    print("  ", ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+    print(
+        "  ",
+        ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
+        flush=True,
+    )
     return row
 
 
@@ -442,7 +446,7 @@ def label_errors(model: Translator, data: Data, count: int) -> dict[str, float]:
     found: dict[str, float] = {}
     fits = {"before": before.predict(plain, rv=0.0, continuum=DEGREE), "after": model.predict(seen)}
     for when, fit in fits.items():
-        off = fit.values - truth
+        off = np.stack([fit[name] for name in names], axis=1) - truth
         found |= {f"{name} {when}": rms(off[:, names.index(name)]) for name in SHOWN}
         found[f"scaled {when}"] = rms(off / (model.labels.high - model.labels.low))
         found[f"pulls {when}"] = float(np.median([robust(pull) for pull in (off / fit.sigma).T]))
