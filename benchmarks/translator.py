@@ -107,7 +107,8 @@ class World:
 
         def function(values: Tensor) -> Tensor:
             flux = own.network(((values - low) / (high - low) - 0.5).float())
-            return flux[:, first] * (1 - share) + flux[:, first + 1] * share
+            result: Tensor = flux[:, first] * (1 - share) + flux[:, first + 1] * share
+            return result
 
         return cls(ForwardModel.from_function(function, grid, own.labels))
 
@@ -166,7 +167,7 @@ class Level:
         """Return noiseless spectra (n, p) without continuum and telluric lines."""
         flux = self._spread(self._blended(values)).flux.astype(np.float64)
         if self.number < 3:
-            return flux
+            return np.asarray(flux, dtype=np.float64)
         wavelength = self.world.model.grid.vacuum
         factor = np.broadcast_to(1 + np.asarray(velocity) / SPEED_OF_LIGHT, len(flux))
         moved = [np.interp(wavelength, wavelength * f, row) for f, row in zip(factor, flux, strict=True)]
@@ -293,7 +294,7 @@ def normalised(spectra: Spectra) -> Array:
 def mean_shift(data: Data) -> Array:
     """Return test spectra plus the difference of the mean spectra."""
     shift = normalised(data.observed).mean(0) - normalised(data.synthetic).mean(0)
-    return normalised(data.inputs) + shift
+    return np.asarray(normalised(data.inputs) + shift, dtype=np.float64)
 
 
 def inpainted(data: Data, components: int = 30) -> Array:
@@ -348,7 +349,7 @@ def paired_regression(data: Data, components: int = 60) -> Array:
 
 def identity(data: Data) -> Array:
     """Return the synthetic test spectra."""
-    return data.inputs.flux.astype(np.float64)
+    return np.asarray(data.inputs.flux.astype(np.float64), dtype=np.float64)
 
 
 BASELINES: dict[str, Callable[[Data], Array]] = {
@@ -518,7 +519,7 @@ def summary(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[dict[st
     for key, members in groups.items():
         row = {**dict(zip(keys, key, strict=True)), "seeds": len(members)}
         for name, value in members[0].items():
-            if isinstance(value, float) and name not in keys:
+            if isinstance(value, (int, float)) and name not in (*keys, "seed"):
                 values = np.array([member[name] for member in members], dtype=float)
                 row[name] = float(np.mean(values))
                 if name == "excess":
@@ -590,7 +591,10 @@ def published(
     keys = {"levels": ("level", "masked", "method"), "lines": ("masked",), "speed": ("what",)}
     for part, rows in tables.items():
         path = options.json and options.json.with_name(f"{options.json.stem}-{part}{options.json.suffix}")
-        report(f"Translator: {part}", summary(rows, keys[part]), facts, path)
+        means = summary(rows, keys[part])
+        # Not every row has all figures.
+        columns = list(dict.fromkeys(name for row in means for name in row))
+        report(f"Translator: {part}", means, facts, path, columns)
 
 
 if __name__ == "__main__":
