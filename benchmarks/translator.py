@@ -107,8 +107,8 @@ class World:
 
         def function(values: Tensor) -> Tensor:
             flux = own.network(((values - low) / (high - low) - 0.5).float())
-            mixed: Tensor = flux[:, first] * (1 - share) + flux[:, first + 1] * share
-            return mixed
+            result: Tensor = flux[:, first] * (1 - share) + flux[:, first + 1] * share
+            return result
 
         return cls(ForwardModel.from_function(function, grid, own.labels))
 
@@ -165,9 +165,9 @@ class Level:
 
     def truth(self, values: Array, velocity: Array | float = 0.0) -> Array:
         """Return noiseless spectra (n, p) without continuum and telluric lines."""
-        flux: Array = self._spread(self._blended(values)).flux.astype(np.float64)
+        flux = self._spread(self._blended(values)).flux.astype(np.float64)
         if self.number < 3:
-            return flux
+            return np.asarray(flux, dtype=np.float64)
         wavelength = self.world.model.grid.vacuum
         factor = np.broadcast_to(1 + np.asarray(velocity) / SPEED_OF_LIGHT, len(flux))
         moved = [np.interp(wavelength, wavelength * f, row) for f, row in zip(factor, flux, strict=True)]
@@ -294,8 +294,7 @@ def normalised(spectra: Spectra) -> Array:
 def mean_shift(data: Data) -> Array:
     """Return test spectra plus the difference of the mean spectra."""
     shift = normalised(data.observed).mean(0) - normalised(data.synthetic).mean(0)
-    shifted: Array = normalised(data.inputs) + shift
-    return shifted
+    return np.asarray(normalised(data.inputs) + shift, dtype=np.float64)
 
 
 def inpainted(data: Data, components: int = 30) -> Array:
@@ -350,8 +349,7 @@ def paired_regression(data: Data, components: int = 60) -> Array:
 
 def identity(data: Data) -> Array:
     """Return the synthetic test spectra."""
-    same: Array = data.inputs.flux.astype(np.float64)
-    return same
+    return np.asarray(data.inputs.flux.astype(np.float64), dtype=np.float64)
 
 
 BASELINES: dict[str, Callable[[Data], Array]] = {
@@ -380,7 +378,7 @@ def cycle(data: Data, steps: int, seed: int) -> tuple[Array, float]:
         batch_size=16,
         learning_rate=1e-3,
         warmup=min(200, steps // 5),
-        ema=1 - 5 / steps,
+        ema=min(0.999, steps / (steps + 5)),
         threads=1,
         progress="none",
         seed=seed,
@@ -396,7 +394,11 @@ def cycle(data: Data, steps: int, seed: int) -> tuple[Array, float]:
 
 def show(row: dict[str, Any]) -> dict[str, Any]:
     """Print a row, and return it."""
-    print("  ", ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+    print(
+        "  ",
+        ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
+        flush=True,
+    )
     return row
 
 
@@ -445,7 +447,7 @@ def label_errors(model: Translator, data: Data, count: int) -> dict[str, float]:
     found: dict[str, float] = {}
     fits = {"before": before.predict(plain, rv=0.0, continuum=DEGREE), "after": model.predict(seen)}
     for when, fit in fits.items():
-        off = fit.median - truth
+        off = np.stack([fit[name] for name in names], axis=1) - truth
         found |= {f"{name} {when}": rms(off[:, names.index(name)]) for name in SHOWN}
         found[f"scaled {when}"] = rms(off / (model.labels.high - model.labels.low))
         found[f"pulls {when}"] = float(np.median([robust(pull) for pull in (off / fit.sigma).T]))
@@ -517,7 +519,7 @@ def summary(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[dict[st
     for key, members in groups.items():
         row = {**dict(zip(keys, key, strict=True)), "seeds": len(members)}
         for name, value in members[0].items():
-            if isinstance(value, float) and name not in keys:
+            if isinstance(value, (int, float)) and name not in (*keys, "seed"):
                 values = np.array([member[name] for member in members], dtype=float)
                 row[name] = float(np.mean(values))
                 if name == "excess":
@@ -589,7 +591,10 @@ def published(
     keys = {"levels": ("level", "masked", "method"), "lines": ("masked",), "speed": ("what",)}
     for part, rows in tables.items():
         path = options.json and options.json.with_name(f"{options.json.stem}-{part}{options.json.suffix}")
-        report(f"Translator: {part}", summary(rows, keys[part]), facts, path)
+        means = summary(rows, keys[part])
+        # Not every row has all figures.
+        columns = list(dict.fromkeys(name for row in means for name in row))
+        report(f"Translator: {part}", means, facts, path, columns)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch import Tensor
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
 from draper.infer.conformal import conformal_rank
-from draper.models.translator.anchored import FIRST, AnchoredNetwork, features, number_of_features
+from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
 from draper.models.translator.label_fit import BOUND, Nuisances, fit_labels
 
 FloatArray = NDArray[np.float64]
@@ -439,7 +439,7 @@ def _misfit(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nui
         made = network(x.float()).double()
     ratio, noise = _ratio(Anchors(flux, ivar, x, x), made, nuisances.continuum)
     good = (ivar > 0).double()
-    chi2 = (good * ratio.square() / (noise + FIRST**2)).sum(1) / good.sum(1).clamp(min=1)
+    chi2 = (good * ratio.square() / (noise + FAINT**2)).sum(1) / good.sum(1).clamp(min=1)
     return float(chi2.median())
 
 
