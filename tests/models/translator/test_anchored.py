@@ -108,6 +108,20 @@ def test_a_missing_line_is_put_in_and_taken_out(model: Translator) -> None:
     assert (away.ivar > 0).all()
 
 
+def test_spectra_without_errors_are_fitted_as_well(model: Translator) -> None:
+    """Weights of 1 are not errors of 100 %."""
+    stars = with_labels_of(observed(120, scatter=0.01), slice(0, 40))
+    bare = Spectra(GRID, stars.flux, None, stars.table, "flux")
+    other = Translator(hidden=(48, 48)).fit(
+        synthetic=made_spectra(500, snr=2000.0), observed=bare, train=QUICK
+    )
+    new = observed(200, seed=3, scatter=0.01)
+    without = other.predict(Spectra(GRID, new.flux, None, new.table, "flux"))
+    assert 0.3 < np.median(without.columns["reduced_chi2"]) < 3
+    off = np.std(without["fe_h"] - new.table["fe_h"])
+    assert off < 1.3 * np.std(model.predict(new)["fe_h"] - new.table["fe_h"])
+
+
 def test_saved_models_say_the_same(model: Translator, tmp_path: Path) -> None:
     stars = observed(5, seed=5)
     again = draper.load(model.save(tmp_path / "model"))
@@ -153,6 +167,8 @@ def test_options_of_the_other_method_are_refused(model: Translator) -> None:
     stars = observed(3)
     with pytest.raises(DraperError, match="no split latents"):
         model.generate(stars, split="drawn")
+    with pytest.raises(DraperError, match="as the labels that fit them"):
+        model.encode(stars, domain="synthetic")
     cycle = Translator(method="cycle")
     assert "predict" in model.verbs
     assert "predict" not in cycle.verbs

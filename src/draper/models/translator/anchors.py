@@ -486,7 +486,7 @@ def describe(found: Mapping[str, Any], labels: LabelSet) -> str:
         return (
             f"Learnt from {found.get('spectra', 0):,} observed spectra without labels. Only what labels "
             "cannot imitate could be learnt: all labels may be shifted together, by an unknown amount that "
-            "the errors do not hold. Stars with known labels (twenty are many) pin this down."
+            "the errors do not hold. Some stars with known labels, twenty say, pin this down."
         )
     lines = [
         f"Learnt from {found['anchors']:,} observed stars with known labels; sums of products of at most "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
-from draper.data.spectra import Spectra
+from draper.data.spectra import Spectra, lacks_errors
 from draper.infer.fit_result import BAD_FIT
 from draper.instrument.continuum import chebyshev_basis
 from draper.instrument.doppler import SPEED_OF_LIGHT
@@ -25,6 +25,9 @@ FloatArray = NDArray[np.float64]
 
 ROWS = 512
 """Spectra that are fitted together."""
+
+NO_NOISE = 1e8
+"""Inverse variance that stands for no noise."""
 
 SMALLEST = 1e-3
 """Least continuum, as a share of the mean absolute flux: what is below has no continuum."""
@@ -48,6 +51,27 @@ def level_of(flux: NDArray[Any], ivar: NDArray[Any], degree: int) -> NDArray[np.
         axis=1, keepdims=True
     ).clip(1)
     return np.where(level > SMALLEST * size, level, np.maximum(size, 1e-30)).astype(np.float32)
+
+
+def prepared(spectra: Spectra, degree: int) -> dict[str, NDArray[np.float32]]:
+    """Return ``flux`` and ``ivar`` (n, p) over polynomials of a degree, and these as ``level``.
+
+    Of spectra without errors the weight 1 is no error: all their scatter is that of the model.
+
+    Examples
+    --------
+    >>> plain = Spectra(Grid.linear(5000, 5003, 1, medium="vacuum"), [[2.0, 4.0, 2.0, 4.0]])
+    >>> prepared(plain, 0)["ivar"]
+    array([[1.e+08, 1.e+08, 1.e+08, 1.e+08]], dtype=float32)
+    """
+    level = level_of(spectra.flux, spectra.ivar, degree)
+    ivar = (spectra.ivar * np.square(level)).astype(np.float32)
+    ivar = np.where(lacks_errors(spectra)[:, None], NO_NOISE * (spectra.ivar > 0), ivar)
+    return {
+        "flux": (spectra.flux / level).astype(np.float32),
+        "ivar": ivar.astype(np.float32),
+        "level": level,
+    }
 
 
 def nuisances(grid: Grid, degree: int, rv_error: float) -> Nuisances:
@@ -148,9 +172,8 @@ def fitted(
 
 def _block(network: AnchoredNetwork, spectra: Spectra, degree: int, allowed: Nuisances, keep: bool) -> Fitted:
     """Return the fit of some spectra."""
-    level = level_of(spectra.flux, spectra.ivar, degree)
-    flux = torch.from_numpy(spectra.flux / level)
-    ivar = torch.from_numpy(spectra.ivar * np.square(level))
+    arrays = prepared(spectra, degree)
+    level, flux, ivar = arrays["level"], *(torch.from_numpy(arrays[name]) for name in ("flux", "ivar"))
     fit = fit_labels(network, flux, ivar, allowed)
     solution, problem = fit.solution, fit.problem
     x = solution.x

@@ -1,4 +1,4 @@
-"""The Translator: synthetic spectra that look observed, and the other way round."""
+"""The Translator: synthetic spectra that look observed, the other way round, and labels of observed ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from draper.models.translator.anchored import AnchoredNetwork
 from draper.models.translator.anchored_lines import Stars, find_changes, find_lines
 from draper.models.translator.anchors import describe, learnt
 from draper.models.translator.cycle import CycleNetwork
-from draper.models.translator.fitted import Fitted, fitted, level_of, nuisances
+from draper.models.translator.fitted import Fitted, fitted, nuisances, prepared
 from draper.models.translator.grids import on_common_grid, on_pixels_of
 from draper.models.translator.label_fit import Nuisances
 from draper.models.translator.line_strength import LineChanges
@@ -103,7 +103,7 @@ class Translator(Model):
         return super().gather(data, valid, seed, **sources)
 
     def design(self, synthetic: Part, observed: Part) -> tuple[LabelSet, Pipeline]:
-        """Return neither labels nor transforms: the network scales spectra by itself."""
+        """Return the labels (none of cycle), and no transforms: the networks scale spectra by themselves."""
         if not synthetic.grid.matches(observed.grid):
             raise DraperError(
                 "synthetic and observed spectra are not on one grid",
@@ -171,8 +171,8 @@ class Translator(Model):
         """Return flux and weights; over a polynomial continuum for the method anchored."""
         if not self.is_anchored:
             return {"flux": spectra.flux, "ivar": spectra.ivar}
-        level = level_of(spectra.flux, spectra.ivar, self.config.continuum)
-        return {"flux": spectra.flux / level, "ivar": spectra.ivar * np.square(level)}
+        arrays = prepared(spectra, self.config.continuum)
+        return {name: arrays[name] for name in ("flux", "ivar")}
 
     def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
         """Return the scaled labels for the method anchored; NaN where they are unknown."""
@@ -271,7 +271,7 @@ class Translator(Model):
         progress: Progress | None = None,
         **changes: Any,
     ) -> NDArray[np.float32]:
-        """Return latents (n, d) of spectra: those that both domains share by default.
+        """Return shared latents (n, d) of spectra by default; the scaled labels that fit them (anchored).
 
         Parameters
         ----------
@@ -284,8 +284,13 @@ class Translator(Model):
         """
         chosen = cast(EncodeConfig, self.options_of("encode", options, **changes))
         if self.is_anchored:
-            fit = self._fit(spectra, progress)
-            return fit.x.astype(np.float32)
+            if (chosen.domain, chosen.part) != ("observed", "shared"):
+                raise DraperError(
+                    "the method anchored encodes observed spectra alone, as the labels that fit them",
+                    given=f"domain={chosen.domain}, part={chosen.part}",
+                    expected="domain=observed, part=shared",
+                )
+            return self._fit(spectra, progress).x.astype(np.float32)
         network = self.network
         sizes = {"shared": self.config.shared, "split": self.config.split}
         wanted = ("shared", "split") if chosen.part == "both" else (chosen.part,)
