@@ -16,7 +16,7 @@ from draper.errors import DraperError
 from draper.instrument.continuum import chebyshev_basis
 from draper.models.provenance import SEEN
 from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
-from draper.models.translator.anchors import Anchors, Choice, learn, simplest, with_residual
+from draper.models.translator.anchors import Anchors, Choice, learn, learnt, simplest, with_residual
 from draper.models.translator.fitted import level_of
 from draper.models.translator.grids import at_resolving_power, on_common_grid
 from draper.models.translator.label_fit import AnchoredProblem, Nuisances, fit_labels
@@ -292,6 +292,20 @@ def test_the_residual_is_found_and_its_doubt_falls_with_the_number_of_stars() ->
     _, few = learn(net, stars[:3], wanted)
     assert few["widths"] == [1.0, 1.0]
     assert "rms" not in few
+
+
+def test_a_residual_of_other_stars_is_forgotten() -> None:
+    net = network(2, 2).float()
+    x = (torch.rand(30, 2, generator=torch.Generator().manual_seed(5)) - 0.5).double()
+    with torch.no_grad():
+        flux = net(x.float())
+    wanted = Nuisances(torch.ones(40, 1).double(), torch.zeros(40).double())
+    missing = torch.full_like(x, torch.nan)
+    one, other = (
+        learnt(start, flux, torch.full_like(flux, 1e6), missing, missing, wanted)[0]
+        for start in (net, net.without_residual())
+    )
+    torch.testing.assert_close(one.residual, other.residual)
 
 
 def test_of_equal_ways_the_simplest_is_taken() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations_with_replacement
 from math import comb
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
@@ -98,6 +99,21 @@ class AnchoredNetwork(SpectralNetwork):
         self.register_buffer("relation", torch.zeros(number_of_features(known, RELATION), others))
         self.register_buffer("scatter", torch.zeros(others))
         self.uncertainty.fill_(FIRST)
+
+    def replaced(self, **buffers: Tensor) -> Self:
+        """Return the same network with other buffers; both share all else."""
+        result = copy.copy(self)
+        result._buffers = {**self._buffers, **buffers}
+        return result
+
+    def without_residual(self) -> Self:
+        """Return the network as it is before a residual has been learnt."""
+        return self.replaced(
+            residual=self.residual.new_zeros(1, self.pixels),
+            doubt=self.doubt.new_zeros(1, 1),
+            modes=self.modes[:0],
+            uncertainty=torch.full_like(self.uncertainty, FIRST),
+        )
 
     @property
     def degree(self) -> int:

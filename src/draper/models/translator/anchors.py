@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import comb
@@ -182,12 +181,12 @@ def with_residual(
     size = (size.square() - edge).clamp(min=0).sqrt()
     kept = min(int((size > 0).sum()), MOST)
     modes = (1 - choice.share) ** 0.5 * size[:kept, None] * direction[:kept]
-    result = copy.copy(network)
-    result._buffers = dict(network._buffers)
-    result.residual, result.doubt = residual.float(), doubt.float()
-    result.modes = modes.float()
-    result.uncertainty = (lone + modes.square().sum(0)).sqrt().float()
-    return result
+    return network.replaced(
+        residual=residual.float(),
+        doubt=doubt.float(),
+        modes=modes.float(),
+        uncertainty=(lone + modes.square().sum(0)).sqrt().float(),
+    )
 
 
 def _regressed(
@@ -369,10 +368,7 @@ def _distrusting(network: AnchoredNetwork, fitted: Anchors, continuum: Tensor) -
     ratio, noise = _ratio(fitted, synthetic, continuum)
     variance = (good * (ratio.square() - noise)).sum(0) / good.sum(0).clamp(min=1)
     variance = torch.where(good.any(0), variance, variance.max())
-    result = copy.copy(network)
-    result._buffers = dict(network._buffers)
-    result.uncertainty = variance.clamp(min=FAINT**2).sqrt().float()
-    return result
+    return network.replaced(uncertainty=variance.clamp(min=FAINT**2).sqrt().float())
 
 
 def learn_without_labels(
@@ -462,6 +458,7 @@ def learnt(
     nuisances
         What else may differ.
     """
+    network = network.without_residual()  # that of an earlier fit was of other stars
     x = torch.cat([x[:, : network.known], torch.zeros_like(x[:, network.known :])], dim=1)
     usable = (ivar > 0).sum(1) > nuisances.continuum.shape[1] + network.labels
     error = torch.where(error > 0, error, USUAL)[:, : network.known]
