@@ -235,8 +235,7 @@ def brown_dwarfs(options: argparse.Namespace) -> list[dict[str, Any]]:
             plain.known, plain.components = model.known, model.components
             plain.load_state(model.state())
             plain.training = model.training
-            network = plain.anchored
-            network.residual, network.doubt = torch.zeros(1, network.pixels), torch.zeros(1, 1)
+            plain.module = plain.anchored.without_residual()
             rows.append({"method": "synthetic", "anchors": 0, **compared(plain, seen[rest])})
         rows.append({"method": "anchored", "anchors": number, **compared(model, seen[rest])})
         print(rows[-1], flush=True)

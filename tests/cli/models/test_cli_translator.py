@@ -29,9 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     model = load(folder / "few")
     network = model.anchored
-    residual = torch.zeros(number_of_features(3, 1), network.pixels)
-    residual[0], residual[3] = network.residual[0], 0.5 * network.residual[0]
-    network.residual, network.doubt = residual, 0.01 * torch.eye(4)
+    network.mixture = torch.zeros(number_of_features(3, 1), 1)
+    network.mixture[0], network.mixture[3] = 1.0, 0.5
+    network.doubt = 0.01 * torch.eye(4)
     model.save(folder / "many")
     quick = TrainConfig(steps=1, batch_size=16, threads=1, progress="none")
     small = {**model.config.cycle_example}

@@ -83,7 +83,7 @@ def test_labels_of_new_stars_are_found_with_errors_that_hold(model: Translator) 
         observed=with_labels_of(observed(30), slice(0, 1)),
         train=QUICK,
     )
-    plain.anchored.residual = torch.zeros(1, len(GRID))
+    plain.module = plain.anchored.without_residual()
     before = plain.predict(stars)["fe_h"] - stars.table["fe_h"]
     assert np.sqrt(np.mean(before**2)) > 1.5 * np.sqrt(
         np.mean((estimates["fe_h"] - stars.table["fe_h"]) ** 2)
@@ -190,7 +190,8 @@ def network(labels: int = 3, known: int = 2) -> AnchoredNetwork:
         found = AnchoredNetwork(EmulatorNetwork(labels, 40, (16,)), known)
         found.synthetic.mean.fill_(1.0)
         found.synthetic.scale.fill_(0.1)
-        found.residual = 0.05 * torch.randn(number_of_features(known, 2), 40)
+        found.mixture = torch.eye(number_of_features(known, 2))
+        found.shapes = 0.05 * torch.randn(number_of_features(known, 2), 40)
         found.doubt = 0.01 * torch.eye(number_of_features(known, 2))
         found.relation = 0.1 * torch.randn(number_of_features(known, 2), labels - known)
         found.scatter = torch.full((labels - known,), 0.2)
@@ -234,8 +235,8 @@ def test_chi2_is_that_of_the_dense_covariance() -> None:
     ivar = torch.full((4, 40), 1e4)
     ivar[:, 7] = 0
     wanted = Nuisances(chebyshev_basis(torch.arange(40).double(), 1), torch.zeros(40).double())
-    factor = torch.tensor([1.0, 2.0, 1.0, 0.5]).double()
-    problem = AnchoredProblem(net, flux, ivar, factor, wanted)
+    problem = AnchoredProblem(net, flux, ivar, x, wanted)
+    factor = net.factor(x.float()).double()
     found = problem.normal(x, torch.arange(4))
     good = torch.arange(40) != 7
     for row in range(4):
@@ -305,7 +306,7 @@ def test_a_residual_of_other_stars_is_forgotten() -> None:
         learnt(start, flux, torch.full_like(flux, 1e6), missing, missing, wanted)[0]
         for start in (net, net.without_residual())
     )
-    torch.testing.assert_close(one.residual, other.residual)
+    torch.testing.assert_close(one.ratio(x.float()), other.ratio(x.float()))
 
 
 def test_of_equal_ways_the_simplest_is_taken() -> None:

@@ -19,8 +19,8 @@ from draper.nn.spectral import SpectralNetwork
 SPREAD = 12.0**-0.5
 """Standard deviation of labels that are spread evenly over their box, which is 1 wide."""
 
-LENGTHS = ("residual", "doubt")
-"""Buffers whose lengths depend on the training data."""
+LENGTHS = ("mixture", "shapes", "doubt")
+"""Buffers whose sizes depend on the training data."""
 
 RELATION = 2
 """Largest number of labels in a product that other labels depend on in the synthetic set."""
@@ -62,6 +62,22 @@ def features(x: Tensor, degree: int) -> tuple[Tensor, Tensor]:
     return torch.cat(value, dim=1), torch.cat(slope, dim=1)
 
 
+def related(first: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how scaled labels (n, g) follow others (n, k): coefficients (f, g) of features, scatter (g,).
+
+    Examples
+    --------
+    >>> first = torch.linspace(-0.5, 0.5, 9)[:, None]
+    >>> relation, scatter = related(first, 0.3 * first)
+    >>> bool(scatter < 1e-3)
+    True
+    """
+    value = features(first, RELATION)[0]
+    ridge = 1e-6 * len(first) * torch.eye(value.shape[1], dtype=value.dtype)
+    relation = torch.linalg.solve(value.T @ value + ridge, value.T @ others)
+    return relation, (others - value @ relation).square().mean(0).sqrt()
+
+
 class AnchoredNetwork(SpectralNetwork):
     """A network from labels to observed spectra: that of synthetic ones, times one plus a residual.
 
@@ -75,29 +91,40 @@ class AnchoredNetwork(SpectralNetwork):
         The network from labels to synthetic spectra, which is all that is trained step by step.
     known
         Number k of labels that observed stars are known by; the residual depends on these alone.
+    free
+        How many of these are fitted without knowing them beforehand; all by default.
 
     Attributes
     ----------
-    residual : Tensor (f, p)
-        Coefficients of the features of the known labels.
+    mixture, shapes : Tensor (f, r), (r, p)
+        The residual: how much of each shape the features of the known labels add.
     doubt : Tensor (f, f)
         Covariance of these coefficients, in units of the variance of a pixel.
     relation, scatter : Tensor (g, d - k), (d - k,)
         The other labels in the synthetic set, by features of the known ones, and their scatter.
+    expected, precision : Tensor (k,)
+        What the known labels are expected to be in a fit, and how well (0: not at all).
     """
 
-    def __init__(self, synthetic: EmulatorNetwork, known: int) -> None:
+    def __init__(self, synthetic: EmulatorNetwork, known: int, free: int | None = None) -> None:
         super().__init__(synthetic.labels, synthetic.pixels)
         self.synthetic, self.known = synthetic, known
+        self.free = known if free is None else free
         others = synthetic.labels - known
-        self.residual: Tensor
+        self.mixture: Tensor
+        self.shapes: Tensor
         self.doubt: Tensor
         self.relation: Tensor
         self.scatter: Tensor
-        self.register_buffer("residual", torch.zeros(1, self.pixels))
+        self.expected: Tensor
+        self.precision: Tensor
+        self.register_buffer("mixture", torch.ones(1, 1))
+        self.register_buffer("shapes", torch.zeros(1, self.pixels))
         self.register_buffer("doubt", torch.zeros(1, 1))
         self.register_buffer("relation", torch.zeros(number_of_features(known, RELATION), others))
         self.register_buffer("scatter", torch.zeros(others))
+        self.register_buffer("expected", torch.zeros(known))
+        self.register_buffer("precision", torch.zeros(known))
         self.uncertainty.fill_(FIRST)
 
     def replaced(self, **buffers: Tensor) -> Self:
@@ -109,7 +136,8 @@ class AnchoredNetwork(SpectralNetwork):
     def without_residual(self) -> Self:
         """Return the network as it is before a residual has been learnt."""
         return self.replaced(
-            residual=self.residual.new_zeros(1, self.pixels),
+            mixture=self.mixture.new_ones(1, 1),
+            shapes=self.shapes.new_zeros(1, self.pixels),
             doubt=self.doubt.new_zeros(1, 1),
             modes=self.modes[:0],
             uncertainty=torch.full_like(self.uncertainty, FIRST),
@@ -118,9 +146,8 @@ class AnchoredNetwork(SpectralNetwork):
     @property
     def degree(self) -> int:
         """How many labels the products have that the residual is a sum of."""
-        return next(
-            n for n in range(len(self.residual)) if number_of_features(self.known, n) == len(self.residual)
-        )
+        count = len(self.mixture)
+        return next(n for n in range(count) if number_of_features(self.known, n) == count)
 
     def labels_at(self, x: Tensor) -> Tensor:
         """Return the scaled labels (n, d) at coordinates (n, d)."""
@@ -149,15 +176,15 @@ class AnchoredNetwork(SpectralNetwork):
 
     def ratio(self, x: Tensor) -> Tensor:
         """Return the residual (n, p): observed over synthetic flux, minus one."""
-        return features(x[:, : self.known], self.degree)[0] @ self.residual
+        return features(x[:, : self.known], self.degree)[0] @ self.mixture @ self.shapes
 
     def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return flux (n, p) and its derivatives (n, p, d) by coordinates."""
         flux, slope = self.synthetic.jacobian(self.labels_at(x))
         slope = slope @ self.label_slopes(x)
         value, by_label = features(x[:, : self.known], self.degree)
-        ratio = 1 + value @ self.residual
-        change = (by_label.transpose(1, 2) @ self.residual).transpose(1, 2)
+        ratio = 1 + value @ self.mixture @ self.shapes
+        change = (by_label.transpose(1, 2) @ self.mixture @ self.shapes).transpose(1, 2)
         slope = slope * ratio[..., None]
         slope[..., : self.known] += flux[..., None] * change
         return flux * ratio, slope
@@ -188,15 +215,14 @@ class AnchoredNetwork(SpectralNetwork):
         self.points, self.facets = self.coordinates(self.synthetic.points), self.synthetic.facets
 
     def _relate(self, train: Batches) -> None:
-        """Measure how the other labels follow the known ones in the synthetic set."""
+        """Measure how labels are distributed in the synthetic set: the others follow the known ones."""
         rows = [complete_rows(batch)["labels"].double() for batch in _only_synthetic(train)()]
         labels = torch.cat(rows)
-        value = features(labels[:, : self.known], RELATION)[0]
-        others = labels[:, self.known :]
-        ridge = 1e-6 * len(labels) * torch.eye(value.shape[1], dtype=value.dtype)
-        relation = torch.linalg.solve(value.T @ value + ridge, value.T @ others)
-        self.relation = relation.float()
-        self.scatter = (others - value @ relation).square().mean(0).sqrt().float()
+        relation, scatter = related(labels[:, : self.known], labels[:, self.known :])
+        self.relation, self.scatter = relation.float(), scatter.float()
+        if self.free < self.known:
+            self.expected[self.free :] = labels[:, self.free : self.known].mean(0)
+            self.precision[self.free :] = 1 / labels[:, self.free : self.known].var(0)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         for name in LENGTHS:

@@ -16,7 +16,7 @@ from draper.data.labels import LabelSet
 from draper.errors import DraperError
 from draper.infer.conformal import conformal_rank
 from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
-from draper.models.translator.label_fit import BOUND, Nuisances, fit_labels
+from draper.models.translator.label_fit import BOUND, AnchoredFit, Nuisances, fit_labels
 
 FloatArray = NDArray[np.float64]
 
@@ -35,8 +35,15 @@ REFITS = 2
 USUAL = 0.03
 """Error of a known label as a share of its range, where none is stated."""
 
-ROUNDS, USED = 5, 2000
-"""Rounds of fits of labels and of the residual without anchors, and the most spectra that they use."""
+ROUNDS, FIRST_USED, USED = 5, 500, 5000
+"""Rounds of fits of labels and of the residual without anchors, the most spectra that they use, and the most
+that the last one does."""
+
+HELD = 5
+"""One spectrum of so many judges which way of learning without anchors is better."""
+
+RICHEST = 4
+"""Largest number of labels in a product without anchors, where spectra are many."""
 
 FOLDS = 5
 """Groups of anchors that are left out one after the other."""
@@ -165,11 +172,16 @@ def with_residual(
     value = features(anchors.x[:, :d], choice.degree)[0]
     order = torch.tensor([n for n in range(choice.degree + 1) for _ in range(comb(d + n - 1, n))])
     precision = torch.where(order == 0, FREE, HIGHER ** (order.double() - 1))
-    residual, leverage, doubt = _regressed(
-        value, good, ratio, precision, STRENGTHS if choice.each else STRENGTHS[:1]
-    )
+    residual, leverage, doubt = _regressed(value, good, ratio, precision, STRENGTHS[:1])
+    if choice.each:
+        root = _even_weights(good * (ratio - value @ residual), good * noise).sqrt()
+        residual, leverage, doubt = _regressed(root * value, good, root * ratio, precision, STRENGTHS)
     rest = good * (ratio - value @ residual) / (1 - leverage).clamp(min=0.1).sqrt()
     count = good.sum(0).clamp(min=1)
+    mixture, shapes = torch.eye(len(residual)), residual
+    if choice.each:
+        scale = (rest.square().sum(0) / count).sqrt().clamp(min=FAINT)
+        mixture, shapes = _shaped(root * value, residual, scale, float(leverage.sum(0).mean()))
     variance = rest.square().sum(0) / count
     # Pixels that no anchor has are as uncertain as the worst.
     variance = torch.where(good.any(0), variance, variance.max())
@@ -182,11 +194,39 @@ def with_residual(
     kept = min(int((size > 0).sum()), MOST)
     modes = (1 - choice.share) ** 0.5 * size[:kept, None] * direction[:kept]
     return network.replaced(
-        residual=residual.float(),
+        mixture=mixture.float(),
+        shapes=shapes.float(),
         doubt=doubt.float(),
         modes=modes.float(),
         uncertainty=(lone + modes.square().sum(0)).sqrt().float(),
     )
+
+
+def _even_weights(rest: Tensor, noise: Tensor) -> Tensor:
+    """Return weights (n, 1) of spectra that scatter about the residual (n, p) by more than noise."""
+    own = noise.mean(1, keepdim=True)
+    weight = 1 / (own + (rest.square() - noise).mean().clamp(min=FAINT**2))
+    return weight / weight.mean()
+
+
+def _shaped(value: Tensor, residual: Tensor, scale: Tensor, freedom: float) -> tuple[Tensor, Tensor]:
+    """Return mixtures (f, r) and shapes (r, p): the part of a residual (f, p) that noise alone does not make.
+
+    Parameters
+    ----------
+    value : Tensor (n, f)
+        Features.
+    residual, scale : Tensor (f, p), (p,)
+        Coefficients, and the noise of a spectrum.
+    freedom
+        How many free numbers each pixel has.
+    """
+    size, direction = torch.linalg.eigh(value.T @ value)
+    seen = direction.T @ (residual / scale) * size.clamp(min=0).sqrt()[:, None]
+    _, strength, shapes = torch.linalg.svd(seen, full_matrices=False)
+    # Noise alone has directions of up to this size.
+    kept = max(1, int((strength > freedom**0.5 + len(scale) ** 0.5).sum()))
+    return residual / scale @ shapes[:kept].T, shapes[:kept] * scale
 
 
 def _regressed(
@@ -381,51 +421,78 @@ def learn_without_labels(
 
     Labels are fitted and the residual is learnt in turns; or pixels that are wrong lose their vote, and the
     residual is learnt at the end: the first is better where all pixels are somewhat wrong, the second where
-    some are far off. The one whose spectra agree better with the observed ones is taken. What a change of
-    labels would do as well stays in the labels: how far they are shifted, no spectrum says.
+    some are far off. The one whose spectra agree better with observed ones that it has not seen is taken.
+    What a change of labels would do as well stays in the labels: how far they are shifted, no spectrum says.
     """
-    some = torch.linspace(0, len(flux) - 1, min(USED, len(flux))).long()
-    flux, ivar = flux[some], ivar[some]
-    ways = [way(network, flux, ivar, nuisances) for way in (_in_turns, _at_the_end)]
-    best = min(ways, key=lambda one: _misfit(one, flux, ivar, nuisances))
+    flux, ivar = _spread(flux, USED), _spread(ivar, USED)
+    held = torch.arange(len(flux)) % HELD == HELD - 1
+    few = _spread(flux[~held], FIRST_USED), _spread(ivar[~held], FIRST_USED)
+    test = _spread(flux[held], FIRST_USED // HELD), _spread(ivar[held], FIRST_USED // HELD)
+
+    def finished(way: Way, flux: Tensor, ivar: Tensor) -> AnchoredNetwork:
+        inside = _inside(fit_labels(way.trusted, flux, ivar, nuisances, starts=1), flux, ivar)
+        return _with_many(network, inside, way.each, nuisances.continuum)
+
+    ways = [way(network, *few, nuisances) for way in (_in_turns, _at_the_end)]
+    misfits = [_misfit(finished(way, *few), *test, nuisances) for way in ways]
+    chosen = ways[misfits.index(min(misfits))]
+    best = finished(chosen, flux, ivar)
+    if chosen.each:  # with the lines that were missing, labels are better
+        best = finished(replace(chosen, trusted=best), flux, ivar)
     found = {"anchors": 0, "degree": best.degree, "share": SHARES[0], "spectra": len(flux)}
     return best, {**found, "widths": [1.0] * network.known, "shift": [0.0] * network.known}
 
 
-def _in_turns(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> AnchoredNetwork:
-    """Return the network whose residual and labels are learnt in turns."""
-    choice = Choice(_richest(network, len(flux), 5), SHARES[0])
+def _spread(rows: Tensor, most: int) -> Tensor:
+    """Return at most so many rows, from all over."""
+    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What labels are fitted with, and whether each pixel then has a residual as rich as it asks for."""
+
+    trusted: AnchoredNetwork
+    each: bool
+
+
+def _in_turns(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Way:
+    """Learn residual and labels in turns."""
+    trusted = network
     for _ in range(ROUNDS):
-        fit = fit_labels(network, flux, ivar, nuisances)
-        fitted = Anchors(flux, ivar, fit.solution.x, torch.zeros_like(fit.solution.x))
-        inside = fit.solution.converged & ~fit.solution.bound.any(1)
-        if inside.sum() < FEW:
-            break
-        network = with_residual(network, fitted[inside], choice, nuisances.continuum)
-    return network
+        inside = _inside(fit_labels(trusted, flux, ivar, nuisances, starts=1), flux, ivar)
+        trusted = _with_many(network, inside, False, nuisances.continuum)
+    return Way(trusted, each=False)
 
 
-def _at_the_end(
-    network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances
-) -> AnchoredNetwork:
-    """Return the network whose residual is learnt from labels that pixels without errors give."""
+def _at_the_end(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Way:
+    """Learn what is wrong in each pixel without a residual, and labels, in turns."""
     start, trusted = None, network
     for _ in range(ROUNDS):
-        fit = fit_labels(trusted, flux, ivar, nuisances, start=start)
-        start = fit.solution.x
-        fitted = Anchors(flux, ivar, start, torch.zeros_like(start))
+        start = fit_labels(trusted, flux, ivar, nuisances, start=start, starts=1).solution.x
         # At first most labels may be at a bound, dragged there by missing lines.
-        trusted = _distrusting(network, fitted, nuisances.continuum)
-        inside = fit.solution.converged & ~fit.solution.bound.any(1)
-    if inside.sum() < FEW:
+        trusted = _distrusting(network, Anchors(flux, ivar, start, start), nuisances.continuum)
+    return Way(trusted, each=True)
+
+
+def _with_many(network: AnchoredNetwork, inside: Anchors, each: bool, continuum: Tensor) -> AnchoredNetwork:
+    """Return the network with a residual that is as rich as so many spectra allow."""
+    if len(inside) < FEW:
         return network
-    choice = Choice(_richest(network, len(flux), 2), SHARES[0], each=True)
-    return with_residual(network, fitted[inside], choice, nuisances.continuum)
+    choice = Choice(_richest(network, len(inside), 2 if each else 5), SHARES[0], each=each)
+    return with_residual(network, inside, choice, continuum)
+
+
+def _inside(fit: AnchoredFit, flux: Tensor, ivar: Tensor) -> Anchors:
+    """Return the spectra (n, p) whose fitted labels are not at a bound."""
+    x, good = fit.solution.x, fit.solution.converged & ~fit.solution.bound.any(1)
+    return Anchors(flux, ivar, x, torch.zeros_like(x))[good]
 
 
 def _richest(network: AnchoredNetwork, number: int, each: int) -> int:
     """Return the largest degree for which there are ``each`` spectra for a feature."""
-    return max(n for n in DEGREES if n == 0 or number >= each * number_of_features(network.known, n))
+    degrees = range(RICHEST + 1)
+    return max(n for n in degrees if n == 0 or number >= each * number_of_features(network.known, n))
 
 
 def _misfit(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -23,7 +23,7 @@ from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra, is_partitioned
-from draper.models.translator.anchored import AnchoredNetwork
+from draper.models.translator.anchored import AnchoredNetwork, related
 from draper.models.translator.anchored_lines import Stars, find_changes, find_lines
 from draper.models.translator.anchors import describe, learnt
 from draper.models.translator.cycle import CycleNetwork
@@ -45,7 +45,10 @@ MOST_COMPONENTS = 1000
 """Largest number of these components."""
 
 MAIN = ("teff", "logg", "fe_h")
-"""Labels that come first where no observed star has any: others follow them in the synthetic set."""
+"""Labels by which others may follow where no observed star has any."""
+
+FOLLOWS = 0.5
+"""Largest scatter about these, as a share of the whole, with which another label follows them."""
 
 
 class Translator(Model):
@@ -74,6 +77,8 @@ class Translator(Model):
     """Number of principal components of the synthetic spectra (anchored)."""
     known: int = 0
     """How many labels, the first ones, observed stars are known by, or would be (anchored)."""
+    free: int | None = None
+    """How many of these are fitted without knowing them beforehand (anchored)."""
 
     # -------------------------------------------------------------- the contract
 
@@ -131,8 +136,9 @@ class Translator(Model):
                 hint="name the columns (--labels), or translate without labels: method='cycle'",
             )
         known = [name for name in names if name in observed and np.isfinite(observed[name]).any()]
-        first = known or [name for name in names if name in MAIN] or list(names)
-        self.known = len(first)
+        first = known or _independent(synthetic, names)
+        main = sum(name in MAIN for name in first)
+        self.known, self.free = len(first), len(first) if known or not main else main
         return LabelSet.from_table(synthetic, [*first, *(name for name in names if name not in first)])
 
     def build(self, grid: Grid, labels: LabelSet) -> Module:
@@ -149,6 +155,7 @@ class Translator(Model):
                     solve=True,
                 ),
                 self.known,
+                self.free,
             )
         return CycleNetwork(
             len(grid),
@@ -534,6 +541,19 @@ class Translator(Model):
   pages   = {130},
   year    = {2021}
 }"""
+
+
+def _independent(table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[str]:
+    """Return the labels of a table but those that nearly follow from the main ones."""
+    main = [name for name in names if name in MAIN]
+    others = [name for name in names if name not in MAIN]
+    if not main or not others:
+        return list(names)
+    labels = LabelSet.from_table(table, [*main, *others])
+    x = torch.from_numpy(labels.scale(labels.read(table)) - 0.5)
+    x = x[torch.isfinite(x).all(dim=1)]
+    scatter = related(x[:, : len(main)], x[:, len(main) :])[1] / x[:, len(main) :].std(dim=0)
+    return [*main, *(name for name, share in zip(others, scatter, strict=True) if share > FOLLOWS)]
 
 
 def _is_file(source: Source | None) -> bool:
