@@ -1,11 +1,12 @@
 """The Translator on real stars: synthetic grids against MILES, with few stars of known labels (anchors).
 
 Pairs: `sed`, the SED grid and MILES in its bins of 20 A; `optical`, the optical grid at the resolving power
-of MILES and the same stars; `dwarfs`, models of brown dwarfs and SpeX spectra. For each number of anchors
-some stars are chosen at random (several choices), the model is trained, and all other stars are judged: bias,
-robust scatter, rms, and the share of labels within the stated 1-sigma intervals. Beside it PCA + ridge and
-boosted trees on the same anchors, and the plain fit of the synthetic grid without anchors. Dwarfs have
-temperatures of their spectral types; chi2 is that of the fitted spectrum, translated or
+of MILES and the same stars; `dwarfs`, models of brown dwarfs and SpeX spectra; `line-lists`, RVS spectra
+computed with two line lists (VALD with CN, and Gaia-ESO's atoms), the second as a survey would see them.
+For each number of anchors some stars are chosen at random (several choices), the model is trained, and all
+other stars are judged: bias, robust scatter, rms, and the share of labels within stated 1-sigma intervals.
+Beside it PCA + ridge and boosted trees on the same anchors, and the plain fit of the synthetic grid without
+anchors. Dwarfs have temperatures of their spectral types; chi2 is that of the fitted spectrum, translated or
 not, over a polynomial.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,17 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 
 from draper import Grid, Spectra, TrainConfig
+from draper.data.lines import strong_lines
 from draper.data.resample import resample
 from draper.models.emulator.model import Emulator
 from draper.models.translator.fitted import level_of
-from draper.models.translator.grids import on_common_grid
+from draper.models.translator.grids import at_resolving_power, on_common_grid
 from draper.models.translator.model import Translator
 from draper.models.translator.scores import domain_auc
 from draper.results.estimates import Estimates
 from report import arguments, report
+
+Array = NDArray[np.float64]
 
 LABELS = ("teff", "logg", "fe_h")
 SNR = 100.0
@@ -43,6 +47,10 @@ SNR = 100.0
 
 RANGE = (4000.0, 7500.0)
 """Temperatures of the stars that are judged [K]."""
+
+
+RVS_POWER, RVS_SNR = 11_500.0, 100.0
+"""Resolving power, and signal-to-noise ratio per pixel, of made RVS spectra."""
 
 
 @dataclass(frozen=True)
@@ -230,34 +238,51 @@ def brown_dwarfs(options: argparse.Namespace) -> list[dict[str, Any]]:
             synthetic=synthetic, observed=seen.with_columns(teff=teff), train=train
         )
         if number == 0:
-            plain = Translator(continuum=1)
-            plain.set_up(model.own_grid, model.labels, model.pipeline)
-            plain.known, plain.components = model.known, model.components
-            plain.load_state(model.state())
-            plain.training = model.training
-            plain.module = plain.anchored.without_residual()
-            rows.append({"method": "synthetic", "anchors": 0, **compared(plain, seen[rest])})
+            rows.append(
+                {"method": "synthetic", "anchors": 0, **compared(without_residual(model), seen[rest])}
+            )
         rows.append({"method": "anchored", "anchors": number, **compared(model, seen[rest])})
         print(rows[-1], flush=True)
     return rows
 
 
-def compared(model: Translator, seen: Spectra) -> dict[str, float]:
-    """Return how well spectra of fitted labels agree with observed ones, and temperatures with types."""
+def without_residual(model: Translator) -> Translator:
+    """Return the same model before it has learnt a residual."""
+    plain = Translator(**model.config.model_dump())
+    plain.set_up(model.own_grid, model.labels, model.pipeline)
+    plain.known, plain.free, plain.components = model.known, model.free, model.components
+    plain.load_state(model.state())
+    plain.training = model.training
+    plain.module = plain.anchored.without_residual()
+    return plain
+
+
+def refitted(model: Translator, seen: Spectra, degree: int) -> tuple[Estimates, Array, Array, Array]:
+    """Return fitted labels; observed flux, that of the labels, and weights (n, p), over a continuum."""
     fit = model.predict(seen)
     x = model.labels.scale(fit.median) - 0.5
     with torch.no_grad():
         network = model.anchored
         flux = network(network.coordinates(torch.from_numpy(x)).float()).numpy()
-    level = level_of(seen.flux, seen.ivar, 1)
+    level = level_of(seen.flux, seen.ivar, degree)
     data, weight = seen.flux / level, seen.ivar * level**2
-    basis = np.stack([np.ones(flux.shape[1]), np.linspace(-1, 1, flux.shape[1])], axis=1)
+    basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, flux.shape[1]), degree)
     columns = flux[..., None] * basis
     normal = np.einsum("npa,np,npb->nab", columns, weight, columns)
     best = np.linalg.solve(normal, np.einsum("npa,np->na", columns, weight * data)[..., None])
-    made = (columns @ best)[..., 0]
+    return fit, data, (columns @ best)[..., 0], weight
+
+
+def chi2_per_pixel(data: Array, made: Array, weight: Array) -> Array:
+    """Return chi2 (n,) per good pixel."""
+    return np.asarray((weight * (data - made) ** 2).sum(axis=1) / (weight > 0).sum(axis=1))
+
+
+def compared(model: Translator, seen: Spectra) -> dict[str, float]:
+    """Return how well spectra of fitted labels agree with observed ones, and temperatures with types."""
+    fit, data, made, weight = refitted(model, seen, 1)
     good = weight > 0
-    chi2 = (weight * (data - made) ** 2).sum(axis=1) / good.sum(axis=1)
+    chi2 = chi2_per_pixel(data, made, weight)
     off = fit["teff"] - seen.table["teff_spt"]
     middle = float(np.median(off))
     return {
@@ -272,6 +297,50 @@ def compared(model: Translator, seen: Spectra) -> dict[str, float]:
     }
 
 
+def rvs(folder: Path, name: str) -> Spectra:
+    """Return one of the grids of the RVS window, on pixels of 0.3 A."""
+    data = np.load(folder / f"ours/{name}.npz")
+    wavelength = np.load(folder / "ours/rvs_grid.npz")["wave_air"]
+    grid = Grid.from_wavelength(wavelength, medium="air")
+    labels = data["labels"] if "labels" in data.files else np.zeros((len(data["flux_u16"]), 0))
+    table = {str(n): column for n, column in zip(data["names"], labels.T, strict=False)}
+    flux = data["flux_u16"] * float(data["flux_scale"])
+    made = at_resolving_power(Spectra(grid, flux, None, table, "normalised flux"), RVS_POWER)
+    target = Grid.linear(8455, 8705, 0.3, medium="air", resolving_power=RVS_POWER)
+    return resample(made, target)
+
+
+def line_lists(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of a table: spectra of another line list, whose labels no one is told.
+
+    A sixth of them is left out, and fitted. Printed too: the lines that the first list must lack.
+    """
+    synthetic, seen = rvs(options.data, "rvs_grid"), rvs(options.data, "rvs_ges")
+    random = np.random.default_rng(0)
+    noisy = seen.flux + random.normal(size=seen.flux.shape) / RVS_SNR
+    seen = replace(seen, flux=noisy, ivar=np.full(noisy.shape, RVS_SNR**2))
+    left = np.arange(len(seen)) % 6 == 0
+    model = Translator(continuum=1).fit(
+        synthetic=synthetic, observed=seen[~left], train=TrainConfig(threads=1, progress="none")
+    )
+    rows = []
+    for name, one in (("synthetic", without_residual(model)), ("anchored", model)):
+        fit, *parts = refitted(one, seen[left], 1)
+        chi2 = chi2_per_pixel(*parts)
+        rows.append(
+            {
+                "method": name,
+                "spectra": int(left.sum()),
+                "chi2 per pixel, median": float(np.median(chi2)),
+                "mean": float(chi2.mean()),
+                "flagged %": float(100 * np.any(list(fit.flags.values()), axis=0).mean()),
+            }
+        )
+        print(rows[-1], flush=True)
+    print(model.new_lines(seen[left], lines=strong_lines()))
+    return rows
+
+
 def normalised(spectra: Spectra, degree: int) -> Spectra:
     """Return spectra over a polynomial continuum."""
     level = level_of(spectra.flux, spectra.ivar, degree)
@@ -280,7 +349,12 @@ def normalised(spectra: Spectra, degree: int) -> Spectra:
     )
 
 
-PAIRS = {"sed": sed, "optical": optical, "dwarfs": None}
+PAIRS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
+    "sed": lambda options: stars(sed(options.data), options),
+    "optical": lambda options: stars(optical(options.data), options),
+    "dwarfs": brown_dwarfs,
+    "line-lists": line_lists,
+}
 
 
 def main() -> None:
@@ -296,8 +370,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.pairs:
-        make = PAIRS[name]
-        rows = brown_dwarfs(options) if make is None else stars(make(options.data), options)
+        rows = PAIRS[name](options)
         path = options.json
         if path is not None:
             path = path.with_name(f"{path.stem}-{name}{path.suffix}")
