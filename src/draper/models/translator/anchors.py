@@ -461,6 +461,8 @@ def _in_turns(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: N
     trusted = network
     for _ in range(ROUNDS):
         inside = _inside(fit_labels(trusted, flux, ivar, nuisances, starts=1), flux, ivar)
+        if len(inside) < FEW:
+            break
         trusted = _with_many(network, inside, False, nuisances.continuum)
     return Way(trusted, each=False)
 
