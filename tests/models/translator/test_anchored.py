@@ -16,11 +16,12 @@ from draper.errors import DraperError
 from draper.instrument.continuum import chebyshev_basis
 from draper.models.provenance import SEEN
 from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
-from draper.models.translator.anchors import Anchors, Choice, learn, learnt, simplest, with_residual
+from draper.models.translator.anchors import Anchors, Choice, learn, simplest, with_residual
 from draper.models.translator.fitted import level_of
 from draper.models.translator.grids import at_resolving_power, on_common_grid
 from draper.models.translator.label_fit import AnchoredProblem, Nuisances, fit_labels
 from draper.models.translator.model import Translator
+from draper.models.translator.residual import learnt
 from draper.nn.emulator import EmulatorNetwork
 from draper.nn.error_modes import independent_error
 from draper.simulate.made import lines, made_grid, made_spectra

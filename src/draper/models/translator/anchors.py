@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import comb
 from typing import Any
@@ -12,11 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from draper.data.labels import LabelSet
-from draper.errors import DraperError
 from draper.infer.conformal import conformal_rank
 from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
-from draper.models.translator.label_fit import BOUND, AnchoredFit, Nuisances, fit_labels
+from draper.models.translator.label_fit import Nuisances, fit_labels
 
 FloatArray = NDArray[np.float64]
 
@@ -29,21 +27,15 @@ FEW = 5
 DEGREES = range(4)
 """Largest number of labels in a product that the residual is a sum of."""
 
+NONE = -1
+"""In place of a degree: no residual, but errors of pixels and a shift of labels. Where synthetic spectra are
+nearly right, the mean residual of a few stars does more harm than good."""
+
 REFITS = 2
 """Fits of what is not known of the anchors' labels, and of the residual, in turns."""
 
 USUAL = 0.03
 """Error of a known label as a share of its range, where none is stated."""
-
-ROUNDS, FIRST_USED, USED = 5, 500, 5000
-"""Rounds of fits of labels and of the residual without anchors, the most spectra that they use, and the most
-that the last one does."""
-
-HELD = 5
-"""One spectrum of so many judges which way of learning without anchors is better."""
-
-RICHEST = 4
-"""Largest number of labels in a product without anchors, where spectra are many."""
 
 FOLDS = 5
 """Groups of anchors that are left out one after the other."""
@@ -101,7 +93,7 @@ class Choice:
     Attributes
     ----------
     degree
-        Largest number of labels in a product that it is a sum of.
+        Largest number of labels in a product that it is a sum of; -1 for none.
     share
         Share of the variance that is taken as independent from pixel to pixel.
     adjust
@@ -167,11 +159,13 @@ def with_residual(
     with torch.no_grad():
         synthetic = network.synthetic(network.labels_at(anchors.x.float())).double()
     good = (anchors.ivar > 0).double()
-    ratio, noise = _ratio(anchors, synthetic, continuum)
-    d = network.known
-    value = features(anchors.x[:, :d], choice.degree)[0]
-    order = torch.tensor([n for n in range(choice.degree + 1) for _ in range(comb(d + n - 1, n))])
+    ratio, noise = ratio_to(anchors, synthetic, continuum)
+    d, degree = network.known, max(choice.degree, 0)
+    value = features(anchors.x[:, :d], degree)[0]
+    order = torch.tensor([n for n in range(degree + 1) for _ in range(comb(d + n - 1, n))])
     precision = torch.where(order == 0, FREE, HIGHER ** (order.double() - 1))
+    if choice.degree == NONE:
+        precision = torch.full_like(precision, torch.inf)
     residual, leverage, doubt = _regressed(value, good, ratio, precision, STRENGTHS[:1])
     if choice.each:
         root = _even_weights(good * (ratio - value @ residual), good * noise).sqrt()
@@ -262,7 +256,7 @@ def _regressed(
     return residual, leverage, doubt
 
 
-def _ratio(anchors: Anchors, synthetic: Tensor, continuum: Tensor) -> tuple[Tensor, Tensor]:
+def ratio_to(anchors: Anchors, synthetic: Tensor, continuum: Tensor) -> tuple[Tensor, Tensor]:
     """Return observed over synthetic flux, minus one and without continuum (n, p), and its noise variance."""
     weight = (anchors.ivar > 0).double()
     columns = synthetic[..., None] * continuum
@@ -333,15 +327,15 @@ def learn(
         choice = Choice(0, SHARES[-1])
         found: dict[str, Any] = {"anchors": n, **asdict(choice), "widths": [1.0] * d, "shift": [0.0] * d}
         return taught(network, anchors, choice, nuisances), found
-    choices: list[Choice] = []
-    tried: list[LeftOut] = []
+    choices = [Choice(NONE, 1.0)]
+    tried = [left_out(network, anchors, choices[0], nuisances)]
     for degree in DEGREES:
         further = [Choice(degree, share, adjust) for share in reversed(SHARES) for adjust in (True, False)]
         choices += further
         tried += [left_out(network, anchors, choice, nuisances) for choice in further]
         best = simplest(torch.stack([one.off for one in tried]), [one.degree for one in choices])
         # Richer ones are not tried after a degree that has gained nothing, nor for too few stars.
-        if choices[best].degree < degree or n < number_of_features(d, degree + 1):
+        if choices[best].degree < degree > 0 or n < number_of_features(d, degree + 1):
             break
     chosen = tried[best]
     found = {
@@ -394,181 +388,3 @@ def simplest(off: Tensor, degrees: Sequence[int]) -> int:
     good = [number for number in range(len(off)) if worse[number].mean() <= chance[number]]
     least = min(degrees[number] for number in good)
     return min((n for n in good if degrees[n] == least), key=lambda n: float(loss[n].mean()))
-
-
-def _distrusting(network: AnchoredNetwork, fitted: Anchors, continuum: Tensor) -> AnchoredNetwork:
-    """Return the network without a residual, whose errors are what it gets wrong in each pixel.
-
-    Pixels that lack a line lose their vote on labels. Else labels would adapt to what is missing, and the
-    residual would be that of the wrong stars.
-    """
-    with torch.no_grad():
-        synthetic = network.synthetic(network.labels_at(fitted.x.float())).double()
-    good = (fitted.ivar > 0).double()
-    ratio, noise = _ratio(fitted, synthetic, continuum)
-    variance = (good * (ratio.square() - noise)).sum(0) / good.sum(0).clamp(min=1)
-    variance = torch.where(good.any(0), variance, variance.max())
-    return network.replaced(uncertainty=variance.clamp(min=FAINT**2).sqrt().float())
-
-
-def learn_without_labels(
-    network: AnchoredNetwork,
-    flux: Tensor,
-    ivar: Tensor,
-    nuisances: Nuisances,
-) -> tuple[AnchoredNetwork, dict[str, Any]]:
-    """Return the network with a residual that is learnt from spectra (n, p) whose labels are unknown.
-
-    Labels are fitted and the residual is learnt in turns; or pixels that are wrong lose their vote, and the
-    residual is learnt at the end: the first is better where all pixels are somewhat wrong, the second where
-    some are far off. The one whose spectra agree better with observed ones that it has not seen is taken.
-    What a change of labels would do as well stays in the labels: how far they are shifted, no spectrum says.
-    """
-    flux, ivar = _spread(flux, USED), _spread(ivar, USED)
-    held = torch.arange(len(flux)) % HELD == HELD - 1
-    few = _spread(flux[~held], FIRST_USED), _spread(ivar[~held], FIRST_USED)
-    test = _spread(flux[held], FIRST_USED // HELD), _spread(ivar[held], FIRST_USED // HELD)
-
-    def finished(way: Way, flux: Tensor, ivar: Tensor) -> AnchoredNetwork:
-        inside = _inside(fit_labels(way.trusted, flux, ivar, nuisances, starts=1), flux, ivar)
-        return _with_many(network, inside, way.each, nuisances.continuum)
-
-    ways = [way(network, *few, nuisances) for way in (_in_turns, _at_the_end)]
-    misfits = [_misfit(finished(way, *few), *test, nuisances) for way in ways]
-    chosen = ways[misfits.index(min(misfits))]
-    best = finished(chosen, flux, ivar)
-    if chosen.each:  # with the lines that were missing, labels are better
-        best = finished(replace(chosen, trusted=best), flux, ivar)
-    found = {"anchors": 0, "degree": best.degree, "share": SHARES[0], "spectra": len(flux)}
-    return best, {**found, "widths": [1.0] * network.known, "shift": [0.0] * network.known}
-
-
-def _spread(rows: Tensor, most: int) -> Tensor:
-    """Return at most so many rows, from all over."""
-    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
-
-
-@dataclass(frozen=True)
-class Way:
-    """What labels are fitted with, and whether each pixel then has a residual as rich as it asks for."""
-
-    trusted: AnchoredNetwork
-    each: bool
-
-
-def _in_turns(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Way:
-    """Learn residual and labels in turns."""
-    trusted = network
-    for _ in range(ROUNDS):
-        inside = _inside(fit_labels(trusted, flux, ivar, nuisances, starts=1), flux, ivar)
-        if len(inside) < FEW:
-            break
-        trusted = _with_many(network, inside, False, nuisances.continuum)
-    return Way(trusted, each=False)
-
-
-def _at_the_end(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Way:
-    """Learn what is wrong in each pixel without a residual, and labels, in turns."""
-    start, trusted = None, network
-    for _ in range(ROUNDS):
-        start = fit_labels(trusted, flux, ivar, nuisances, start=start, starts=1).solution.x
-        # At first most labels may be at a bound, dragged there by missing lines.
-        trusted = _distrusting(network, Anchors(flux, ivar, start, start), nuisances.continuum)
-    return Way(trusted, each=True)
-
-
-def _with_many(network: AnchoredNetwork, inside: Anchors, each: bool, continuum: Tensor) -> AnchoredNetwork:
-    """Return the network with a residual that is as rich as so many spectra allow."""
-    if len(inside) < FEW:
-        return network
-    choice = Choice(_richest(network, len(inside), 2 if each else 5), SHARES[0], each=each)
-    return with_residual(network, inside, choice, continuum)
-
-
-def _inside(fit: AnchoredFit, flux: Tensor, ivar: Tensor) -> Anchors:
-    """Return the spectra (n, p) whose fitted labels are not at a bound."""
-    x, good = fit.solution.x, fit.solution.converged & ~fit.solution.bound.any(1)
-    return Anchors(flux, ivar, x, torch.zeros_like(x))[good]
-
-
-def _richest(network: AnchoredNetwork, number: int, each: int) -> int:
-    """Return the largest degree for which there are ``each`` spectra for a feature."""
-    degrees = range(RICHEST + 1)
-    return max(n for n in degrees if n == 0 or number >= each * number_of_features(network.known, n))
-
-
-def _misfit(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> float:
-    """Return the median chi2 per pixel of observed spectra and those of fitted labels, error added."""
-    x = fit_labels(network, flux, ivar, nuisances).solution.x
-    with torch.no_grad():
-        made = network(x.float()).double()
-    ratio, noise = _ratio(Anchors(flux, ivar, x, x), made, nuisances.continuum)
-    good = (ivar > 0).double()
-    chi2 = (good * ratio.square() / (noise + FAINT**2)).sum(1) / good.sum(1).clamp(min=1)
-    return float(chi2.median())
-
-
-def learnt(
-    network: AnchoredNetwork, flux: Tensor, ivar: Tensor, x: Tensor, error: Tensor, nuisances: Nuisances
-) -> tuple[AnchoredNetwork, dict[str, Any]]:
-    """Return the network with the residual of observed spectra, some of which may have labels.
-
-    Parameters
-    ----------
-    network
-        With a trained part for synthetic spectra.
-    flux, ivar : Tensor (n, p)
-        Observed spectra of about the level of synthetic ones.
-    x : Tensor (n, d)
-        Scaled labels; NaN where unknown. Those beyond the synthetic spectra are left out, and only the first,
-        by which stars are known, are used.
-    error : Tensor (n, d)
-        Their 1-sigma errors; NaN where unknown.
-    nuisances
-        What else may differ.
-    """
-    network = network.without_residual()  # that of an earlier fit was of other stars
-    x = torch.cat([x[:, : network.known], torch.zeros_like(x[:, network.known :])], dim=1)
-    usable = (ivar > 0).sum(1) > nuisances.continuum.shape[1] + network.labels
-    error = torch.where(error > 0, error, USUAL)[:, : network.known]
-    flux, ivar, x, error = flux[usable], ivar[usable], x[usable], error[usable]
-    known = torch.isfinite(x).all(1)
-    inside = known & (torch.nan_to_num(x).abs() <= BOUND).all(1)
-    if not known.any():
-        return learn_without_labels(network, flux, ivar, nuisances)
-    if not inside.any():
-        raise DraperError(
-            "no observed star with known labels lies within the labels of the synthetic spectra",
-            given=f"{int(known.sum())} stars with labels",
-            hint="give synthetic spectra that cover them",
-        )
-    network, found = learn(network, Anchors(flux, ivar, x, error)[inside], nuisances)
-    return network, {**found, "left_aside": int((known & ~inside).sum())}
-
-
-def describe(found: Mapping[str, Any], labels: LabelSet) -> str:
-    """Return what a model card says of a residual."""
-    if not found["anchors"]:
-        return (
-            f"Learnt from {found.get('spectra', 0):,} observed spectra without labels. Only what labels "
-            "cannot imitate could be learnt: all labels may be shifted together, by an unknown amount that "
-            "the errors do not hold. Some stars with known labels, twenty say, pin this down."
-        )
-    lines = [
-        f"Learnt from {found['anchors']:,} observed stars with known labels; sums of products of at most "
-        f"{found['degree']} labels."
-    ]
-    if found.get("left_aside"):
-        lines.append(f"{found['left_aside']:,} more lie outside of the synthetic spectra and were not used.")
-    if "rms" in found:
-        known = labels[labels.names[: len(found["rms"])]]
-        rms = known.unscale_error(np.full((1, len(known)), 0.5), np.array([found["rms"]]))[0]
-        errors = ", ".join(
-            f"{label.name} {value:.3g} {label.unit}".strip() for label, value in zip(known, rms, strict=True)
-        )
-        lines.append(f"Rms errors of left-out stars: {errors}.")
-        widths = ", ".join(f"{width:.2f}" for width in found["widths"])
-        lines.append(f"Errors of fits are multiplied by {widths}, so that they hold for left-out stars.")
-    else:
-        lines.append("Too few to leave some out: errors of labels have not been checked.")
-    return " ".join(lines)

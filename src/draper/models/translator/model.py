@@ -25,12 +25,12 @@ from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra, is_partitioned
 from draper.models.translator.anchored import AnchoredNetwork, related
 from draper.models.translator.anchored_lines import Stars, find_changes, find_lines
-from draper.models.translator.anchors import describe, learnt
 from draper.models.translator.cycle import CycleNetwork
 from draper.models.translator.fitted import Fitted, fitted, nuisances, prepared
 from draper.models.translator.grids import on_common_grid, on_pixels_of
 from draper.models.translator.label_fit import Nuisances
 from draper.models.translator.line_strength import LineChanges
+from draper.models.translator.residual import describe, learnt
 from draper.nn.emulator import EmulatorNetwork
 from draper.nn.module import Batch, Module
 from draper.results.estimates import Estimates

@@ -1,0 +1,164 @@
+"""What observed spectra without labels teach: a residual, from labels that are fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from draper.models.translator.anchored import AnchoredNetwork, number_of_features
+from draper.models.translator.anchors import (
+    FAINT,
+    FEW,
+    SHARES,
+    Anchors,
+    Choice,
+    LeftOut,
+    ratio_to,
+    with_residual,
+)
+from draper.models.translator.label_fit import AnchoredFit, Nuisances, fit_labels
+
+ROUNDS, FIRST_USED, USED = 5, 500, 5000
+"""Rounds of fits of labels and of the residual without anchors, the most spectra that they use, and the most
+that the last one does."""
+
+HELD = 5
+"""One spectrum of so many judges which way of learning without anchors is better."""
+
+BLOCKS = 20
+"""Pieces of a spectrum, of which every second belongs to one half of it."""
+
+RICHEST = 4
+"""Largest number of labels in a product without anchors, where spectra are many."""
+
+
+def learn_without_labels(
+    network: AnchoredNetwork,
+    flux: Tensor,
+    ivar: Tensor,
+    nuisances: Nuisances,
+) -> tuple[AnchoredNetwork, dict[str, Any]]:
+    """Return the network with a residual that is learnt from spectra (n, p) whose labels are unknown.
+
+    Labels are fitted and the residual is learnt in turns; or pixels that are wrong lose their vote, and the
+    residual is learnt at the end: the first is better where all pixels are somewhat wrong, the second where
+    some are far off. The one whose spectra agree better with observed ones that it has not seen is taken.
+    What a change of labels would do as well stays in the labels: how far they are shifted, no spectrum says.
+    """
+    flux, ivar = _spread(flux, USED), _spread(ivar, USED)
+    held = torch.arange(len(flux)) % HELD == HELD - 1
+    few = _spread(flux[~held], FIRST_USED), _spread(ivar[~held], FIRST_USED)
+    test = _spread(flux[held], FIRST_USED // HELD), _spread(ivar[held], FIRST_USED // HELD)
+
+    def finished(way: Way, flux: Tensor, ivar: Tensor) -> AnchoredNetwork:
+        inside = _inside(fit_labels(way.trusted, flux, ivar, nuisances, starts=1), flux, ivar)
+        return _with_many(network, inside, way.each, nuisances.continuum)
+
+    ways = [way(network, *few, nuisances) for way in (_in_turns, _at_the_end)]
+    misfits = [_misfit(finished(way, *few), *test, nuisances) for way in ways]
+    chosen = ways[misfits.index(min(misfits))]
+    best = finished(chosen, flux, ivar)
+    if chosen.each:  # with the lines that were missing, labels are better
+        best = finished(replace(chosen, trusted=best), flux, ivar)
+    found = {"anchors": 0, "degree": best.degree, "share": SHARES[0], "spectra": len(flux)}
+    widths = _disagreement(best, *test, nuisances).tolist()
+    return best, {**found, "widths": widths, "shift": [0.0] * network.known}
+
+
+def _disagreement(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Tensor:
+    """Return how many times larger (k,) errors must be, so that both halves of each spectrum agree.
+
+    What all pixels get wrong together remains unseen.
+    """
+    first = (torch.arange(flux.shape[1]) * BLOCKS // flux.shape[1]) % 2 == 0
+    fits = [fit_labels(network, flux, torch.where(half, ivar, 0.0), nuisances) for half in (first, ~first)]
+    inside = torch.stack([fit.solution.converged & ~fit.solution.bound.any(1) for fit in fits]).all(0)
+    k = network.known
+    if inside.sum() < FEW:
+        return torch.ones(k, dtype=torch.float64)
+    off = fits[0].solution.x[inside, :k] - fits[1].solution.x[inside, :k]
+    variance = sum(fit.covariance.diagonal(dim1=1, dim2=2)[inside, :k] for fit in fits)
+    return LeftOut(off, torch.as_tensor(variance).sqrt(), off.new_zeros(k)).widths.clamp(min=1)
+
+
+def _spread(rows: Tensor, most: int) -> Tensor:
+    """Return at most so many rows, from all over."""
+    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What labels are fitted with, and whether each pixel then has a residual as rich as it asks for."""
+
+    trusted: AnchoredNetwork
+    each: bool
+
+
+def _in_turns(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Way:
+    """Learn residual and labels in turns."""
+    trusted = network
+    for _ in range(ROUNDS):
+        inside = _inside(fit_labels(trusted, flux, ivar, nuisances, starts=1), flux, ivar)
+        if len(inside) < FEW:
+            break
+        trusted = _with_many(network, inside, False, nuisances.continuum)
+    return Way(trusted, each=False)
+
+
+def _at_the_end(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Way:
+    """Learn what is wrong in each pixel without a residual, and labels, in turns."""
+    start, trusted = None, network
+    for _ in range(ROUNDS):
+        start = fit_labels(trusted, flux, ivar, nuisances, start=start, starts=1).solution.x
+        # At first most labels may be at a bound, dragged there by missing lines.
+        trusted = _distrusting(network, Anchors(flux, ivar, start, start), nuisances.continuum)
+    return Way(trusted, each=True)
+
+
+def _with_many(network: AnchoredNetwork, inside: Anchors, each: bool, continuum: Tensor) -> AnchoredNetwork:
+    """Return the network with a residual that is as rich as so many spectra allow."""
+    if len(inside) < FEW:
+        return network
+    choice = Choice(_richest(network, len(inside), 2 if each else 5), SHARES[0], each=each)
+    return with_residual(network, inside, choice, continuum)
+
+
+def _inside(fit: AnchoredFit, flux: Tensor, ivar: Tensor) -> Anchors:
+    """Return the spectra (n, p) whose fitted labels are not at a bound."""
+    x, good = fit.solution.x, fit.solution.converged & ~fit.solution.bound.any(1)
+    return Anchors(flux, ivar, x, torch.zeros_like(x))[good]
+
+
+def _richest(network: AnchoredNetwork, number: int, each: int) -> int:
+    """Return the largest degree for which there are ``each`` spectra for a feature."""
+    degrees = range(RICHEST + 1)
+    return max(n for n in degrees if n == 0 or number >= each * number_of_features(network.known, n))
+
+
+def _misfit(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> float:
+    """Return the median chi2 per pixel of observed spectra and those of fitted labels, error added."""
+    x = fit_labels(network, flux, ivar, nuisances).solution.x
+    with torch.no_grad():
+        made = network(x.float()).double()
+    ratio, noise = ratio_to(Anchors(flux, ivar, x, x), made, nuisances.continuum)
+    good = (ivar > 0).double()
+    chi2 = (good * ratio.square() / (noise + FAINT**2)).sum(1) / good.sum(1).clamp(min=1)
+    return float(chi2.median())
+
+
+def _distrusting(network: AnchoredNetwork, fitted: Anchors, continuum: Tensor) -> AnchoredNetwork:
+    """Return the network without a residual, whose errors are what it gets wrong in each pixel.
+
+    Pixels that lack a line lose their vote on labels. Else labels would adapt to what is missing, and the
+    residual would be that of the wrong stars.
+    """
+    with torch.no_grad():
+        synthetic = network.synthetic(network.labels_at(fitted.x.float())).double()
+    good = (fitted.ivar > 0).double()
+    ratio, noise = ratio_to(fitted, synthetic, continuum)
+    variance = (good * (ratio.square() - noise)).sum(0) / good.sum(0).clamp(min=1)
+    variance = torch.where(good.any(0), variance, variance.max())
+    return network.replaced(uncertainty=variance.clamp(min=FAINT**2).sqrt().float())
