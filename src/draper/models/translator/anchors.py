@@ -175,7 +175,7 @@ def with_residual(
     mixture, shapes = torch.eye(len(residual)), residual
     if choice.each:
         scale = (rest.square().sum(0) / count).sqrt().clamp(min=FAINT)
-        mixture, shapes = _shaped(root * value, residual, scale, float(leverage.sum(0).mean()))
+        mixture, shapes = shaped(root * value, residual, scale, float(leverage.sum(0).mean()))
     variance = rest.square().sum(0) / count
     # Pixels that no anchor has are as uncertain as the worst.
     variance = torch.where(good.any(0), variance, variance.max())
@@ -184,9 +184,9 @@ def with_residual(
     _, size, direction = torch.linalg.svd(rest / len(anchors) ** 0.5, full_matrices=False)
     # Noise alone has directions of up to this size.
     edge = (good * noise).sum() / good.sum().clamp(min=1) * (1 + (rest.shape[1] / len(rest)) ** 0.5) ** 2
-    size = (size.square() - edge).clamp(min=0).sqrt()
+    size = (1 - choice.share) ** 0.5 * (size.square() - edge).clamp(min=0).sqrt()
     kept = min(int((size > 0).sum()), MOST)
-    modes = (1 - choice.share) ** 0.5 * size[:kept, None] * direction[:kept]
+    modes = size[:kept, None] * direction[:kept]
     return network.replaced(
         mixture=mixture.float(),
         shapes=shapes.float(),
@@ -203,7 +203,7 @@ def _even_weights(rest: Tensor, noise: Tensor) -> Tensor:
     return weight / weight.mean()
 
 
-def _shaped(value: Tensor, residual: Tensor, scale: Tensor, freedom: float) -> tuple[Tensor, Tensor]:
+def shaped(value: Tensor, residual: Tensor, scale: Tensor, freedom: float) -> tuple[Tensor, Tensor]:
     """Return mixtures (f, r) and shapes (r, p): the part of a residual (f, p) that noise alone does not make.
 
     Parameters

@@ -136,7 +136,7 @@ class Translator(Model):
                 hint="name the columns (--labels), or translate without labels: method='cycle'",
             )
         known = [name for name in names if name in observed and np.isfinite(observed[name]).any()]
-        first = known or _independent(synthetic, names)
+        first = known or independent(synthetic, names)
         main = sum(name in MAIN for name in first)
         self.known, self.free = len(first), len(first) if known or not main else main
         return LabelSet.from_table(synthetic, [*first, *(name for name in names if name not in first)])
@@ -543,7 +543,7 @@ class Translator(Model):
 }"""
 
 
-def _independent(table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[str]:
+def independent(table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[str]:
     """Return the labels of a table but those that nearly follow from the main ones."""
     main = [name for name in names if name in MAIN]
     others = [name for name in names if name not in MAIN]

@@ -64,11 +64,11 @@ def learn_without_labels(
     if chosen.each:  # with the lines that were missing, labels are better
         best = finished(replace(chosen, trusted=best), flux, ivar)
     found = {"anchors": 0, "degree": best.degree, "share": SHARES[0], "spectra": len(flux)}
-    widths = _disagreement(best, *test, nuisances).tolist()
+    widths = disagreement(best, *test, nuisances).tolist()
     return best, {**found, "widths": widths, "shift": [0.0] * network.known}
 
 
-def _disagreement(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Tensor:
+def disagreement(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Tensor:
     """Return how many times larger (k,) errors must be, so that both halves of each spectrum agree.
 
     What all pixels get wrong together remains unseen.

@@ -1,0 +1,98 @@
+"""Tests of what observed spectra without labels teach."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
+from draper.models.translator.anchors import NONE, Anchors, Choice, shaped, with_residual
+from draper.models.translator.label_fit import Nuisances
+from draper.models.translator.model import independent
+from draper.models.translator.without_anchors import disagreement, learn_without_labels
+from draper.nn.emulator import EmulatorNetwork
+
+PIXELS = 120
+
+
+def network(labels: int = 2) -> AnchoredNetwork:
+    """Return a network of computed spectra with as many lines as labels, and others that all share."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        found = AnchoredNetwork(EmulatorNetwork(labels, PIXELS, (16,)), labels)
+        found.synthetic.mean.fill_(1.0)
+        found.synthetic.scale.fill_(0.2)
+        found.points = torch.rand(64, labels) - 0.5
+    return found
+
+
+def nuisances() -> Nuisances:
+    """Return a constant continuum, and no velocity."""
+    return Nuisances(torch.ones(PIXELS, 1).double(), torch.zeros(PIXELS).double())
+
+
+def seen(net: AnchoredNetwork, n: int, noise: float, wrong: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return labels, flux with a residual that grows with the first label, and weights."""
+    random = torch.Generator().manual_seed(n)
+    x = 0.8 * torch.rand(n, net.known, generator=random) - 0.4
+    with torch.no_grad():
+        flux = net.synthetic(x) * (1 + (0.5 + x[:, :1]) * wrong)
+    flux = flux + noise * torch.randn(flux.shape, generator=random)
+    return x, flux, torch.full_like(flux, noise**-2)
+
+
+def test_labels_that_follow_from_the_main_ones_are_not_independent() -> None:
+    random = np.random.default_rng(0)
+    table = {name: random.uniform(size=300) for name in ("teff", "logg", "fe_h", "mg_fe")}
+    table["vmic"] = 2 - 0.3 * table["logg"] + 0.01 * random.normal(size=300)
+    assert independent(table, [*table]) == ["teff", "logg", "fe_h", "mg_fe"]
+    assert independent(table, ["mg_fe", "vmic"]) == ["mg_fe", "vmic"]  # there is nothing to follow
+
+
+def test_a_residual_of_few_shapes_is_cleaned_of_noise() -> None:
+    random = torch.Generator().manual_seed(1)
+    value = features(torch.rand(400, 2, generator=random).double() - 0.5, 3)[0]
+    true = torch.randn(10, 2, generator=random).double() @ torch.randn(2, 200, generator=random).double()
+    noisy = value @ true + 2.0 * torch.randn(400, 200, generator=random).double()
+    residual = torch.linalg.lstsq(value, noisy).solution
+    mixture, shapes = shaped(value, residual, torch.full((200,), 2.0).double(), 10.0)
+    assert shapes.shape == (2, 200)
+    before, after = ((value @ (one - true)).square().mean() for one in (residual, mixture @ shapes))
+    assert after < 0.3 * before
+
+
+def test_without_a_residual_pixels_have_the_errors_that_anchors_show() -> None:
+    net = network()
+    wrong = torch.zeros(PIXELS)
+    wrong[50] = 0.2
+    x, flux, ivar = seen(net, 40, 1e-3, wrong)
+    stars = Anchors(flux, ivar, x.double(), torch.full_like(x, 0.01).double())
+    found = with_residual(net, stars, Choice(NONE, 1.0), nuisances().continuum)
+    assert float(found.ratio(x).abs().max()) == 0
+    assert len(found.modes) == 0
+    assert int(found.uncertainty.argmax()) == 50
+
+
+def test_errors_hold_what_halves_of_spectra_disagree_on() -> None:
+    net = network()
+    _, flux, ivar = seen(net, 60, 2e-3, torch.zeros(PIXELS))
+    clean = net.replaced(uncertainty=torch.full((PIXELS,), 1e-4))
+    assert float(disagreement(clean, flux, ivar, nuisances()).max()) < 1.5
+    wrong = 0.02 * torch.randn(PIXELS, generator=torch.Generator().manual_seed(9))
+    _, flux, ivar = seen(net, 60, 2e-3, wrong)
+    assert float(disagreement(clean, flux, ivar, nuisances()).min()) > 1.5
+
+
+def test_the_residual_is_learnt_in_all_labels() -> None:
+    net = network()
+    wrong = torch.zeros(PIXELS)
+    wrong[40:50] = -0.3
+    x, flux, ivar = seen(net, 300, 2e-3, wrong)
+    found, facts = learn_without_labels(net, flux, ivar, nuisances())
+    assert facts["degree"] >= 1
+    assert len(facts["widths"]) == 2
+    assert len(found.mixture) == number_of_features(2, facts["degree"])
+    with torch.no_grad():
+        off = found.ratio(x) - (0.5 + x[:, :1]) * wrong
+    off = off - off.mean(1, keepdim=True)  # a constant is continuum
+    assert float(off[:, 40:50].square().mean().sqrt()) < 0.02
