@@ -48,7 +48,6 @@ from draper.models.translator.fitted import level_of
 from draper.models.translator.grids import at_resolving_power
 from draper.models.translator.line_mask import LineMask, mask_lines
 from draper.models.translator.line_scores import element_attribution, false_discovery_rate, feature_precision
-from draper.models.translator.lines import new_lines
 from draper.models.translator.model import Translator
 from report import arguments, report
 
@@ -470,13 +469,9 @@ def lines(world: World, options: argparse.Namespace, seed: int) -> Iterator[dict
         mask = mask_lines(world.model, fraction, seed=seed)
         data = Data.make(Level("L0", world, mask), options.spectra, 2, seed)
         model, used = anchored(data, 0, options, seed)
-        two, one = (
-            ForwardModel(part, model.own_grid, model.labels)
-            for part in (model.anchored, model.anchored.synthetic)
-        )
-        stars = world.draw(32, 10 * seed + 6, shifted=False)
-        order = [world.model.labels.names.index(name) for name in model.labels.names]
-        everything, found = (new_lines(one, two, stars[:, order], q=q, seed=seed) for q in (1.0, 0.05))
+        drawn = world.draw(32, 10 * seed + 6, shifted=False)
+        stars = dict(zip(world.model.labels.names, drawn.T, strict=True))
+        everything, found = (model.new_lines(stars, q=q, seed=seed) for q in (1.0, 0.05))
         yield {
             "masked": fraction,
             "features": int(mask.masked.sum()),
