@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import draper
 from draper import Grid, Spectra, TrainConfig
 from draper.configs.translator import TranslatorConfig
 from draper.errors import DraperError
+from draper.infer.label_fit import LabelFit
 from draper.instrument.continuum import chebyshev_basis
+from draper.instrument.doppler import SPEED_OF_LIGHT
 from draper.models.provenance import SEEN
 from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
 from draper.models.translator.anchors import Anchors, Choice, learn, simplest, with_residual
@@ -132,6 +135,25 @@ def test_saved_models_say_the_same(model: Translator, tmp_path: Path) -> None:
     assert "which were all used" in (tmp_path / "model" / "README.md").read_text()
     same = with_labels_of(observed(120, scatter=0.01), slice(0, 40))
     assert again.evaluate(same).facts["seen before"] == SEEN["training"]
+
+
+def test_any_label_fit_takes_the_model_with_velocities_and_errors(model: Translator) -> None:
+    stars = observed(60, seed=3, scatter=0.01)
+    moved = replace(stars, flux=doppler_shifted(stars, 40.0))
+    fit = LabelFit(model.forward_model()).predict(moved, rv="free", continuum=1)
+    own = model.predict(stars)
+    assert abs(np.median(fit["rv"]) - 40) < 3
+    for name in NAMES:
+        off, usual = fit[name] - own[name], own.sigma[:, own.labels.names.index(name)]
+        assert np.median(np.abs(off) / usual) < 1
+        assert 0.5 < np.median(fit.sigma[:, fit.labels.names.index(name)] / usual) < 2
+
+
+def doppler_shifted(spectra: Spectra, velocity: float) -> np.ndarray:
+    """Return the flux (n, p) of spectra that move away by a velocity [km/s]."""
+    wavelength = spectra.grid.vacuum
+    rest = wavelength / (1 + velocity / SPEED_OF_LIGHT)
+    return np.array([np.interp(rest, wavelength, row) for row in spectra.flux])
 
 
 def test_without_labels_a_line_is_learnt_and_the_card_says_what_is_not_known() -> None:

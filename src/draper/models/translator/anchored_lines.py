@@ -16,6 +16,7 @@ from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.forward import ForwardModel
 from draper.models.translator.anchored import AnchoredNetwork, features
+from draper.models.translator.known_labels import KnownLabels, functions
 from draper.models.translator.line_strength import LineChanges, line_changes
 from draper.models.translator.lines import new_lines, search
 from draper.models.translator.response_difference import Comparison, own_variance
@@ -32,76 +33,6 @@ Stars = ArrayLike | Mapping[str, ArrayLike] | Spectra | int
 
 CONTINUUM = 0.95
 """Quantile of the pixels of a spectrum that stands for its continuum, where depths are measured."""
-
-SURE = 2.0
-"""Stars are drawn where errors of the residual make the variance of spectra larger by at most this factor."""
-
-
-class KnownLabels:
-    """An anchored network as a function of the known labels; others are typical of the synthetic spectra.
-
-    It is a :class:`draper.infer.forward.SpectrumFunction` of scaled labels (n, k).
-
-    Parameters
-    ----------
-    network
-        The network.
-    observed
-        Whether it makes observed spectra; else synthetic ones.
-    """
-
-    def __init__(self, network: AnchoredNetwork, *, observed: bool) -> None:
-        self.network, self.observed = network, observed
-        self.uncertainty, self.modes, self.gap = network.uncertainty, network.modes, network.gap
-        points = network.points[:, : network.known]
-        with torch.no_grad():
-            sure = network.factor(points).square() <= SURE
-        # Labels of anchors are not stored: near them the residual is known well.
-        self.points = points[sure] if sure.sum() > 1 else points
-        self.facets = points.new_zeros(0, network.known + 1)
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        """Return flux (n, p)."""
-        whole, network = self._coordinates(x), self.network
-        flux: Tensor = network(whole) if self.observed else network.synthetic(network.labels_at(whole))
-        return flux
-
-    def jacobian(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Return flux (n, p) and its derivatives (n, p, k)."""
-        whole, network = self._coordinates(x), self.network
-        if self.observed:
-            flux, slopes = network.jacobian(whole)
-        else:
-            flux, slopes = network.synthetic.jacobian(network.labels_at(whole))
-            slopes = slopes @ network.label_slopes(whole)
-        return flux, slopes[..., : network.known]
-
-    def error(self, x: Tensor, /) -> Tensor:
-        """Return the 1-sigma error (n, p)."""
-        return self.network.error(x)
-
-    def _coordinates(self, x: Tensor) -> Tensor:
-        """Return coordinates (n, d)."""
-        return torch.cat([x, x.new_zeros(len(x), self.network.labels - self.network.known)], dim=1)
-
-
-def functions(network: AnchoredNetwork, grid: Grid, labels: LabelSet) -> tuple[ForwardModel, ForwardModel]:
-    """Return the functions from known labels to synthetic and to observed spectra.
-
-    Parameters
-    ----------
-    network
-        The network of an anchored model.
-    grid
-        Its p pixels.
-    labels
-        Its labels, the known ones first.
-    """
-    known = labels[labels.names[: network.known]]
-    synthetic, observed = (
-        ForwardModel(KnownLabels(network, observed=observed), grid, known) for observed in (False, True)
-    )
-    return synthetic, observed
 
 
 def attributable(network: AnchoredNetwork, labels: LabelSet) -> bool:

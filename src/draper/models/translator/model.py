@@ -19,6 +19,7 @@ from draper.data.labels import LabelSet, label_columns
 from draper.data.lines import Lines
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
+from draper.infer.forward import ForwardModel
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.base import Model, Progress
@@ -28,6 +29,7 @@ from draper.models.translator.anchored_lines import Stars, find_changes, find_li
 from draper.models.translator.cycle import CycleNetwork
 from draper.models.translator.fitted import Fitted, fitted, nuisances, prepared
 from draper.models.translator.grids import on_common_grid, on_pixels_of
+from draper.models.translator.known_labels import observed_model
 from draper.models.translator.label_fit import Nuisances
 from draper.models.translator.line_strength import LineChanges
 from draper.models.translator.residual import describe, learnt
@@ -446,6 +448,14 @@ class Translator(Model):
         stars = self._stars(labels)
         options: dict[str, Any] = {"q": q, "least": least, "lines": lines, "seed": seed, "by_depth": by_depth}
         return find_lines(self.anchored, self.own_grid, self.labels, stars, **options)
+
+    def forward_model(self) -> ForwardModel:
+        """Return the function from known labels to observed spectra, with its errors (anchored).
+
+        :class:`draper.infer.label_fit.LabelFit` fits it with velocity, broadening and several exposures.
+        """
+        self.require("predict")
+        return observed_model(self.anchored, self.own_grid, self.labels)
 
     def line_changes(
         self, lines: Lines, labels: Stars = 64, *, q: float = 0.05, seed: int = 0
