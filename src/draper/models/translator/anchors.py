@@ -138,7 +138,11 @@ class LeftOut:
 
 
 def with_residual(
-    network: AnchoredNetwork, anchors: Anchors, choice: Choice, continuum: Tensor
+    network: AnchoredNetwork,
+    anchors: Anchors,
+    choice: Choice,
+    continuum: Tensor,
+    votes: Tensor | None = None,
 ) -> AnchoredNetwork:
     """Return the network with the residual of some anchors.
 
@@ -155,11 +159,13 @@ def with_residual(
         How rich the residual is.
     continuum : Tensor (p, c)
         Polynomials that are divided out.
+    votes : Tensor (p,), optional
+        How much each pixel decides on them; all alike by default.
     """
     with torch.no_grad():
         synthetic = network.synthetic(network.labels_at(anchors.x.float())).double()
     good = (anchors.ivar > 0).double()
-    ratio, noise = ratio_to(anchors, synthetic, continuum)
+    ratio, noise = ratio_to(anchors, synthetic, continuum, votes)
     d, degree = network.known, max(choice.degree, 0)
     value = features(anchors.x[:, :d], degree)[0]
     order = torch.tensor([n for n in range(degree + 1) for _ in range(comb(d + n - 1, n))])
@@ -256,11 +262,16 @@ def _regressed(
     return residual, leverage, doubt
 
 
-def ratio_to(anchors: Anchors, synthetic: Tensor, continuum: Tensor) -> tuple[Tensor, Tensor]:
-    """Return observed over synthetic flux, minus one and without continuum (n, p), and its noise variance."""
+def ratio_to(
+    anchors: Anchors, synthetic: Tensor, continuum: Tensor, votes: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return observed over synthetic flux, minus one and without continuum (n, p), and its noise variance.
+
+    Pixels decide on the continuum by their votes (p,), all alike by default.
+    """
     weight = (anchors.ivar > 0).double()
     columns = synthetic[..., None] * continuum
-    weighted = weight[..., None] * columns
+    weighted = (weight if votes is None else weight * votes)[..., None] * columns
     normal = weighted.transpose(1, 2) @ columns
     flux = torch.where(weight > 0, anchors.flux.double(), 0.0)
     best = torch.linalg.lstsq(normal, weighted.transpose(1, 2) @ flux[..., None]).solution

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -55,14 +55,12 @@ def learn_without_labels(
 
     def finished(way: Way, flux: Tensor, ivar: Tensor) -> AnchoredNetwork:
         inside = _inside(fit_labels(way.trusted, flux, ivar, nuisances, starts=1), flux, ivar)
-        return _with_many(network, inside, way.each, nuisances.continuum)
+        return _with_many(network, inside, nuisances.continuum, way.votes)
 
     ways = [way(network, *few, nuisances) for way in (_in_turns, _at_the_end)]
     misfits = [_misfit(finished(way, *few), *test, nuisances) for way in ways]
     chosen = ways[misfits.index(min(misfits))]
     best = finished(chosen, flux, ivar)
-    if chosen.each:  # with the lines that were missing, labels are better
-        best = finished(replace(chosen, trusted=best), flux, ivar)
     found = {"anchors": 0, "degree": best.degree, "share": SHARES[0], "spectra": len(flux)}
     widths = disagreement(best, *test, nuisances).tolist()
     return best, {**found, "widths": widths, "shift": [0.0] * network.known}
@@ -91,10 +89,10 @@ def _spread(rows: Tensor, most: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Way:
-    """What labels are fitted with, and whether each pixel then has a residual as rich as it asks for."""
+    """What labels are fitted with, and how much each pixel may then say; all alike without votes (p,)."""
 
     trusted: AnchoredNetwork
-    each: bool
+    votes: Tensor | None = None
 
 
 def _in_turns(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Way:
@@ -104,8 +102,8 @@ def _in_turns(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: N
         inside = _inside(fit_labels(trusted, flux, ivar, nuisances, starts=1), flux, ivar)
         if len(inside) < FEW:
             break
-        trusted = _with_many(network, inside, False, nuisances.continuum)
-    return Way(trusted, each=False)
+        trusted = _with_many(network, inside, nuisances.continuum)
+    return Way(trusted)
 
 
 def _at_the_end(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Way:
@@ -114,16 +112,28 @@ def _at_the_end(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances:
     for _ in range(ROUNDS):
         start = fit_labels(trusted, flux, ivar, nuisances, start=start, starts=1).solution.x
         # At first most labels may be at a bound, dragged there by missing lines.
-        trusted = _distrusting(network, Anchors(flux, ivar, start, start), nuisances.continuum)
-    return Way(trusted, each=True)
+        fitted = Anchors(flux, ivar, start, start)
+        trusted = _distrusting(network, fitted, nuisances.continuum, votes_of(trusted))
+    return Way(trusted, votes_of(trusted))
 
 
-def _with_many(network: AnchoredNetwork, inside: Anchors, each: bool, continuum: Tensor) -> AnchoredNetwork:
-    """Return the network with a residual that is as rich as so many spectra allow."""
+def votes_of(network: AnchoredNetwork) -> Tensor:
+    """Return votes (p,) of pixels that grow as their errors fall."""
+    return network.uncertainty.double() ** -2
+
+
+def _with_many(
+    network: AnchoredNetwork, inside: Anchors, continuum: Tensor, votes: Tensor | None = None
+) -> AnchoredNetwork:
+    """Return the network with a residual that is as rich as so many spectra allow.
+
+    With votes, it is as rich in each pixel as this one asks for.
+    """
     if len(inside) < FEW:
         return network
+    each = votes is not None
     choice = Choice(_richest(network, len(inside), 2 if each else 5), SHARES[0], each=each)
-    return with_residual(network, inside, choice, continuum)
+    return with_residual(network, inside, choice, continuum, votes)
 
 
 def _inside(fit: AnchoredFit, flux: Tensor, ivar: Tensor) -> Anchors:
@@ -149,16 +159,19 @@ def _misfit(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nui
     return float(chi2.median())
 
 
-def _distrusting(network: AnchoredNetwork, fitted: Anchors, continuum: Tensor) -> AnchoredNetwork:
+def _distrusting(
+    network: AnchoredNetwork, fitted: Anchors, continuum: Tensor, votes: Tensor
+) -> AnchoredNetwork:
     """Return the network without a residual, whose errors are what it gets wrong in each pixel.
 
     Pixels that lack a line lose their vote on labels. Else labels would adapt to what is missing, and the
-    residual would be that of the wrong stars.
+    residual would be that of the wrong stars. On the continuum they have the votes (p,)
+    of the round before.
     """
     with torch.no_grad():
         synthetic = network.synthetic(network.labels_at(fitted.x.float())).double()
     good = (fitted.ivar > 0).double()
-    ratio, noise = ratio_to(fitted, synthetic, continuum)
+    ratio, noise = ratio_to(fitted, synthetic, continuum, votes)
     variance = (good * (ratio.square() - noise)).sum(0) / good.sum(0).clamp(min=1)
     variance = torch.where(good.any(0), variance, variance.max())
     return network.replaced(uncertainty=variance.clamp(min=FAINT**2).sqrt().float())
