@@ -194,10 +194,11 @@ def with_residual(
     kept = min(int((size > 0).sum()), MOST)
     modes = size[:kept, None] * direction[:kept]
     return network.replaced(
-        mixture=mixture.float(),
-        shapes=shapes.float(),
-        doubt=doubt.float(),
-        modes=modes.float(),
+        # Loaded arrays are contiguous, and others may differ from them in the last bit of a product.
+        mixture=mixture.float().contiguous(),
+        shapes=shapes.float().contiguous(),
+        doubt=doubt.float().contiguous(),
+        modes=modes.float().contiguous(),
         uncertainty=(lone + modes.square().sum(0)).sqrt().float(),
     )
 
