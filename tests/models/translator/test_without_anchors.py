@@ -5,18 +5,25 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from draper import Grid, Label, LabelSet
 from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
 from draper.models.translator.anchors import NONE, Anchors, Choice, shaped, with_residual
+from draper.models.translator.known_labels import observed_model
 from draper.models.translator.label_fit import Nuisances
 from draper.models.translator.model import independent
 from draper.models.translator.without_anchors import disagreement, learn_without_labels
 from draper.nn.emulator import EmulatorNetwork
+from draper.nn.hull import outside
 
 PIXELS = 120
+GRID_AND_LABELS = (
+    Grid.linear(5000, 5119, 1.0, medium="vacuum"),
+    LabelSet([Label("teff", low=4000, high=7000), Label("logg", low=0, high=5)]),
+)
 
 
 def network(labels: int = 2) -> AnchoredNetwork:
-    """Return a network of computed spectra with as many lines as labels, and others that all share."""
+    """Return a network of computed spectra with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         found = AnchoredNetwork(EmulatorNetwork(labels, PIXELS, (16,)), labels)
@@ -96,3 +103,15 @@ def test_the_residual_is_learnt_in_all_labels() -> None:
         off = found.ratio(x) - (0.5 + x[:, :1]) * wrong
     off = off - off.mean(1, keepdim=True)  # a constant is continuum
     assert float(off[:, 40:50].square().mean().sqrt()) < 0.02
+
+
+def test_the_function_for_label_fits_is_one_of_true_labels_and_flags_those_beyond() -> None:
+    net = network()
+    shift = torch.tensor([0.1, -0.05])
+    function = observed_model(net, *GRID_AND_LABELS, shift).function
+    x = torch.tensor([[0.2, 0.1]])
+    with torch.no_grad():
+        torch.testing.assert_close(function(x), net(x + shift))
+        torch.testing.assert_close(function.jacobian(x)[1], net.jacobian(x + shift)[1])
+    beyond = outside(torch.tensor([[2.0, 2.0], [0.0, 0.0]]), function.facets)
+    assert beyond.tolist() == [True, False]

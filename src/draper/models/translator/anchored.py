@@ -99,7 +99,7 @@ class AnchoredNetwork(SpectralNetwork):
     mixture, shapes : Tensor (f, r), (r, p)
         The residual: how much of each shape the features of the known labels add.
     doubt : Tensor (f, f)
-        Covariance of these coefficients, in units of the variance of a pixel.
+        Covariance of the coefficients of the features, in units of the variance of a pixel.
     relation, scatter : Tensor (g, d - k), (d - k,)
         The other labels in the synthetic set, by features of the known ones, and their scatter.
     expected, precision : Tensor (k,)

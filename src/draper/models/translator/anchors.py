@@ -174,7 +174,7 @@ def with_residual(
         precision = torch.full_like(precision, torch.inf)
     residual, leverage, doubt = _regressed(value, good, ratio, precision, STRENGTHS[:1])
     if choice.each:
-        root = _even_weights(good * (ratio - value @ residual), good * noise).sqrt()
+        root = _weights_beside_noise(good * (ratio - value @ residual), good * noise).sqrt()
         residual, leverage, doubt = _regressed(root * value, good, root * ratio, precision, STRENGTHS)
     rest = good * (ratio - value @ residual) / (1 - leverage).clamp(min=0.1).sqrt()
     count = good.sum(0).clamp(min=1)
@@ -203,8 +203,8 @@ def with_residual(
     )
 
 
-def _even_weights(rest: Tensor, noise: Tensor) -> Tensor:
-    """Return weights (n, 1) of spectra that scatter about the residual (n, p) by more than noise."""
+def _weights_beside_noise(rest: Tensor, noise: Tensor) -> Tensor:
+    """Return weights (n, 1) of spectra: all scatter about a residual (n, p) by something besides noise."""
     own = noise.mean(1, keepdim=True)
     weight = 1 / (own + (rest.square() - noise).mean().clamp(min=FAINT**2))
     return weight / weight.mean()
@@ -347,7 +347,8 @@ def learn(
         tried += [left_out(network, anchors, choice, nuisances) for choice in further]
         best = simplest(torch.stack([one.off for one in tried]), [one.degree for one in choices])
         # Richer ones are not tried after a degree that has gained nothing, nor for too few stars.
-        if choices[best].degree < degree > 0 or n < number_of_features(d, degree + 1):
+        gained_nothing = degree > 0 and choices[best].degree < degree
+        if gained_nothing or n < number_of_features(d, degree + 1):
             break
     chosen = tried[best]
     found = {

@@ -9,6 +9,7 @@ from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.infer.forward import ForwardModel
 from draper.models.translator.anchored import AnchoredNetwork
+from draper.nn.hull import facets
 
 SURE = 2.0
 """Stars are drawn where errors of the residual make the variance of spectra larger by at most this factor."""
@@ -81,14 +82,24 @@ def functions(network: AnchoredNetwork, grid: Grid, labels: LabelSet) -> tuple[F
     return synthetic, observed
 
 
-class WithErrors(KnownLabels):
-    """The function to observed spectra, with errors in units of its flux, as label fits have them.
+class ObservedFlux(KnownLabels):
+    """The function to observed spectra of true labels, with errors in units of its flux, for label fits.
 
     Errors that are shares of the flux count as shares of the mean spectrum.
+
+    Parameters
+    ----------
+    network
+        The network.
+    shift : Tensor (k,)
+        By how much its own scaled labels are larger than true ones.
     """
 
-    def __init__(self, network: AnchoredNetwork) -> None:
+    def __init__(self, network: AnchoredNetwork, shift: Tensor) -> None:
         super().__init__(network, observed=True)
+        self.shift = shift.float()
+        self.points = network.points[:, : network.known] - self.shift
+        self.facets = facets(self.points)
         with torch.no_grad():
             mean = self(self.points).mean(0).abs()
         self.uncertainty, self.modes = mean * network.uncertainty, mean * network.modes
@@ -96,9 +107,12 @@ class WithErrors(KnownLabels):
 
     def error(self, x: Tensor, /) -> Tensor:
         """Return the 1-sigma error (n, p)."""
-        return self.uncertainty * self.network.factor(x)[:, None]
+        return self.uncertainty * self.network.factor(self._coordinates(x))[:, None]
+
+    def _coordinates(self, x: Tensor) -> Tensor:
+        return super()._coordinates(x + self.shift)
 
 
-def observed_model(network: AnchoredNetwork, grid: Grid, labels: LabelSet) -> ForwardModel:
+def observed_model(network: AnchoredNetwork, grid: Grid, labels: LabelSet, shift: Tensor) -> ForwardModel:
     """Return the function from known labels to observed spectra, with its errors."""
-    return ForwardModel(WithErrors(network), grid, labels[labels.names[: network.known]])
+    return ForwardModel(ObservedFlux(network, shift), grid, labels[labels.names[: network.known]])

@@ -452,10 +452,13 @@ class Translator(Model):
     def forward_model(self) -> ForwardModel:
         """Return the function from known labels to observed spectra, with its errors (anchored).
 
-        :class:`draper.infer.label_fit.LabelFit` fits it with velocity, broadening and several exposures.
+        :class:`draper.infer.label_fit.LabelFit` fits it with velocity, broadening and several exposures. The
+        common shift of labels of left-out stars is in it; the factors are not by which :meth:`predict`
+        multiplies errors of labels.
         """
         self.require("predict")
-        return observed_model(self.anchored, self.own_grid, self.labels)
+        shift = torch.tensor(self.training["residual"]["shift"])
+        return observed_model(self.anchored, self.own_grid, self.labels, shift)
 
     def line_changes(
         self, lines: Lines, labels: Stars = 64, *, q: float = 0.05, seed: int = 0

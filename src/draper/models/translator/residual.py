@@ -12,7 +12,7 @@ from torch import Tensor
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
 from draper.models.translator.anchored import AnchoredNetwork
-from draper.models.translator.anchors import NONE, USUAL, Anchors, learn
+from draper.models.translator.anchors import FEW, NONE, USUAL, Anchors, learn
 from draper.models.translator.label_fit import BOUND, Nuisances
 from draper.models.translator.without_anchors import learn_without_labels
 
@@ -59,11 +59,13 @@ def describe(found: Mapping[str, Any], labels: LabelSet) -> str:
     """Return what a model card says of a residual."""
     widths = ", ".join(f"{width:.2f}" for width in found["widths"])
     if not found["anchors"]:
+        checked = f"these are multiplied by {widths}, so that halves of spectra agree"
+        if found["spectra"] < FEW:
+            checked = "so few spectra do not even show whether halves of them agree"
         return (
-            f"Learnt from {found.get('spectra', 0):,} observed spectra without labels. Only what labels "
-            "cannot imitate could be learnt: all labels may be shifted together, by an unknown amount that "
-            f"the errors do not hold; these are multiplied by {widths}, so that halves of spectra agree. "
-            "Some stars with known labels, twenty say, pin this down."
+            f"Learnt from {found['spectra']:,} observed spectra without labels. Only what labels cannot "
+            "imitate could be learnt: all labels may be shifted together, by an unknown amount that the "
+            f"errors do not hold; {checked}. Some stars with known labels, twenty say, pin this down."
         )
     rich = f"sums of products of at most {found['degree']} labels"
     if found["degree"] == NONE:

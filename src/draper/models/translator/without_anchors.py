@@ -62,7 +62,8 @@ def learn_without_labels(
     chosen = ways[misfits.index(min(misfits))]
     best = finished(chosen, flux, ivar)
     found = {"anchors": 0, "degree": best.degree, "share": SHARES[0], "spectra": len(flux)}
-    widths = disagreement(best, *test, nuisances).tolist()
+    some = _spread(flux, FIRST_USED // HELD), _spread(ivar, FIRST_USED // HELD)
+    widths = disagreement(best, *some, nuisances).tolist()
     return best, {**found, "widths": widths, "shift": [0.0] * network.known}
 
 
