@@ -68,6 +68,8 @@ def describe(found: Mapping[str, Any], labels: LabelSet) -> str:
             f"errors do not hold; {checked}. Some stars with known labels, twenty say, pin this down."
         )
     rich = f"sums of products of at most {found['degree']} labels"
+    if found["degree"] == 0:
+        rich = "the same residual for all stars"
     if found["degree"] == NONE:
         rich = (
             "too few for a residual that would gain anything, so only errors and a shift of labels are learnt"
