@@ -1,8 +1,12 @@
 """The Translator on real stars: synthetic grids against MILES, with few stars of known labels (anchors).
 
 Pairs: `sed`, the SED grid and MILES in its bins of 20 A; `optical`, the optical grid at the resolving power
-of MILES and the same stars; `dwarfs`, models of brown dwarfs and SpeX spectra; `line-lists`, RVS spectra
-computed with two line lists (VALD with CN, and Gaia-ESO's atoms), the second as a survey would see them.
+of MILES and the same stars; `apogee`, the networks of binspec and the quadratic model of The Cannon (real
+giants) in the middle of the H band, with noise; `dwarfs`, models of brown dwarfs and SpeX spectra;
+`line-lists`, RVS spectra computed with two line lists (VALD with CN, and Gaia-ESO's atoms), the second as a
+survey would see them; `rvs`, the first of these and four real spectra of Gaia, each left out in turn;
+`blamed`, where the residual of the optical pair has lines, and whether the Sun, 18 Sco and Procyon, seen at
+high resolution, have them, too.
 For each number of anchors some stars are chosen at random (several choices), the model is trained, and all
 other stars are judged: bias, robust scatter, rms, and the share of labels within stated 1-sigma intervals.
 Beside it PCA + ridge and boosted trees on the same anchors, and the plain fit of the synthetic grid without
@@ -28,12 +32,14 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 
-from draper import Grid, Spectra, TrainConfig
+from draper import Grid, Spectra, TrainConfig, read
 from draper.data.lines import strong_lines
 from draper.data.resample import resample
+from draper.models.emulator.foreign.adopt import adopt
 from draper.models.emulator.model import Emulator
 from draper.models.translator.fitted import level_of
 from draper.models.translator.grids import at_resolving_power, on_common_grid
+from draper.models.translator.known_labels import functions
 from draper.models.translator.model import Translator
 from draper.models.translator.scores import domain_auc
 from draper.results.estimates import Estimates
@@ -48,6 +54,17 @@ SNR = 100.0
 RANGE = (4000.0, 7500.0)
 """Temperatures of the stars that are judged [K]."""
 
+
+BENCHMARK_STARS = {
+    "Sun (UVES)": ("uves_sun/UVES_Sun-1_cleaned_norm.txt.gz", (5771.0, 4.44, 0.0)),
+    "Sun (HARPS)": ("harps/sun01_harps.fits", (5771.0, 4.44, 0.0)),
+    "18 Sco": ("harps/HARPS.Archive_18Sco_R32K.fits", (5810.0, 4.44, 0.03)),
+    "Procyon": ("harps/HARPS.GBOG_Procyon.fits", (6554.0, 4.00, 0.01)),
+}
+"""Files and labels (Jofre et al. 2014, Heiter et al. 2015) of stars seen at high resolution."""
+
+CHIP, GIANTS = slice(2919, 5319), ((3700.0, 0.5, -0.95, -0.1), (5500.0, 3.8, 0.5, 0.5))
+"""Pixels of the middle detector of APOGEE, and ranges of the labels of synthetic giants."""
 
 RVS_POWER, RVS_SNR = 11_500.0, 100.0
 """Resolving power, and signal-to-noise ratio per pixel, of made RVS spectra."""
@@ -91,6 +108,37 @@ def optical(folder: Path) -> Pair:
     stars = replace(stars, grid=replace(stars.grid, resolving_power=middle / 2.5))
     inside = (stars.grid.vacuum > grid.vacuum[0] + 8) & (stars.grid.vacuum < grid.vacuum[-1] - 8)
     return Pair("optical", synthetic, stars.pixels(np.flatnonzero(inside)), 3)
+
+
+def apogee(folder: Path) -> Pair:
+    """Return spectra of the networks of binspec, and of The Cannon at the labels of real giants."""
+    own = folder / "apogee_binspec"
+    chosen = np.flatnonzero(np.load(own / "cannon_cont_pixels_apogee.npz")["pixels_cannon"][CHIP])
+    low, high = np.array(GIANTS)
+    values = low + np.random.default_rng(0).random((3000, 4)) * (high - low)
+    network = adopt(own / "NN_unnormalized_spectra.npz")
+    made = network.generate(dict(zip((*LABELS, "mg_fe"), values.T, strict=True))).pixels(
+        np.arange(CHIP.start, CHIP.stop)
+    )
+    weight = np.zeros(made.flux.shape)
+    weight[:, chosen] = 1
+    level = level_of(made.flux, weight, 4)
+    synthetic = replace(
+        made, flux=made.flux / level, ivar=np.ones(made.flux.shape), quantity="normalised flux", unit=""
+    )
+
+    theirs, name = folder / "apogee_cannon_model", "trained_apokasc_gc_ind_feh_fix"
+    stars = np.loadtxt(theirs / "training_apokasc_gc_ind_feh_fix.txt", usecols=(1, 2, 3, 4))
+    stars = stars[((stars >= low) & (stars <= high)).all(axis=1)]
+    x = stars - np.loadtxt(theirs / f"{name}_baseline_labels.txt")
+    terms = [np.ones(len(x)), *x.T, *(x[:, i] * x[:, j] for i in range(4) for j in range(i, 4))]
+    flux = np.column_stack(terms) @ np.loadtxt(theirs / f"{name}.txt.gz")[:, CHIP]
+    error = np.hypot(np.loadtxt(theirs / f"{name}_scatter.txt")[CHIP], 1 / SNR)
+    noisy = flux + error * np.random.default_rng(1).normal(size=flux.shape)
+    table = dict(zip(LABELS, stars.T, strict=False))
+    ivar = np.broadcast_to(error**-2.0, flux.shape)
+    observed = Spectra(made.grid, noisy, ivar, table, "normalised flux", meta={"source": "The Cannon"})
+    return Pair("apogee", synthetic, observed, 1)
 
 
 def miles(folder: Path) -> Spectra:
@@ -188,10 +236,11 @@ def stars(pair: Pair, options: argparse.Namespace) -> list[dict[str, Any]]:
             )
             spent = time.process_time() - start
 
-            fit = model.predict(observed[rest])
+            fit, *spectra = refitted(model, observed[rest], pair.continuum)
             found = np.stack([fit[name] for name in LABELS], axis=1)
+            chi2 = float(np.median(chi2_per_pixel(*spectra)))
             parts.setdefault("anchored", []).append(
-                {**judged(found - values[rest], sigma_of(fit)), "CPU s": spent}
+                {**judged(found - values[rest], sigma_of(fit)), "chi2 per pixel": chi2, "CPU s": spent}
             )
             if options.trusted:
                 fine = ~np.any(list(fit.flags.values()), axis=0)
@@ -341,6 +390,81 @@ def line_lists(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def gaia_rvs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of a table: real spectra, each fitted by a model that has learnt from the others."""
+    synthetic = rvs(options.data, "rvs_grid")
+    files = sorted(path for path in (options.data / "gaia_rvs").glob("*.csv") if "_" not in path.name)
+    seen = [resample(read(path), synthetic.grid) for path in files]
+    rows = []
+    for number, (path, one) in enumerate(zip(files, seen, strict=True)):
+        others = Spectra.concat([each for each in seen if each is not one], fill=True)
+        model = Translator(continuum=1, rv_error=1.0).fit(
+            synthetic=synthetic, observed=others, valid=0, train=TrainConfig(threads=1, progress="none")
+        )
+        row: dict[str, Any] = {"star": path.stem, "number": number}
+        for name, each in (("synthetic", without_residual(model)), ("anchored", model)):
+            fit, *parts = refitted(each, one, 1)
+            row |= {f"chi2 per pixel, {name}": float(chi2_per_pixel(*parts)[0])}
+            row |= {f"{label}, {name}": float(fit[label][0]) for label in LABELS}
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def blamed(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of a table: how far the residual of stars seen at high resolution is the learnt one.
+
+    Printed too: the features of the residual by their depth, which name no element, and those of its
+    responses, with the elements that it blames.
+    """
+    pair = optical(options.data)
+    synthetic, observed = on_common_grid(pair.synthetic, pair.observed, broaden=True)
+    rows = []
+    for number in (20, 190, len(observed)):
+        kept = np.random.default_rng([0, number]).permutation(len(observed))[:number]
+        model = Translator(continuum=pair.continuum).fit(
+            synthetic=synthetic,
+            observed=masked(observed, kept),
+            train=TrainConfig(threads=1, progress="none", seed=0),
+        )
+        old, new = functions(model.anchored, model.own_grid, model.labels)
+        lines = model.new_lines(observed[kept], lines=strong_lines(), by_depth=True)
+        print(f"{number} anchors, degree {model.anchored.degree}, lines by depth: {lines}", flush=True)
+        if model.anchored.degree > 0:
+            print(model.new_lines(observed[kept], lines=strong_lines(), least=0.2), flush=True)
+        for name, (file, labels) in BENCHMARK_STARS.items():
+            star = read(options.data / file, unit="angstrom", medium="air", repeated="mean")
+            _, star = on_common_grid(*on_common_grid(star, observed, broaden=True)[::-1])
+            x = torch.from_numpy((old.labels.scale(np.array([labels])) - 0.5).astype(np.float32))
+            with torch.no_grad():
+                first, second = (model.function(x).double().numpy()[0] for model in (old, new))
+            place = np.searchsorted(model.own_grid.vacuum, star.grid.vacuum)
+            rows.append({"anchors": number, "star": name, **agreement(star, first[place], second[place])})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def agreement(star: Spectra, first: Array, second: Array) -> dict[str, float]:
+    """Return how well a learnt ratio (p,) of second to first spectra is that of a star to the first."""
+    good = star.ivar[0] > 0
+    x = np.linspace(-1, 1, len(first))
+    basis = np.polynomial.legendre.legvander(x, 7)
+    shift = np.gradient(first) / first  # The star may have a small velocity.
+
+    def flat(ratio: Array) -> Array:
+        columns = np.column_stack([basis, shift])[good]
+        return np.asarray(ratio[good] - columns @ np.linalg.lstsq(columns, ratio[good], rcond=None)[0])
+
+    true, learnt = flat(star.flux[0] / first / np.median(star.flux[0] / first)), flat(second / first)
+    return {
+        "pixels": float(good.sum()),
+        "residual rms %": float(100 * true.std()),
+        "learnt rms %": float(100 * learnt.std()),
+        "left rms %": float(100 * (true - learnt).std()),
+        "correlation": float(np.corrcoef(true, learnt)[0, 1]),
+    }
+
+
 def normalised(spectra: Spectra, degree: int) -> Spectra:
     """Return spectra over a polynomial continuum."""
     level = level_of(spectra.flux, spectra.ivar, degree)
@@ -352,8 +476,11 @@ def normalised(spectra: Spectra, degree: int) -> Spectra:
 PAIRS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
     "sed": lambda options: stars(sed(options.data), options),
     "optical": lambda options: stars(optical(options.data), options),
+    "apogee": lambda options: stars(apogee(options.data), options),
     "dwarfs": brown_dwarfs,
     "line-lists": line_lists,
+    "rvs": gaia_rvs,
+    "blamed": blamed,
 }
 
 
