@@ -52,6 +52,12 @@ class DivergedError(DraperError):
     exit_code = 3
 
 
+class SkippedFilesError(DraperError):
+    """The work is done, but for files that could not be used and were skipped, as the user has asked."""
+
+    exit_code = 4
+
+
 class Interrupted(DraperError):  # noqa: N818 - an interruption is not an error of the user's
     """A signal stopped the work, and its state was saved; the program exits with 128 + its number."""
 

@@ -422,3 +422,30 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0"
+
+
+# ------------------------------------------------------------------- bad files
+
+
+def test_info_and_convert_skip_bad_files(star: Path, tmp_path: Path, capsys) -> None:
+    bad, out = tmp_path / "bad.fits", tmp_path / "x.h5"
+    bad.write_bytes(b"\x00\x01\xfe" * 40)
+    reason = {"name": str(bad), "reason": "no reader recognises this binary file"}
+    for command in (["info", str(bad), str(star)], ["convert", str(bad), str(star), "-o", str(out)]):
+        assert main([*command, *SAID]) == 2
+        assert not out.exists()
+        capsys.readouterr()
+        assert main([*command, *SAID, "--skip-bad", "--json"]) == 4
+        said, heard = capsys.readouterr()
+        assert strict(said)["skipped"] == [reason]
+        assert "1 file was skipped; everything else is done" in heard
+        assert main([*command, *SAID, "--skip-bad"]) == 4
+        assert main([part for part in command if part != str(bad)] + [*SAID, "--skip-bad"]) == 0
+        assert main([part for part in command if part != str(star)] + [*SAID, "--skip-bad"]) == 2
+        assert "bad.fits: no reader recognises" in capsys.readouterr().err
+    assert draper.read(out).ids.tolist() == ["star"]
+
+
+def test_the_help_says_the_code_of_skipped_files(capsys) -> None:
+    assert main(["--help"]) == 0
+    assert "4 done, but bad files were skipped" in " ".join(capsys.readouterr().out.split())

@@ -284,3 +284,90 @@ def test_what_cannot_be_is_refused(
     assert words in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------- several spectra a star
+
+
+@pytest.fixture
+def arms(folder: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A blue and a red arm of six stars; the red one lacks the first two, and its order is another."""
+    stars = made_spectra(6, seed=9, snr=200)
+    middle = float(stars.grid.vacuum[60])
+    blue, red = stars.cut([(0, middle)]), stars.cut([(middle + 1, 1e6)])
+    return write(blue, tmp_path / "blue.h5"), write(red[[5, 3, 4, 2]], tmp_path / "red.h5")
+
+
+def test_spectra_that_share_an_id_are_fitted_together(folder: Path, arms, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "stars.npz"
+    command = ["predict", "@emulator", *map(str, arms), "-o", str(out), "--fit.velocities", "one", "--json"]
+    assert run(folder, *command, "--group-by", "id") == 0
+    assert json.loads(capsys.readouterr().out)["spectra"] == 6
+    found, model = Estimates.load(out), load(folder / "emulator")
+    blue, red = (read(path) for path in arms)
+    assert found.ids.tolist() == blue.ids.tolist()
+    assert found.columns["exposures"].tolist() == [1, 1, 2, 2, 2, 2]
+    both = model.predict([blue[2:], red[[3, 1, 2, 0]]], velocities="one")
+    np.testing.assert_allclose(found.median[2:], both.median, rtol=1e-9)
+    np.testing.assert_allclose(found.covariance[2:], both.covariance, rtol=1e-6)
+    np.testing.assert_allclose(found.median[:2], model.predict(blue[:2]).median, rtol=1e-9)
+    assert run(folder, *command, "--jointly") == 0
+    np.testing.assert_array_equal(Estimates.load(out).median, found.median)
+
+
+def test_velocities_of_exposures_have_numbers_and_rows_lack_those_of_others(
+    folder: Path, arms, tmp_path: Path
+) -> None:
+    out = tmp_path / "stars.csv"
+    assert run(folder, "predict", "@emulator", *map(str, arms), "-o", str(out), "--group-by", "id") == 0
+    table = Table.read(out)
+    assert np.isnan(np.ma.filled(table["rv_2"], np.nan)).tolist() == [True, True, False, False, False, False]
+    assert np.isfinite(np.ma.filled(table["rv"], np.nan)).tolist() == [True, True, False, False, False, False]
+
+
+def test_files_of_one_spectrum_each_are_of_one_star(folder: Path, arms, tmp_path: Path) -> None:
+    blue, red = read(arms[0])[2], read(arms[1])[3]
+    files = [write(blue, tmp_path / "b.h5"), write(red.with_columns(id=["another"]), tmp_path / "r.h5")]
+    out = tmp_path / "star.npz"
+    assert run(folder, "predict", "@emulator", *map(str, files), "-o", str(out), "--jointly") == 0
+    (star,) = Estimates.load(out).ids
+    assert star == blue.ids[0]
+    both = load(folder / "emulator").predict([blue, red])
+    np.testing.assert_allclose(Estimates.load(out).median, both.median, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "words"),
+    [
+        ("@linear", ["--group-by", "id"], "predicts labels of one spectrum at a time"),
+        ("@emulator", ["--group-by", "star"], "no column 'star'"),
+        ("@emulator", ["--group-by", "id", "--plot", "x.png"], "--group-by does not go with --plot"),
+        ("@emulator", ["--group-by", "id", "--jointly"], "--group-by does not go with --jointly"),
+    ],
+)
+def test_what_cannot_be_fitted_together(folder: Path, tmp_path: Path, capsys, model, more, words) -> None:
+    assert run(folder, "predict", model, "@test.h5", "-o", str(tmp_path / "x.csv"), *more) == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------- bad files
+
+
+@pytest.mark.parametrize("together", [[], ["--group-by", "id"]])
+def test_predict_skips_bad_files(folder: Path, tmp_path: Path, capsys, together) -> None:
+    bad, out = tmp_path / "bad.fits", tmp_path / "labels.csv"
+    bad.write_bytes(b"\x00\x01\xfe" * 40)
+    command = ["predict", "@emulator", str(bad), "@test.h5", "-o", str(out), *together]
+    assert run(folder, *command) == 2
+    assert not out.exists()
+    capsys.readouterr()
+    assert run(folder, *command, "--skip-bad", "--json") == 4
+    said, heard = capsys.readouterr()
+    assert json.loads(said)["spectra"] == len(Table.read(out)) == 12
+    assert json.loads(said)["skipped"] == [
+        {"name": str(bad), "reason": "no reader recognises this binary file"}
+    ]
+    assert "1 file was skipped" in heard
+    assert "bad.fits: no reader" in heard
+    assert run(folder, "predict", "@emulator", str(bad), "-o", str(out), "--skip-bad") == 2

@@ -178,10 +178,10 @@ def test_cut_and_resolving_power(folder: Path) -> None:
 
 def test_rejected_spectra_are_listed(folder: Path) -> None:
     (folder / "b.txt").write_text("5000 1\n5001 -1\n5002 nan\n5003 1\n5004 1\n")
-    rejected: list[io.Rejection] = []
     config = ReadConfig(reject=("nan", "negative"), **HINTS)
-    assert [batch.ids[0] for batch in io.stream([folder], config, rejected)] == ["a", "c"]
-    assert rejected == [io.Rejection("b", "1 bad or missing pixels")]
+    log = io.Log()
+    assert [batch.ids[0] for batch in io.stream([folder], config, log)] == ["a", "c"]
+    assert log.rejected == [io.Rejection("b", "1 bad or missing pixels")]
     spectra = draper.read(folder, reject="negative", **HINTS)
     assert spectra.meta["rejected"] == [{"name": "b", "reason": "1 negative pixels"}]
     with pytest.raises(DraperError, match=r"all spectra were rejected[\s\S]*--reject"):
@@ -296,3 +296,115 @@ def test_files_of_another_resolving_power_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DraperError, match="the resolving power does not"):
         draper.read(paths)
     assert len(draper.read(paths, resolving_power=2000)) == 2
+
+
+# ------------------------------------------------------------------- bad files
+
+
+@pytest.fixture
+def mixed(folder: Path) -> Path:
+    """The three stars, a file that is none, one that is cut short, and one on other pixels."""
+    (folder / "d.txt").write_bytes(b"\x00\x01\xfe" * 40)
+    (folder / "e.txt").write_text("5000 1.0\n5001 one\n")
+    text(folder / "f.txt", start=6000)
+    return folder
+
+
+@pytest.mark.parametrize("options", [{}, {"grid": "common"}])
+def test_bad_files_are_skipped_and_listed(mixed: Path, options) -> None:
+    if options:
+        (mixed / "f.txt").write_text("no spectrum either\n")
+    with pytest.raises(DraperError):
+        draper.read(mixed, **options, **HINTS)
+    done: list[tuple[int, int]] = []
+    spectra = draper.read(
+        [mixed, mixed / "nowhere.txt"], skip_bad=True, progress=lambda *n: done.append(n), **options, **HINTS
+    )
+    assert spectra.ids.tolist() == ["a", "b", "c"]
+    assert {Path(file["name"]).name for file in spectra.meta["skipped"]} == {
+        "d.txt", "e.txt", "f.txt", "nowhere.txt"
+    }  # fmt: skip
+    assert all(file["reason"] for file in spectra.meta["skipped"])
+    assert done[-1][0] == done[-1][1]
+
+
+def test_only_bad_files_are_an_error(mixed: Path) -> None:
+    with pytest.raises(DraperError, match=r"none of the 2 files can be used; .*no reader recognises"):
+        draper.read([mixed / "d.txt", mixed / "e.txt"], skip_bad=True, **HINTS)
+    with pytest.raises(DraperError, match=r"^.*d\.txt: no reader recognises"):
+        draper.read(mixed / "d.txt", skip_bad=True, **HINTS)
+    with pytest.raises(DraperError, match="all needed"):
+        draper.read([mixed / "a.txt", mixed / "d.txt"], skip_bad=True, together=True, **HINTS)
+
+
+def test_a_file_that_is_bad_at_its_end_is_skipped_as_a_whole(folder: Path, monkeypatch) -> None:
+    batches = io._batches
+
+    def broken(source: Source, config: ReadConfig):
+        yield from batches(source, config)
+        if source.name == "a":
+            raise source.error("the second batch is damaged")
+
+    monkeypatch.setattr(io, "_batches", broken)
+    spectra = draper.read(folder, skip_bad=True, **HINTS)
+    assert spectra.ids.tolist() == ["b", "c"]
+    assert spectra.meta["skipped"][0]["reason"] == "the second batch is damaged"
+
+
+# ----------------------------------------------------------------------- units
+
+
+def test_files_in_different_units_are_joined(tmp_path: Path) -> None:
+    """Air and nm, vacuum and Angstrom; W/m2/um and erg/s/cm2/A; a twin in Jy."""
+    vacuum = np.array([5000.0, 5001, 5002])
+    air = Grid.from_wavelength(vacuum, medium="vacuum").air / 10
+    (tmp_path / "a.csv").write_text(
+        "wave_vac [A],flux [erg/s/cm2/A],error\n" + "".join(f"{w},2e-15,1e-16\n" for w in vacuum)
+    )
+    (tmp_path / "b.csv").write_text(
+        "wave_air [nm],flux [W/m2/um],error\n" + "".join(f"{w!r},2e-14,1e-15\n" for w in air.tolist())
+    )
+    jansky = 2e-15 * vacuum**2 / 2.99792458e18 * 1e23
+    (tmp_path / "c.csv").write_text(
+        "wave_vac [A],flux [Jy],error\n"
+        + "".join(f"{w},{f},{f / 20}\n" for w, f in zip(vacuum, jansky, strict=True))
+    )
+    joined = draper.read([tmp_path / f"{name}.csv" for name in "abc"])
+    assert joined.unit == "1e-17 erg / (s cm2 Angstrom)"
+    np.testing.assert_allclose(joined.flux, 200, rtol=1e-6)
+    np.testing.assert_allclose(joined.ivar, 0.01, rtol=1e-5)
+    apart = [draper.read(tmp_path / f"{name}.csv") for name in "ca"]
+    assert Spectra.concat(apart).unit == "Jy"
+    np.testing.assert_allclose(Spectra.concat(apart).flux[1], jansky, rtol=1e-6)
+    store.write(apart, tmp_path / "x.h5")
+    np.testing.assert_allclose(draper.read(tmp_path / "x.h5").flux[1], jansky, rtol=1e-6)
+
+
+def test_a_flux_without_unit_names_the_option_that_settles_it(tmp_path: Path, folder: Path) -> None:
+    with_unit = tmp_path / "u.csv"
+    with_unit.write_text("wave_vac [A],flux [Jy]\n" + "".join(f"{5000 + k},1\n" for k in range(5)))
+    with pytest.raises(DraperError, match=r"a\.txt has another unit than u\.csv[\s\S]*--flux-unit"):
+        draper.read([with_unit, folder / "a.txt"], **HINTS)
+    joined = draper.read([with_unit, folder / "a.txt"], flux_unit="mJy", **HINTS)
+    assert joined.unit == "Jy"
+    np.testing.assert_allclose(joined.flux[1], np.arange(10, 15) / 1e4, rtol=1e-6)
+    with pytest.raises(DraperError, match="not a unit of flux"):
+        draper.read(folder / "a.txt", flux_unit="parsec", **HINTS)
+    normalised = tmp_path / "n.csv"
+    normalised.write_text("wave_vac [A],normalised_flux\n" + "".join(f"{5000 + k},1\n" for k in range(5)))
+    with pytest.raises(DraperError, match=r"another quantity[\s\S]*--quantity"):
+        draper.read([with_unit, normalised])
+
+
+def test_depths_in_per_cent_and_ppm(tmp_path: Path) -> None:
+    for name, value in (("%", "1.5,0.01"), ("ppm", "15000,100"), ("", "0.015,0.0001")):
+        unit = f" ({name})" if name else ""
+        rows = "".join(f"{k},{value}\n" for k in (1.0, 1.1, 1.2))
+        (tmp_path / f"d{len(name)}.csv").write_text(f"wave_vac [um],transit_depth{unit},error\n{rows}")
+    joined = draper.read([tmp_path / f"d{number}.csv" for number in (0, 1, 3)])
+    assert joined.quantity == "transit depth"
+    np.testing.assert_allclose(joined.flux, 0.015, rtol=1e-6)
+    np.testing.assert_allclose(joined.ivar, 1e8, rtol=1e-5)
+    built = [Spectra(joined.grid, [[value] * 3], unit=unit, quantity="transit depth")
+             for value, unit in ((0.015, ""), (15000.0, "ppm"), (1.5, "%"))]  # fmt: skip
+    np.testing.assert_allclose(Spectra.concat(built).flux, 0.015, rtol=1e-6)

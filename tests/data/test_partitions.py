@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import draper
 from draper.data import partitions
 from draper.data.grid import Grid
-from draper.data.partitions import Partitions, write_partitions
+from draper.data.partitions import Partitions, write_file, write_partitions
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 
@@ -173,3 +173,11 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch) -> None
     with pytest.raises(DraperError, match=r"draper\[parquet\]"):
         draper.write(made(3), tmp_path / "stars.parquet")
     assert not list(tmp_path.iterdir())
+
+
+def test_partitions_in_another_unit_are_refused_since_pixels_are_read_as_they_are(tmp_path: Path) -> None:
+    for name, unit in (("a", "Jy"), ("b", "mJy")):
+        part = Spectra(Grid.linear(5000, 5003, 1, medium="vacuum"), np.ones((2, 4)), unit=unit)
+        write_file(part, tmp_path / f"{name}.parquet")
+    with pytest.raises(DraperError, match=r"b\.parquet[\s\S]*unit"):
+        Partitions(tmp_path)

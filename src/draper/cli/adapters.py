@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Json, Output
+from draper.cli.progress import progress
 from draper.errors import DraperError, did_you_mean
 
 if TYPE_CHECKING:
@@ -59,23 +60,16 @@ def run(
     json
         Print the result as JSON.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from draper.data.join import read_table
     from draper.simulate.adapters.run import Row, compute
 
     adapter = adapter_with(code, setting)
-    console = Console(file=sys.stderr)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("computing", total=None)
+    with progress("computing") as done:
 
         def note(row: Row) -> None:
-            progress.update(task, completed=row.done, total=row.rows)
+            done(row.done, row.rows)
             if row.reason:
-                console.print(
-                    f"row {row.number} failed: {row.reason}", highlight=False, markup=False, soft_wrap=True
-                )
+                sys.stderr.write(f"row {row.number} failed: {row.reason}\n")
 
         outcome = compute(adapter, read_table(labels), out, workers, note)
     if json:

@@ -30,8 +30,9 @@ from draper.registry import config_class, resolve, targets
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
 
 EPILOGUE = """\
-Exit codes: 0 success; 2 a usage or data error; 3 training diverged; 130 and 143 interrupted (train keeps
-a checkpoint); 1 an error inside draper. Every command takes --json for machines and --debug for a traceback.
+Exit codes: 0 success; 2 a usage or data error; 3 training diverged; 4 done, but bad files were skipped
+(--skip-bad); 130 and 143 interrupted (train keeps a checkpoint); 1 an error inside draper. Every command
+takes --json for machines and --debug for a traceback.
 """
 
 

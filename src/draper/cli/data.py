@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
-from draper.cli.output import say, say_json, two_columns
-from draper.cli.parameters import Json, Output
+from draper.cli.output import require_all_used, say, say_json, two_columns
+from draper.cli.parameters import Json, Output, SkipBad
+from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
 
@@ -78,7 +76,13 @@ def formats(*, json: Json = False) -> None:
         say(two_columns(descriptions))
 
 
-def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, json: Json = False) -> None:  # noqa: B008
+def info(
+    *files: Path,
+    hints: Hints = ReadConfig(),  # noqa: B008
+    skip_bad: SkipBad = False,
+    plot: Path | None = None,
+    json: Json = False,
+) -> None:
     """Summarise files of spectra, each separately.
 
     Example: draper info star.fits --medium air
@@ -89,12 +93,14 @@ def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, js
         Files or folders.
     hints
         Properties that the files do not declare.
+    skip_bad
+        Skip files that cannot be read, and list them at the end; the exit code is 4 if there are any.
     plot
         File (.png, .pdf, .svg) for a plot of the first five spectra of the first file.
     json
         Print the summary as JSON.
     """
-    from draper.data.io import read
+    from draper.data.io import Log, listed, read
 
     if not files:
         raise DraperError("no file was given", hint="draper info FILE...")
@@ -104,21 +110,34 @@ def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, js
             "this is a model, not a file of spectra", given=models[0], hint=f"draper show {models[0]}"
         )
     options = hints.model_dump(exclude_unset=True)
-    described = {}
-    for number, path in enumerate(files):
-        spectra = read(path, **options)
-        described[str(path)] = spectra.describe()
-        if not json:
-            say(f"[bold]{escape(str(path))}[/bold]", spectra)
-        if plot is not None and number == 0:
-            from draper.plots.style import save
+    described: dict[str, Any] = {}
+    log = Log(skip_bad)
+    skipped: list[dict[str, str]] = []
+    for path in files:
+        with log.attempt(path):
+            spectra = read(path, **options, skip_bad=skip_bad)
+            skipped += spectra.meta.get("skipped", [])
+            if plot is not None and not described:
+                from draper.plots.style import save
 
-            save(spectra.plot(), plot)
+                save(spectra.plot(), plot)
+            described[str(path)] = spectra.describe()
+            if not json:
+                say(f"[bold]{escape(str(path))}[/bold]", spectra)
+    log.require_some(len(described))
+    skipped += listed(log.skipped)
     if json:
-        say_json(described)
+        say_json({**described, **({"skipped": skipped} if skip_bad else {})})
+    require_all_used(skipped)
 
 
-def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json = False) -> None:  # noqa: B008
+def convert(
+    *files: Path,
+    out: Output,
+    hints: Hints = ReadConfig(),  # noqa: B008
+    skip_bad: SkipBad = False,
+    json: Json = False,
+) -> None:
     """Convert files of spectra into one file.
 
     The suffix of the output gives its format: .h5 (draper's own), .fits, .npz, and for one spectrum .csv or
@@ -136,33 +155,37 @@ def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json =
         File to write.
     hints
         Properties that the files do not declare, and what to do with their rows.
+    skip_bad
+        Skip files that cannot be read or joined to the others, and list them at the end; the exit code is 4
+        if there are any.
     json
         Print the result as JSON.
     """
-    from draper.data.io import Rejection, stream, write
+    from draper.data.io import Log, listed, stream, write
 
     if not files:
         raise DraperError("no file was given", hint="draper convert FILE... -o OUT")
-    rejected: list[Rejection] = []
     written = 0
+    with progress("converting") as done:
+        log = Log(skip_bad, done)
 
-    def counted() -> Iterator[Spectra]:
-        nonlocal written
-        batches = stream(files, hints, rejected)
-        quiet = not sys.stderr.isatty()  # so that logs stay clean
-        for batch in track(batches, "converting", console=Console(file=sys.stderr), disable=quiet):
-            written += len(batch)
-            yield batch
+        def counted() -> Iterator[Spectra]:
+            nonlocal written
+            for batch in stream(files, hints, log):
+                written += len(batch)
+                yield batch
 
-    write(counted(), out, fill=hints.fill)
-    reasons = [{"name": spectrum.name, "reason": spectrum.reason} for spectrum in rejected]
+        write(counted(), out, fill=hints.fill)
+    reasons, skipped = listed(log.rejected), listed(log.skipped)
     if json:
-        say_json({"path": out, "spectra": written, "rejected": reasons})
-        return
-    if reasons:
-        title = f"{len(reasons)} spectra were rejected"
-        table = Table("spectrum", "reason", title=title, title_justify="left")
-        for row in reasons:
-            table.add_row(escape(row["name"]), escape(row["reason"]))
-        say(table)
-    say(escape(f"{written:,} spectra written to {out}"))
+        more = {"skipped": skipped} if skip_bad else {}
+        say_json({"path": out, "spectra": written, "rejected": reasons, **more})
+    else:
+        if reasons:
+            title = f"{len(reasons)} spectra were rejected"
+            table = Table("spectrum", "reason", title=title, title_justify="left")
+            for row in reasons:
+                table.add_row(escape(row["name"]), escape(row["reason"]))
+            say(table)
+        say(escape(f"{written:,} spectra written to {out}"))
+    require_all_used(skipped)

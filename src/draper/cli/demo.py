@@ -6,6 +6,7 @@ from pathlib import Path
 
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Json, Output
+from draper.cli.progress import progress
 
 STARS = 200
 """Number of simulated stars."""
@@ -48,7 +49,8 @@ def demo(
 
     stars = Survey("gaia-rvs").simulate(STARS, seed=1)
     emulator = load_model("builtin:rvs-emulator")
-    labels, models = emulator.explain(stars, continuum=2)
+    with progress("fitting") as done:
+        labels, models = emulator.explain(stars, continuum=2, progress=done)
     assert models is not None
     # Published labels have errors; compare with the true ones.
     truth = {name: stars.table.get(f"{name}_true", stars.table[name]) for name in emulator.labels.names}

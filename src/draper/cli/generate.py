@@ -8,9 +8,10 @@ from typing import Any
 from rich.markup import escape
 
 from draper.cli.labels import Values, label_columns
-from draper.cli.model import ModelOptions, gathered, opened, progress
+from draper.cli.model import ModelOptions, gathered, opened
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Json, Output
+from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from draper.cli.progress import progress
 from draper.config import Config, Input, ModelConfig
 from draper.configs.simulators import SIMULATORS
 from draper.errors import DraperError
@@ -186,4 +187,5 @@ def _source(paths: tuple[Path, ...], hints: Config, one: Input) -> Source:
 
     if len(paths) == 1 and "stream" in one.kinds and is_partitioned(paths[0]) and not hints.model_fields_set:
         return Partitions(paths[0])
-    return read(list(paths), **hints.model_dump(exclude_unset=True))
+    with progress("reading") as done:
+        return read(list(paths), **hints.model_dump(exclude_unset=True), progress=done)

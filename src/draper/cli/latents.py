@@ -11,6 +11,7 @@ from rich.markup import escape
 from draper.cli.model import gathered, opened
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Json, Number, Output
+from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 
 
@@ -74,20 +75,22 @@ def map_(
         spectra = spectra[np.sort(np.random.default_rng(seed).permutation(len(spectra))[:number])]
     names = labels or tuple(name for name in model.labels.names if name in spectra.table)
     columns = {name: label_columns(spectra.table, [name])[:, 0] for name in names}
-    latents = model.encode(spectra)
+    with progress("encoding") as done:
+        latents = model.encode(spectra, progress=done)
     drawn: dict[str, Any] = {}
-    if with_spectra:
-        flux = np.where(spectra.ivar > 0, spectra.flux, np.nan)
-        flux = flux[:, np.isfinite(flux).any(axis=0)]
-        flux = np.where(np.isfinite(flux), flux, np.nanmean(flux, axis=0))
-        drawn["spectra"] = embed(flux, perplexity=perplexity, seed=seed).coordinates
     kept = out.with_suffix(".npz")
-    if into is None:
-        new = embed(latents, perplexity=perplexity, seed=seed)
-        new.save(kept)
-        drawn["latents"] = new.coordinates
-    else:
-        drawn["latents"] = Map.load(into).place(latents)
+    with progress("mapping"):
+        if with_spectra:
+            flux = np.where(spectra.ivar > 0, spectra.flux, np.nan)
+            flux = flux[:, np.isfinite(flux).any(axis=0)]
+            flux = np.where(np.isfinite(flux), flux, np.nanmean(flux, axis=0))
+            drawn["spectra"] = embed(flux, perplexity=perplexity, seed=seed).coordinates
+        if into is None:
+            new = embed(latents, perplexity=perplexity, seed=seed)
+            new.save(kept)
+            drawn["latents"] = new.coordinates
+        else:
+            drawn["latents"] = Map.load(into).place(latents)
     save(plot_maps(drawn, columns), out)
     fractions = {
         title: {name: neighbour_r2(places, values) for name, values in columns.items()}

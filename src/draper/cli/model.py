@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import Progress
 
 from draper.cli.parameters import flags
+from draper.cli.progress import progress
 from draper.config import ModelConfig
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError, did_you_mean
@@ -37,13 +35,29 @@ def opened(artifact: Path, verb: str) -> Any:
     return model
 
 
-def gathered(data: Sequence[Path], hints: ReadConfig, usage: str) -> Spectra:
+def gathered(data: Sequence[Path], hints: ReadConfig, usage: str, *, skip_bad: bool = False) -> Spectra:
     """Return the spectra of all files."""
     from draper.data.io import read
 
     if not data:
         raise DraperError("no data were named", hint=usage)
-    return read(list(data), **hints.model_dump(exclude_unset=True))
+    with progress("reading") as done:
+        return read(list(data), **hints.model_dump(exclude_unset=True), skip_bad=skip_bad, progress=done)
+
+
+def gathered_sets(
+    data: Sequence[Path], hints: ReadConfig, usage: str, *, skip_bad: bool = False
+) -> list[Spectra]:
+    """Return the spectra of files on whatever grids, those of one file after the other."""
+    from draper.data.io import Log, listed, stream
+
+    if not data:
+        raise DraperError("no data were named", hint=usage)
+    with progress("reading") as done:
+        log = Log(skip_bad, done)
+        sets = list(stream(data, hints, log, one_grid=False))
+    first = replace(sets[0], meta={**sets[0].meta, "skipped": listed(log.skipped)})
+    return [first, *sets[1:]]
 
 
 def catalogued(model: Model, tables: Sequence[Path], hints: ReadConfig) -> Spectra:
@@ -134,12 +148,3 @@ def unknown_option(
         expected=f"options of this model: {', '.join(own) or 'none'}",
         hint=near or f"draper {verb} ARTIFACT --help shows all options",
     )
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on a terminal, and nothing elsewhere, so that logs stay clean."""
-    console = Console(file=sys.stderr)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

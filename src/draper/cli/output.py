@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
+
+from draper.errors import SkippedFilesError
 
 
 def say(*what: RenderableType) -> None:
@@ -29,6 +32,16 @@ def two_columns(rows: dict[str, Any], title: str | None = None) -> Table:
     for name, value in rows.items():
         table.add_row(escape(name), escape(str(value)))
     return table
+
+
+def require_all_used(skipped: Sequence[Mapping[str, str]]) -> None:
+    """Raise an error that lists the files that were skipped, at the end of a command."""
+    if skipped:
+        raise SkippedFilesError(
+            f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} skipped; "
+            "everything else is done",
+            given="\n            ".join(f"{file['name']}: {file['reason']}" for file in skipped),
+        )
 
 
 def _plain(value: Any) -> Any:

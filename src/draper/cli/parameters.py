@@ -19,6 +19,9 @@ Json = Annotated[bool, Parameter(name="--json")]
 Hints = Annotated[ReadConfig, Parameter(name="read")]
 """How files of spectra are read (``--read.medium air``), where a command has other options, too."""
 
+SkipBad = Annotated[bool, Parameter(name="--skip-bad")]
+"""Whether files that cannot be used are skipped."""
+
 Number = Annotated[int, Parameter(name=["--number", "-n"])]
 """How many."""
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
-from rich.progress import track
 
 from draper.cli.adapters import run
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Json, Output
+from draper.cli.progress import progress
 from draper.configs.simulators import SIMULATORS, SimulatorConfig
 from draper.errors import DraperError, Interrupted
 
@@ -95,16 +93,9 @@ def _write(
 
     def counted() -> Iterator[Spectra]:
         nonlocal written
-        console = Console(file=sys.stderr)
-        steps = simulator.blocks(what)
-        for batch in track(
-            simulator.stream(what, seed),
-            "simulating",
-            total=steps,
-            console=console,
-            disable=not console.is_terminal,
-        ):
+        for block, batch in enumerate(simulator.stream(what, seed), start=1):
             written += len(batch)
+            done(block, simulator.blocks(what))
             yield batch
             if request.number:  # raised here, so that the writer removes the unfinished file
                 raise Interrupted(
@@ -113,7 +104,7 @@ def _write(
                     hint="run the same again for the same spectra",
                 )
 
-    with stop_request() as request:
+    with progress("simulating blocks of spectra") as done, stop_request() as request:
         write(counted(), out)
     if json:
         say_json({"path": out, "spectra": written, "grid": repr(simulator.grid), "seed": seed})

@@ -15,6 +15,7 @@ from rich.table import Table
 from draper.cli.inputs import named, positional_help, sources_of, with_inputs
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Output, flags
+from draper.cli.progress import progress
 from draper.config import ModelConfig
 from draper.configs.read import ReadConfig
 from draper.configs.sweep import SweepConfig, parse_values
@@ -70,18 +71,25 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
             drawable(plot)
         from draper.models.search.sweep import RUNS, sweep
 
-        result = sweep(
-            name,
-            sources_of(f"sweep {name}", config, spectra, {**inputs, "read": hints}),
-            out,
-            plan,
-            options,
-            train,
-            objectives=objectives,
-            table=table,
-            resume=resume,
-            note=_progress,
-        )
+        sources = sources_of(f"sweep {name}", config, spectra, {**inputs, "read": hints})
+        with progress("training runs") as done:
+
+            def note(state: SweepResult, total: int) -> None:
+                done(len(state.runs), total)
+                _say_run(state, total)
+
+            result = sweep(
+                name,
+                sources,
+                out,
+                plan,
+                options,
+                train,
+                objectives=objectives,
+                table=table,
+                resume=resume,
+                note=note,
+            )
         if all(run.test is None for run in result.runs):
             raise DivergedError(
                 "the training of every run diverged",
@@ -145,7 +153,7 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
     return sweep_model
 
 
-def _progress(state: SweepResult, total: int) -> None:
+def _say_run(state: SweepResult, total: int) -> None:
     """Say on the error stream how a run ended."""
     last = state.runs[-1]
     columns = {} if last.test is None else last.test.columns()

@@ -16,6 +16,7 @@ from rich.table import Table
 from draper.cli.inputs import named, positional_help, sources_of, with_inputs
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Output, flags
+from draper.cli.progress import progress
 from draper.config import ModelConfig
 from draper.configs.read import ReadConfig
 from draper.configs.train import training_class
@@ -74,17 +75,16 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
             drawable(plot)
         from draper.models.search.tune import BEST, model_folder, tune
 
-        result = tune(
-            name,
-            sources_of(f"tune {name}", config, spectra, {**inputs, "read": hints}),
-            out,
-            plan,
-            options,
-            train,
-            objectives=objectives,
-            resume=resume,
-            note=lambda state: _progress(state, trials),
-        )
+        sources = sources_of(f"tune {name}", config, spectra, {**inputs, "read": hints})
+        with progress("training trials") as done:
+
+            def note(state: SearchResult) -> None:
+                done(len(state.trials), trials)
+                _say_trial(state, trials)
+
+            result = tune(
+                name, sources, out, plan, options, train, objectives=objectives, resume=resume, note=note
+            )
         if result.chosen is None:
             raise DivergedError(
                 "the training of every trial diverged",
@@ -148,7 +148,7 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
     return tune_model
 
 
-def _progress(state: SearchResult, trials: int) -> None:
+def _say_trial(state: SearchResult, trials: int) -> None:
     """Say on the error stream how a trial ended."""
     last = state.trials[-1]
     columns = {} if last.valid is None else last.valid.columns()

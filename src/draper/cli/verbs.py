@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.markup import escape
 
-from draper.cli.model import ModelOptions, catalogued, gathered, opened, progress
-from draper.cli.output import say, say_json, two_columns
-from draper.cli.parameters import Hints, Json, Output
+from draper.cli.model import ModelOptions, catalogued, gathered, gathered_sets, opened
+from draper.cli.output import require_all_used, say, say_json, two_columns
+from draper.cli.parameters import Hints, Json, Output, SkipBad
+from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
 
@@ -31,6 +32,9 @@ def predict(
     options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
     posterior: Path | None = None,
+    group_by: str | None = None,
+    jointly: bool = False,
+    skip_bad: SkipBad = False,
     plot: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -39,6 +43,10 @@ def predict(
     `draper predict ARTIFACT --help` also shows the options of that model.
 
     Example: draper predict model/ night1/*.fits -o labels.csv --fit.rv 0 --fit.continuum 2
+
+    Example: draper predict model/ visits.h5 -o stars.csv --group-by id
+
+    Example: draper predict model/ blue.fits red.fits -o star.csv --jointly --fit.velocities one
 
     Parameters
     ----------
@@ -58,6 +66,14 @@ def predict(
         File to write, too, for what the table of labels does not hold. .npz and .h5 hold everything:
         covariances, and samples and quantiles where the model has them; Estimates.load reads them. .csv,
         .ecsv, .fits and .parquet hold the samples, with a row for each draw.
+    group_by
+        Column whose values name the stars: spectra that share one, of whatever files and wavelengths, are
+        exposures or arms that are fitted together; the table has one row a star. Emulators can.
+    jointly
+        The same for files of one spectrum each, which are all of one star; or of spectra that share an id.
+    skip_bad
+        Skip files that cannot be read or joined to the others, and list them at the end; the exit code is 4
+        if there are any.
     plot
         Figure of the first spectrum that has estimates, with the model's, to write (.png, .pdf or .svg);
         NAME-2 and NAME-3 show the next two. Where the model gives samples it is their corner plot, and
@@ -82,10 +98,24 @@ def predict(
             given=f"{data[0]} and --catalogue {catalogue[0]}",
             hint="leave out one of them",
         )
-    if catalogue:
+    usage = f"draper predict {artifact} DATA... -o TABLE"
+    sets: list[Spectra] = []
+    if group_by is not None or jointly:
+        from draper.models.joint import predict_together, require_exposures
+
+        flags = {"--group-by": group_by, "--jointly": jointly, "--catalogue": catalogue, "--plot": plot}
+        given = [flag for flag, value in flags.items() if value]
+        if len(given) > 1:
+            raise DraperError(f"{given[0]} does not go with {given[1]}", hint=f"leave out {given[1]}")
+        require_exposures(model)
+        sets = gathered_sets(data, hints, usage, skip_bad=skip_bad)
+        spectra = sets[0]
+        if jointly and all(len(one) == 1 for one in sets):
+            sets = [one.with_columns(id=[str(spectra.ids[0])]) for one in sets]
+    elif catalogue:
         spectra = catalogued(model, catalogue, hints)
     else:
-        spectra = gathered(data, hints, f"draper predict {artifact} DATA... -o TABLE")
+        spectra = gathered(data, hints, usage, skip_bad=skip_bad)
     if plot is not None and not model.draws(spectra, options):
         raise DraperError(
             f"the model '{model.name}' has no version of these spectra to draw",
@@ -101,7 +131,11 @@ def predict(
             hint="these hold what it knows of the posterior",
         )
     with progress("predicting") as done:
-        estimates: Estimates = model.predict(spectra, options, progress=done)
+        estimates: Estimates = (
+            predict_together(model, sets, group_by or "id", options, progress=done)
+            if sets
+            else model.predict(spectra, options, progress=done)
+        )
     written = [estimates.save(out) if out.suffix in SUFFIXES else estimates.write(out)]
     if posterior is not None:
         written.append(estimates.write_samples(posterior) if is_table else estimates.save(posterior))
@@ -110,17 +144,22 @@ def predict(
         shown = [row for row, is_empty in enumerate(estimates.flags["no_data"]) if not is_empty][:SHOWN]
         drawn = figures(model, estimates.rows(shown), spectra[shown], options, plot)
     flagged = {name: int(values.sum()) for name, values in estimates.flags.items()}
+    skipped = spectra.meta.get("skipped", [])
     if json:
         labels = list(estimates.labels.names)
         files = {"path": out, "posterior": posterior, "plots": drawn}
-        say_json({**files, "spectra": len(estimates), "labels": labels, "flags": flagged})
+        more = {"skipped": skipped} if skip_bad else {}
+        say_json({**files, "spectra": len(estimates), "labels": labels, "flags": flagged, **more})
+        require_all_used(skipped)
         return
     raised = {f"flagged {name}": f"{count:,}" for name, count in flagged.items() if count}
-    rows = {"spectra": f"{len(estimates):,}", "labels": ", ".join(estimates.labels.names), **raised}
+    what = "stars" if sets else "spectra"
+    rows = {what: f"{len(estimates):,}", "labels": ", ".join(estimates.labels.names), **raised}
     say(two_columns(rows))
     say(escape(f"written to {', '.join(map(str, [*written, *drawn]))}"))
     if plot is not None and not drawn:
         say("nothing is drawn: no spectrum has an estimate")
+    require_all_used(skipped)
 
 
 def encode(

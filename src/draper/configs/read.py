@@ -22,6 +22,8 @@ class ReadConfig(Config):
     """Medium of the wavelengths. Needed where a file declares none, or a wrong one."""
     quantity: Literal["flux", "normalised flux", "transit depth"] | None = None
     """Quantity of the spectra, where a file declares none, or a wrong one."""
+    flux_unit: str | None = None
+    """Unit of fluxes, such as 'erg / (s cm2 Angstrom)', 'W / (m2 um)' or Jy, where a file declares none."""
     resolving_power: float | None = None
     """Resolving power lambda / FWHM of the spectrograph, above 0; stored with the grid."""
     wavelength_column: str | None = None

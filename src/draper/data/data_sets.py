@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,60 @@ def simulated(spectra: Spectra) -> NDArray[np.bool_]:
 def _is_simulator(source: object) -> bool:
     """Return whether a source is a simulator of draper; one of several sources is none."""
     return re.fullmatch(rf"{re.escape(SIMULATORS)}(\.\w+)?", str(source)) is not None
+
+
+def exposures(
+    sets: Sequence[Spectra], by: str = "id"
+) -> Iterator[tuple[NDArray[np.int64], tuple[Spectra, ...]]]:
+    """Yield objects with the exposures of each: the spectra that share a value of a column.
+
+    Objects with equally many exposures, on the same grids, come together: as their numbers (n,), which count
+    objects in the order of the data, and one set of n spectra for each exposure. The column ``id`` of these
+    holds the shared value.
+
+    Parameters
+    ----------
+    sets
+        Spectra on whatever grids, in the order of the exposures.
+    by
+        The column.
+
+    Examples
+    --------
+    >>> grid = Grid.from_wavelength([5000, 6000], medium="vacuum")
+    >>> visits = Spectra(grid, [[1, 1], [2, 2], [3, 3]], table={"star": ["a", "b", "a"]})
+    >>> for numbers, (first, *others) in exposures([visits], by="star"):
+    ...     print(numbers, first.ids, first.flux[:, 0], [other.flux[:, 0] for other in others])
+    [0] ['a'] [1.] [array([3.], dtype=float32)]
+    [1] ['b'] [2.] []
+    """
+    alike: dict[Hashable, list[Spectra]] = {}
+    rows: dict[str, list[tuple[Hashable, int]]] = {}
+    for one in sets:
+        key = (one.grid.fingerprint, np.asarray(one.grid.resolving_power).tobytes(), one.quantity, one.unit)
+        offset = sum(map(len, alike.setdefault(key, [])))
+        alike[key].append(one)
+        values = one.column(by).astype(str)
+        if missing := int(np.isin(values, ("", "nan")).sum()):
+            raise DraperError(
+                f"column '{by}' has no value for some spectra",
+                given=f"{missing} of {len(one)}",
+                hint="fill it, or group by another column",
+            )
+        for row, value in enumerate(values.tolist()):
+            rows.setdefault(value, []).append((key, offset + row))
+    pools = {key: Spectra.concat(parts, fill=True) for key, parts in alike.items()}
+    names = list(rows)
+    kinds: dict[Hashable, list[int]] = {}
+    for number, name in enumerate(names):
+        kinds.setdefault(tuple(key for key, _ in rows[name]), []).append(number)
+    for numbers in kinds.values():
+        ids = [names[number] for number in numbers]
+        chosen = zip(*(rows[name] for name in ids), strict=True)
+        yield (
+            np.array(numbers),
+            tuple(pools[each[0][0]][[row for _, row in each]].with_columns(id=ids) for each in chosen),
+        )
 
 
 def sources_of(made: NDArray[np.bool_], data_sets: NDArray[np.int64] | None, other: str) -> dict[str, Any]:

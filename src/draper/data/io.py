@@ -6,8 +6,9 @@ batches of many files with their labels on one grid, and :func:`read` does the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,7 @@ from draper.data.data_sets import join
 from draper.data.export import write as write
 from draper.data.grid import Grid
 from draper.data.join import LabelTables, derive, reject
+from draper.data.parsing.fits_header import flux_unit
 from draper.data.parsing.source import Format, Source
 from draper.data.resample import common_grid, resample
 from draper.data.spectra import Spectra
@@ -37,10 +39,53 @@ MAX_LISTED = 12
 
 @dataclass(frozen=True)
 class Rejection:
-    """A spectrum that was rejected, and why."""
+    """A spectrum that was rejected, or a file that was skipped, and why."""
 
     name: str
     reason: str
+
+
+@dataclass
+class Log:
+    """What becomes of files while they are read.
+
+    Attributes
+    ----------
+    skip_bad
+        Whether files that cannot be used are skipped, instead of being an error.
+    progress
+        Called with the number of files that are done, and of all.
+    rejected, skipped
+        Spectra that were rejected, and files that were skipped.
+    error
+        That of the first file that was skipped.
+    """
+
+    skip_bad: bool = False
+    progress: Callable[[int, int], None] | None = None
+    rejected: list[Rejection] = field(default_factory=list)
+    skipped: list[Rejection] = field(default_factory=list)
+    error: DraperError | None = None
+
+    @contextmanager
+    def attempt(self, path: str | Path) -> Iterator[None]:
+        """Note an error of the block, which reads a file, as the reason to skip it; or let it pass."""
+        try:
+            yield
+        except DraperError as error:
+            if not self.skip_bad:
+                raise
+            self.error = self.error or error
+            what = error.what.removeprefix(f"{path}: ")
+            reason = what if str(error.given) in ("None", str(path)) else f"{what} ({error.given})"
+            self.skipped.append(Rejection(str(path), reason))
+
+    def require_some(self, left: int) -> None:
+        """Raise the error of the first file that was skipped if none is left."""
+        if (error := self.error) is not None and not left:
+            files = len(self.skipped)
+            what = error.what if files == 1 else f"none of the {files:,} files can be used; {error.what}"
+            raise DraperError(what, given=error.given, expected=error.expected, hint=error.hint)
 
 
 @cache
@@ -71,7 +116,14 @@ def recognise(source: Source, name: str | None = None) -> Format:
     )
 
 
-def read(path: str | Path | Sequence[str | Path], format: str | None = None, **hints: Any) -> Spectra:
+def read(
+    path: str | Path | Sequence[str | Path],
+    format: str | None = None,
+    *,
+    skip_bad: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **hints: Any,
+) -> Spectra:
     r"""Read files of any known format into one set of spectra.
 
     Parameters
@@ -80,6 +132,11 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
         A file, a folder of files, or several of them. A native file is mapped, not loaded.
     format
         Name of the format; by default it is recognised from the content.
+    skip_bad
+        Whether files that cannot be read, or not be joined to the others, are skipped, instead of being an
+        error; it is one all the same if none is left.
+    progress
+        Called with the number of files that are done, and of all.
     **hints
         Options of :class:`draper.configs.read.ReadConfig`, such as ``medium="air"``, ``labels="labels.csv"``,
         ``grid="common"``.
@@ -87,7 +144,8 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
     Returns
     -------
     Spectra
-        Rejected spectra, if any, are listed in ``meta["rejected"]``.
+        Files are joined in the unit of the first one. Rejected spectra and skipped files, if any, are listed
+        in ``meta["rejected"]`` and ``meta["skipped"]``.
 
     Examples
     --------
@@ -110,56 +168,65 @@ def read(path: str | Path | Sequence[str | Path], format: str | None = None, **h
             return store.read(source.path)
         if reader.name.startswith("draper-"):
             return Spectra.concat(list(reader.read(source, config)))
-    rejected: list[Rejection] = []
-    joined = Spectra.concat(list(stream(paths, config, rejected)), fill=config.fill)
-    if rejected:
-        names = [{"name": rejection.name, "reason": rejection.reason} for rejection in rejected]
-        return replace(joined, meta={**joined.meta, "rejected": names})
-    return joined
+    log = Log(skip_bad, progress)
+    joined = Spectra.concat(list(stream(paths, config, log)), fill=config.fill)
+    notes = {"rejected": listed(log.rejected), "skipped": listed(log.skipped)}
+    notes = {title: rows for title, rows in notes.items() if rows}
+    return replace(joined, meta={**joined.meta, **notes}) if notes else joined
+
+
+def listed(rejections: Iterable[Rejection]) -> list[dict[str, str]]:
+    """Return rejections as JSON values."""
+    return [{"name": one.name, "reason": one.reason} for one in rejections]
 
 
 def stream(
-    paths: Iterable[str | Path], config: ReadConfig, rejected: list[Rejection] | None = None
+    paths: Iterable[str | Path], config: ReadConfig, log: Log | None = None, *, one_grid: bool = True
 ) -> Iterator[Spectra]:
-    """Yield batches on one grid from files; spectra that are left out are appended to ``rejected``."""
+    """Yield batches on one grid and in one unit from files; what becomes of these is noted in ``log``.
+
+    Where bad files are skipped, a file is read as a whole before its first batch is passed on. Without
+    ``one_grid`` each file keeps its own grid and unit.
+    """
+    log = log or Log()
     if config.together:
+        if log.skip_bad:
+            raise DraperError(
+                "the data sets of an object are all needed: a bad one cannot be skipped",
+                hint="leave out skip_bad (--skip-bad), or together (--together)",
+            )
         # A data set may lie outside of the windows as a whole.
         apart = config.replace(together=False, cut=())
-        joined = join([Spectra.concat(list(stream([path], apart, rejected))) for path in paths])
+        joined = join([Spectra.concat(list(stream([path], apart, log))) for path in paths])
         yield joined.cut(config.cut) if config.cut else joined
         return
     tables = {table.resolve() for table in config.labels}  # they may lie among the spectra
-    sources = [source for source in expand(paths) if source.path.resolve() not in tables]
+    sources: Sequence[Source]
+    sources = [source for source in expand(paths, log) if source.path.resolve() not in tables]
+    log.require_some(len(sources))
     if not sources:
         raise DraperError(
             "there are no files to read", hint="name at least one file, or a folder that holds some"
         )
-    target = _target(sources, config)
+    target, sources = _target(sources, config, log)
     labels = LabelTables(config.labels, config.key)
-    first: Grid | None = None
-    kept = 0
-    for source in sources:
-        for batch in _batches(source, config):
-            batch = derive(labels.join(batch), config).select(**config.selected)
-            if target is not None:
-                batch = resample(batch, target)
-                if len(sources) > 1:  # each may have another resolving power
-                    batch = replace(batch, grid=replace(batch.grid, resolving_power=config.resolving_power))
-            if config.cut:
-                # Last, so that pixels at the ends of a window are averaged over their whole width.
-                batch = batch.cut(config.cut)
-            if target is None and first is None:
-                first = batch.grid
-            elif first is not None:
-                if not first.matches(batch.grid):
-                    raise _different_grids(sources, config)
-                first.require(batch.grid, f"{source.path.name} differs from the files before it", "")
-            batch, left_out = reject(batch, config.reject)
-            if rejected is not None:
-                rejected.extend(Rejection(name, reason) for name, reason in left_out)
-            kept += len(batch)
-            if len(batch):
-                yield batch if first is None else replace(batch, grid=first)
+    first: tuple[str, Spectra] | None = None
+    read = kept = 0
+    for number, source in enumerate(sources, start=1):
+        with log.attempt(source.path):
+            batches: Iterable[Spectra] = _joinable(source, sources, config, labels, target, first, log)
+            for batch in list(batches) if log.skip_bad else batches:
+                if first is None and one_grid:
+                    first = source.path.name, batch[:0]
+                batch, left_out = reject(batch, config.reject)
+                log.rejected.extend(Rejection(name, reason) for name, reason in left_out)
+                kept += len(batch)
+                if len(batch):
+                    yield batch
+            read += 1
+        if log.progress is not None:
+            log.progress(number, len(sources))
+    log.require_some(read)
     if not kept:
         raise DraperError(
             "all spectra were rejected" if config.reject or config.select else "there are no spectra",
@@ -170,16 +237,45 @@ def stream(
         )
 
 
-def expand(paths: Iterable[str | Path]) -> Iterator[Source]:
+def _joinable(
+    source: Source,
+    sources: Sequence[Source],
+    config: ReadConfig,
+    labels: LabelTables,
+    target: Grid | None,
+    first: tuple[str, Spectra] | None,
+    log: Log,
+) -> Iterator[Spectra]:
+    """Yield the batches of a file with labels, on the grid and in the unit of the first file."""
+    for batch in _batches(source, config):
+        batch = derive(labels.join(batch), config).select(**config.selected)
+        if target is not None:
+            batch = resample(batch, target)
+            if len(sources) > 1:  # each may have another resolving power
+                batch = replace(batch, grid=replace(batch.grid, resolving_power=config.resolving_power))
+        if config.cut:
+            # Last, so that pixels at the ends of a window are averaged over their whole width.
+            batch = batch.cut(config.cut)
+        if first is None:
+            first = source.path.name, batch[:0]
+        name, like = first
+        if not (log.skip_bad or like.grid.matches(batch.grid)):
+            raise _different_grids(sources, config)
+        yield replace(like.alike(batch, source.path.name, name, fill=config.fill), grid=like.grid)
+
+
+def expand(paths: Iterable[str | Path], log: Log | None = None) -> Iterator[Source]:
     """Replace folders by their files, except folders that are one data set (GANDALF's)."""
+    log = log or Log()
     for path in paths:
-        source = Source(path)
-        if source.kind != "folder" or any(format.recognises(source) for format in formats().values()):
-            yield source
-            continue
-        for child in sorted(source.path.iterdir()):
-            if child.is_file() and not child.name.startswith("."):
-                yield Source(child)
+        with log.attempt(path):
+            source = Source(path)
+            if source.kind != "folder" or any(format.recognises(source) for format in formats().values()):
+                yield source
+                continue
+            for child in sorted(source.path.iterdir()):
+                if child.is_file() and not child.name.startswith("."):
+                    yield Source(child)
 
 
 def _batches(source: Source, config: ReadConfig) -> Iterator[Spectra]:
@@ -187,6 +283,8 @@ def _batches(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     for batch in _named(source, format.read(source, config)):
         described = {**batch.meta, "format": format.name} if format.name != "draper" else batch.meta
         batch = replace(batch, meta={"source": source.path.name, **described})
+        if config.flux_unit is not None and batch.quantity == "flux" and not batch.unit:
+            batch = batch.scaled(*_flux_unit(config.flux_unit))
         if config.resolving_power is not None and batch.grid.is_spectral:
             batch = replace(batch, grid=replace(batch.grid, resolving_power=config.resolving_power))
         yield batch
@@ -208,12 +306,33 @@ def _grids(sources: Iterable[Source], config: ReadConfig) -> Iterator[tuple[Sour
             yield source, batch.grid.cut(config.cut) if config.cut else batch.grid
 
 
-def _target(sources: Sequence[Source], config: ReadConfig) -> Grid | None:
+def _flux_unit(words: str) -> tuple[float, str]:
+    """Return the factor and the unit in which a flux is stored whose unit the user names."""
+    factor, unit = flux_unit(words)
+    if not unit:
+        raise DraperError(
+            "this is not a unit of flux per wavelength or frequency",
+            given=f"flux_unit={words}",
+            expected="such as 'erg / (s cm2 Angstrom)', 'W / (m2 um)' or Jy",
+        )
+    return factor, unit
+
+
+def _target(sources: Sequence[Source], config: ReadConfig, log: Log) -> tuple[Grid | None, Sequence[Source]]:
+    """Return the grid that is requested, if any, and the files whose grids could be read."""
     if config.grid is None:
-        return None
-    if config.grid == "common":
-        return common_grid([grid for _, grid in _grids(sources, config.replace(cut=()))])
-    return next(grid for _, grid in _grids([Source(config.grid)], config.replace(cut=(), format=None)))
+        return None, sources
+    whole = config.replace(cut=())
+    if config.grid != "common":
+        return next(grid for _, grid in _grids([Source(config.grid)], whole.replace(format=None))), sources
+    grids: list[Grid] = []
+    good = []
+    for source in sources:
+        with log.attempt(source.path):
+            grids += [grid for _, grid in _grids([source], whole)]
+            good.append(source)
+    log.require_some(len(good))
+    return common_grid(grids), good
 
 
 def _different_grids(sources: Sequence[Source], config: ReadConfig) -> DraperError:

@@ -116,7 +116,7 @@ def _regrouped(spectra: Spectra | Iterable[Spectra], rows: int | None, fill: boo
     for number, batch in enumerate([spectra] if isinstance(spectra, Spectra) else spectra):
         if first is None:
             first, most = batch[:0], rows or max(1, PARTITION_BYTES // _row_bytes(batch))
-        first.require_alike(batch, number, fill=fill)
+        batch = first.alike(batch, f"set {number}", fill=fill)
         while count + len(batch) > most:
             yield Spectra.concat([*held, batch[: most - count]], fill=fill)
             batch, held, count = batch[most - count :], [], 0
@@ -207,7 +207,9 @@ class Partitions:
         first = headers[0].spectra
         for number, header in enumerate(headers[1:], start=1):
             try:
-                first.require_alike(header.spectra, number, fill=True)
+                first.alike(header.spectra, f"partition {number}", "the first", fill=True)
+                if header.spectra.unit != first.unit:  # pixels are read later, as they are
+                    raise DraperError("another unit", given=header.spectra.unit, expected=first.unit)
             except DraperError as error:
                 raise DraperError(
                     f"{header.file}: {error.what}",

@@ -23,6 +23,7 @@ from draper.data.arrays import (
 )
 from draper.data.correlation import Correlation as Correlation
 from draper.data.grid import Grid
+from draper.data.units import FRACTIONS, flux_factor
 from draper.errors import DraperError, did_you_mean
 
 if TYPE_CHECKING:
@@ -285,14 +286,17 @@ class Spectra:
 
     @classmethod
     def concat(cls, parts: Sequence[Self], *, fill: bool = False) -> Self:
-        """Join sets on the same grid; ``fill`` fills columns that a part lacks with NaN (or "")."""
+        """Join sets on the same grid, in the unit of the first one, into which the others are converted.
+
+        ``fill`` fills columns that a part lacks with NaN (or "").
+        """
         if not parts:
             raise DraperError("there is nothing to join", hint="give at least one set of spectra")
         first = parts[0]
-        for number, part in enumerate(parts[1:], start=1):
-            first.require_alike(part, number, fill=fill)
         if len(parts) == 1:
             return first
+        others = (first.alike(part, f"set {number}", fill=fill) for number, part in enumerate(parts[1:], 1))
+        parts = [first, *others]
         names = list(dict.fromkeys(name for part in parts for name in part.table))
         correlations = [part.correlation for part in parts if part.correlation is not None]
         return replace(
@@ -305,38 +309,82 @@ class Spectra:
             correlation=Correlation.concat(correlations) if correlations else None,
         )
 
-    def require_alike(self, part: Spectra, number: int, *, fill: bool = False) -> None:
-        """Raise an error unless ``part``, set ``number`` of several, can be joined to these spectra."""
+    def alike(self, part: Self, name: str, first: str = "set 0", *, fill: bool = False) -> Self:
+        """Return ``part`` as it can be joined to these spectra, in their unit; else raise an error.
+
+        Parameters
+        ----------
+        part
+            Other spectra.
+        name, first
+            What an error calls ``part`` and these spectra.
+        fill
+            Whether columns that one of them lacks are no error.
+        """
         self.grid.require(
             part.grid,
-            f"set {number} is on another grid than set 0",
+            f"{name} is on another grid than {first}",
             "resample first: draper convert --grid common, or draper.read(..., grid='common')",
         )
-        for name in ("quantity", "unit"):
-            if getattr(part, name) != getattr(self, name):
-                raise DraperError(
-                    f"set {number} has another {name} than set 0",
-                    given=repr(getattr(part, name)),
-                    expected=repr(getattr(self, name)),
-                    hint="convert them into separate files",
-                )
+        if part.quantity != self.quantity:
+            raise DraperError(
+                f"{name} has another quantity than {first}",
+                given=part.quantity,
+                expected=self.quantity,
+                hint="if both are the same, say what: quantity= (--quantity); else keep them apart",
+            )
+        part = part if part.unit == self.unit else part._in_unit(self.unit, name, first)
         if (part.correlation is None) != (self.correlation is None):
             raise DraperError(
-                f"set {number} and set 0 do not both have correlations",
+                f"{name} and {first} do not both have correlations",
                 hint="convert them into separate files",
             )
         if part.meta.get(DATA_SETS) != self.meta.get(DATA_SETS):
             raise DraperError(
-                f"the pixels of set {number} are not from the same data sets as those of set 0",
+                f"the pixels of {name} are not from the same data sets as those of {first}",
                 hint="convert them into separate files",
             )
         if set(part.table) != set(self.table) and not fill:
             raise DraperError(
-                f"set {number} has other columns than set 0",
+                f"{name} has other columns than {first}",
                 given=", ".join(part.table) or "no columns",
                 expected=", ".join(self.table) or "no columns",
                 hint="pass fill=True (--fill) to fill what is missing with NaN",
             )
+        return part
+
+    def _in_unit(self, unit: str, name: str, first: str) -> Self:
+        """Return the spectra in the unit of others, which an error calls ``first``."""
+        factors = None
+        if self.quantity == "transit depth" and {self.unit, unit} <= set(FRACTIONS):
+            factors = np.full(len(self.grid), FRACTIONS[self.unit] / FRACTIONS[unit])
+        elif self.unit and unit and self.grid.is_spectral:
+            factors = flux_factor(self.unit, unit, self.grid.vacuum)
+        if factors is None:
+            missing = first if self.unit else name
+            raise DraperError(
+                f"{name} has another unit than {first}",
+                given=repr(self.unit),
+                expected=repr(unit),
+                hint="these do not convert: keep them in separate files"
+                if self.unit and unit
+                else f"say in which unit the flux of {missing} is: flux_unit= (--flux-unit)",
+            )
+        return self.scaled(factors, unit)
+
+    def scaled(self, factors: ArrayLike, unit: str) -> Self:
+        """Return the spectra with flux multiplied by factors () or (p,), which gives it another unit.
+
+        Examples
+        --------
+        >>> grid = Grid.linear(5000, 5001, 1, medium="vacuum")
+        >>> scaled = Spectra(grid, [[1.0, 2.0]], [[4.0, 4.0]], unit="Jy").scaled(1000, "mJy")
+        >>> scaled.flux, scaled.ivar
+        (array([[1000., 2000.]], dtype=float32), array([[4.e-06, 4.e-06]], dtype=float32))
+        """
+        factors = np.asarray(factors, dtype=np.float64)
+        ivar = np.where(lacks_errors(self)[:, None], self.ivar, self.ivar / factors**2)
+        return replace(self, flux=self.flux * factors, ivar=ivar, unit=unit, validated=False)
 
     def with_columns(self, **columns: ArrayLike | None) -> Spectra:
         """Return the same spectra with columns added or replaced; None drops one."""

@@ -82,7 +82,7 @@ class Writer:
         if self._first is None:
             self._first = spectra[:0]
         else:
-            self._first.require_alike(spectra, self.sets, fill=self.fill)
+            spectra = self._first.alike(spectra, f"set {self.sets}", fill=self.fill)
         self._spool("flux", spectra.flux)
         self._spool("ivar", spectra.ivar)
         if spectra.correlation is not None:

@@ -1,4 +1,4 @@
-"""Wavelength units and the refraction of air."""
+"""Units of wavelength, flux and transit depth, and the refraction of air."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.errors import DraperError, did_you_mean
+
+FloatArray = NDArray[np.float64]
 
 ANGSTROM = {"angstrom": 1.0, "nm": 10.0, "um": 1e4, "mm": 1e7, "cm": 1e8, "m": 1e10}
 """Length of one unit in Angstrom."""
@@ -22,6 +24,9 @@ SYNONYMS = {
 """Other spellings of the units, in lower case."""
 
 MEDIA = ("vacuum", "air")
+
+FRACTIONS = {"": 1.0, "%": 1e-2, "percent": 1e-2, "ppm": 1e-6}
+"""Size of the units of a transit depth; a depth without a unit is a fraction."""
 
 AIR_STARTS = 2000.0
 """Below this vacuum wavelength [Angstrom] published wavelengths are vacuum wavelengths by convention."""
@@ -97,3 +102,34 @@ def air_to_vacuum(air: NDArray[np.float64]) -> NDArray[np.float64]:
     for _ in range(5):
         vacuum = air * refractive_index(vacuum)
     return vacuum
+
+
+def flux_factor(given: str, wanted: str, vacuum: FloatArray) -> FloatArray | None:
+    """Return the factors (p,) from one unit of flux density to another; None where they do not convert.
+
+    Parameters
+    ----------
+    given, wanted
+        Units as astropy reads them, per wavelength or per frequency.
+    vacuum
+        Wavelengths (p,) [Angstrom] of the pixels, by which the one follows from the other.
+
+    Examples
+    --------
+    >>> wavelengths = np.array([5000.0, 10000.0])
+    >>> flux_factor("W / (m2 um)", "erg / (s cm2 Angstrom)", wavelengths)
+    array([0.1, 0.1])
+    >>> flux_factor("Jy", "W / (m2 um)", wavelengths)
+    array([1.19916983e-11, 2.99792458e-12])
+    >>> flux_factor("", "Jy", wavelengths) is None
+    True
+    """
+    from astropy import units
+
+    try:
+        old, new = units.Unit(given), units.Unit(wanted)
+        along = units.spectral_density(vacuum * units.Angstrom)
+        factors = old.to(new, np.ones(len(vacuum)), equivalencies=along)
+    except (ValueError, TypeError):  # not a unit, or of something else
+        return None
+    return np.asarray(factors, dtype=np.float64)

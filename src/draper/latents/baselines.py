@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,12 +68,23 @@ class Baselines:
         """Kept labels of the training rows (n, k) and of the test rows (m, k)."""
         return self.learnt[:, len(self.removed) :], self.truth[:, len(self.removed) :]
 
-    def predict(self, x_train: ArrayLike, x_test: ArrayLike, labels: slice = slice(None)) -> FloatArray:
-        """Return labels (d, P, S, m) that probes predict from inputs (n, p), (m, p) of its rows."""
-        return np.stack(
-            [_predictions(kind, self.seeds, x_train, self.learnt[:, labels], x_test) for kind in self.probes],
-            axis=1,
-        )
+    def predict(
+        self,
+        x_train: ArrayLike,
+        x_test: ArrayLike,
+        labels: slice = slice(None),
+        note: Callable[[], None] | None = None,
+    ) -> FloatArray:
+        """Return labels (d, P, S, m) that probes predict from inputs (n, p), (m, p) of its rows.
+
+        ``note`` is called after each probe.
+        """
+        predicted = []
+        for kind in self.probes:
+            predicted.append(_predictions(kind, self.seeds, x_train, self.learnt[:, labels], x_test))
+            if note is not None:
+                note()
+        return np.stack(predicted, axis=1)
 
 
 def measure_baselines(
@@ -87,10 +98,12 @@ def measure_baselines(
     probes: Sequence[Probe] = PROBES,
     seeds: Sequence[int] = (0, 1, 2),
     max_rows: int = MAX_ROWS,
+    note: Callable[[], None] | None = None,
 ) -> Baselines:
     """Measure floor and ceiling with probes of kept labels and of spectra.
 
-    The arguments are those of :func:`draper.latents.leakage.measure_leakage`.
+    The arguments are those of :func:`draper.latents.leakage.measure_leakage`; ``note`` is called after each
+    probe.
     """
     if not probes or not seeds:
         raise DraperError("a leak is measured with at least one probe and one seed", hint="leave them out")
@@ -114,9 +127,9 @@ def measure_baselines(
     )
     scores = _components(np.asarray(spectra_train)[train], np.asarray(spectra_test)[test])
     if kept and removed:
-        known = baselines.predict(*baselines.kept_labels, slice(len(removed)))
+        known = baselines.predict(*baselines.kept_labels, slice(len(removed)), note)
         baselines = replace(baselines, known=known)
-    return replace(baselines, spectra=baselines.predict(*scores))
+    return replace(baselines, spectra=baselines.predict(*scores, note=note))
 
 
 def _columns(labels: Mapping[str, ArrayLike], names: Iterable[str]) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,6 +207,7 @@ def measure_leakage(
     seeds: Sequence[int] = (0, 1, 2),
     max_rows: int = MAX_ROWS,
     baselines: Baselines | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Leakage:
     """Measure how well labels can be predicted from latents, compared with kept labels and with spectra.
 
@@ -232,6 +233,8 @@ def measure_leakage(
     baselines
         Floor and ceiling of the same labels and spectra, in place of the spectra: halves the work where
         several sets of latents are compared.
+    progress
+        Called with the number of probes that are trained, and of all.
 
     Examples
     --------
@@ -248,6 +251,18 @@ def measure_leakage(
     >>> abs(report.leak["teff"]) < 0.1, round(report.kept_ratio["logg"], 3)
     (True, 1.0)
     """
+    # Inputs are latents, and latents with kept labels, matched and mixed; spectra and kept labels before.
+    inputs = 3 if removed and kept else 1
+    if baselines is None:
+        inputs += 2 if removed and kept else 1
+    done, total = 0, inputs * len(probes if baselines is None else baselines.probes)
+
+    def note() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
     if baselines is None:
         if spectra_train is None or spectra_test is None:
             raise DraperError("a leak is measured against spectra", hint="give spectra, or baselines")
@@ -261,6 +276,7 @@ def measure_leakage(
             probes=probes,
             seeds=seeds,
             max_rows=max_rows,
+            note=note,
         )
     elif (baselines.removed, baselines.kept) != (tuple(removed), tuple(kept)):
         raise DraperError(
@@ -279,7 +295,7 @@ def measure_leakage(
         if any(len(np.asarray(labels[name])) != len(z) for name in baselines.names):
             raise DraperError("there are not as many latents as labels", given=f"{len(z)} latents")
     z_train, z_test = z_train[baselines.train], z_test[baselines.test]
-    predicted = {"latents": baselines.predict(z_train, z_test), "spectra": baselines.spectra}
+    predicted = {"latents": baselines.predict(z_train, z_test, note=note), "spectra": baselines.spectra}
     count = len(baselines.removed)
     if len(baselines.known):
         random = np.random.default_rng([baselines.seeds[0], 2])
@@ -287,8 +303,8 @@ def measure_leakage(
         both = [np.hstack(pair) for pair in pairs]
         mixed = [np.hstack([random.permutation(z), kept]) for z, kept in pairs]
         predicted["known"] = baselines.known
-        predicted["both"] = baselines.predict(both[0], both[1], slice(count))
-        predicted["mixed"] = baselines.predict(mixed[0], mixed[1], slice(count))
+        predicted["both"] = baselines.predict(both[0], both[1], slice(count), note)
+        predicted["mixed"] = baselines.predict(mixed[0], mixed[1], slice(count), note)
     truth = baselines.truth.T
     value, error = figures_with_errors(predicted, truth, count, baselines.seeds[0])
     return Leakage(

@@ -82,6 +82,9 @@ class Model(ABC):
     extra_verbs: ClassVar[tuple[str, ...]] = ()
     """Public methods besides encode, generate, predict and evaluate, which commands may ask for."""
 
+    fits_exposures: ClassVar[bool] = False
+    """Whether ``predict`` also takes exposures of the same objects: a sequence of spectra with equal ids."""
+
     noise: Mapping[str, int] = {}
     """Standard normal numbers that the module needs with each row: name to count."""
 

@@ -222,10 +222,20 @@ class Estimates:
         return cls(labels, median, half, np.asarray(ids), levels=probabilities, quantiles=values, **parts)
 
     @classmethod
-    def concat(cls, parts: Sequence[Self]) -> Self:
-        """Join estimates of the same labels and of the same kind, one set after the other."""
+    def concat(cls, parts: Sequence[Self], *, fill: bool = False) -> Self:
+        """Join estimates of the same labels and of the same kind, one set after the other.
+
+        ``fill`` fills labels, columns and flags that a Gaussian part lacks with NaN, or False.
+        """
         if not parts:
             raise DraperError("there is nothing to join", hint="give at least one set of estimates")
+        if fill:
+            labels = LabelSet({label.name: label for part in parts for label in part.labels}.values())
+            columns, flags = (
+                list(dict.fromkeys(name for part in parts for name in getattr(part, kind)))
+                for kind in ("columns", "flags")
+            )
+            parts = [part._filled(labels, columns, flags) for part in parts]
         first = parts[0]
         for number, part in enumerate(parts[1:], start=1):
             mine, theirs = first._described(), part._described()
@@ -243,6 +253,25 @@ class Estimates:
             keys = getattr(first, name)
             joined[name] = {key: np.concatenate([getattr(part, name)[key] for part in parts]) for key in keys}
         return replace(first, **joined)
+
+    def _filled(self, labels: LabelSet, columns: Sequence[str], flags: Sequence[str]) -> Self:
+        """Return Gaussian estimates with more labels, columns and flags, without values."""
+        n, own = len(self), [labels.names.index(name) for name in self.labels.names]
+        median, sigma = np.full((2, n, len(labels)), np.nan)
+        median[:, own], sigma[:, own] = self.median, self.sigma
+        covariance = None
+        if self.covariance is not None:
+            covariance = np.full((n, len(labels), len(labels)), np.nan)
+            covariance[:, np.array(own)[:, None], own] = self.covariance
+        return replace(
+            self,
+            labels=labels,
+            median=median,
+            sigma=sigma,
+            covariance=covariance,
+            columns={name: self.columns.get(name, np.full(n, np.nan)) for name in columns},
+            flags={name: self.flags.get(name, np.zeros(n, dtype=bool)) for name in flags},
+        )
 
     def _described(self) -> str:
         """Return all that estimates must agree in to be joined."""

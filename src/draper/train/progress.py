@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+from rich.text import Text
 
 from draper.train.events import Event
 
@@ -14,24 +27,64 @@ LINE_EVERY = 10.0
 """Minimum time [s] between plain lines."""
 
 
-def _numbers(event: Event, most: int = 4) -> str:
+def _numbers(event: Event) -> list[str]:
+    """Return the metrics of an event as text, those that matter most first."""
     shown = sorted(event.metrics, key=lambda name: (not name.startswith("valid"), not name.endswith("total")))
-    return "  ".join(f"{name} {event.metrics[name]:.4g}" for name in shown[:most] if name != "rate")
+    return [f"{name} {event.metrics[name]:.4g}" for name in shown if name != "rate"]
+
+
+class _Fitting:
+    """Texts side by side, of which as many are shown as there is room for."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(0, options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        line = ""
+        for text in self.texts:
+            longer = f"{line}  {text}" if line else text
+            if len(longer) > options.max_width:
+                break
+            line = longer
+        yield Text(line, no_wrap=True, overflow="crop")
+
+
+class _Numbers(ProgressColumn):
+    """The numbers of a task, in the room that the other columns leave."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(ratio=1, no_wrap=True))
+
+    def render(self, task: Task) -> _Fitting:
+        return _Fitting(task.fields.get("numbers", []))
+
+
+def progress_bar(console: Console, *, transient: bool = False) -> Progress:
+    """Return a bar with per cent, counts and time left; what a narrow terminal has no room for is dropped."""
+    whole = [Column(no_wrap=True) for _ in range(4)]
+    return Progress(
+        TextColumn("{task.description}", table_column=whole[0]),
+        BarColumn(bar_width=min(30, max(8, console.width // 4 - 4))),
+        TaskProgressColumn(table_column=whole[1]),
+        TimeRemainingColumn(table_column=whole[2]),
+        MofNCompleteColumn(table_column=whole[3]),
+        _Numbers(),
+        console=console,
+        expand=True,
+        transient=transient,
+        redirect_stdout=False,  # results go to standard output, the bar to standard error
+    )
 
 
 class Bar:
-    """A progress bar."""
+    """The progress bar of a run."""
 
     def __init__(self, console: Console) -> None:
-        self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            console=console,
-        )
-        self.task = self.progress.add_task("training", numbers="")
+        self.progress = progress_bar(console)
+        self.task = self.progress.add_task("training")
 
     def note(self, event: Event) -> None:
         """Update the bar."""
@@ -49,7 +102,7 @@ class Bar:
 
 
 class Lines:
-    """Plain lines at intervals, for logs."""
+    """Plain lines of a run at intervals, for logs."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -62,7 +115,8 @@ class Lines:
             facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
             self._write(f"step {event.step}/{event.steps}  {facts}")
         elif event.kind == "log" and due:
-            self._write(f"step {event.step}/{event.steps}  {event.seconds:.0f} s  {_numbers(event)}")
+            numbers = "  ".join(_numbers(event)[:4])
+            self._write(f"step {event.step}/{event.steps}  {event.seconds:.0f} s  {numbers}")
 
     def _write(self, line: str) -> None:
         self.last = time.monotonic()

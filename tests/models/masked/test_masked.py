@@ -495,7 +495,12 @@ def test_the_ledger_compares_what_it_says(pretrained: MaskedAutoencoder, stars: 
     told: list[str] = []
     unlabelled = np.arange(800) % 2 > 0
     some = stars[:800].with_columns(teff=np.where(unlabelled, np.nan, stars.table["teff"][:800]))
-    rows = ledger(pretrained, some, ["teff"], sizes=(60, 300, 10_000), seeds=1, say=told.append)
+    done: list[tuple[int, int]] = []
+    sizes = (60, 300, 10_000)
+    rows = ledger(
+        pretrained, some, ["teff"], sizes=sizes, seeds=1, say=told.append, progress=lambda *n: done.append(n)
+    )
+    assert done == [(number, 5) for number in range(1, 6)]
     assert [row["labels"] for row in rows] == [60] * 5
     methods = {row["method"]: row for row in rows}
     assert methods["pre-trained"]["teff"] < methods["mean"]["teff"]

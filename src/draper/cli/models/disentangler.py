@@ -12,6 +12,7 @@ from rich.markup import escape
 from draper.cli.model import gathered, opened
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Json, Output
+from draper.cli.progress import progress
 from draper.configs.fit import FitConfig
 from draper.configs.read import ReadConfig
 
@@ -69,7 +70,8 @@ def leakage(
     spectra = gathered(data, hints, f"draper leakage {artifact} DATA... -o REPORT.json")
     train, test = spectra.split(0.6, seed=seed)
     numbers = tuple(range(seed, seed + seeds))
-    report: Leakage = model.leakage(train, test, truth=truth, probes=probes, seeds=numbers)
+    with progress("training probes") as done:
+        report: Leakage = model.leakage(train, test, truth=truth, probes=probes, seeds=numbers, progress=done)
 
     def draw() -> Figure:
         from draper.plots.leakage import plot_leakage
@@ -128,7 +130,8 @@ def swap(
     fitter = opened(emulator, "predict")
     spectra = gathered(data, hints, f"draper swap {artifact} DATA... -o SWAP.json")
     rows = np.sort(np.random.default_rng(seed).permutation(len(spectra))[:number])
-    report: Swap = model.swap(spectra[rows], spectra, fitter, fit, truth=truth, seed=seed)
+    with progress("swapping labels"):
+        report: Swap = model.swap(spectra[rows], spectra, fitter, fit, truth=truth, seed=seed)
 
     def draw() -> Figure:
         from draper.latents.swap import changes_by_label

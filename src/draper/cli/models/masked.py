@@ -10,6 +10,7 @@ from cyclopts import Parameter, validators
 from draper.cli.model import gathered, opened
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Json
+from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
 
@@ -57,9 +58,10 @@ def ledger(
 
     model = cast("MaskedAutoencoder", opened(artifact, "ledger"))
     spectra = gathered(data, hints, f"draper ledger {artifact} DATA... --labels NAME...")
-    rows: list[dict[str, Any]] = model.ledger(
-        spectra, labels, sizes=sizes, seeds=seeds, say=None if json else say
-    )
+    with progress("training") as done:
+        rows: list[dict[str, Any]] = model.ledger(
+            spectra, labels, sizes=sizes, seeds=seeds, say=None if json else say, progress=done
+        )
     if not rows:
         raise DraperError(
             "there are too few labelled stars for any of the sizes",

@@ -12,6 +12,7 @@ from rich.table import Table
 from draper.cli.model import gathered, opened
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Json, Output
+from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def lines(
     model = cast("Translator", opened(artifact, "new_lines"))
     known = strong_lines() if lines is None else read_lines(lines, medium)
     stars = gathered(data, hints, "") if data else number
-    found = model.new_lines(stars, q=q, lines=known, seed=seed, by_depth=by_depth)
+    with progress("finding lines"):
+        found = model.new_lines(stars, q=q, lines=known, seed=seed, by_depth=by_depth)
     if out is not None:
         found.write(out)
     changed = None

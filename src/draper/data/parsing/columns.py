@@ -44,10 +44,11 @@ BAD = {"mask", "quality", "flag", "dq", "bad", "badpix"}
 RATIOS = {"rp/r*", "rp/r", "rp_r"}
 """Radius ratios, Rp/R*, Rp/Rs and rp_rs (names have lost their plural); the depth is their square."""
 
-PPM = 1e-6
-
-SPELT_UNITS = ({*units.ANGSTROM, *units.SYNONYMS} - {"m", "mm", "cm"}) | {"ppm"}
+SPELT_UNITS = ({*units.ANGSTROM, *units.SYNONYMS} - {"m", "mm", "cm"}) | {"ppm", "percent"}
 """Units that may be the last word of a name without brackets."""
+
+BRACKETED = re.compile(r"(.+?)[\s_]*[\[(]([^\[\]()]*)[\])]")
+"""A name that ends with its unit in brackets."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def describe(name: str) -> Column:
     """
     text = name.strip().strip("\"'").lower()
     unit = medium = ""
-    bracketed = re.fullmatch(r"(.+?)[\s_]*[\[(]([^\[\]()]*)[\])]", text)
+    bracketed = BRACKETED.fullmatch(text)
     if bracketed:
         text, unit = bracketed[1].strip(), bracketed[2].strip()
     words = [word for word in re.split(r"[\s_.-]+", text) if word not in ("", "on", "of", "the", "total")]
@@ -133,13 +134,25 @@ def length_unit(column: Column) -> str | None:
         return None
 
 
+def unit_in(name: str) -> str:
+    """Return the unit in brackets at the end of a column's name as it is written; empty if there is none.
+
+    Examples
+    --------
+    >>> unit_in("Flux [W/m2/um]"), unit_in("flux")
+    ('W/m2/um', '')
+    """
+    bracketed = BRACKETED.fullmatch(name.strip().strip("\"'"))
+    return bracketed[2].strip() if bracketed else ""
+
+
 def implied_quantity(column: Column) -> str:
     """Return the quantity that the name of a flux column implies; flux if it implies none."""
     return column.quantity or ("transit depth" if column.unit == "ppm" else "flux")
 
 
 def in_depths(column: Column, columns: Mapping[Role, FloatArray]) -> dict[Role, FloatArray]:
-    """Return columns with radius ratios squared and ppm as fractions, and their errors likewise.
+    """Return columns with radius ratios squared, ppm and per cent as fractions, and their errors likewise.
 
     Parameters
     ----------
@@ -158,8 +171,9 @@ def in_depths(column: Column, columns: Mapping[Role, FloatArray]) -> dict[Role, 
     with np.errstate(all="ignore"):  # what does not fit is a bad pixel
         if column.name in RATIOS:
             depths["flux"], slope = columns["flux"] ** 2, 2 * np.abs(columns["flux"])
-        if column.unit == "ppm":
-            depths["flux"], slope = depths["flux"] * PPM, slope * PPM
+        if column.unit and column.unit in units.FRACTIONS:
+            size = units.FRACTIONS[column.unit]
+            depths["flux"], slope = depths["flux"] * size, slope * size
         if "error" in columns:
             depths["error"] = columns["error"] * slope
         if "ivar" in columns:

@@ -81,13 +81,15 @@ def flux_unit(words: str) -> tuple[float, str]:
     --------
     >>> flux_unit("10**(-16)erg.cm**(-2).s**(-1).angstrom**(-1)")
     (10.0, '1e-17 erg / (s cm2 Angstrom)')
+    >>> flux_unit("erg/s/cm2/A")
+    (1e+17, '1e-17 erg / (s cm2 Angstrom)')
     >>> flux_unit("Relative Flux")
     (1.0, '')
     """
     from astropy import units as astropy_units
 
     words = re.sub(r"(?i)\bergs\b", "erg", words.strip())
-    words = re.sub(r"(?i)\bangstroms?\b|\bang\b", "Angstrom", words)
+    words = re.sub(r"(?i)\bangstroms?\b|\bang\b|(?-i:\bAA?\b)", "Angstrom", words)
     for dialect in ("generic", "fits", "ogip", "cds"):
         try:
             with warnings.catch_warnings():

@@ -17,6 +17,7 @@ from draper.data.parsing.columns import assign, describe, implied_quantity, in_d
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
 from draper.data.store import DAMAGED
+from draper.data.units import FRACTIONS
 
 CLASSIC = (b"CDF\x01", b"CDF\x02")
 MARK = "_NCProperties"
@@ -64,8 +65,8 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     axis_column = replace(describe(name), unit=variables[name][1].lower())
     flux_name = names[roles["flux"]]
     flux_column = describe(flux_name)
-    if variables[flux_name][1].lower() == "ppm":
-        flux_column = replace(flux_column, unit="ppm")
+    if (declared := variables[flux_name][1].lower()) in FRACTIONS:
+        flux_column = replace(flux_column, unit=declared or flux_column.unit)
     columns = in_depths(flux_column, columns)
     width = columns.get("half width")
     edges = None if width is None else np.stack([wavelength - width, wavelength + width], axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from draper.data.parsing.pixels import axis, spectra
 from draper.data.parsing.rows import numbered, together
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
+from draper.data.units import FRACTIONS
 
 FloatArray = NDArray[np.float64]
 
@@ -169,6 +171,8 @@ def _spectra(
     n = len(wavelength)
     table = {"id": numbered(source, n), **fits_header.facts(header, rows=n), **scalars}
     flux_column = describe(_plain_name(names[roles["flux"]]))
+    if (declared := fits_header.text(header, f"TUNIT{roles['flux'] + 1}").lower()) in FRACTIONS:
+        flux_column = replace(flux_column, unit=declared or flux_column.unit)
     columns = in_depths(flux_column, columns)
     for rows in together(wavelength):
         valid = wavelength[rows[0]] > 0

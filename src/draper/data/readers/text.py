@@ -14,7 +14,16 @@ from draper.configs.read import ReadConfig
 from draper.data.data_sets import sources_of
 from draper.data.labels import UNITS, canonical
 from draper.data.parsing import pixels
-from draper.data.parsing.columns import Role, assign, describe, implied_quantity, in_depths, length_unit
+from draper.data.parsing.columns import (
+    Role,
+    assign,
+    describe,
+    implied_quantity,
+    in_depths,
+    length_unit,
+    unit_in,
+)
+from draper.data.parsing.fits_header import flux_unit
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
 
@@ -253,6 +262,7 @@ def _spectrum(
         edges,
         merge=config.repeated == "mean",
     )
+    factor, unit = flux_unit(unit_in(names[roles["flux"]])) if quantity == "flux" else (1.0, "")
     table, rest = facts(text.comments)
     meta: dict[str, Any] = {"comments": rest} if rest else {}
     header = _own_header(source)
@@ -269,14 +279,14 @@ def _spectrum(
     return pixels.spectra(
         source,
         axis,
-        columns["flux"],
-        error=columns.get("error"),
-        ivar=columns.get("ivar"),
+        columns["flux"] * factor,
+        error=columns["error"] * factor if "error" in columns else None,
+        ivar=columns["ivar"] / factor**2 if "ivar" in columns else None,
         bad=columns.get("bad"),
         data_sets=sets,
         table=table,
         quantity=quantity,
-        unit=str(header.get("unit", "")),
+        unit=str(header.get("unit", unit)),
         meta=meta,
     )
 

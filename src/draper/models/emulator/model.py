@@ -56,6 +56,7 @@ class Emulator(Model):
 
     name: ClassVar[str] = "emulator"
     accepts: ClassVar[Any] = "any"
+    fits_exposures: ClassVar[bool] = True
     errors_from_spectra: ClassVar[bool] = True
     extra_verbs: ClassVar[tuple[str, ...]] = (
         "information",

@@ -35,7 +35,7 @@ COMPONENTS = 60
 RATE, LEAST, MOST, PASSES = 7e-4, 400, 3000, 60
 """Learning rate and steps of fine-tuning: so many passes over the labelled stars, within these limits."""
 
-PRETRAINED, PLAIN, TREES, RIDGE, MEAN = (
+METHODS = PRETRAINED, PLAIN, TREES, RIDGE, MEAN = (
     "pre-trained", "same network, not pre-trained", "boosted trees", "PCA + ridge", "mean",
 )  # fmt: skip
 
@@ -168,6 +168,7 @@ def ledger(
     sizes: Sequence[int] = SIZES,
     seeds: int = 3,
     say: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the label errors of each method for each number of labelled stars.
 
@@ -185,6 +186,8 @@ def ledger(
         Number of splits.
     say
         Called with a line for each method, size and seed.
+    progress
+        Called with the number of trainings that are done, and of all.
 
     Returns
     -------
@@ -206,8 +209,10 @@ def ledger(
         )
     labelled = labelled[has_all]
     values: dict[tuple[int, str], list[tuple[FloatArray, FloatArray]]] = {}
-    for seed in range(seeds):
-        test, pool = labelled.split(HELD_OUT, seed=seed)
+    splits = [labelled.split_rows(HELD_OUT, seed=seed) for seed in range(seeds)]
+    total, done = len(METHODS) * sum(size <= len(pool) for _, pool in splits for size in sizes), 0
+    for seed, (held_out, others) in enumerate(splits):
+        test, pool = labelled[held_out], labelled[others]
         truth = test.columns(labels)
         for size in sizes:
             if size > len(pool):
@@ -222,6 +227,9 @@ def ledger(
                 error = predicted - truth
                 rms = np.sqrt(np.nanmean(error**2, axis=0))
                 values.setdefault((size, method), []).append((robust_scatter(error), rms))
+                done += 1
+                if progress is not None:
+                    progress(done, total)
                 if say is not None:
                     scatter = ", ".join(
                         f"{name} {x:.4g}" for name, x in zip(labels, robust_scatter(error), strict=True)
