@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from draper.config import Config
 from draper.configs.windows import in_pairs
+
+UNPACKED_LIMIT = 4.0
+"""Default of the size [GB] to which a compressed file may unpack."""
 
 
 class ReadConfig(Config):
@@ -58,6 +61,8 @@ class ReadConfig(Config):
     """Join files of one spectrum each, on whatever pixels, as the data sets of one object."""
     fill: bool = False
     """Fill table columns that some files lack with NaN, instead of stopping with an error."""
+    unpacked_limit: float = Field(UNPACKED_LIMIT, gt=0)
+    """Largest size [GB] to which a compressed file (npz, HDF5, gzip, Parquet) may unpack, above 0."""
 
     @field_validator("cut", mode="before")
     @classmethod

@@ -14,12 +14,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from draper.configs.read import ReadConfig
+from draper.configs.read import UNPACKED_LIMIT, ReadConfig
 from draper.data import store
 from draper.data.data_sets import join
 from draper.data.export import write as write
 from draper.data.grid import Grid
 from draper.data.join import LabelTables, derive, reject
+from draper.data.parsing import fits
 from draper.data.parsing.fits_header import flux_unit
 from draper.data.parsing.source import Format, Source
 from draper.data.resample import common_grid, resample
@@ -106,8 +107,9 @@ def recognise(source: Source, name: str | None = None) -> Format:
     for format in formats().values():
         if format.recognises(source):
             return format
-    if source.kind == "hdf5":
-        with store.opened(source.path):  # where it cannot be opened, this says why no reader knows it
+    openers = {"hdf5": store.opened, "fits": fits.opened}
+    if source.kind in openers:  # where it cannot be opened, this says why no reader knows it
+        with openers[source.kind](source.path, source.unpacked_limit):
             pass
     raise source.error(
         f"no reader recognises this {source.kind} file",
@@ -161,11 +163,12 @@ def read(
             hints[option] = (hints[option],)
     config = ReadConfig(format=format, **hints)
     paths = [path] if isinstance(path, (str, Path)) else list(path)
-    if len(paths) == 1 and config == ReadConfig(format=format) and Path(paths[0]).is_file():
-        source = Source(paths[0])
+    plain = ReadConfig(format=format, unpacked_limit=config.unpacked_limit)
+    if len(paths) == 1 and config == plain and Path(paths[0]).is_file():
+        source = Source(paths[0], config.unpacked_limit)
         reader = recognise(source, format)
         if reader.name == "draper":
-            return store.read(source.path)
+            return store.read(source.path, config.unpacked_limit)
         if reader.name.startswith("draper-"):
             return Spectra.concat(list(reader.read(source, config)))
     log = Log(skip_bad, progress)
@@ -202,14 +205,15 @@ def stream(
         return
     tables = {table.resolve() for table in config.labels}  # they may lie among the spectra
     sources: Sequence[Source]
-    sources = [source for source in expand(paths, log) if source.path.resolve() not in tables]
+    files = expand(paths, log, config.unpacked_limit)
+    sources = [source for source in files if source.path.resolve() not in tables]
     log.require_some(len(sources))
     if not sources:
         raise DraperError(
             "there are no files to read", hint="name at least one file, or a folder that holds some"
         )
     target, sources = _target(sources, config, log)
-    labels = LabelTables(config.labels, config.key)
+    labels = LabelTables(config.labels, config.key, config.unpacked_limit)
     first: tuple[str, Spectra] | None = None
     read = kept = 0
     for number, source in enumerate(sources, start=1):
@@ -264,18 +268,20 @@ def _joinable(
         yield replace(like.alike(batch, source.path.name, name, fill=config.fill), grid=like.grid)
 
 
-def expand(paths: Iterable[str | Path], log: Log | None = None) -> Iterator[Source]:
+def expand(
+    paths: Iterable[str | Path], log: Log | None = None, unpacked_limit: float = UNPACKED_LIMIT
+) -> Iterator[Source]:
     """Replace folders by their files, except folders that are one data set (GANDALF's)."""
     log = log or Log()
     for path in paths:
         with log.attempt(path):
-            source = Source(path)
+            source = Source(path, unpacked_limit)
             if source.kind != "folder" or any(format.recognises(source) for format in formats().values()):
                 yield source
                 continue
             for child in sorted(source.path.iterdir()):
                 if child.is_file() and not child.name.startswith("."):
-                    yield Source(child)
+                    yield Source(child, unpacked_limit)
 
 
 def _batches(source: Source, config: ReadConfig) -> Iterator[Spectra]:
@@ -324,7 +330,8 @@ def _target(sources: Sequence[Source], config: ReadConfig, log: Log) -> tuple[Gr
         return None, sources
     whole = config.replace(cut=())
     if config.grid != "common":
-        return next(grid for _, grid in _grids([Source(config.grid)], whole.replace(format=None))), sources
+        source = Source(config.grid, config.unpacked_limit)
+        return next(grid for _, grid in _grids([source], whole.replace(format=None))), sources
     grids: list[Grid] = []
     good = []
     for source in sources:

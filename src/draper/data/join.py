@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,32 +14,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.configs.read import ReadConfig
+from draper.configs.read import UNPACKED_LIMIT, ReadConfig
 from draper.data.arrays import as_column
 from draper.data.formula import column_from
 from draper.data.grid import Grid
 from draper.data.labels import IDS, canonical
+from draper.data.parsing import fits
+from draper.data.parsing.source import Source
 from draper.data.partitions import arrow
 from draper.data.spectra import Spectra
+from draper.data.unpacked import require_unpackable
 from draper.errors import DraperError, did_you_mean
 
 Columns = dict[str, NDArray[Any]]
 
-FOR_TABLES = ("labels", "key", "rename", "formula", "select", "fill")
+FOR_TABLES = ("labels", "key", "rename", "formula", "select", "fill", "unpacked_limit")
 """Options of reading that mean something for tables without spectra."""
 
 
 class LabelTables:
     """Tables of labels, joined to spectra by file name or id."""
 
-    def __init__(self, paths: Sequence[Path], key: str | None) -> None:
-        self.paths, self.key = paths, key
+    def __init__(
+        self, paths: Sequence[Path], key: str | None, unpacked_limit: float = UNPACKED_LIMIT
+    ) -> None:
+        self.paths, self.key, self.unpacked_limit = paths, key, unpacked_limit
         self._rows: dict[Path, tuple[str, dict[str, int], set[str]]] = {}
 
     @cached_property
     def tables(self) -> list[tuple[Path, Columns]]:
         """The tables, read when first needed."""
-        return [(path, read_table(path)) for path in self.paths]
+        return [(path, read_table(path, self.unpacked_limit)) for path in self.paths]
 
     def join(self, spectra: Spectra) -> Spectra:
         """Return the spectra with the columns of every table; each spectrum must have one row in each."""
@@ -120,15 +127,16 @@ def _name(value: Any) -> str:
 TABLES = "CSV, ECSV, FITS, VOTable, Parquet or columns of text"
 
 
-def read_table(path: str | Path) -> Columns:
+def read_table(path: str | Path, unpacked_limit: float = UNPACKED_LIMIT) -> Columns:
     """Read a table of any format of astropy, or Parquet, into plain columns; masked numbers become NaN."""
     from astropy.table import MaskedColumn, Table
 
     path = Path(path)
     if not path.is_file():
         raise DraperError("no such table", given=path, hint="check the name and the folder")
-    with path.open("rb") as handle:
-        start = handle.read(512)
+    source = Source(path, unpacked_limit)
+    source.require_unpackable()
+    start = source.head[:512]
     marks = {
         b"PAR1": "parquet",
         b"SIMPLE  =": "fits",
@@ -142,6 +150,9 @@ def read_table(path: str | Path) -> Columns:
     parquet = arrow("pyarrow.parquet") if guess == "parquet" else None
     try:
         if parquet is not None:
+            with parquet.ParquetFile(path) as file:
+                shape = file.metadata.num_rows, file.metadata.num_columns
+            require_unpackable(path, 8 * math.prod(shape), unpacked_limit)
             # Missing values come as NaN, or None; lists are no columns of a table.
             read = parquet.read_table(path)
             return {
@@ -149,8 +160,10 @@ def read_table(path: str | Path) -> Columns:
                 for name, column in zip(read.column_names, read.columns, strict=True)
                 if column.type.num_fields == 0
             }
-        with path.open("rb") as handle:  # astropy leaves damaged files open that it has opened itself
-            table = Table.read(handle if guess == "fits" else path, format=guess)
+        with fits.opened(path, unpacked_limit) if guess == "fits" else nullcontext(path) as content:
+            table = Table.read(content, format=guess)
+    except DraperError:
+        raise
     except Exception as error:  # noqa: BLE001 - astropy's readers raise anything on a damaged file
         raise DraperError("the table cannot be read", given=f"{path}: {error}", expected=TABLES) from None
     columns: Columns = {}
@@ -174,10 +187,10 @@ def read_catalogue(paths: Sequence[Path], grid: Grid, config: ReadConfig) -> Spe
             given=", ".join(other),
             expected=", ".join(FOR_TABLES),
         )
-    labels = LabelTables(config.labels, config.key)
+    labels = LabelTables(config.labels, config.key, config.unpacked_limit)
     parts = []
     for path in paths:
-        table = read_table(path)
+        table = read_table(path, config.unpacked_limit)
         key = next((name for name in table if name.lower() in IDS), None)
         if key is not None:
             table = {"id": table.pop(key), **table}

@@ -24,10 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.atomic_write import replacing
+from draper.configs.read import UNPACKED_LIMIT
 from draper.data.arrays import as_column, blocks, rows_within
 from draper.data.correlation import Correlation
 from draper.data.grid import Grid
 from draper.data.spectra import Spectra
+from draper.data.unpacked import require_unpackable
 from draper.errors import DraperError, did_you_mean
 
 KEY = b"draper"
@@ -184,6 +186,8 @@ class Partitions:
     ----------
     path
         The folder, whose files (``*.parquet``) are taken in the order of their names; or a single file.
+    unpacked_limit
+        Largest size [GB] to which a row group, which is read at once, may unpack.
 
     Attributes
     ----------
@@ -199,11 +203,11 @@ class Partitions:
         A short hash of the content of all files in their order.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, unpacked_limit: float = UNPACKED_LIMIT) -> None:
         self.path = Path(path)
         self.files = self._found()
         grids: dict[bytes, Grid] = {}
-        headers = [_header(file, grids) for file in self.files]
+        headers = [_header(file, grids, unpacked_limit) for file in self.files]
         first = headers[0].spectra
         for number, header in enumerate(headers[1:], start=1):
             try:
@@ -342,12 +346,16 @@ class _Header:
     sha256: str
 
 
-def _header(file: Path, grids: dict[bytes, Grid]) -> _Header:
+def _header(file: Path, grids: dict[bytes, Grid], unpacked_limit: float) -> _Header:
     """Read the end of a file; grids that are written alike are parsed once."""
     with _opened(file) as opened:
         schema = opened.schema_arrow
         facts, text = _facts(file, schema), schema.metadata[GRID_KEY]
         grid = grids[text] if text in grids else grids.setdefault(text, Grid.from_json(json.loads(text)))
+        groups = [opened.metadata.row_group(number) for number in range(opened.num_row_groups)]
+        # Equal values take little of the size that is declared, but none of the room of flux and ivar.
+        sizes = [max(group.total_byte_size, 8 * group.num_rows * len(grid)) for group in groups]
+        require_unpackable(file, max(sizes, default=0), unpacked_limit)
         nothing = np.empty((0, len(grid)), dtype=np.float32)
         square = np.empty((0, len(grid), len(grid)), dtype=np.float32)
         return _Header(

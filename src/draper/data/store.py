@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from draper.atomic_write import part_of, require_place
+from draper.configs.read import UNPACKED_LIMIT
 from draper.data.arrays import BLOCK, blocks_of
 from draper.data.correlation import Correlation
 from draper.data.grid import Grid
 from draper.data.spectra import Spectra
+from draper.data.unpacked import require_unpackable
 from draper.errors import DraperError
 
 FORMAT = "draper-spectra"
@@ -204,18 +206,19 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
     return Path(path)
 
 
-def read(path: str | Path) -> Spectra:
+def read(path: str | Path, unpacked_limit: float = UNPACKED_LIMIT) -> Spectra:
     """Map a native file: nothing but the table is read before it is used."""
     path = Path(path)
-    with opened(path) as file:
+    with opened(path, unpacked_limit) as file:
         return _open(file, path)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path, unpacked_limit: float = UNPACKED_LIMIT) -> Iterator[h5py.File]:
     """Open an HDF5 file; whatever h5py raises on a damaged one becomes a DraperError."""
     try:
         with h5py.File(path, "r") as file:
+            _require_sizes(file, path, unpacked_limit)
             yield file
     except DAMAGED as error:
         if isinstance(error, DraperError):
@@ -225,6 +228,26 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise DraperError(
             "the file is damaged or truncated", given=f"{path}: {error}", hint="copy or convert it again"
         ) from None
+
+
+def _require_sizes(file: h5py.File, path: Path, unpacked_limit: float) -> None:
+    """Refuse arrays that end beyond the file, and compressed ones that unpack to more than the limit."""
+    end, unpacked = path.stat().st_size, 0
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        nonlocal unpacked
+        if not isinstance(item, h5py.Dataset) or item.shape is None:
+            return
+        start = item.id.get_offset()
+        if start is not None and start + item.nbytes > end:
+            raise DraperError(
+                "the file is truncated", given=f"{path}: '{name}'", hint="copy or convert it again"
+            )
+        if item.id.get_storage_size() < item.nbytes:
+            unpacked += item.nbytes
+
+    file.visititems(visit)
+    require_unpackable(path, unpacked, unpacked_limit)
 
 
 def is_native(file: h5py.File) -> bool:
@@ -273,8 +296,6 @@ def _mapped(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
     offset = dataset.id.get_offset()
     if offset is None:  # it is empty, or another program has compressed it
         return np.asarray(dataset[()])
-    if offset + dataset.size * dataset.dtype.itemsize > path.stat().st_size:
-        raise DraperError("the file is truncated", given=path, hint="copy or convert it again")
     return np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
 
 

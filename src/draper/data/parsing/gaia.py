@@ -41,6 +41,9 @@ INTEGERS = ("source_id", "solution_id")
 MISSING = {"", "null", "nan", "none", "--"}
 """Text of cells without a value, in lower case."""
 
+LONGEST_LINE = 2**24
+"""Characters of a line of text that are read at most; a longer one is refused as several that are wrong."""
+
 DAMAGED = "download the file again"
 """Hint of errors about damaged files."""
 
@@ -85,7 +88,8 @@ def _text_tables(source: Source, count: int) -> Iterator[Columns]:
     open_text = gzip.open if source.is_gzipped else open
     try:
         with open_text(source.path, "rt", encoding="utf-8-sig", errors="replace", newline="") as handle:
-            lines = (line for line in handle if not line.startswith("#"))
+            pieces = iter(lambda: handle.readline(LONGEST_LINE), "")
+            lines = (line for line in pieces if not line.startswith("#"))
             reader = csv.reader(lines, delimiter=_separator(source.lines))
             header = [name.strip().lower() for name in next(reader, [])]
             while rows := list(islice((row for row in reader if row), count)):
@@ -135,7 +139,7 @@ def _padded(cells: Sequence[FloatArray]) -> FloatArray:
 
 
 def _fits_tables(source: Source, count: int) -> Iterator[Columns]:
-    with opened(source.path) as hdus:
+    with opened(source.path, source.unpacked_limit) as hdus:
         data = next((hdu.data for hdu in hdus if getattr(hdu, "columns", None) is not None), None)
         if data is None:
             raise source.error("the file holds no table", hint="leave out format=")
@@ -150,6 +154,7 @@ def _fits_tables(source: Source, count: int) -> Iterator[Columns]:
 def _votable_tables(source: Source, count: int) -> Iterator[Columns]:
     from astropy.io.votable import parse_single_table
 
+    source.require_unpackable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deviations from the standard are usual and harmless here

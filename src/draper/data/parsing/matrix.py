@@ -75,11 +75,11 @@ def wavelengths_elsewhere(source: Source, config: ReadConfig) -> tuple[str, Arra
             "the file holds no wavelengths",
             hint="name a file that does: wavelengths=FILE (--wavelengths FILE), npz, npy or text",
         )
-    other = Source(config.wavelengths)
+    other = Source(config.wavelengths, config.unpacked_limit)
     if other.kind == "npy":
         return other.name, read_npy(other.path)
     if other.kind == "zip":
-        archive = Archive(other.path)
+        archive = Archive(other.path, other.unpacked_limit)
         named = [name for name in archive if describe(name).role == "wavelength"]
         chosen = named or (list(archive) if len(archive) == 1 else [])
         if not chosen:

@@ -14,6 +14,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.configs.read import UNPACKED_LIMIT
+from draper.data.unpacked import require_unpackable
 from draper.errors import DraperError
 
 Array = NDArray[Any]
@@ -54,6 +56,13 @@ def read_npy(path: Path) -> Array:
 class Archive(Mapping[str, Array]):
     """The arrays of an npz file by name; each is mapped or loaded when it is asked for.
 
+    Parameters
+    ----------
+    path
+        The file.
+    unpacked_limit
+        Largest size [GB] to which its compressed arrays may unpack.
+
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
@@ -64,7 +73,7 @@ class Archive(Mapping[str, Array]):
     (['flux'], (2, 3), True)
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unpacked_limit: float = UNPACKED_LIMIT) -> None:
         self.path = path
         try:
             with zipfile.ZipFile(path) as archive:
@@ -76,6 +85,8 @@ class Archive(Mapping[str, Array]):
             for member in members
             if member.filename.endswith(".npy")
         }
+        compressed = (m.file_size for m in self._members.values() if m.compress_type != zipfile.ZIP_STORED)
+        require_unpackable(path, sum(compressed), unpacked_limit)
 
     def __getitem__(self, name: str) -> Array:
         return _checked(self.path, name, self._array(name))

@@ -118,6 +118,7 @@ def is_pickle(head: bytes) -> bool:
 
 def load(source: Source) -> Any:
     """Return the content of a pickle, compressed by gzip or not; arrays of numbers are ``Numbers``."""
+    source.require_unpackable()
     try:
         with gzip.open(source.path) if source.is_gzipped else source.path.open("rb") as handle:
             return NumbersOnly(handle, encoding="latin1").load()

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from draper.configs.read import ReadConfig
+from draper.configs.read import UNPACKED_LIMIT, ReadConfig
 from draper.data.spectra import Spectra
+from draper.data.unpacked import gzip_size
 from draper.errors import DraperError
 
 HEAD = 65536
@@ -24,6 +25,13 @@ Kind = Literal["folder", "fits", "hdf5", "zip", "npy", "parquet", "xml", "text",
 class Source:
     r"""A file, and what can be learnt from its first bytes.
 
+    Parameters
+    ----------
+    path
+        The file, or a folder.
+    unpacked_limit
+        Largest size [GB] to which it may unpack.
+
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
@@ -34,8 +42,8 @@ class Source:
     'text'
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, unpacked_limit: float = UNPACKED_LIMIT) -> None:
+        self.path, self.unpacked_limit = Path(path), unpacked_limit
         if not self.path.exists():
             raise DraperError("no such file", given=self.path, hint="check the name and the folder")
 
@@ -69,6 +77,11 @@ class Source:
         except (OSError, EOFError, zlib.error) as error:
             raise DraperError("the file is damaged or truncated", given=f"{self.path}: {error}") from None
 
+    def require_unpackable(self) -> None:
+        """Raise an error where the file is compressed by gzip and unpacks to more than the limit."""
+        if self.is_gzipped:
+            gzip_size(self.path, self.unpacked_limit)
+
     @cached_property
     def kind(self) -> Kind:
         """What sort of container the file is."""
@@ -100,11 +113,9 @@ class Source:
 
     def text(self) -> str:
         """Return the whole text of the file."""
-        try:
-            content = self.path.read_bytes()
-            return (gzip.decompress(content) if self.is_gzipped else content).decode("utf-8", "replace")
-        except (OSError, EOFError, zlib.error) as error:
-            raise DraperError("the file is damaged or truncated", given=f"{self.path}: {error}") from None
+        self.require_unpackable()
+        with gzip.open(self.path) if self.is_gzipped else self.path.open("rb") as handle:
+            return handle.read().decode("utf-8", "replace")
 
     @cached_property
     def members(self) -> tuple[str, ...]:
@@ -122,7 +133,7 @@ class Source:
             return ()
         from draper.data.parsing.fits import headers
 
-        return headers(self.path)
+        return headers(self.path, self.unpacked_limit)
 
     def error(self, what: str, **details: Any) -> DraperError:
         """Return an error about this file."""

@@ -30,7 +30,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield all spectra with their labels."""
     if not recognises(source):
         raise source.error("this is not APOGEE's grid of synthetic spectra", hint="leave out format=")
-    with opened(source.path) as hdus:
+    with opened(source.path, source.unpacked_limit) as hdus:
         header = hdus[1].header
         description = str(header.comments["CTYPE2"]).lower()
         flux = np.asarray(hdus[1].data, dtype=np.float64).T

@@ -39,7 +39,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     7214 pixels are those of The Payne; others need ``wavelengths=``. A spectrum without errors, or whose
     errors are all 0, has equal weights.
     """
-    with store.opened(source.path) as file:
+    with store.opened(source.path, source.unpacked_limit) as file:
         parts = _parts(file)
         if not parts:
             raise source.error(

@@ -114,7 +114,7 @@ def recognises(source: Source) -> bool:
 
 def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield the spectra in batches."""
-    with fits.opened(source.path) as hdus:
+    with fits.opened(source.path, source.unpacked_limit) as hdus:
         if int(hdus[0].header[MARK]) > VERSION:
             raise source.error(
                 "the file was written by a newer draper",

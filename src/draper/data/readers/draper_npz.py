@@ -79,7 +79,7 @@ def recognises(source: Source) -> bool:
 
 def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield the mapped arrays in batches."""
-    arrays = Archive(source.path)
+    arrays = Archive(source.path, source.unpacked_limit)
     try:
         version = int(arrays[MARK])
         if version > VERSION:

@@ -17,7 +17,7 @@ def recognises(source: Source) -> bool:
 
 def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield the spectra in batches."""
-    yield from Partitions(source.path).batches()
+    yield from Partitions(source.path, source.unpacked_limit).batches()
 
 
 FORMATS = (Format("draper-parquet", "draper's own Parquet", recognises, read, extra="parquet"),)

@@ -32,7 +32,7 @@ def recognises_grid(source: Source) -> bool:
     if header.get("NAXIS") != 1 or header.get("NAXIS1") != len(RVS.wavelength) or "CRVAL1" in header:
         return False
     try:
-        with opened(source.path) as hdus:
+        with opened(source.path, source.unpacked_limit) as hdus:
             return bool(np.allclose(hdus[0].data, RVS.wavelength, rtol=0, atol=1e-3))
     except DraperError:
         return False

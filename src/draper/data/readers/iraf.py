@@ -117,7 +117,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     if place is None:
         raise source.error("no image of the file has an axis of wavelengths", hint="leave out format=")
     header = source.headers[place]
-    with opened(source.path) as hdus:
+    with opened(source.path, source.unpacked_limit) as hdus:
         data = np.asarray(hdus[place].data, dtype=np.float64)
         others = {
             hdu.name.upper(): np.array(hdu.data) for hdu in hdus[place + 1 :] if hdu.is_image and hdu.size

@@ -63,7 +63,7 @@ def _is_table(header: fits_header.Header) -> bool:
 
 def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield the coadded spectrum; the two arms of a medium-resolution one are two windows of a grid."""
-    with opened(source.path) as hdus:
+    with opened(source.path, source.unpacked_limit) as hdus:
         header = dict(hdus[0].header)
         if _is_image(header):
             arms = [_image(header, np.asarray(hdus[0].data, dtype=np.float64))]

@@ -25,7 +25,7 @@ def recognises(source: Source) -> bool:
 
 def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield the mapped file in batches."""
-    spectra = store.read(source.path)
+    spectra = store.read(source.path, source.unpacked_limit)
     yield from spectra.batches() if len(spectra) else [spectra]
 
 

@@ -16,8 +16,9 @@ from draper.data.parsing import pixels
 from draper.data.parsing.columns import assign, describe, implied_quantity, in_depths, length_unit
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
-from draper.data.store import DAMAGED
+from draper.data.store import DAMAGED, opened
 from draper.data.units import FRACTIONS
+from draper.errors import DraperError
 
 CLASSIC = (b"CDF\x01", b"CDF\x02")
 MARK = "_NCProperties"
@@ -91,6 +92,8 @@ def _variables(source: Source) -> Variables:
     """Return the numeric variables and their units."""
     try:
         variables = _classic(source) if source.head[:3] == b"CDF" else _four(source)
+    except DraperError:
+        raise
     except Exception as error:  # noqa: BLE001 - scipy's reader raises anything on a damaged file
         raise source.error("the file is damaged or truncated", given=error, hint="copy it again") from None
     return {name: pair for name, pair in variables.items() if pair[0].dtype.kind == "f"}
@@ -110,7 +113,7 @@ def _classic(source: Source) -> Variables:
 
 
 def _four(source: Source) -> Variables:
-    with h5py.File(source.path, "r") as file:
+    with opened(source.path, source.unpacked_limit) as file:
         return {
             name: (_native(item[()]), _text(item.attrs.get("units", "")))
             for name, item in file.items()

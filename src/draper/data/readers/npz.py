@@ -50,7 +50,7 @@ def read_one(source: Source, config: ReadConfig) -> Iterator[Spectra]:
 
 def read_archive(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     """Yield the spectra of an npz file in batches."""
-    archive = Archive(source.path)
+    archive = Archive(source.path, source.unpacked_limit)
     if any(name.startswith(("w_array_", "b_array_")) for name in archive):
         raise source.error(
             "these are network weights, not spectra",

@@ -121,7 +121,7 @@ def _opened(source: Source, survey: Survey) -> tuple[list[Any], list[Array | Non
         specutils = import_module("specutils")
     except ImportError:
         raise source.error(f"{survey.what} need specutils", hint='pip install "draper[surveys]"') from None
-    with fits.opened(source.path) as hdus:
+    with fits.opened(source.path, source.unpacked_limit) as hdus:
         spectra = specutils.SpectrumList.read(hdus, format=survey.label)
         if survey.name in ("apogee-visit", "apogee-star"):
             mask = np.atleast_2d(hdus[3].data)
@@ -254,7 +254,7 @@ def _chips(spectra: Spectra) -> Spectra:
 def _redshift(source: Source) -> dict[str, Array]:
     """Return redshift and classification by the SDSS pipeline: one row of the second table."""
     wanted = {"z": "Z", "z_err": "Z_ERR", "class": "CLASS", "subclass": "SUBCLASS", "snr": "SN_MEDIAN_ALL"}
-    with fits.opened(source.path) as hdus:
+    with fits.opened(source.path, source.unpacked_limit) as hdus:
         if len(hdus) < 3 or getattr(hdus[2], "columns", None) is None or len(hdus[2].data) != 1:
             return {}
         names = {name.upper(): name for name in hdus[2].columns.names}

@@ -80,7 +80,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         )
     header = {**source.headers[0], **source.headers[place]}
     roles = _roles(source, config, _names(header))
-    with opened(source.path) as hdus:
+    with opened(source.path, source.unpacked_limit) as hdus:
         data = hdus[place].data
         columns = {role: _array(data.field(position)) for role, position in roles.items()}
         scalars = _scalars(data, set(roles.values()))

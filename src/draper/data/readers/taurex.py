@@ -14,7 +14,7 @@ from draper.data.parsing import parfile, pixels
 from draper.data.parsing.source import Format, Source
 from draper.data.readers import text
 from draper.data.spectra import Spectra
-from draper.data.store import DAMAGED
+from draper.data.store import DAMAGED, opened
 from draper.errors import DraperError
 
 GROUPS = ("Output/Spectra", "Output/Spectrum", "Spectra", "Spectrum")
@@ -113,13 +113,10 @@ def read_output(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     The planet of its forward model becomes columns, as do those of parameter files.
     ``flux_column="binned_spectrum"`` reads another one.
     """
-    try:
-        with h5py.File(source.path, "r") as file:
-            group = _spectra_group(file)
-            arrays = {} if group is None else {name: group[name][()] for name in group if "tau" not in name}
-            parameters = _parameters(file)
-    except DAMAGED as error:
-        raise source.error("the file is damaged or truncated", given=error, hint="copy it again") from None
+    with opened(source.path, source.unpacked_limit) as file:
+        group = _spectra_group(file)
+        arrays = {} if group is None else {name: group[name][()] for name in group if "tau" not in name}
+        parameters = _parameters(file)
     offered = [kind for kind in KINDS if f"{kind}_spectrum" in arrays]
     kind = (config.flux_column or next(iter(offered), "native")).removesuffix("_spectrum")
     if kind not in offered:
