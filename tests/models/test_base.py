@@ -121,7 +121,9 @@ def test_newer_and_unknown_artifacts(model: LinearAutoencoder, tmp_path: Path) -
     (folder / "model.json").write_text(json.dumps({**description, "version": 99}))
     with pytest.raises(DraperError, match="newer draper"):
         draper.load(folder)
-    (folder / "model.json").write_text(json.dumps({**description, "model": "lineax"}))
+    description["model"] = "lineax"
+    description["sha256"] = artifact.checksum(description)
+    (folder / "model.json").write_text(json.dumps(description))
     with pytest.raises(DraperError, match="did you mean 'linear'"):
         draper.load(folder)
 

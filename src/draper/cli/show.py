@@ -44,6 +44,7 @@ def show(artifact: Path, *, plot: Path | None = None, json: Json = False) -> Non
         "spectra": f"{training['spectra']:,} for training, {training['held_out']:,} held out"
         if "spectra" in training
         else f"unknown; {training.get('source', 'trained elsewhere')}",
+        "checksum": description.get("sha256", "none: the model was written before draper kept one"),
         "made": f"{description['made']['date']}, draper {description['made']['draper']}",
         **{f"option {name}": value for name, value in description["config"].items()},
         **{name: f"{value:.6g}" for name, value in training.get("valid", {}).items()},

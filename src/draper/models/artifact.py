@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from draper import atomic_write
 from draper.data.grid import Grid
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
     from draper.models.protocol import Trainable
 
 FORMAT = "draper-model"
-VERSION = 2
+VERSION = 3
+CHECKED = 3
+"""Version since which a description holds a checksum; that of older ones cannot be checked."""
 DESCRIPTION, WEIGHTS, HISTORY = "model.json", "weights.safetensors", "history.csv"
 CARD, CHECKPOINT = "README.md", "checkpoint"
 BUILTIN = "builtin:"
@@ -34,6 +39,25 @@ RENAMED: dict[str, dict[str, str]] = {
 """Options of version 1 by model, and their names since version 2."""
 
 PACKAGES = ("draper", "torch", "numpy", "safetensors")
+
+
+class Description(BaseModel):
+    """What the entries of ``model.json`` must be before anything is done with them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal["draper-model"]
+    version: int = Field(ge=1, le=VERSION)
+    model: str
+    complete: bool
+    config: dict[str, Any]
+    grid: dict[str, Any]
+    labels: list[dict[str, Any]]
+    transforms: list[dict[str, Any]]
+    weights_sha256: str
+    sha256: str = ""
+    made: dict[str, str]
+    training: dict[str, Any]
 
 
 def located(folder: str | Path) -> Path:
@@ -73,24 +97,47 @@ def describe(folder: str | Path) -> dict[str, Any]:
         )
     try:
         description: dict[str, Any] = json.loads(path.read_text())
-        recognised = description["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DraperError("the description of the model is damaged", given=f"{path}: {error}") from None
-    if not recognised or description["version"] > VERSION:
-        raise DraperError(
-            "the model was written by a newer draper",
-            given=f"format {description['format']} {description['version']}",
-            expected=f"{FORMAT} {VERSION}",
-            hint="upgrade draper",
-        )
+        version = description.get("version") if isinstance(description, dict) else None
+        if type(version) is int and version > VERSION:
+            raise DraperError(
+                "the model was written by a newer draper",
+                given=f"version {version}",
+                expected=f"at most {VERSION}",
+                hint="upgrade draper",
+            )
+        Description.model_validate(description)
+        if description["version"] >= CHECKED and description.get("sha256") != checksum(description):
+            raise _damaged(path, "it has been changed since draper wrote it")
+    except DraperError:
+        raise
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
     return migrated(description)
+
+
+def _damaged(path: Path, error: object) -> DraperError:
+    return DraperError(
+        "the description of the model is damaged",
+        given=f"{path}: {error}",
+        hint="copy the whole folder again, or train the model again; options are changed by training",
+    )
+
+
+def checksum(description: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a description, and so of the weights, whose own is in it.
+
+    Spacing and order do not matter, nor does the entry ``sha256``, which holds the result.
+    """
+    checked = {name: value for name, value in description.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(checked, sort_keys=True).encode()).hexdigest()
 
 
 def migrated(description: dict[str, Any]) -> dict[str, Any]:
     """Return what an older draper wrote with the names of today."""
-    if description["version"] > 1:
-        return description
-    names = RENAMED.get(description["model"], {})
+    names = RENAMED.get(description["model"], {}) if description["version"] == 1 else {}
     config = {names.get(option, option): value for option, value in description["config"].items()}
     return {**description, "version": VERSION, "config": config}
 
@@ -122,15 +169,16 @@ def write(model: Trainable, folder: Path, *, complete: bool) -> None:
         },
         "training": model.training,
     }
+    plain = json.loads(json.dumps(description, allow_nan=False))
+    text = json.dumps({**plain, "sha256": checksum(plain)}, indent=1)
     atomic_write.write(folder / WEIGHTS, weights)
-    atomic_write.write(folder / DESCRIPTION, json.dumps(description, indent=1, allow_nan=False))
+    atomic_write.write(folder / DESCRIPTION, text)
     if complete:
         atomic_write.write(folder / CARD, card(description, model.citation(), model.card_sections()))
 
 
 def read(folder: str | Path) -> Trainable:
     """Return the model that an artifact holds."""
-    from safetensors import SafetensorError
     from safetensors.torch import load
 
     from draper.instrument.pipeline import Pipeline
@@ -157,6 +205,8 @@ def read(folder: str | Path) -> Trainable:
         model.load_state(tensors)
         model.training = description["training"]
         model.history = read_history(folder / HISTORY)
-    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise DraperError("the model is damaged", given=f"{folder}: {error}") from None
+    except DraperError:
+        raise
+    except Exception as error:  # each model reads its own state, and a damaged one raises anything
+        raise DraperError("the model is damaged", given=f"{folder}: {error}", hint="copy it again") from error
     return model
