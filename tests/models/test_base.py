@@ -57,6 +57,22 @@ def test_pca_start_is_the_best_linear_reconstruction() -> None:
     np.testing.assert_allclose(model.generate(spectra).flux, best, atol=2e-5)
 
 
+@pytest.mark.parametrize("known", [1.0, 0.5])
+def test_the_quickstart_gives_good_labels(known: float) -> None:
+    """Fluxes and labels of very different size, where a regression from random weights gets nowhere."""
+    train, test = draper.samples.load("sed-grid").split(0.8, seed=0)
+    names = ("teff", "logg", "fe_h")
+    missing = np.random.default_rng(0).random((len(names), len(train))) > known
+    table = {n: np.where(m, np.nan, train.table[n]) for n, m in zip(names, missing, strict=True)}
+    model = LinearAutoencoder(labels=names, start="pca")
+    model.fit(train.with_columns(**table), train=QUICK.replace(epochs=50))
+    estimates = model.predict(test)
+    for number, name in enumerate(names):
+        error = estimates[name] - test.table[name]
+        assert np.sqrt(np.mean(error**2)) < 0.3 * np.std(test.table[name])
+        assert 0.5 < np.std(error) / estimates.sigma[0, number] < 2
+
+
 def test_bad_pixels_are_filled_in(model: LinearAutoencoder) -> None:
     test = made_spectra(20, seed=4)
     ivar = np.array(test.ivar)

@@ -16,12 +16,12 @@ class LinearConfig(ModelConfig):
     summary: ClassVar[str] = "Linear autoencoder and label regression: an example and a baseline."
     example: ClassVar[dict[str, Any]] = {"latent": 4, "labels": ("teff", "logg")}
 
-    latent: Annotated[int, Field(ge=1)] = 8
+    latent: Annotated[int, Field(ge=1)] = 32
     """Number of latent dimensions, 1 or more."""
     labels: tuple[str, ...] = ()
     """Columns of the table to predict from the latent space."""
     start: Literal["random", "pca"] = "random"
-    """Where training starts: at random, or at the principal components of the training set."""
+    """Where training starts: at random, or at the principal components and a regression of labels on them."""
 
     def search_ranges(self) -> dict[str, tuple[float, float]]:
         """Return what ``draper tune`` searches by default."""

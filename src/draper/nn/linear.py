@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from draper.nn.module import Batch, Batches, Module
+from draper.nn.readout import Ridge
 
 OUTSIDE = 0.99
 """Quantile of the held-out misfit above which a spectrum is flagged as unlike the training set."""
 
-PCA_ROWS = 4096
-"""Number of rows that principal components are computed from."""
+FIRST_ROWS = 4096
+"""Number of rows that principal components, and the regression on them, are computed from."""
 
 
 class LinearNetwork(Module):
@@ -62,16 +63,15 @@ class LinearNetwork(Module):
         return (ivar * residual.square()).sum(1) / ivar.sum(1).clamp(min=1e-30)
 
     def prepare(self, train: Batches) -> None:
-        """Start from the principal components of the first rows, if configured."""
+        """Start from the principal components of the first rows, and a regression on them, if configured."""
         if self.start != "pca":
             return
-        rows, count = [], 0
+        rows: list[Batch] = []
         for batch in train():
-            rows.append(batch["flux"])
-            count += len(batch["flux"])
-            if count >= PCA_ROWS:
+            rows.append(batch)
+            if sum(len(one["flux"]) for one in rows) >= FIRST_ROWS:
                 break
-        flux = torch.cat(rows)
+        flux = torch.cat([one["flux"] for one in rows])
         _, _, components = torch.linalg.svd(flux - flux.mean(0), full_matrices=False)
         k = min(len(components), self.encoder.out_features)
         self.encoder.weight.zero_()
@@ -80,6 +80,19 @@ class LinearNetwork(Module):
         self.decoder.weight[:, :k] = components[:k].T
         self.decoder.bias.copy_(flux.mean(0))
         self.encoder.bias.copy_(-self.encoder.weight @ flux.mean(0))
+        if self.head is not None:
+            self._regress(self.head, self.encoder(flux), torch.cat([one["labels"] for one in rows]))
+
+    def _regress(self, head: nn.Linear, z: Tensor, labels: Tensor) -> None:
+        """Set the head to the ridge regression of known labels (n, l) on latents (n, k)."""
+        features = torch.cat([z, torch.ones_like(z[:, :1])], dim=1).double()
+        for number, known in enumerate(torch.isfinite(labels).T):
+            if not known.any():
+                continue
+            ridge, targets = Ridge(features[known]), labels[known, number, None].double()
+            strength = ridge.strength(targets, targets.new_ones(1))
+            *weight, bias = ridge.weights(targets, strength)[:, 0]
+            head.weight[number], head.bias[number] = torch.stack(weight), bias
 
     def finish(self, train: Batches, valid: Batches | None) -> None:
         """Measure the errors of the labels and the limit of the misfit on held-out rows."""

@@ -119,7 +119,10 @@ def check_config_rejects_unknown(name: str, folder: Path) -> None:
 
 
 def check_fit_lowers_loss(name: str, folder: Path) -> None:
-    """Fit returns the model itself, and its loss is lower at the end."""
+    """Fit returns the model itself, and the loss of a player is lower at the end.
+
+    Not that of every one: players work against each other, or start from their closed-form solution.
+    """
     model = new(name)
     assert model.fit(**data_of(name), train=SHORT.replace(steps=90, validate_every=10)) is model
     totals = [
@@ -127,7 +130,7 @@ def check_fit_lowers_loss(name: str, folder: Path) -> None:
         for row in model.history
     ]
     totals = [row for row in totals if row]
-    assert sum(totals[-1].values()) < sum(totals[0].values()), totals
+    assert any(totals[-1][k] < first for k, first in totals[0].items()), totals
 
 
 def check_gradients_by_player(name: str, folder: Path) -> None:
