@@ -70,6 +70,10 @@ class InterruptedTraining(Interrupted):
     """A signal stopped the training; the checkpoint is on disk."""
 
 
+class TrainingWarning(UserWarning):
+    """A training has ended with a model that is no better than the mean on held-out objects."""
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return a hint that names the nearest of ``options``, or lists them all.
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from pydantic import ValidationError
@@ -24,7 +27,7 @@ from draper.cli.train import make_app as make_train_app
 from draper.cli.tune import make_app as make_tune_app
 from draper.cli.verbs import cite, encode, evaluate, predict
 from draper.config import Config, reworded
-from draper.errors import DraperError, Interrupted
+from draper.errors import DraperError, Interrupted, TrainingWarning
 from draper.registry import config_class, resolve, targets
 
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
@@ -77,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app = make_app(tokens)
         if tokens[:1] == ["train"]:
             app.config = file_options(tokens)
-        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        with plain_warnings():
+            app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except Interrupted as error:
         return _report(error, 128 + error.signal_number, debug)
     except DraperError as error:
@@ -102,6 +106,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return INTERNAL
     return 0
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Write draper's own warnings as one line each; those of others are shown as Python does."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, TrainingWarning):
+                sys.stderr.write(f"warning: {message}\n")
+            else:
+                others(message, category, *place, **more)
+
+        warnings.simplefilter("always", TrainingWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _unknown(error: UnknownOptionError, tokens: Sequence[str]) -> Exception:

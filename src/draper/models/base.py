@@ -22,6 +22,7 @@ from draper.errors import DraperError, did_you_mean
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.dataset import Dataset, Part, Source, gather
+from draper.models.held_out import Errors, judge, label_errors, sample, spectrum_errors
 from draper.models.provenance import NO_ERRORS, NOTES, SEEN, relation, with_noise
 from draper.models.run import claim_folder, require_empty, run_training
 from draper.nn.module import Batch, Module
@@ -140,6 +141,17 @@ class Model(ABC):
     def conclude(self, dataset: Dataset, folder: Path | None) -> None:
         """Do what comes after training, such as measuring; ``folder`` is that of the artifact, if any."""
         del dataset, folder
+
+    def held_out_errors(self, dataset: Dataset) -> Errors:
+        """Return errors on some held-out objects beside those of the mean, by label, or of ``spectra``.
+
+        Training ends with them, and with a warning where a model is no better than the mean. A model whose
+        verbs take long, or that is made for something else, measures what it is made for.
+        """
+        spectra = sample(dataset, self.labels.names)
+        if self.labels and "predict" in self.verbs and set(self.labels.names) & set(spectra.table):
+            return label_errors(self.predict(spectra), spectra, self.labels.names)  # type: ignore[attr-defined]
+        return spectrum_errors(spectra, self.reconstruct(spectra))
 
     def card_sections(self) -> Mapping[str, str]:
         """Return further sections of the model card, by title."""
@@ -266,6 +278,8 @@ class Model(ABC):
                 self.check(part)
             run_training(self, dataset, train, device, world, folder, prepare=is_new, resume=state == "begun")
         self.conclude(dataset, folder)
+        if world.is_first:
+            judge(self, dataset, folder)
         return self
 
     def gather(

@@ -48,6 +48,18 @@ def card(description: dict[str, Any], citation: str, sections: Mapping[str, str]
         lines += ["", f"Held-out data {chose}{but}.", ""]
     else:
         lines += ["No data were held out: errors of predictions are unknown (NaN).", ""]
+    if training.get("held_out_errors"):
+        lines += [
+            "## Held-out errors",
+            "",
+            "| what | objects | rms error | of the mean |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {name} | {of['number']:,} | {of['rms']:.4g} | {of['mean']:.4g} |"
+            for name, of in training["held_out_errors"].items()
+        ]
+        lines += ["", *(f"Warning: {text}." for text in training["warnings"]), ""]
     for title, text in sections.items():
         lines += [f"## {title}", "", text, ""]
     lines += ["## Options", "", "| option | value |", "|---|---|"]

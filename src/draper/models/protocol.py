@@ -53,5 +53,8 @@ class Trainable(Protocol):
     def citation(self) -> str:
         """Return BibTeX."""
 
+    def held_out_errors(self, dataset: Dataset) -> dict[str, dict[str, Any]]:
+        """Return errors on held-out objects beside those of the mean."""
+
     def card_sections(self) -> Mapping[str, str]:
         """Return further sections of the model card."""

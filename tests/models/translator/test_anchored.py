@@ -63,6 +63,15 @@ def model() -> Translator:
     return Translator(hidden=(48, 48)).fit(synthetic=synthetic, observed=stars, train=QUICK)
 
 
+def test_it_is_judged_by_left_out_anchors(model: Translator) -> None:
+    errors = model.training["held_out_errors"]
+    assert set(errors) == set(NAMES)
+    for of in errors.values():
+        assert of["number"] == 40
+        assert of["is_better"]
+        assert of["rms"] < 0.5 * of["mean"]
+
+
 def pulls(estimates: Any, spectra: Spectra) -> np.ndarray:
     """Return errors of labels (n, 3) in units of the stated ones."""
     names = estimates.labels.names

@@ -28,6 +28,7 @@ from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part
 from draper.models.disentangler.leakage import MAX_PROBED, MIN_HELD_OUT, leakage_of
 from draper.models.disentangler.swap import label_fit, measurable, swap_labels
+from draper.models.held_out import Errors, label_errors, sample, spectrum_errors
 from draper.nn.bottleneck import Bottleneck
 from draper.nn.discriminators import Adversarial, Discriminators
 from draper.nn.disentangle import Disentangling, Sizes
@@ -139,6 +140,13 @@ class Disentangler(Model):
     def network(self) -> Disentangling:
         """The network, by its own type."""
         return cast(Disentangling, self.own_module)
+
+    def held_out_errors(self, dataset: Dataset) -> Errors:
+        """Return the errors of reconstructions and of kept labels; removed ones are not to be predicted."""
+        spectra = sample(dataset, self.config.keep)
+        kept = self.config.keep if not self.config.encoder_sees_labels else ()
+        errors = label_errors(self.predict(spectra), spectra, kept) if kept else {}
+        return errors | spectrum_errors(spectra, self.reconstruct(spectra))
 
     def conclude(self, dataset: Dataset, folder: Path | None) -> None:
         """Measure the leakage on the held-out spectra."""

@@ -28,10 +28,11 @@ from draper.instrument.observed import Widths, is_coarser, observed, only_resamp
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.resolution import resolving_power_of
 from draper.models.base import INFERENCE_ROWS, Model, Progress
-from draper.models.dataset import Part
+from draper.models.dataset import Dataset, Part
 from draper.models.emulator.columns import complete_columns, stellar_labels
 from draper.models.emulator.distil import distil
 from draper.models.emulator.networks import build_network, options_of_network
+from draper.models.held_out import Errors, sample, spectrum_errors
 from draper.nn.hull import outside
 from draper.nn.query import QueryNetwork
 from draper.nn.spectral import SpectralNetwork
@@ -167,6 +168,11 @@ class Emulator(Model):
         return export(
             ForwardModel(self.network, self.own_grid, self.labels), self.training, Path(path), medium
         )
+
+    def held_out_errors(self, dataset: Dataset) -> Errors:
+        """Return the error of the spectra of held-out labels."""
+        spectra = sample(dataset)
+        return spectrum_errors(spectra, self.reconstruct(spectra))
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Load the arrays of a model; the number of components follows from them."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from draper.configs.retriever import RetrieveConfig
 from draper.data.spectra import Spectra, has_errors
 from draper.infer.calibration import Calibration, fractional_ranks, joint_ranks
+from draper.models.held_out import Errors, compared
 from draper.models.retriever.protocol import Sampling
 from draper.simulate.planets import INSTRUMENTS, Planets
 
@@ -35,6 +36,9 @@ ENOUGH = 100
 
 PARTIAL = 0.5
 """Share of the bins that a random subset keeps."""
+
+JUDGED, JUDGED_DRAWS = 100, 50
+"""Held-out spectra, and samples of each, whose mean is compared with the true labels after training."""
 
 ROWS = 100
 """Spectra whose samples are drawn together."""
@@ -149,6 +153,22 @@ def calibrated(model: Sampling, held_out: Spectra) -> dict[str, Any]:
         {"spectra": names} if model.physics is not None else None,
     )
     return {"draws": DRAWS, "ranks": measured.to_json(), "limits": limits}
+
+
+def network_errors(model: Sampling, held_out: Spectra) -> Errors:
+    """Return the error of means of the network's samples, in units of the ranges of all labels together.
+
+    Of single labels it would say little: spectra need not tell every one.
+    """
+    spectra = _noisy(model, held_out)
+    seen = model.observations(spectra, RetrieveConfig())
+    good = np.array([one is not None for one in seen], dtype=bool)
+    truth = model.labels.scale(model.labels.read(spectra.table))
+    size, generator = (int(good.sum()) * JUDGED_DRAWS, len(model.labels)), torch.Generator().manual_seed(0)
+    samples = model.drawn([one for one in seen if one is not None], torch.randn(size, generator=generator))
+    means = np.full(truth.shape, np.nan)
+    means[good] = model.labels.scale(samples).mean(axis=1)
+    return {"labels": compared(means, truth)}
 
 
 def _noisy(model: Sampling, spectra: Spectra) -> Spectra:

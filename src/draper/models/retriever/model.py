@@ -25,7 +25,8 @@ from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, SimulatorPart, Source
-from draper.models.retriever.calibrate import calibrated
+from draper.models.held_out import Errors, sample
+from draper.models.retriever.calibrate import JUDGED, calibrated, network_errors
 from draper.models.retriever.comparison import bayes_factors
 from draper.models.retriever.coordinates import BoxCoordinates, Coordinates, PlanetCoordinates
 from draper.models.retriever.designs import NUMBERS, bins_of
@@ -85,7 +86,6 @@ class Retriever(Model):
     name: ClassVar[str] = "retriever"
     accepts: ClassVar[Any] = "any"
     errors_from_spectra: ClassVar[bool] = True
-    extra_verbs: ClassVar[tuple[str, ...]] = ()
     config: RetrieverConfig
 
     # -------------------------------------------------------------- the contract
@@ -222,6 +222,12 @@ class Retriever(Model):
             if folder is not None:
                 artifact.write(self, folder, complete=True)
 
+    def held_out_errors(self, dataset: Dataset) -> Errors:
+        """Return the errors of the network's samples; completions would take seconds for each spectrum."""
+        if self.config.method == "inpaint":
+            return {}
+        return network_errors(self, sample(dataset, self.labels.names, JUDGED))
+
     # ------------------------------------------------------------------- the verbs
 
     @property
@@ -276,8 +282,7 @@ class Retriever(Model):
         """Return posterior samples of the labels of each spectrum, with flags and how they were found."""
         chosen = cast(RetrieveConfig, self.options_of("predict", options, **changes))
         seen = self.observations(spectra, chosen)
-        found = self.retrievals(spectra, seen, chosen, progress)
-        return estimates_of(self, spectra, seen, found, chosen)
+        return estimates_of(self, spectra, seen, self.retrievals(spectra, seen, chosen, progress), chosen)
 
     def explain(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 from draper.config import Input, ModelConfig
 from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra, Subset
-from draper.errors import DivergedError, DraperError, Interrupted
+from draper.errors import DivergedError, DraperError, Interrupted, TrainingWarning
 from draper.models.base import Model
 from draper.models.dataset import EPOCH, HELD_OUT_DRAWS, Source, as_spectra, drawn, fingerprint
 from draper.registry import model_class
@@ -89,7 +90,10 @@ def train_and_evaluate(
     figures = None
     try:
         fitted = model_class(model)(options)
-        fitted.fit(**parts.train, valid=parts.valid, train=train, out=out, resume=True)
+        with warnings.catch_warnings():
+            # Bad options are among those that are tried; their figures say so.
+            warnings.simplefilter("ignore", TrainingWarning)
+            fitted.fit(**parts.train, valid=parts.valid, train=train, out=out, resume=True)
         figures = evaluate(fitted)
     except DivergedError:
         rmtree(out, ignore_errors=True)

@@ -24,6 +24,7 @@ from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra, is_partitioned
+from draper.models.held_out import Errors, is_better, sample, spectrum_errors
 from draper.models.translator.anchored import AnchoredNetwork, related
 from draper.models.translator.anchored_lines import Stars, find_changes, find_lines
 from draper.models.translator.cycle import CycleNetwork
@@ -252,6 +253,27 @@ class Translator(Model):
         self.training["inputs"]["observed"]["all_used"] = True
         if folder is not None:
             artifact.write(self, folder, complete=True)
+
+    def held_out_errors(self, dataset: Dataset) -> Errors:
+        """Return the errors of anchors, each of which was left out in turn; or of spectra."""
+        found = self.training.get("residual", {})
+        if "rms" not in found:
+            spectra = sample(dataset)
+            return spectrum_errors(spectra, self.reconstruct(spectra))
+        known = self.labels[self.labels.names[: len(found["rms"])]]
+        parts = (dataset.training["observed"], dataset.held_out["observed"])
+        values = np.concatenate([known.read(part.table) for part in parts])
+        values = values[np.isfinite(values).all(axis=1) & known.inside(values)]
+        rms = known.unscale_error(np.full((1, len(known)), 0.5), [found["rms"]])[0]
+        number = len(values)
+        means = values.std(axis=0) * number / (number - 1)  # of the other anchors
+        pairs = {
+            n: {"rms": float(r), "mean": float(m)} for n, r, m in zip(known.names, rms, means, strict=True)
+        }
+        return {
+            n: {"number": number, **of, "is_better": is_better(**of, values=number)}
+            for n, of in pairs.items()
+        }
 
     def _errors_of(self, spectra: Spectra) -> NDArray[np.float64]:
         """Return the errors (n, d) of scaled labels, from columns such as ``teff_err``; NaN where unknown."""
