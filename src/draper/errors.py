@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 
@@ -44,6 +44,19 @@ class DraperError(ValueError):
         if hint is not None:
             lines.append(f"  hint:     {hint}")
         super().__init__("\n".join(lines))
+
+
+class MissingLabels(DraperError):  # noqa: N818 - labels are missing, not in error
+    """Some labels of a model are not given where it needs them all."""
+
+    def __init__(self, missing: Sequence[str], given: Iterable[str], needed: Iterable[str]) -> None:
+        super().__init__(
+            f"labels of the model are not given: {', '.join(missing)}",
+            given=", ".join(given) or "no columns",
+            expected=", ".join(needed),
+            hint=f"give them, too: {{..., {', '.join(f'{name!r}: ...' for name in missing)}}}",
+        )
+        self.missing = tuple(missing)
 
 
 class DivergedError(DraperError):

@@ -224,6 +224,33 @@ def test_help_shows_defaults(folder: Path, capsys) -> None:
     assert f"{' '.join(help_text.split())} [default: 500.0]" in text
 
 
+SUN = ["--set", "teff=5777", "logg=4.44", "fe_h=0"]
+
+
+def test_the_example_of_the_help_works_with_the_built_in_emulator(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "sun.h5"
+    assert main(["generate", "builtin:rvs-emulator", *SUN, "--vsini", "5", "-o", str(out)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("note: not given, and assumed: vmic = 1.0")
+    assert "mg_fe = 0, si_fe = 0" in said
+    labels = {"teff": 5777.0, "logg": 4.44, "fe_h": 0.0}
+    expected = load("builtin:rvs-emulator").generate(labels, vsini=5.0)
+    np.testing.assert_allclose(read(out).flux, expected.flux, rtol=1e-6)
+    assert main(["generate", "builtin:rvs-emulator", *SUN, "-o", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["assumed"]["mg_fe"] == "0"
+
+
+@pytest.mark.parametrize(("verb", "end"), [("generate", " -o {out}"), ("information", "")])
+def test_missing_labels_end_with_the_whole_command(tmp_path: Path, capsys, verb: str, end: str) -> None:
+    out = tmp_path / "sun.h5"
+    command = [verb, "builtin:rvs-emulator", "--set", "teff=5777", "mg_fe=0.1", *end.format(out=out).split()]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "not given: logg, fe_h\n  given:    teff, mg_fe\n  expected: teff, logg, fe_h\n" in said
+    hint = f"draper {verb} builtin:rvs-emulator --set teff=5777 mg_fe=0.1 logg=... fe_h=..."
+    assert said.endswith(f"hint:     {hint}{end.format(out=out)}\n")
+
+
 def test_generate_takes_one_value_for_each(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "made.h5"
     stars = ["--set", "teff=5000,6000", "logg=2.5", "fe_h=-1"]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from draper.cli.labels import Values, label_columns
+from draper.cli.labels import Values, completed, label_columns
 from draper.cli.model import ModelOptions, gathered, opened
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Hints, Json, Output
 from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
+
+if TYPE_CHECKING:
+    from draper.data.spectra import Spectra
 
 
 def generate(
@@ -29,6 +34,9 @@ def generate(
     json: Json = False,
 ) -> None:
     """Generate spectra from labels, or reconstruct spectra, also with new labels: what the model can.
+
+    Elements that are not given follow iron ([X/Fe] = 0), and microturbulence temperature and gravity; a note
+    says so.
 
     `draper generate ARTIFACT --help` also shows the options of that model.
 
@@ -79,8 +87,10 @@ def generate(
             )
         more["grid"] = read(grid, **hints.model_dump(exclude_unset=True)).grid
     what = arguments(model, artifact, data, labels, values, options, hints)
-    with progress("generating") as done:
+    ending = f"-o {out}"
+    with completed(f"draper generate {artifact}", labels, values, ending), progress("generating") as done:
         made = model.generate(*what, options=options, progress=done, **more)
+    assumed = assumptions(model, what[-1], made)
     write(made, out)
     if plot is not None:
         from draper.plots.style import save
@@ -92,14 +102,27 @@ def generate(
         if name.startswith("outside") and column.dtype == bool
     }
     if json:
-        say_json({"path": out, "spectra": len(made), "grid": repr(made.grid), **outside})
+        say_json({"path": out, "spectra": len(made), "grid": repr(made.grid), "assumed": assumed, **outside})
         return
+    if assumed:
+        sys.stderr.write(
+            f"note: not given, and assumed: {', '.join(f'{n} = {v}' for n, v in assumed.items())}\n"
+        )
     say(escape(f"{len(made):,} spectra written to {out}"))
     if "note" in made.meta:
         say(escape(made.meta["note"]))
     for name, count in outside.items():
         if count:
             say(escape(f"{count:,} lie outside the labels of the training set ({name}): do not trust them"))
+
+
+def assumptions(model: Any, given: Any, made: Spectra) -> dict[str, str]:
+    """Return the labels of spectra that were made of labels, but for those that were given."""
+    if not isinstance(given, Mapping) or model.config.generate_from != ("labels",) or not len(made):
+        return {}
+    columns = {n: made.table[n] for n in model.labels.names if n in made.table and n not in given}
+    ends = {name: (column.min(), column.max()) for name, column in columns.items()}
+    return {n: f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}" for n, (low, high) in ends.items()}
 
 
 def arguments(

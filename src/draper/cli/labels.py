@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from draper.errors import DraperError, did_you_mean
+from draper.errors import DraperError, MissingLabels, did_you_mean
 
 Values = Annotated[tuple[str, ...], Parameter(name="--set")]
 """Labels as NAME=VALUE, or NAME=VALUE,VALUE,..."""
@@ -65,3 +66,23 @@ def label_columns(
             hint="--set " + " ".join(f"{name}=..." for name in names) + ", or --labels TABLE",
         )
     return columns
+
+
+@contextmanager
+def completed(command: str, table: Path | None, values: Sequence[str], end: str = "") -> Iterator[None]:
+    """Let an error about labels that are not given end with the whole command.
+
+    Parameters
+    ----------
+    command, end
+        What stands before and after the labels, such as ``draper generate model/`` and ``-o OUT``.
+    table, values
+        As given.
+    """
+    try:
+        yield
+    except MissingLabels as error:
+        words = [command, *(["--labels", str(table)] if table else [])]
+        words += ["--set", *values, *(f"{name}=..." for name in error.missing), *([end] if end else [])]
+        hint = " ".join(words)
+        raise DraperError(error.what, given=error.given, expected=error.expected, hint=hint) from None

@@ -8,8 +8,9 @@ import torch
 
 from draper import Grid, Label, LabelSet, Spectra, TrainConfig, load
 from draper.data import samples
-from draper.errors import DivergedError, DraperError
+from draper.errors import DivergedError, DraperError, MissingLabels
 from draper.instrument.doppler import SPEED_OF_LIGHT
+from draper.models.emulator.columns import complete_columns
 from draper.models.emulator.model import Emulator
 from draper.nn.emulator import EmulatorNetwork
 from draper.testing import made_spectra
@@ -204,10 +205,21 @@ def test_labels_of_any_shape(model: Emulator) -> None:
     for wrong, says in (
         ({"teff": [5000, 6000], "logg": [1, 2, 3], "fe_h": 0}, "one value for each"),
         ({"teff": 5000, "logg": np.nan, "fe_h": 0}, "values of labels are missing"),
-        ({"teff": 5000, "log_g": 2, "fe_h": 0}, "no column 'logg'"),
+        ({"teff": 5000, "log_g": 2, "fe_h": 0}, "not given: logg"),
     ):
         with pytest.raises(DraperError, match=says):
             model.generate(wrong)
+
+
+def test_elements_follow_iron_where_they_are_not_given() -> None:
+    ranges = {"teff": (4000, 7000), "fe_h": (-2, 1), "mg_fe": (-1, 1)}
+    labels = LabelSet(Label(name, low=low, high=high) for name, (low, high) in ranges.items())
+    columns = complete_columns(labels, {"teff": [5000.0, 6000.0], "fe_h": -0.5})
+    assert columns["mg_fe"].tolist() == [0.0, 0.0]
+    assert complete_columns(labels, {"teff": 5000.0, "fe_h": 0.0, "mg_fe": 0.3})["mg_fe"] == [0.3]
+    with pytest.raises(MissingLabels, match="not given: fe_h") as caught:
+        complete_columns(labels, {"teff": 5000.0})
+    assert caught.value.missing == ("fe_h",)
 
 
 def test_microturbulence_follows_where_it_is_not_given() -> None:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from draper.cli.labels import Values, label_columns
+from draper.cli.labels import Values, completed, label_columns
 from draper.cli.model import opened
 from draper.cli.output import say, say_json
 from draper.cli.parameters import Json, Output
@@ -81,9 +81,10 @@ def information(
     pixels = None if grid is None else grid_of(grid)
     names = (*model.labels.names, *(name for name in MOTIONS if name not in model.labels.names))
     table = label_columns(labels, values, names)
-    result: Information = model.information(
-        table, fit, snr=list(snr), resolving_power=resolving_power, grid=pixels
-    )
+    with completed(f"draper information {artifact}", labels, values):
+        result: Information = model.information(
+            table, fit, snr=list(snr), resolving_power=resolving_power, grid=pixels
+        )
     if out is not None:
         result.write(out)
     if plot is not None:

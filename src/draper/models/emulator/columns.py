@@ -10,16 +10,29 @@ from numpy.typing import ArrayLike, NDArray
 
 from draper.data.labels import LabelSet, label_columns
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, MissingLabels
 from draper.infer.forecast import equal_columns
 from draper.models.dataset import Part
 from draper.simulate.population import microturbulence
 
+FOLLOWS = "_fe"
+"""End of the names of abundances relative to iron."""
+
 
 def complete_columns(inputs: LabelSet, labels: Mapping[str, ArrayLike] | Spectra) -> dict[str, NDArray[Any]]:
-    """Return columns of equal length (n,), with ``vmic`` from a relation if it is needed and missing."""
+    """Return columns of equal length (n,), with those that may be left out: elements, and microturbulence.
+
+    Without a column, an element follows iron (``mg_fe`` is 0, and so is ``alpha_fe``), and ``vmic`` a
+    relation with temperature and gravity.
+    """
     labels = labels.table if isinstance(labels, Spectra) else labels
     columns = equal_columns(labels)
+    elements = [name for name in inputs.names if name.endswith(FOLLOWS)]
+    needed = [name for name in inputs.names if name not in (*elements, "vmic")]
+    if absent := [name for name in needed if name not in columns]:
+        raise MissingLabels(absent, columns, needed)
+    length = len(next(iter(columns.values()), ()))
+    columns |= {name: np.zeros(length) for name in elements if name not in columns}
     if "vmic" in inputs.names and "vmic" not in columns and {"teff", "logg"} <= set(columns):
         vmic = microturbulence(columns["teff"].astype(float), columns["logg"].astype(float))
         columns["vmic"] = np.clip(vmic, inputs["vmic"].low, inputs["vmic"].high)

@@ -213,8 +213,8 @@ class Emulator(Model):
         Parameters
         ----------
         labels
-            Columns by name, of equal length or one value for all, or spectra that have them. If the model
-            needs ``vmic`` and it is missing, it follows from teff and logg.
+            Columns by name, of equal length or one value for all, or spectra that have them. Elements that
+            are not given follow iron ([X/Fe] = 0), and ``vmic`` follows from teff and logg.
         options, changes
             Broadening and velocity, see :class:`draper.configs.emulator.GenerateConfig`:
             ``vsini=10, rv=[20, 30]``.
