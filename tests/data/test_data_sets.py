@@ -8,7 +8,7 @@ import pytest
 
 import draper
 from draper.cli import main
-from draper.data.data_sets import join, simulated
+from draper.data.data_sets import exposures, join, simulated
 from draper.data.grid import Grid
 from draper.data.partitions import Partitions, write_partitions
 from draper.data.resample import resample
@@ -148,3 +148,32 @@ def test_the_radius_of_a_star_is_one_value(tmp_path: Path) -> None:
     (tmp_path / "star.csv").write_text(f"{table}5000,0.01,1e-4,0.7\n5001,0.01,1e-4,0.8\n")
     with pytest.raises(DraperError, match="several radii"):
         draper.read(tmp_path / "star.csv")
+
+
+def test_data_sets_in_different_units_are_joined() -> None:
+    ppm = one(5003)
+    ppm = replace(ppm, flux=ppm.flux * 1e6, ivar=ppm.ivar * 1e-12, unit="ppm")
+    both = join([one(5000), ppm])
+    np.testing.assert_allclose(both.flux, BOTH.flux, rtol=1e-6)
+    np.testing.assert_allclose(both.ivar, BOTH.ivar, rtol=1e-6)
+    with pytest.raises(DraperError, match=r"set 1 has another quantity[\s\S]*--quantity"):
+        join([one(5000), replace(one(5003), quantity="flux")])
+    with pytest.raises(DraperError, match=r"set 1 has another unit[\s\S]*do not convert"):
+        join([replace(one(5000), quantity="flux", unit=unit) for unit in ("Jy", "m")])
+
+
+def test_exposures_share_a_value_of_a_column() -> None:
+    blue = Spectra.concat([one(5000), one(5000), one(5000), one(5000)])
+    blue = replace(blue, flux=blue.flux + np.arange(4)[:, None]).with_columns(id=["x", "y", "x", "z"])
+    red = replace(one(5003), flux=one(5003).flux * 1e6, unit="ppm").with_columns(id=["z"])
+    groups = [
+        ([*numbers], [[*part.ids] for part in parts], [round(float(part.flux[0, 0]), 2) for part in parts])
+        for numbers, parts in exposures([blue, red])
+    ]
+    assert groups == [
+        ([0], [["x"], ["x"]], [0.01, 2.01]),
+        ([1], [["y"]], [1.01]),
+        ([2], [["z"], ["z"]], [3.01, 0.01]),
+    ]
+    with pytest.raises(DraperError, match=r"column 'star' has no value[\s\S]*1 of 4"):
+        list(exposures([blue.with_columns(star=["a", "", "b", "c"])], by="star"))

@@ -47,7 +47,7 @@ def exposures(
     Parameters
     ----------
     sets
-        Spectra on whatever grids, in the order of the exposures.
+        Spectra on whatever grids, in the order of the exposures, and in units that convert.
     by
         The column.
 
@@ -62,8 +62,10 @@ def exposures(
     """
     alike: dict[Hashable, list[Spectra]] = {}
     rows: dict[str, list[tuple[Hashable, int]]] = {}
-    for one in sets:
-        key = (one.grid.fingerprint, np.asarray(one.grid.resolving_power).tobytes(), one.quantity, one.unit)
+    for number, one in enumerate(sets):
+        one = one.in_unit_of(sets[0], f"set {number}", "set 0")
+        power = one.grid.resolving_power
+        key = one.grid.fingerprint, power.tobytes() if isinstance(power, np.ndarray) else power
         offset = sum(map(len, alike.setdefault(key, [])))
         alike[key].append(one)
         values = one.column(by).astype(str)
@@ -128,12 +130,7 @@ def join(sets: Sequence[Spectra]) -> Spectra:
             )
     if not sets:
         raise DraperError("there are no data sets to join", hint="give at least one")
-    if len({one.quantity for one in sets}) > 1:
-        raise DraperError(
-            "data sets of one object hold the same quantity",
-            given=", ".join(one.quantity for one in sets),
-            hint="say what the files hold: quantity= (--quantity)",
-        )
+    sets = [one.in_unit_of(sets[0], f"set {number}", "set 0") for number, one in enumerate(sets)]
     without = [bool(lacks_errors(one)[0]) for one in sets]
     if len(set(without)) > 1:
         raise DraperError(

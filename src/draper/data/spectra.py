@@ -326,14 +326,7 @@ class Spectra:
             f"{name} is on another grid than {first}",
             "resample first: draper convert --grid common, or draper.read(..., grid='common')",
         )
-        if part.quantity != self.quantity:
-            raise DraperError(
-                f"{name} has another quantity than {first}",
-                given=part.quantity,
-                expected=self.quantity,
-                hint="if both are the same, say what: quantity= (--quantity); else keep them apart",
-            )
-        part = part if part.unit == self.unit else part._in_unit(self.unit, name, first)
+        part = part.in_unit_of(self, name, first)
         if (part.correlation is None) != (self.correlation is None):
             raise DraperError(
                 f"{name} and {first} do not both have correlations",
@@ -353,24 +346,43 @@ class Spectra:
             )
         return part
 
-    def _in_unit(self, unit: str, name: str, first: str) -> Self:
-        """Return the spectra in the unit of others, which an error calls ``first``."""
-        factors = None
-        if self.quantity == "transit depth" and {self.unit, unit} <= set(FRACTIONS):
-            factors = np.full(len(self.grid), FRACTIONS[self.unit] / FRACTIONS[unit])
-        elif self.unit and unit and self.grid.is_spectral:
-            factors = flux_factor(self.unit, unit, self.grid.vacuum)
-        if factors is None:
-            missing = first if self.unit else name
+    def in_unit_of(self, other: Spectra, name: str = "this set", first: str = "the other") -> Self:
+        """Return the spectra in the unit of others of the same quantity; an error where it does not convert.
+
+        ``name`` and ``first`` are what the error calls these spectra and the others.
+
+        Examples
+        --------
+        >>> grid = Grid.linear(10_000, 10_001, 1, medium="vacuum")
+        >>> depths = Spectra(grid, [[1.5, 1.6]], quantity="transit depth", unit="%")
+        >>> depths.in_unit_of(Spectra(grid, [[0.0, 0.0]], quantity="transit depth")).flux
+        array([[0.015, 0.016]], dtype=float32)
+        """
+        if self.quantity != other.quantity:
             raise DraperError(
-                f"{name} has another unit than {first}",
-                given=repr(self.unit),
-                expected=repr(unit),
-                hint="these do not convert: keep them in separate files"
-                if self.unit and unit
-                else f"say in which unit the flux of {missing} is: flux_unit= (--flux-unit)",
+                f"{name} has another quantity than {first}",
+                given=self.quantity,
+                expected=other.quantity,
+                hint="if both are the same, say what: quantity= (--quantity); else keep them apart",
             )
-        return self.scaled(factors, unit)
+        if self.unit == other.unit:
+            return self
+        factors = None
+        if self.quantity == "transit depth" and {self.unit, other.unit} <= set(FRACTIONS):
+            factors = np.full(len(self.grid), FRACTIONS[self.unit] / FRACTIONS[other.unit])
+        elif self.unit and other.unit and self.grid.is_spectral:
+            factors = flux_factor(self.unit, other.unit, self.grid.vacuum)
+        if factors is not None:
+            return self.scaled(factors, other.unit)
+        undeclared = first if self.unit else name
+        raise DraperError(
+            f"{name} has another unit than {first}",
+            given=repr(self.unit),
+            expected=repr(other.unit),
+            hint="these do not convert: keep them in separate files"
+            if self.unit and other.unit
+            else f"say in which unit the flux of {undeclared} is: flux_unit= (--flux-unit)",
+        )
 
     def scaled(self, factors: ArrayLike, unit: str) -> Self:
         """Return the spectra with flux multiplied by factors () or (p,), which gives it another unit.
