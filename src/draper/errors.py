@@ -52,6 +52,10 @@ class DivergedError(DraperError):
     exit_code = 3
 
 
+class OutputError(DraperError):
+    """A file cannot be written: it exists already, the disk is full, the folder is read-only."""
+
+
 class Interrupted(DraperError):  # noqa: N818 - an interruption is not an error of the user's
     """A signal stopped the work, and its state was saved; the program exits with 128 + its number."""
 

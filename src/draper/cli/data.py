@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from draper.cli.output import say, say_json, two_columns
-from draper.cli.parameters import Json, Output
+from draper.cli.output import require_figure, say, say_json, two_columns
+from draper.cli.parameters import Json, Output, Overwrite
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 Hints = Annotated[ReadConfig, Parameter(name="*")]
 
 
-def samples(name: str | None = None, *, out: Output | None = None, json: Json = False) -> None:
+def samples(
+    name: str | None = None, *, out: Output | None = None, overwrite: Overwrite = False, json: Json = False
+) -> None:
     """List the built-in samples, or write one to a file.
 
     Example: draper samples sed-grid -o sed.h5
@@ -49,7 +51,7 @@ def samples(name: str | None = None, *, out: Output | None = None, json: Json = 
         return
     spectra = built_in.load(name)
     if out is not None:
-        write(spectra, out)
+        write(spectra, out, overwrite=overwrite)
     if json:
         say_json({"name": name, "path": out, **spectra.describe()})
     else:
@@ -78,7 +80,13 @@ def formats(*, json: Json = False) -> None:
         say(two_columns(descriptions))
 
 
-def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, json: Json = False) -> None:  # noqa: B008
+def info(
+    *files: Path,
+    hints: Hints = ReadConfig(),  # noqa: B008
+    plot: Path | None = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
     """Summarise files of spectra, each separately.
 
     Example: draper info star.fits --medium air
@@ -103,6 +111,7 @@ def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, js
         raise DraperError(
             "this is a model, not a file of spectra", given=models[0], hint=f"draper show {models[0]}"
         )
+    require_figure(plot, overwrite=overwrite)
     options = hints.model_dump(exclude_unset=True)
     described = {}
     for number, path in enumerate(files):
@@ -118,7 +127,13 @@ def info(*files: Path, hints: Hints = ReadConfig(), plot: Path | None = None, js
         say_json(described)
 
 
-def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json = False) -> None:  # noqa: B008
+def convert(
+    *files: Path,
+    out: Output,
+    hints: Hints = ReadConfig(),  # noqa: B008
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
     """Convert files of spectra into one file.
 
     The suffix of the output gives its format: .h5 (draper's own), .fits, .npz, and for one spectrum .csv or
@@ -154,7 +169,7 @@ def convert(*files: Path, out: Output, hints: Hints = ReadConfig(), json: Json =
             written += len(batch)
             yield batch
 
-    write(counted(), out, fill=hints.fill)
+    write(counted(), out, fill=hints.fill, overwrite=overwrite)
     reasons = [{"name": spectrum.name, "reason": spectrum.reason} for spectrum in rejected]
     if json:
         say_json({"path": out, "spectra": written, "rejected": reasons})

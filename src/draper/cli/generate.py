@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ from rich.markup import escape
 
 from draper.cli.labels import Values, label_columns
 from draper.cli.model import ModelOptions, gathered, opened, progress
-from draper.cli.output import say, say_json
-from draper.cli.parameters import Hints, Json, Output
+from draper.cli.output import require_figure, require_outputs, results, say, say_json
+from draper.cli.parameters import Hints, Json, Output, Overwrite
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
 
@@ -25,6 +26,7 @@ def generate(
     options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
     plot: Path | None = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Generate spectra from labels, or reconstruct spectra, also with new labels: what the model can.
@@ -60,14 +62,12 @@ def generate(
     json
         Print the result as JSON.
     """
-    from draper.data.export import write
+    from draper.data.export import write, written
     from draper.data.io import read
 
+    require_outputs(*written(out), overwrite=overwrite)
+    require_figure(plot, overwrite=overwrite)
     model = opened(artifact, "generate")
-    if plot is not None:
-        from draper.plots.style import drawable
-
-        drawable(plot)
     more: dict[str, Any] = {}
     if grid is not None:
         if model.accepts == "own":
@@ -80,11 +80,12 @@ def generate(
     what = arguments(model, artifact, data, labels, values, options, hints)
     with progress("generating") as done:
         made = model.generate(*what, options=options, progress=done, **more)
-    write(made, out)
-    if plot is not None:
-        from draper.plots.style import save
+    with results() as keep:
+        keep(partial(write, made, overwrite=overwrite), out)
+        if plot is not None:
+            from draper.plots.style import save
 
-        save(made.plot(), plot)
+            keep(partial(save, made.plot()), plot)
     outside = {
         name: int(column.sum())
         for name, column in made.table.items()

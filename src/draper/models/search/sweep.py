@@ -119,7 +119,7 @@ def sweep(
                 if note is not None and is_new:
                     note(SweepResult(model, described, tuple(runs)), len(settings) * plan.seeds)
     result = SweepResult(model, described, tuple(runs))
-    write_table(result.table(), folder / table, {})
+    write_table(result.table(), folder / table, {}, overwrite=True)
     return result
 
 

@@ -164,7 +164,7 @@ def _keep_best(folder: Path, state: SearchResult) -> None:
 
 def _write(folder: Path, result: SearchResult, model: str, options: ModelConfig, train: TrainConfig) -> None:
     """Write the table, and the options of the best trials as ``draper train MODEL --config`` reads them."""
-    write_table(result.table(), folder / TABLE, {})
+    write_table(result.table(), folder / TABLE, {}, overwrite=True)
     for trial in result.front:
         text = options_toml(*with_settings(options, train, trial.settings))
         title = f"# draper train {model} {options.inputs_example()} -o FOLDER --config {BEST}\n"
