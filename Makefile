@@ -10,7 +10,7 @@ PINS   := pyproject.toml constraints.txt
 .PHONY: demo test coverage lint docs clean
 
 demo: $(VENV)/.core
-	$(BIN)/draper demo -o demo
+	$(BIN)/draper demo -o demo --overwrite
 
 test: lint
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "draper"
 DRAWING = ROOT / "docs" / "_static" / "architecture.svg"
 
-FOUNDATION = "errors  atomic_write  config  registry  configs/"
+FOUNDATION = "errors  owner  atomic_write  config  registry  configs/"
 """One box for what needs neither numpy nor torch."""
 
 UPWARD = {("data", "plots"), ("results", "plots")}

@@ -126,7 +126,7 @@ def main() -> None:
     out = Path(sys.argv[2]) if len(sys.argv) > 2 else Path("src/draper/data/packed")
     out.mkdir(parents=True, exist_ok=True)
     for path in (
-        write(sed_grid(folder), out / "sed-grid.npz"),
+        write(sed_grid(folder), out / "sed-grid.npz", overwrite=True),
         write_components(rvs_grid(folder), out / "rvs-grid.npz"),
     ):
         print(f"{path}: {path.stat().st_size:,} bytes")

@@ -14,7 +14,7 @@ ROOT = Path(draper.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 ORDER = (
-    ("errors",), ("atomic_write", "config"), ("registry", "configs"), ("data",), ("nn",), ("train",),
+    ("errors", "owner"), ("atomic_write", "config"), ("registry", "configs"), ("data",), ("nn",), ("train",),
     ("instrument",), ("results",), ("simulate",), ("infer",), ("latents",), ("plots",), ("models",),
     ("testing",), ("catalogue",),
     ("cli", "__main__"), ("web",),

@@ -71,6 +71,10 @@ class SkippedFilesError(DraperError):
     exit_code = 4
 
 
+class OutputError(DraperError):
+    """A file cannot be written: it exists already, the disk is full, the folder is read-only."""
+
+
 class Interrupted(DraperError):  # noqa: N818 - an interruption is not an error of the user's
     """A signal stopped the work, and its state was saved; the program exits with 128 + its number."""
 

@@ -193,7 +193,7 @@ def test_labels_rename_formula_and_reject(star: Path, tmp_path: Path, capsys) ->
         "li_fe": 1,
         "A_Li": 2.55,
     }
-    assert main([*command[:-1], "--reject", "negative"]) == 0
+    assert main([*command[:-1], "--reject", "negative", "--overwrite"]) == 0
     output = capsys.readouterr().out
     assert "1 spectra were rejected" in output
     assert "worse" in output
@@ -234,7 +234,7 @@ def test_convert_onto_one_grid(star: Path, tmp_path: Path, capsys) -> None:
     assert "--grid common" in message
     assert main([*command, "--grid", "common"]) == 0
     assert draper.read(out).grid.vacuum.tolist() == [5002, 5003]  # those that lie whole in both
-    assert main([*command, "--grid", str(other)]) == 0
+    assert main([*command, "--grid", str(other), "--overwrite"]) == 0
     assert len(draper.read(out).grid) == 7
 
 
@@ -254,7 +254,8 @@ def test_convert_fills_missing_columns(stars: Path, tmp_path: Path, suffix: str,
 
 def test_convert_into_itself(stars: Path) -> None:
     before = draper.read(stars).flux.tolist()
-    assert main(["convert", str(stars), "-o", str(stars)]) == 0
+    assert main(["convert", str(stars), "-o", str(stars)]) == 2
+    assert main(["convert", str(stars), "-o", str(stars), "--overwrite"]) == 0
     assert draper.read(stars).flux.tolist() == before
 
 
@@ -358,7 +359,7 @@ def test_an_interruption_is_reported(star: Path, tmp_path: Path, monkeypatch, ca
 
     monkeypatch.setattr(io, "stream", interrupted)
     assert main(["convert", str(star), "-o", str(tmp_path / "x.h5")]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "interrupted by SIGINT\n"
 
 
 # ------------------------------------------------------------- as a program

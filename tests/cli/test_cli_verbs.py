@@ -66,7 +66,7 @@ def test_options_of_the_fit_reach_the_emulator(folder: Path, tmp_path: Path, cap
         made_spectra(12, seed=9), rv=0.0, fixed={"teff": 5000.0}, windows=((8470, 8560), (8600, 8690))
     )
     np.testing.assert_allclose(Table.read(out)["logg"], expected["logg"], rtol=1e-4)
-    assert run(folder, *command, "--fit.priors", '{"logg": [2.5, 0.001]}') == 0
+    assert run(folder, *command, "--overwrite", "--fit.priors", '{"logg": [2.5, 0.001]}') == 0
     np.testing.assert_allclose(Table.read(out)["logg"], 2.5, atol=0.05)
 
 
@@ -98,7 +98,7 @@ def test_predict_writes_samples_as_a_table(
 
 def test_plots_of_predictions(folder: Path, tmp_path: Path, capsys) -> None:
     for model in ("linear", "emulator"):
-        command = ["predict", f"@{model}", "@test.h5", "-o", str(tmp_path / "t.csv"), "--json"]
+        command = ["predict", f"@{model}", "@test.h5", "-o", str(tmp_path / f"{model}.csv"), "--json"]
         assert run(folder, *command, "--plot", str(tmp_path / f"{model}.png")) == 0
         drawn = json.loads(capsys.readouterr().out)["plots"]
         assert len(drawn) == 3
@@ -111,7 +111,7 @@ def test_plots_pass_over_spectra_without_estimates(folder: Path, tmp_path: Path,
         ivar = np.array(stars.ivar)
         ivar[empty] = 0
         write(replace(stars, ivar=ivar), tmp_path / f"{name}.h5")
-        command = ["predict", "@linear", str(tmp_path / f"{name}.h5"), "-o", str(tmp_path / "t.csv")]
+        command = ["predict", "@linear", str(tmp_path / f"{name}.h5"), "-o", str(tmp_path / f"{name}.csv")]
         assert run(folder, *command, "--plot", str(tmp_path / f"{name}.png")) == 0
     assert "no spectrum has an estimate" in capsys.readouterr().out
     assert run(folder, "evaluate", "@linear", str(tmp_path / "none.h5"), "-o", str(tmp_path / "r.json")) == 0

@@ -20,7 +20,7 @@ SUFFIXES = ("h5", "npz", "fits", "parquet")
 @given(spectra=sets())
 def test_what_is_written_comes_back(tmp_path_factory, suffix, spectra):
     path = tmp_path_factory.getbasetemp() / f"round.{suffix}"
-    assert draper.write(spectra, path) == path
+    assert draper.write(spectra, path, overwrite=True) == path
     assert_identical(draper.read(path), spectra)
 
 
@@ -41,7 +41,7 @@ def test_every_format_for_sets(tmp_path, two, suffix):
     path = draper.write(two, tmp_path / f"two.{suffix}")
     assert_identical(draper.read(path), two)
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
-    assert_identical(draper.read(draper.write(iter([two[:1], two[1:]]), path)), two)
+    assert_identical(draper.read(draper.write(iter([two[:1], two[1:]]), path, overwrite=True)), two)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -106,7 +106,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, two, suffix, monkeypatch):
     monkeypatch.setattr(np, "savez", fails)
     monkeypatch.setattr(draper_fits, "hdus_of", fails)
     with pytest.raises(DraperError, match=r"cannot be written[\s\S]*full"):
-        draper.write(two[:1], path)
+        draper.write(two[:1], path, overwrite=True)
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     assert_identical(draper.read(path), two)
 

@@ -153,7 +153,7 @@ def test_what_is_no_parquet_of_spectra_is_refused(tmp_path: Path) -> None:
         DraperError, match=r"x\.parquet[\s\S]*draper\.write|draper has written[\s\S]*x\.parquet"
     ):
         draper.read(path)
-    whole = draper.write(made(3), path).read_bytes()
+    whole = draper.write(made(3), path, overwrite=True).read_bytes()
     path.write_bytes(whole[:-20])
     with pytest.raises(DraperError, match="damaged or truncated"):
         draper.read(path)
@@ -163,7 +163,7 @@ def test_what_is_no_parquet_of_spectra_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DraperError, match="no Parquet files here"):
         Partitions(tmp_path / "empty")
     with pytest.raises(DraperError, match="no such partition"):
-        Partitions(draper.write(made(3), path)).read(1)
+        Partitions(draper.write(made(3), path, overwrite=True)).read(1)
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:

@@ -230,7 +230,7 @@ def test_bad_pixels_are_left_out_and_missing_errors_stay_missing(tmp_path: Path)
 
 def test_the_planet_of_an_older_file_is_forgotten(tmp_path: Path) -> None:
     draper.write(observed(PLANET), tmp_path / "a.dat")
-    path = draper.write(observed({"temperature": np.nan}), tmp_path / "a.dat")
+    path = draper.write(observed({"temperature": np.nan}), tmp_path / "a.dat", overwrite=True)
     assert set(draper.read(path).table) == {"id"}
 
 

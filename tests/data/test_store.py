@@ -170,9 +170,8 @@ def test_batches_that_differ_leave_nothing(tmp_path: Path, other: Spectra, words
 def test_fill(tmp_path: Path) -> None:
     first, second = made(2), made(1).with_columns(teff=None, id=None, source_id=None, n=[3], word=["x"])
     for parts in ([first, second], [second, first], [first[:0], second, first], [first, second, first]):
-        assert_same(
-            store.read(store.write(parts, tmp_path / "x.h5", fill=True)), Spectra.concat(parts, fill=True)
-        )
+        path = store.write(parts, tmp_path / "x.h5", fill=True, overwrite=True)
+        assert_same(store.read(path), Spectra.concat(parts, fill=True))
 
 
 def test_any_name_of_a_column(tmp_path: Path) -> None:
@@ -301,7 +300,7 @@ def test_an_error_while_writing_leaves_everything_as_it_was(tmp_path: Path, erro
         raise error
 
     with pytest.raises(error):
-        store.write(interrupted(), path)
+        store.write(interrupted(), path, overwrite=True)
     assert [one.name for one in tmp_path.iterdir()] == (["x.h5"] if exists else [])
     if exists:
         assert_same(store.read(path), before)
@@ -324,10 +323,12 @@ def test_an_existing_file_is_replaced_while_it_is_mapped(tmp_path: Path) -> None
     before, after = made(5), made(4)
     path = store.write(before, tmp_path / "x.h5")
     mapped = store.read(path)
-    store.write(after, path)
+    with pytest.raises(DraperError, match=r"exists already[\s\S]*overwrite=True"):
+        store.write(after, path)
+    store.write(after, path, overwrite=True)
     assert_same(mapped, before)
     assert_same(store.read(path), after)
-    store.write(store.read(path)[1:], path)
+    store.write(store.read(path)[1:], path, overwrite=True)
     assert_same(store.read(path), after[1:])
 
 
@@ -355,7 +356,7 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     code = (
         START
         + """
-with store.Writer(sys.argv[1]) as writer:
+with store.Writer(sys.argv[1], overwrite=True) as writer:
     while True:
         writer.append(batch)
         print("one", flush=True)
@@ -447,3 +448,40 @@ def test_a_few_of_many_take_their_own_correlations_along(tmp_path) -> None:
     few = draper.read(draper.write(many[100:110], tmp_path / "few.h5"))
     assert few.correlation.templates.shape == (10, 4, 4)
     np.testing.assert_array_equal(few.correlation.of(slice(None)), matrices[100:110])
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from draper.data import store
+from draper.data.grid import Grid
+from draper.data.spectra import Spectra
+from draper.errors import OutputError
+from draper.results.arrays import write_arrays
+
+ids = np.array([f"star-{row}" for row in range(600)])
+spectra = Spectra(Grid.linear(5000, 5003, 1, medium="vacuum"), np.ones((600, 4)), table={"id": ids})
+refused = 0
+for room in range(4096, 100_000, 8192):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    for write in (
+        lambda: store.write(spectra, "x.h5"),
+        lambda: write_arrays({"id": ids, "x": np.ones(9000)}, "y.h5"),
+    ):
+        try:
+            write()
+        except OutputError as error:
+            assert "File too large" in str(error), error
+            refused += 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(refused)
+"""
+
+
+def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+    """HDF5 crashes the process, at its end at the latest, if it cannot write what it holds back."""
+    pytest.importorskip("resource")
+    done = subprocess.run([sys.executable, "-c", FULL], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > 15
+    assert {path.name for path in tmp_path.iterdir()} <= {"x.h5", "y.h5"}

@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import draper
 from draper import atomic_write
-from draper.errors import DraperError
+from draper.errors import DraperError, OutputError
 from draper.models import artifact
 from draper.testing import QUICK, LinearAutoencoder, made_spectra
 from draper.testing.checks import same_state
+from draper.train import checkpoint
+from draper.train.tracking import read_history
 
 
 def linear(**options) -> LinearAutoencoder:
@@ -312,3 +315,32 @@ def test_estimates_are_checked_and_have_quantiles(model: LinearAutoencoder) -> N
         )
     with pytest.raises(DraperError, match="sigma has the wrong shape"):
         draper.Estimates(estimates.labels, estimates.median, estimates.sigma[:1], estimates.ids)
+
+
+def test_a_full_disk_ends_a_run_that_can_be_resumed(tmp_path: Path, monkeypatch) -> None:
+    whole = linear().fit(made_spectra(100), train=QUICK)
+    save, written = checkpoint.save_file, []
+
+    def fills_up(tensors: dict, path: Path, **options) -> None:
+        written.append(path)
+        if len(written) == 2:
+            path.write_bytes(b"half")
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        save(tensors, path, **options)
+
+    monkeypatch.setattr(checkpoint, "save_file", fills_up)
+    often = QUICK.replace(checkpoint_every=2)
+    with pytest.raises(
+        OutputError, match=r"No space left on device[\s\S]*make room, then continue[\s\S]*--resume"
+    ):
+        linear().fit(made_spectra(100), train=often, out=tmp_path / "model")
+    assert [file.name for file in (tmp_path / "model" / "checkpoint").iterdir()] == ["state.safetensors"]
+    resumed = linear().fit(made_spectra(100), train=often, out=tmp_path / "model", resume=True)
+    assert same_state(whole, resumed)
+    assert [row["step"] for row in resumed.history] == [row["step"] for row in whole.history]
+
+
+def test_a_history_that_was_cut_is_read_up_to_the_cut(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text("step,train/total\n10,0.5\n20,0.4\n3")
+    assert [row["step"] for row in read_history(path)] == [10, 20]

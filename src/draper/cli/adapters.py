@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 from cyclopts import Parameter
 
 from draper.cli.output import say, say_json
-from draper.cli.parameters import Json, Output
+from draper.cli.parameters import Json, Output, Overwrite
 from draper.cli.progress import progress
 from draper.errors import DraperError, did_you_mean
 
@@ -36,6 +36,7 @@ def run(
     out: Output,
     setting: Annotated[tuple[str, ...], Parameter(name=["--setting", "-s"])] = (),
     workers: int | None = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Compute spectra with TauREx, PySME or Turbospectrum, on all cores.
@@ -71,7 +72,7 @@ def run(
             if row.reason:
                 sys.stderr.write(f"row {row.number} failed: {row.reason}\n")
 
-        outcome = compute(adapter, read_table(labels), out, workers, note)
+        outcome = compute(adapter, read_table(labels), out, workers, note, overwrite=overwrite)
     if json:
         say_json(
             {

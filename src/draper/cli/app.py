@@ -30,12 +30,12 @@ from draper.config import Config, reworded
 from draper.errors import DraperError, Interrupted, TrainingWarning
 from draper.registry import config_class, resolve, targets
 
-INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
+INTERNAL, USAGE = 1, 2
 
 EPILOGUE = """\
-Exit codes: 0 success; 2 a usage or data error; 3 training diverged; 4 done, but bad files were skipped
-(--skip-bad); 130 and 143 interrupted (train keeps a checkpoint); 1 an error inside draper. Every command
-takes --json for machines and --debug for a traceback.
+Exit codes: 0 success; 2 a usage or data error, or too little disk or memory; 3 training diverged; 4 done, but
+bad files were skipped (--skip-bad); 130 and 143 interrupted (train keeps a checkpoint); 1 an error inside
+draper. Every command takes --json for machines and --debug for a traceback.
 """
 
 
@@ -71,8 +71,16 @@ def make_app(tokens: Sequence[str] = ()) -> App:
     return app
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code; the entry point exits with it."""
+def run(arguments: Sequence[str] | None, received: Sequence[int]) -> int:
+    """Run the program and return its exit code.
+
+    Parameters
+    ----------
+    arguments
+        The command line; by default that of the process.
+    received
+        Signals that have arrived: an error after one is not reported as ours.
+    """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
@@ -92,14 +100,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cause = error.__cause__
         reason = reworded(cause, Config) if isinstance(cause, ValidationError) else error
         return _report(reason, USAGE, debug)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (draper ... | head): nothing is left to say.
         sys.stderr.close()
         return 0
-    except Exception as error:  # noqa: BLE001 - the last resort: say that it is our fault
+    except OSError as error:
+        return _report(_refused(error), USAGE, debug)
+    except Exception as error:
+        if received:
+            raise
+        if _is_lack_of_memory(error):
+            return _report(_too_large(error), USAGE, debug)
         traceback.print_exc()
         sys.stderr.write(
             f"\nThis is an error inside draper ({type(error).__name__}), not yours; please report it.\n"
@@ -132,6 +143,35 @@ def _unknown(error: UnknownOptionError, tokens: Sequence[str]) -> Exception:
     given = (error.token.keyword or error.token.value).partition("=")[0]
     others = [name for argument in error.argument_collection for name in argument.names]
     return unknown_option(given, tokens[0], config_named(tokens[1:]), others)
+
+
+def _refused(error: OSError) -> DraperError:
+    """Return what is said where the system refuses a file, and no other error has said it."""
+    failed = DraperError(
+        "the system refused to read or write a file",
+        given=": ".join(str(part) for part in (error.filename, error.strerror or error) if part),
+        hint="is there room on the disk, and may you read and write there? --debug shows where it happened",
+    )
+    failed.__cause__ = error
+    return failed
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch says so by errors of its own, which are not imported for this."""
+    is_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or is_torch
+
+
+def _too_large(error: Exception) -> DraperError:
+    """Return what is said where memory ran out."""
+    failed = DraperError(
+        "there is too little memory",
+        given=str(error).strip().partition("\n")[0] or None,
+        hint="give fewer spectra at a time (--read.select, or several runs), a smaller --train.batch-size or "
+        "model, or a machine with more memory",
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def _report(error: Exception, code: int, debug: bool) -> int:

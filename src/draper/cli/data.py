@@ -10,8 +10,8 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from draper.cli.output import require_all_used, say, say_json, two_columns
-from draper.cli.parameters import Json, Output, SkipBad
+from draper.cli.output import require_all_used, require_figure, say, say_json, two_columns
+from draper.cli.parameters import Json, Output, Overwrite, SkipBad
 from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 Hints = Annotated[ReadConfig, Parameter(name="*")]
 
 
-def samples(name: str | None = None, *, out: Output | None = None, json: Json = False) -> None:
+def samples(
+    name: str | None = None, *, out: Output | None = None, overwrite: Overwrite = False, json: Json = False
+) -> None:
     """List the built-in samples, or write one to a file.
 
     Example: draper samples sed-grid -o sed.h5
@@ -47,7 +49,7 @@ def samples(name: str | None = None, *, out: Output | None = None, json: Json = 
         return
     spectra = built_in.load(name)
     if out is not None:
-        write(spectra, out)
+        write(spectra, out, overwrite=overwrite)
     if json:
         say_json({"name": name, "path": out, **spectra.describe()})
     else:
@@ -81,6 +83,7 @@ def info(
     hints: Hints = ReadConfig(),  # noqa: B008
     skip_bad: SkipBad = False,
     plot: Path | None = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Summarise files of spectra, each separately.
@@ -109,6 +112,7 @@ def info(
         raise DraperError(
             "this is a model, not a file of spectra", given=models[0], hint=f"draper show {models[0]}"
         )
+    require_figure(plot, overwrite=overwrite)
     options = hints.model_dump(exclude_unset=True)
     described: dict[str, Any] = {}
     log = Log(skip_bad)
@@ -136,6 +140,7 @@ def convert(
     out: Output,
     hints: Hints = ReadConfig(),  # noqa: B008
     skip_bad: SkipBad = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Convert files of spectra into one file.
@@ -175,7 +180,7 @@ def convert(
                 written += len(batch)
                 yield batch
 
-        write(counted(), out, fill=hints.fill)
+        write(counted(), out, fill=hints.fill, overwrite=overwrite)
     reasons, skipped = listed(log.rejected), listed(log.skipped)
     if json:
         more = {"skipped": skipped} if skip_bad else {}

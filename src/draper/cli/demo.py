@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from draper.cli.output import say, say_json
-from draper.cli.parameters import Json, Output
+from draper.cli.output import require_figure, say, say_json
+from draper.cli.parameters import Json, Output, Overwrite
 from draper.cli.progress import progress
+
+FIGURES = ("sed-grid.png", "recovery.png", "star.png")
+"""Names of the plots."""
 
 STARS = 200
 """Number of simulated stars."""
@@ -15,6 +18,7 @@ STARS = 200
 def demo(
     *,
     out: Output = Path("demo"),
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Plot a built-in sample, simulate a survey of stars, and fit their labels.
@@ -38,6 +42,8 @@ def demo(
     from draper.plots.style import save
     from draper.simulate.survey import Survey
 
+    for name in FIGURES:
+        require_figure(out / name, overwrite=overwrite)
     spectra = load("sed-grid")
     by_teff = np.argsort(spectra.table["teff"])
     chosen = spectra[by_teff[np.linspace(0, len(spectra) - 1, 5).astype(int)]]
@@ -45,7 +51,7 @@ def demo(
     ax = plot_spectra(named)
     ax.set_yscale("log")
     ax.set_title("Five of the stars of the built-in SED grid")
-    plots = [save(ax, out / "sed-grid.png")]
+    plots = [save(ax, out / FIGURES[0])]
 
     stars = Survey("gaia-rvs").simulate(STARS, seed=1)
     emulator = load_model("builtin:rvs-emulator")
@@ -54,13 +60,13 @@ def demo(
     assert models is not None
     # Published labels have errors; compare with the true ones.
     truth = {name: stars.table.get(f"{name}_true", stars.table[name]) for name in emulator.labels.names}
-    plots.append(save(plot_recovery(labels, truth), out / "recovery.png"))
+    plots.append(save(plot_recovery(labels, truth), out / FIGURES[1]))
     row = int(np.argmax(stars.table["snr"]))
     title = f"A simulated star of S/N {stars.table['snr'][row]:.0f}: {title_of_estimates(labels, row)}"
     rv = float(labels["rv"][row])
     figure = plot_overlay(stars[row : row + 1], models[row : row + 1], title=title, rv=rv)
-    plots.append(save(figure, out / "star.png"))
-    table = labels.write(out / "labels.ecsv")
+    plots.append(save(figure, out / FIGURES[2]))
+    table = labels.write(out / "labels.ecsv", overwrite=overwrite)
     if json:
         say_json({"plot": plots[0], "plots": plots, "labels": table, **spectra.describe()})
     else:

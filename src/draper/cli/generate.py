@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ from rich.markup import escape
 
 from draper.cli.labels import Values, completed, label_columns
 from draper.cli.model import ModelOptions, gathered, opened
-from draper.cli.output import say, say_json
-from draper.cli.parameters import Hints, Json, Output
+from draper.cli.output import require_figure, require_outputs, results, say, say_json
+from draper.cli.parameters import Hints, Json, Output, Overwrite
 from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
@@ -31,6 +32,7 @@ def generate(
     options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
     plot: Path | None = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Generate spectra from labels, or reconstruct spectra, also with new labels: what the model can.
@@ -69,14 +71,12 @@ def generate(
     json
         Print the result as JSON.
     """
-    from draper.data.export import write
+    from draper.data.export import write, written
     from draper.data.io import read
 
+    require_outputs(*written(out), overwrite=overwrite)
+    require_figure(plot, overwrite=overwrite)
     model = opened(artifact, "generate")
-    if plot is not None:
-        from draper.plots.style import drawable
-
-        drawable(plot)
     more: dict[str, Any] = {}
     if grid is not None:
         if model.accepts == "own":
@@ -91,11 +91,12 @@ def generate(
     with completed(f"draper generate {artifact}", labels, values, ending), progress("generating") as done:
         made = model.generate(*what, options=options, progress=done, **more)
     assumed = assumptions(model, what[-1], made)
-    write(made, out)
-    if plot is not None:
-        from draper.plots.style import save
+    with results() as keep:
+        keep(partial(write, made, overwrite=overwrite), out)
+        if plot is not None:
+            from draper.plots.style import save
 
-        save(made.plot(), plot)
+            keep(partial(save, made.plot()), plot)
     outside = {
         name: int(column.sum())
         for name, column in made.table.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,8 @@ from cyclopts import Parameter
 from rich.markup import escape
 
 from draper.cli.model import gathered, opened
-from draper.cli.output import say, say_json
-from draper.cli.parameters import Hints, Json, Number, Output
+from draper.cli.output import require_figure, require_outputs, results, say, say_json
+from draper.cli.parameters import Hints, Json, Number, Output, Overwrite
 from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 
@@ -26,6 +27,7 @@ def map_(
     seed: int = 0,
     into: Path | None = None,
     hints: Hints = ReadConfig(),  # noqa: B008
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Draw a t-SNE map of latents, and one of the spectra beside it, coloured by labels.
@@ -65,9 +67,11 @@ def map_(
     from draper.data.labels import columns as label_columns
     from draper.latents.map import Map, embed, neighbour_r2
     from draper.plots.latent import plot_maps
-    from draper.plots.style import drawable, save
+    from draper.plots.style import save
 
-    drawable(out)
+    kept = out.with_suffix(".npz")
+    require_figure(out, overwrite=overwrite)
+    require_outputs(kept if into is None else None, overwrite=overwrite)
     model = opened(artifact, "encode")
     spectra = gathered(data, hints, f"draper map {artifact} DATA... -o MAP.png")
     spectra = spectra[has_good_pixel(spectra.ivar)] if model.needs_pixels else spectra
@@ -85,13 +89,16 @@ def map_(
             flux = flux[:, np.isfinite(flux).any(axis=0)]
             flux = np.where(np.isfinite(flux), flux, np.nanmean(flux, axis=0))
             drawn["spectra"] = embed(flux, perplexity=perplexity, seed=seed).coordinates
+        new = None
         if into is None:
             new = embed(latents, perplexity=perplexity, seed=seed)
-            new.save(kept)
             drawn["latents"] = new.coordinates
         else:
             drawn["latents"] = Map.load(into).place(latents)
-    save(plot_maps(drawn, columns), out)
+    with results() as keep:
+        if new is not None:
+            keep(partial(new.save, overwrite=overwrite), kept)
+        keep(partial(save, plot_maps(drawn, columns)), out)
     fractions = {
         title: {name: neighbour_r2(places, values) for name, values in columns.items()}
         for title, places in drawn.items()

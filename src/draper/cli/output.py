@@ -1,17 +1,24 @@
-"""Printing: tables for people, JSON for machines."""
+"""What commands print and write: tables for people, JSON for machines, and files that are not lost."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from draper.errors import SkippedFilesError
+from draper.atomic_write import require_output
+from draper.errors import OutputError, SkippedFilesError
+
+Keep = Callable[[Callable[[Path], Path], Path], Path]
+"""Writes a result with a function, to a path, and returns where it is."""
 
 
 def say(*what: RenderableType) -> None:
@@ -41,6 +48,54 @@ def require_all_used(skipped: Sequence[Mapping[str, str]]) -> None:
             f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} skipped; "
             "everything else is done",
             given="\n            ".join(f"{file['name']}: {file['reason']}" for file in skipped),
+        )
+
+
+def require_outputs(*paths: Path | None, overwrite: bool) -> None:
+    """Refuse files that cannot be written or exist already, before anything is computed."""
+    for path in paths:
+        if path is not None:
+            require_output(path, overwrite=overwrite)
+
+
+def require_figure(path: Path | None, *, overwrite: bool) -> None:
+    """Refuse a figure that cannot be written or exists already, before anything is computed."""
+    if path is None:
+        return
+    from draper.plots.style import drawable
+
+    drawable(path)
+    if path.parent.is_dir():  # else it is made with the figure
+        require_output(path, overwrite=overwrite)
+
+
+@contextmanager
+def results() -> Iterator[Keep]:
+    """Yield what writes finished results; what cannot be written where it should is kept elsewhere.
+
+    Computing again may take hours: such results go to a new folder for temporary files, and when the block
+    ends an error says where they are.
+    """
+    moved: dict[Path, Path] = {}
+    errors: list[OutputError] = []
+
+    def keep(write: Callable[[Path], Path], path: Path) -> Path:
+        try:
+            return write(path)
+        except OutputError as error:
+            errors.append(error)
+        try:
+            moved[path] = write(Path(mkdtemp(prefix="draper-"), path.name))
+        except (OSError, OutputError):
+            raise errors[-1] from None
+        return moved[path]
+
+    yield keep
+    if moved:
+        raise OutputError(
+            f"results were written to another folder, since {errors[0].what}",
+            given=errors[0].given,
+            hint="; ".join(f"{path} is kept as {place}" for path, place in moved.items()),
         )
 
 

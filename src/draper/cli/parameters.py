@@ -16,6 +16,9 @@ Output = Annotated[Path, Parameter(name=["--out", "-o"])]
 Json = Annotated[bool, Parameter(name="--json")]
 """Whether the result is printed as JSON."""
 
+Overwrite = Annotated[bool, Parameter(name="--overwrite", help="Replace files that exist already.")]
+"""Whether a command may replace files; each has this parameter that writes some."""
+
 Hints = Annotated[ReadConfig, Parameter(name="read")]
 """How files of spectra are read (``--read.medium air``), where a command has other options, too."""
 

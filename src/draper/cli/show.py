@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from draper.cli.output import say, say_json, two_columns
-from draper.cli.parameters import Json
+from draper.cli.output import require_figure, say, say_json, two_columns
+from draper.cli.parameters import Json, Overwrite
 
 
-def show(artifact: Path, *, plot: Path | None = None, json: Json = False) -> None:
+def show(
+    artifact: Path, *, plot: Path | None = None, overwrite: Overwrite = False, json: Json = False
+) -> None:
     """Summarise a trained model: its data, options and held-out losses.
 
     Example: draper show model/ --plot history.png
@@ -25,6 +27,7 @@ def show(artifact: Path, *, plot: Path | None = None, json: Json = False) -> Non
     from draper.data.grid import Grid
     from draper.models.artifact import HISTORY, describe, located
 
+    require_figure(plot, overwrite=overwrite)
     description = describe(artifact)
     if plot is not None:
         from draper.plots.style import save

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from draper.cli.adapters import run
 from draper.cli.output import say, say_json
-from draper.cli.parameters import Json, Output
+from draper.cli.parameters import Json, Output, Overwrite
 from draper.cli.progress import progress
 from draper.configs.simulators import SIMULATORS, SimulatorConfig
 from draper.errors import DraperError, Interrupted
@@ -38,9 +38,10 @@ def _command(config: type[SimulatorConfig]) -> Callable[..., None]:
         labels: Path | None = None,
         options: Any,
         seed: int = 0,
+        overwrite: Overwrite = False,
         json: Json = False,
     ) -> None:
-        _write(options, number, labels, seed, out, json)
+        _write(options, number, labels, seed, out, overwrite, json)
 
     simulate.__doc__ = f"""{config.summary}
 
@@ -70,11 +71,18 @@ app = make_app()
 
 
 def _write(
-    options: SimulatorConfig, number: int | None, table: Path | None, seed: int, out: Path, json: bool
+    options: SimulatorConfig,
+    number: int | None,
+    table: Path | None,
+    seed: int,
+    out: Path,
+    overwrite: bool,
+    json: bool,
 ) -> None:
     import torch
 
-    from draper.data.io import write
+    from draper.atomic_write import require_output
+    from draper.data.export import bytes_needed, write
     from draper.data.join import read_table
     from draper.train.signals import stop_request
 
@@ -87,6 +95,8 @@ def _write(
             hint="give -n NUMBER or --labels TABLE",
         )
     what: Any = number if table is None else read_table(table)
+    if size := bytes_needed(simulator.count(what), len(simulator.grid), out):
+        require_output(out, overwrite=overwrite, size=size)
     written = 0
     # Blocks are small: threads would wait for each other, many times as long on a busy machine.
     torch.set_num_threads(1)
@@ -105,7 +115,7 @@ def _write(
                 )
 
     with progress("simulating blocks of spectra") as done, stop_request() as request:
-        write(counted(), out)
+        write(counted(), out, overwrite=overwrite)
     if json:
         say_json({"path": out, "spectra": written, "grid": repr(simulator.grid), "seed": seed})
     else:

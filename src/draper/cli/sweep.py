@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from draper.cli.inputs import named, positional_help, sources_of, with_inputs
-from draper.cli.output import say, say_json
-from draper.cli.parameters import Hints, Output, flags
+from draper.cli.output import require_figure, say, say_json
+from draper.cli.parameters import Hints, Output, Overwrite, flags
 from draper.cli.progress import progress
 from draper.config import ModelConfig
 from draper.configs.read import ReadConfig
@@ -60,15 +60,14 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
         resume: bool = False,
         plot: Path | None = None,
         figure: str | None = None,
+        overwrite: Overwrite = False,
         json: bool = False,
         **inputs: Any,
     ) -> None:
         values = parse_values(vary, config)
         plan = SweepConfig(vary=values, seeds=seeds, valid=valid, test=test, seed=seed)
-        if plot is not None:
-            from draper.plots.style import drawable
-
-            drawable(plot)
+        # A sweep that goes on draws its figure anew.
+        require_figure(plot, overwrite=overwrite or resume)
         from draper.models.search.sweep import RUNS, sweep
 
         sources = sources_of(f"sweep {name}", config, spectra, {**inputs, "read": hints})

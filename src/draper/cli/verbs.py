@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,17 @@ from cyclopts import Parameter
 from rich.markup import escape
 
 from draper.cli.model import ModelOptions, catalogued, gathered, gathered_sets, opened
-from draper.cli.output import require_all_used, say, say_json, two_columns
-from draper.cli.parameters import Hints, Json, Output, SkipBad
+from draper.cli.output import (
+    Keep,
+    require_all_used,
+    require_figure,
+    require_outputs,
+    results,
+    say,
+    say_json,
+    two_columns,
+)
+from draper.cli.parameters import Hints, Json, Output, Overwrite, SkipBad
 from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 from draper.errors import DraperError
@@ -22,6 +32,9 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 """Spectra that a plot shows."""
+
+KINDS = ("", "-spectrum")
+"""What is added to the name of a figure, and to that of one of spectra where there are two kinds."""
 
 
 def predict(
@@ -36,6 +49,7 @@ def predict(
     jointly: bool = False,
     skip_bad: SkipBad = False,
     plot: Path | None = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Predict labels of spectra, with errors and flags.
@@ -87,11 +101,12 @@ def predict(
     writable(out, also=SUFFIXES)
     if posterior is not None:
         writable(posterior, also=SUFFIXES)
+    require_outputs(out, posterior, overwrite=overwrite)
+    for figure in (
+        [] if plot is None else [numbered(plot, row, kind) for row in range(SHOWN) for kind in KINDS]
+    ):
+        require_figure(figure, overwrite=overwrite)
     model = opened(artifact, "predict")
-    if plot is not None:
-        from draper.plots.style import drawable
-
-        drawable(plot)
     if catalogue and data:
         raise DraperError(
             "spectra and a catalogue without spectra are predicted one after the other",
@@ -136,13 +151,16 @@ def predict(
             if sets
             else model.predict(spectra, options, progress=done)
         )
-    written = [estimates.save(out) if out.suffix in SUFFIXES else estimates.write(out)]
-    if posterior is not None:
-        written.append(estimates.write_samples(posterior) if is_table else estimates.save(posterior))
     drawn = []
-    if plot is not None:
-        shown = [row for row, is_empty in enumerate(estimates.flags["no_data"]) if not is_empty][:SHOWN]
-        drawn = figures(model, estimates.rows(shown), spectra[shown], options, plot)
+    with results() as keep:
+        write = estimates.save if out.suffix in SUFFIXES else estimates.write
+        written = [keep(partial(write, overwrite=overwrite), out)]
+        if posterior is not None:
+            write = estimates.write_samples if is_table else estimates.save
+            written.append(keep(partial(write, overwrite=overwrite), posterior))
+        if plot is not None:
+            shown = [row for row, is_empty in enumerate(estimates.flags["no_data"]) if not is_empty][:SHOWN]
+            drawn = figures(model, estimates.rows(shown), spectra[shown], options, plot, keep)
     flagged = {name: int(values.sum()) for name, values in estimates.flags.items()}
     skipped = spectra.meta.get("skipped", [])
     if json:
@@ -168,6 +186,7 @@ def encode(
     out: Output,
     options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write the latent vectors of spectra.
@@ -193,15 +212,19 @@ def encode(
     from draper.results.table import writable, write_table
 
     writable(out, also=SUFFIXES)
+    require_outputs(out, overwrite=overwrite)
     model = opened(artifact, "encode")
     spectra = gathered(data, hints, f"draper encode {artifact} DATA... -o OUT")
     with progress("encoding") as done:
         latent = model.encode(spectra, options, progress=done)
-    if out.suffix in SUFFIXES:
-        write_arrays({"id": spectra.ids, "latent": latent}, out)
-    else:
-        columns = {f"latent_{number}": latent[:, number] for number in range(latent.shape[1])}
-        write_table({"id": spectra.ids, **columns}, out, units={})
+    with results() as keep:
+        if out.suffix in SUFFIXES:
+            arrays = {"id": spectra.ids, "latent": latent}
+            keep(partial(write_arrays, arrays, overwrite=overwrite), out)
+        else:
+            columns = {f"latent_{number}": latent[:, number] for number in range(latent.shape[1])}
+            table = {"id": spectra.ids, **columns}
+            keep(partial(write_table, table, units={}, overwrite=overwrite), out)
     if json:
         say_json({"path": out, "spectra": len(latent), "width": latent.shape[1]})
     else:
@@ -217,6 +240,7 @@ def evaluate(
     by: tuple[str, ...] = (),
     options: ModelOptions = None,
     hints: Hints = ReadConfig(),  # noqa: B008
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Evaluate a model on spectra whose labels are known, and on which it was not trained.
@@ -247,12 +271,13 @@ def evaluate(
     """
     from draper.results.report import writable
 
-    writable(out)
+    writable(out, overwrite=overwrite)
     model = opened(artifact, "evaluate")
     spectra = gathered(data, hints, f"draper evaluate {artifact} DATA... -o REPORT.html")
     with progress("evaluating") as done:
         report = model.evaluate(spectra, options, snr=snr, seed=seed, by=by, progress=done)
-    report.write(out)
+    with results() as keep:
+        keep(partial(report.write, overwrite=overwrite), out)
     figures = report.to_json()
     if json:
         say_json({"path": out, **figures})
@@ -291,17 +316,24 @@ def cite(artifact: Path, *, json: Json = False) -> None:
         sys.stdout.write(f"{text}\n")
 
 
-def figures(model: Any, estimates: Estimates, spectra: Spectra, options: Any, path: Path) -> list[Path]:
+def figures(
+    model: Any, estimates: Estimates, spectra: Spectra, options: Any, path: Path, keep: Keep
+) -> list[Path]:
     """Draw spectra with the model's version of them, and samples where there are any; return the files."""
     from draper.plots.style import save
 
-    def numbered(stem: str, row: int) -> Path:
-        return path.with_stem(stem if row == 0 else f"{stem}-{row + 1}")
-
-    drawn, stem = [], path.stem
+    drawn, kind = [], KINDS[0]
     if estimates.kind == "samples":
         rows = [row for row in range(len(spectra)) if estimates.sigma[row].any()]
-        drawn = [save(estimates.corner(row), numbered(stem, row)) for row in rows]
-        stem = f"{stem}-spectrum"
+        drawn = [keep(partial(save, estimates.corner(row)), numbered(path, row, kind)) for row in rows]
+        kind = KINDS[1]
     pictures = model.pictures(spectra, estimates, options)
-    return [*drawn, *(save(figure, numbered(stem, row)) for row, figure in enumerate(pictures))]
+    return [
+        *drawn,
+        *(keep(partial(save, figure), numbered(path, row, kind)) for row, figure in enumerate(pictures)),
+    ]
+
+
+def numbered(path: Path, row: int, kind: str) -> Path:
+    """Return the file of the figure of one of several spectra."""
+    return path.with_stem(f"{path.stem}{kind}" if row == 0 else f"{path.stem}{kind}-{row + 1}")

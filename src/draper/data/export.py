@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from draper import atomic_write
-from draper.atomic_write import replacing, require_place
+from draper.atomic_write import replacing, require_output
 from draper.data import store
 from draper.data.data_sets import simulated
 from draper.data.parsing import parfile
@@ -22,7 +22,9 @@ from draper.data.units import ANGSTROM
 from draper.errors import DraperError, did_you_mean
 
 
-def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool = False) -> Path:
+def write(
+    spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool = False, overwrite: bool = False
+) -> Path:
     """Write spectra to a file, in the format that its suffix names.
 
     Parameters
@@ -37,6 +39,8 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
         file beside it). A name without suffix is a new folder of Parquet partitions.
     fill
         Whether columns that a batch lacks are filled with NaN (or ""), instead of being an error.
+    overwrite
+        Whether a file that exists is replaced. A folder of Parquet partitions never is.
 
     Returns
     -------
@@ -54,18 +58,14 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if isinstance(spectra, Spectra) and (size := bytes_needed(len(spectra), len(spectra.grid), path)):
+        require_output(path, overwrite=overwrite, size=size)
     if suffix in NATIVE:
-        return store.write(spectra, path, fill=fill)
+        return store.write(spectra, path, fill=fill, overwrite=overwrite)
     if not suffix:
         return write_partitions(spectra, path, fill=fill)
-    if suffix not in WRITERS:
-        raise DraperError(
-            "no format is known by this suffix",
-            given=path.name,
-            expected=f"{', '.join([*NATIVE, *WRITERS])}, or none for a folder of Parquet partitions",
-            hint=did_you_mean(suffix, [*NATIVE, *WRITERS]),
-        )
-    require_place(path)
+    for file in written(path):
+        require_output(file, overwrite=overwrite)
     joined = spectra
     if not isinstance(joined, Spectra):
         joined = Spectra.concat(list(_fitting(joined, path)), fill=fill)
@@ -77,6 +77,29 @@ def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool 
             # Always, because a file of this name may describe another planet.
             atomic_write.write(path.with_suffix(".par"), _parameters(joined))
     return path
+
+
+def bytes_needed(spectra: int, pixels: int, path: Path) -> int:
+    """Return how much room spectra need while they are written; 0 where the format decides it."""
+    once = 2 * np.dtype(np.float32).itemsize * spectra * pixels
+    suffix = path.suffix.lower()
+    if suffix in NATIVE:
+        return 2 * once  # in scratch files, and in the file
+    return once if suffix in (".npz", ".fits") else 0
+
+
+def written(path: Path) -> tuple[Path, ...]:
+    """Return the files that :func:`write` writes, none for a folder; refuse a suffix of no known format."""
+    suffix, known = path.suffix.lower(), [*NATIVE, *WRITERS]
+    if suffix and suffix not in known:
+        raise DraperError(
+            "no format is known by this suffix",
+            given=path.name,
+            expected=f"{', '.join(known)}, or none for a folder of Parquet partitions",
+            hint=did_you_mean(suffix, known),
+        )
+    files = (path,) if suffix else ()
+    return (*files, path.with_suffix(".par")) if suffix == ".dat" else files
 
 
 def _write_npz(spectra: Spectra, path: Path) -> None:

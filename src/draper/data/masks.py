@@ -114,7 +114,9 @@ def ranges_of(grid: Grid, pixels: NDArray[np.bool_]) -> list[Range]:
     return list(zip(edges[starts].tolist(), edges[stops].tolist(), strict=True))
 
 
-def write_windows(path: str | Path, lines: Lines, half_width: float, *, medium: Medium = "air") -> Path:
+def write_windows(
+    path: str | Path, lines: Lines, half_width: float, *, medium: Medium = "air", overwrite: bool = False
+) -> Path:
     """Write lines as a CSV that declares its medium; one_payne can read it if that is air.
 
     Examples
@@ -128,7 +130,7 @@ def write_windows(path: str | Path, lines: Lines, half_width: float, *, medium: 
         raise DraperError("the half-width of lines must be positive", given=half_width)
     path = Path(path)
     centre = vacuum_to_air(lines.wavelength) if medium == "air" else lines.wavelength
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path, overwrite=overwrite) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["ll", "dlam", "name", "medium"])
         table.writerows(

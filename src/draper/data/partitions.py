@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,14 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.atomic_write import replacing
+from draper.atomic_write import part_of, refusals, remove_stale, replacing
 from draper.configs.read import UNPACKED_LIMIT
 from draper.data.arrays import as_column, blocks, rows_within
 from draper.data.correlation import Correlation
 from draper.data.grid import Grid
 from draper.data.spectra import Spectra
 from draper.data.unpacked import require_unpackable
-from draper.errors import DraperError, did_you_mean
+from draper.errors import DraperError, OutputError, did_you_mean
 
 KEY = b"draper"
 """Name under which the metadata of a schema hold what draper says of the spectra."""
@@ -89,22 +88,25 @@ def write_partitions(
     if rows is not None and rows < 1:
         raise DraperError("a partition holds at least one spectrum", given=f"rows={rows}")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DraperError(
+        raise OutputError(
             "partitions are written to a new folder",
             given=f"{folder}, which is not empty",
             hint="name another folder, or remove this one first",
         )
     if not folder.parent.is_dir():
-        raise DraperError("the folder does not exist", given=folder.parent, hint="create it first")
+        raise OutputError("the folder does not exist", given=folder.parent, hint="create it first")
     arrow()
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    part.mkdir()
+    remove_stale(folder.parent, folder.name)
+    part = part_of(folder)
+    with refusals(folder):
+        part.mkdir()
     try:
         for number, partition in enumerate(_regrouped(spectra, rows, fill)):
             write_file(partition, part / f"part-{number:06d}.parquet")
         if not any(part.iterdir()):
             raise DraperError("there are no spectra to write", given=folder, hint="give at least one set")
-        part.replace(folder)
+        with refusals(folder):
+            part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)  # gone already where all went well
     return folder
@@ -133,7 +135,7 @@ def _row_bytes(spectra: Spectra) -> int:
     return 8 * len(spectra.grid) + sum(column.itemsize for column in spectra.table.values())
 
 
-def write_file(spectra: Spectra, path: str | Path) -> Path:
+def write_file(spectra: Spectra, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write spectra as one Parquet file."""
     pa, parquet = arrow(), arrow("pyarrow.parquet")
     path = Path(path)
@@ -165,7 +167,7 @@ def write_file(spectra: Spectra, path: str | Path) -> Path:
     }
     metadata = {KEY: json.dumps(facts), GRID_KEY: json.dumps(spectra.grid.to_json())}
     plain = [_stored(name) for name in spectra.table]
-    with replacing(path) as part:
+    with replacing(path, overwrite=overwrite) as part:
         parquet.write_table(
             pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata)),
             part,

@@ -7,6 +7,7 @@ wait in raw scratch files beside the target. The target appears under its name o
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from draper.atomic_write import part_of, require_place
+from draper.atomic_write import part_of, refusals, require_output
 from draper.configs.read import UNPACKED_LIMIT
 from draper.data.arrays import BLOCK, blocks_of
 from draper.data.correlation import Correlation
@@ -34,6 +35,49 @@ DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeErro
 """What h5py raises on a damaged file."""
 
 
+class Disk(io.FileIO):
+    """A new file that HDF5 writes to. What the disk refuses is kept here: HDF5 crashes if it is told."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.refused: OSError | None = None
+
+    def write(self, content: Any, /) -> int:
+        """Write all of the content, or note why it cannot be written."""
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        try:
+            while len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.refused = error
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Change the size of the file, or note why it cannot be changed."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.refused = error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise what the disk has refused."""
+        if self.refused is not None:
+            raise self.refused
+
+
+@contextmanager
+def created(path: Path) -> Iterator[h5py.File]:
+    """Create an HDF5 file, which is whole when the block ends without error."""
+    with Disk(path) as disk:
+        try:
+            with h5py.File(disk, "w") as file:
+                yield file
+        finally:
+            disk.check()
+
+
 class Writer:
     """Write spectra batch by batch in constant memory; the file appears when the block ends without error.
 
@@ -43,6 +87,8 @@ class Writer:
         The file.
     fill
         Whether columns that a batch lacks are filled with NaN (or ""), instead of being an error.
+    overwrite
+        Whether a file that exists is replaced.
 
     Examples
     --------
@@ -56,31 +102,39 @@ class Writer:
     2
     """
 
-    def __init__(self, path: str | Path, *, fill: bool = False) -> None:
-        self.path, self.fill = Path(path), fill
+    def __init__(self, path: str | Path, *, fill: bool = False, overwrite: bool = False) -> None:
+        self.path, self.fill, self.overwrite = Path(path), fill, overwrite
         self.rows = self.sets = 0
         self._first: Spectra | None = None
         self._templates: NDArray[np.float32] | None = None
         self._template_count = 0
         self._part = part_of(self.path)
+        self._disk: Disk | None = None
         self._file: h5py.File | None = None
         self._scratch: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        require_place(self.path)
+        require_output(self.path, overwrite=self.overwrite)
         try:
-            self._file = h5py.File(self._part, "w", libver="latest")
-        except BaseException as error:
+            with refusals(self.path):
+                self._disk = Disk(self._part)
+            self._file = h5py.File(self._disk, "w", libver="latest")
+        except BaseException:
             self._clear()  # an interruption while the block is entered leaves it without an exit
-            if isinstance(error, OSError):
-                raise DraperError("the file cannot be written", given=f"{self.path}: {error}") from None
             raise
         return self
 
     def append(self, spectra: Spectra) -> None:
         """Add spectra; they must be like the first ones in grid, quantity, unit and columns."""
-        if self._file is None:
+        if self._file is None or self._disk is None:
             raise DraperError("the writer is not open", hint="use it in a with statement")
+        with refusals(self.path):
+            try:
+                self._append(spectra, self._file)
+            finally:
+                self._disk.check()
+
+    def _append(self, spectra: Spectra, file: h5py.File) -> None:
         if self._first is None:
             self._first = spectra[:0]
         else:
@@ -89,7 +143,7 @@ class Writer:
         self._spool("ivar", spectra.ivar)
         if spectra.correlation is not None:
             self._append_correlation(spectra.correlation)
-        table = self._file.require_group("table")
+        table = file.require_group("table")
         for name, column in spectra.table.items():
             _append_column(table, name, column, self.rows)
         for name in table.attrs.get("order", []):
@@ -120,15 +174,14 @@ class Writer:
     ) -> None:
         try:
             if kind is None:
-                self._finish()
+                with refusals(self.path):
+                    self._finish()
         finally:
             # Closing flushes; what a full disk refuses has been reported by then, and everything goes.
-            if self._file is not None:
-                with suppress(OSError, RuntimeError):
-                    self._file.close()
-            for handle in self._scratch.values():
-                with suppress(OSError):
-                    handle.close()
+            for handle in (self._file, self._disk, *self._scratch.values()):
+                if handle is not None:
+                    with suppress(OSError, RuntimeError):
+                        handle.close()
             self._clear()
 
     def _clear(self) -> None:
@@ -138,8 +191,8 @@ class Writer:
                 path.unlink(missing_ok=True)
 
     def _finish(self) -> None:
-        file, first = self._file, self._first
-        if first is None or file is None:
+        file, disk, first = self._file, self._disk, self._first
+        if first is None or file is None or disk is None:
             raise DraperError(
                 "there are no spectra to write", given=self.path, hint="append at least one set"
             )
@@ -162,7 +215,7 @@ class Writer:
             self._write_correlation(file, p)
         file.attrs["complete"] = True
         file.close()
-        self._file = None
+        disk.check()
         with self._part.open("rb") as handle:
             os.fsync(handle.fileno())
         self._part.replace(self.path)
@@ -193,16 +246,13 @@ class Writer:
         return np.memmap(self._scratch[name].name, dtype=dtype, mode="r", shape=shape)
 
 
-def write(spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool = False) -> Path:
+def write(
+    spectra: Spectra | Iterable[Spectra], path: str | Path, *, fill: bool = False, overwrite: bool = False
+) -> Path:
     """Write spectra, or a stream of batches, to a native file."""
-    try:
-        with Writer(path, fill=fill) as writer:
-            for batch in [spectra] if isinstance(spectra, Spectra) else spectra:
-                writer.append(batch)
-    except OSError as error:
-        raise DraperError(
-            "the file cannot be written", given=f"{path}: {error}", hint="is the disk full?"
-        ) from None
+    with Writer(path, fill=fill, overwrite=overwrite) as writer:
+        for batch in [spectra] if isinstance(spectra, Spectra) else spectra:
+            writer.append(batch)
     return Path(path)
 
 

@@ -148,12 +148,13 @@ class Leakage:
                 columns[f"{key}_{kind}_err"] = self.error[key][:, number]
         return columns | {f"nats_{key}": values for key, values in self.information.items()}
 
-    def write(self, path: str | Path) -> Path:
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write all figures as .json, or the table as .csv, .ecsv, .fits or .parquet."""
         path = writable(path, also=(".json",))
         if path.suffix != ".json":
-            return write_table(self.table(), path, {})
-        return atomic_write.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
+            return write_table(self.table(), path, {}, overwrite=overwrite)
+        text = json.dumps(self.to_json(), indent=1, allow_nan=False)
+        return atomic_write.write(path, text, overwrite=overwrite)
 
     def summary(self) -> str:
         """Return the report in one line."""

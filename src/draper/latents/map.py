@@ -94,12 +94,12 @@ class Map:
             )
         return placed
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the map as plain arrays (.npz); the file appears only when it is whole."""
         path = Path(path)
         if path.suffix != ".npz":
             raise DraperError("a map is written as .npz", given=path.name)
-        with replacing(path) as part:
+        with replacing(path, overwrite=overwrite) as part:
             np.savez_compressed(part, format=FORMAT, **vars(self))
         return path
 

@@ -108,12 +108,13 @@ class Swap:
             **{f"{name}_read": moved[:, number] for number, name in enumerate(self.names)},
         }
 
-    def write(self, path: str | Path) -> Path:
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the figures as .json, or single changes as .csv, .ecsv, .fits or .parquet."""
         path = writable(path, also=(".json",))
         if path.suffix != ".json":
-            return write_table(self.table(), path, {})
-        return atomic_write.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
+            return write_table(self.table(), path, {}, overwrite=overwrite)
+        text = json.dumps(self.to_json(), indent=1, allow_nan=False)
+        return atomic_write.write(path, text, overwrite=overwrite)
 
     def __repr__(self) -> str:
         head = "change of".ljust(12) + "stars".rjust(6) + "slope".rjust(8) + "error".rjust(8)

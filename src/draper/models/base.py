@@ -23,8 +23,9 @@ from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.dataset import Dataset, Part, Source, gather
 from draper.models.held_out import Errors, judge, label_errors, sample, spectrum_errors
+from draper.models.lock import locked
 from draper.models.provenance import NO_ERRORS, NOTES, SEEN, relation, with_noise
-from draper.models.run import claim_folder, require_empty, run_training
+from draper.models.run import claim_folder, continuable, require_empty, run_training
 from draper.nn.module import Batch, Module
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.registry import config_class
@@ -265,21 +266,24 @@ class Model(ABC):
             self._learn_further(dataset, labels)
         device = pick_device(train.device)
         world = World.join(device)
-        state = claim_folder(folder, resume, self, dataset, train)
-        world.wait()  # no process may look into the folder after the first has written to it
-        if state != "complete":
-            is_new = self.module is None
-            if is_new:
-                found, pipeline = self.design(**dataset.training)
-                with torch.random.fork_rng(devices=[]):
-                    torch.default_generator.manual_seed(train.seed)
-                    self.set_up(next(iter(dataset.training.values())).grid, found, pipeline)
-            for part in (*dataset.training.values(), *dataset.held_out.values()):
-                self.check(part)
-            run_training(self, dataset, train, device, world, folder, prepare=is_new, resume=state == "begun")
-        self.conclude(dataset, folder)
-        if world.is_first:
-            judge(self, dataset, folder)
+        with locked(folder if world.is_first else None), continuable(folder):
+            state = claim_folder(folder, resume, self, dataset, train)
+            world.wait()  # no process may look into the folder after the first has written to it
+            if state != "complete":
+                is_new = self.module is None
+                if is_new:
+                    found, pipeline = self.design(**dataset.training)
+                    with torch.random.fork_rng(devices=[]):
+                        torch.default_generator.manual_seed(train.seed)
+                        self.set_up(next(iter(dataset.training.values())).grid, found, pipeline)
+                for part in (*dataset.training.values(), *dataset.held_out.values()):
+                    self.check(part)
+                run_training(
+                    self, dataset, train, device, world, folder, prepare=is_new, resume=state == "begun"
+                )
+            self.conclude(dataset, folder)
+            if world.is_first:
+                judge(self, dataset, folder)
         return self
 
     def gather(

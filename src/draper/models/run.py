@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import rmtree
 from typing import Literal
@@ -10,9 +11,10 @@ from typing import Literal
 import torch
 
 from draper.configs.train import TrainConfig
-from draper.errors import DraperError
+from draper.errors import DraperError, OutputError
 from draper.models import artifact
 from draper.models.dataset import Dataset
+from draper.models.lock import is_empty
 from draper.models.protocol import Trainable
 from draper.train.distributed import World
 from draper.train.tracking import History, Row, read_history, trackers
@@ -29,7 +31,7 @@ def require_empty(folder: Path) -> None:
             given=folder,
             hint="resume its training with resume=True (--resume), or name another folder",
         )
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if not is_empty(folder):
         raise DraperError("the folder is not empty", given=folder, hint="name a new or empty one")
 
 
@@ -38,7 +40,7 @@ def claim_folder(
 ) -> State:
     """Return the state of the run in a folder; with ``resume``, the model continues from it.
 
-    Resuming in a folder that does not exist starts the run, so that a job script may always ask for it.
+    Resuming in a new or empty folder starts the run, so that a job script may always ask for it.
     """
     if folder is None:
         if resume:
@@ -46,7 +48,7 @@ def claim_folder(
                 "there is nothing to resume from", hint="name the artifact folder with out= (-o)"
             )
         return "new"
-    if not resume or not folder.exists():
+    if not resume or is_empty(folder):
         require_empty(folder)
         return "new"
     description = artifact.describe(folder)
@@ -71,6 +73,21 @@ def claim_folder(
     model.load_state(saved.state())
     model.training, model.history = saved.training, saved.history
     return "complete" if description["complete"] else "begun"
+
+
+@contextmanager
+def continuable(folder: Path | None) -> Iterator[None]:
+    """Say how to go on where a file of the run cannot be written; what was written before is whole."""
+    try:
+        yield
+    except OutputError as error:
+        if folder is None:
+            raise
+        if not (folder / artifact.DESCRIPTION).is_file():
+            (folder / artifact.WEIGHTS).unlink(missing_ok=True)  # a new run may then start here
+            raise
+        hint = "make room, then continue from the last checkpoint with resume=True (--resume)"
+        raise OutputError(error.what, given=error.given, hint=hint) from error
 
 
 def run_training(

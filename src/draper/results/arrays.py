@@ -23,11 +23,11 @@ def _known(path: Path) -> Path:
     return path
 
 
-def write_arrays(arrays: Mapping[str, ArrayLike], path: str | Path) -> Path:
+def write_arrays(arrays: Mapping[str, ArrayLike], path: str | Path, *, overwrite: bool = False) -> Path:
     """Write arrays of numbers, truth values and text under their names; a slash makes a group in HDF5."""
     path = _known(Path(path))
     held: dict[str, NDArray[Any]] = {name: np.asarray(values) for name, values in arrays.items()}
-    with replacing(path) as part:
+    with replacing(path, overwrite=overwrite) as part:
         if path.suffix == ".npz":
             np.savez(part, **held)  # type: ignore[arg-type]
         else:
@@ -38,7 +38,9 @@ def write_arrays(arrays: Mapping[str, ArrayLike], path: str | Path) -> Path:
 def _write_hdf5(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
     import h5py
 
-    with h5py.File(path, "w") as file:
+    from draper.data.store import created
+
+    with created(path) as file:
         file.attrs["names"] = json.dumps(list(arrays))  # HDF5 itself sorts them
         for name, values in arrays.items():
             is_text = values.dtype.kind == "U"

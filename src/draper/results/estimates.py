@@ -358,13 +358,16 @@ class Estimates:
             return TABLE_LEVELS
         return () if self.levels is None else tuple(q for q in self.levels.tolist() if q != 0.5)
 
-    def write(self, path: str | Path) -> Path:
-        """Write :meth:`table` as .csv, .ecsv, .fits or .parquet, with units where the format has them."""
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write :meth:`table` as .csv, .ecsv, .fits or .parquet, with units where the format has them.
+
+        A file that exists is replaced with ``overwrite=True`` alone, here and in the methods below.
+        """
         suffixes = ("", "_err", *(f"_{level_name(q)}" for q in self._table_levels()))
         units = {f"{label.name}{suffix}": label.unit for label in self.labels for suffix in suffixes}
-        return write_table(self.table(), path, units)
+        return write_table(self.table(), path, units, overwrite=overwrite)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write all arrays, with samples and covariance, as .npz or .h5; :meth:`load` brings them back.
 
         Examples
@@ -380,12 +383,13 @@ class Estimates:
         arrays |= {name: getattr(self, name) for name in ("ids", *AXES) if getattr(self, name) is not None}
         for name in ("flags", "columns"):
             arrays |= {f"{name}/{key}": values for key, values in getattr(self, name).items()}
-        return write_arrays(arrays, path)
+        return write_arrays(arrays, path, overwrite=overwrite)
 
-    def write_samples(self, path: str | Path) -> Path:
+    def write_samples(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write samples as .csv, .ecsv, .fits or .parquet: a row for each draw, with the ``id``."""
         table = long_table(self.labels, self.ids, self._drawn())
-        return write_table(table, path, {label.name: label.unit for label in self.labels})
+        units = {label.name: label.unit for label in self.labels}
+        return write_table(table, path, units, overwrite=overwrite)
 
     def to_arviz(self, row: int | None = None) -> Any:
         """Return the samples of one spectrum, or of all with a dimension ``spectrum``, for ArviZ.

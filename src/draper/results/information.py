@@ -138,11 +138,11 @@ class Information:
             columns[f"{name}_conditional"] = self.conditional[:, number]
         return {**columns, "outside": self.outside}
 
-    def write(self, path: str | Path) -> Path:
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the columns as .csv, .ecsv, .fits or .parquet, with units where the format has them."""
         units = {label.name: label.unit for label in self.labels}
         more = {f"{name}_{what}": unit for name, unit in units.items() for what in ("bound", "conditional")}
-        return write_table(self.table(), path, units | more)
+        return write_table(self.table(), path, units | more, overwrite=overwrite)
 
     def __repr__(self) -> str:
         typical = dict(zip(self.names, np.median(self.bound, axis=0), strict=True)) if len(self) else {}

@@ -163,9 +163,9 @@ class LineTable:
             "known_wavelength": self.known_wavelength,
         }
 
-    def write(self, path: str | Path) -> Path:
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write :meth:`to_table` as .csv, .ecsv, .fits or .parquet, with units where the format has them."""
-        return write_table(self.to_table(), path, UNITS)
+        return write_table(self.to_table(), path, UNITS, overwrite=overwrite)
 
     def __repr__(self) -> str:
         names, numbers = np.unique(self.element, return_counts=True)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper import atomic_write
+from draper.atomic_write import refusals, require_output
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.results.estimates import LABEL_FLAGS, Estimates
@@ -237,7 +238,7 @@ class Report:
 
     # ------------------------------------------------------------------ output
 
-    def write(self, path: str | Path) -> Path:
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the report.
 
         Parameters
@@ -245,19 +246,22 @@ class Report:
         path
             ``.html`` for one page that needs no other file, ``.json`` for the figures of merit, or a folder
             for both with the plots and the table of labels.
+        overwrite
+            Whether a report that exists is replaced.
         """
-        path = writable(path)
+        path = writable(path, overwrite=overwrite)
         if path.suffix == ".json":
             return atomic_write.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
         if path.suffix == ".html":
             return atomic_write.write(path, page(self.to_json(), self.pictures))
-        path.mkdir(exist_ok=True)
-        self.write(path / "report.json")
-        self.write(path / "report.html")
+        with refusals(path):
+            path.mkdir(exist_ok=True)
+        for name in ("report.json", "report.html"):
+            self.write(path / name, overwrite=overwrite)
         for picture in self.pictures:
             atomic_write.write(path / f"{picture.name}.png", picture.png)
         if self.estimates is not None:
-            self.estimates.write(path / "labels.ecsv")
+            self.estimates.write(path / "labels.ecsv", overwrite=overwrite)
         return path
 
     def _repr_html_(self) -> str:
@@ -272,15 +276,15 @@ class Report:
         )
 
 
-def writable(path: str | Path) -> Path:
-    """Refuse a path to which no report can be written."""
+def writable(path: str | Path, *, overwrite: bool = False) -> Path:
+    """Refuse a path to which no report can be written, and a report that exists unless it may be replaced."""
     path = Path(path)
     if path.suffix not in ("", ".html", ".json") or (path.is_dir() and path.suffix):
         raise DraperError(
             "a report is a page, JSON, or a folder", given=path.name, expected=".html, .json, or no suffix"
         )
-    if not path.parent.is_dir():
-        raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
+    # A folder may exist, as long as no report is in it.
+    require_output(path / "report.json" if path.is_dir() else path, overwrite=overwrite)
     return path
 
 

@@ -32,13 +32,19 @@ def writable(path: str | Path, also: tuple[str, ...] = ()) -> Path:
     return path
 
 
-def write_table(columns: Mapping[str, NDArray[Any]], path: str | Path, units: Mapping[str, str]) -> Path:
+def write_table(
+    columns: Mapping[str, NDArray[Any]],
+    path: str | Path,
+    units: Mapping[str, str],
+    *,
+    overwrite: bool = False,
+) -> Path:
     """Write columns (n,) as .csv, .ecsv, .fits or .parquet, with units where the format has them.
 
     Parquet has units in the metadata of its fields: ``schema.field("teff").metadata[b"unit"]``.
     """
     path = writable(path)
-    with replacing(path) as part:
+    with replacing(path, overwrite=overwrite) as part:
         if path.suffix == PARQUET:
             _write_parquet(columns, part, units)
         else:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from draper.atomic_write import replacing
+from draper.atomic_write import refusals, remove_stale, replacing
 from draper.errors import DraperError
 
 FILE = "state.safetensors"
@@ -45,12 +45,17 @@ class Checkpoint:
 
     def write(self, folder: Path) -> Path:
         """Write the checkpoint into a folder, replacing the previous one atomically."""
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / FILE
+        with refusals(path):
+            folder.mkdir(parents=True, exist_ok=True)
+        remove_stale(folder)
         # Clones, since a parameter may have two names.
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.tensors.items()}
         with replacing(path) as part:
-            save_file(tensors, part, metadata={"state": json.dumps(self.state)})
+            try:
+                save_file(tensors, part, metadata={"state": json.dumps(self.state)})
+            except SafetensorError as error:  # what the system refuses, such as a full disk
+                raise OSError(str(error)) from error
         return path
 
     @classmethod

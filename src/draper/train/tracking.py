@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from draper import atomic_write
+from draper.atomic_write import refusals
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError
 from draper.train.events import Event
@@ -51,7 +52,7 @@ class History:
         if new:
             self._rewrite()
         else:
-            with self.path.open("a", newline="") as handle:
+            with refusals(self.path), self.path.open("a", newline="") as handle:
                 csv.DictWriter(handle, self.columns).writerow(row)
 
     def _rewrite(self) -> None:
@@ -70,12 +71,12 @@ def read_history(path: Path, up_to: float = math.inf) -> list[Row]:
     """Return the rows of a ``history.csv`` up to a step; an empty list if there is no file."""
     if not path.is_file():
         return []
-    with path.open(newline="") as handle:
-        read = csv.DictReader(handle)
-        rows: list[Row] = [
-            {name: int(value) if name == "step" else float(value) for name, value in row.items() if value}
-            for row in read
-        ]
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]  # a full disk or a kill may have cut the last line
+    rows: list[Row] = [
+        {name: int(value) if name == "step" else float(value) for name, value in row.items() if value}
+        for row in csv.DictReader(whole.splitlines())
+    ]
     return [row for row in rows if row["step"] <= up_to]
 
 

@@ -127,9 +127,9 @@ def test_generate_sets_labels(folder: Path, tmp_path: Path, capsys) -> None:
     assert (made.table["teff"] == 6500).all()
     assert made.ids.tolist() == stars(250, seed=5).ids.tolist()
     assert "outside_box" not in said(capsys)
-    assert run(folder, *command, "--set", "teff=9000") == 0
+    assert run(folder, *command, "--set", "teff=9000", "--overwrite") == 0
     assert "250 lie outside" in said(capsys)
-    assert run(folder, *command, "--json") == 0
+    assert run(folder, *command, "--json", "--overwrite") == 0
     assert json.loads(capsys.readouterr().out)["spectra"] == 250
     rebuilt = load(folder / "model").generate(stars(250, seed=5))
     np.testing.assert_allclose(read(out).flux, rebuilt.flux, rtol=1e-6)
@@ -184,7 +184,7 @@ def test_leakage_says_and_writes_what_the_model_says(folder: Path, tmp_path: Pat
     expected = load(folder / "model").leakage(train, test, probes=("ridge",), seeds=(0,))
     assert json.loads(out.read_text()) == expected.to_json()
     command[4] = str(tmp_path / "leakage.csv")
-    assert run(folder, *command, "--seed", "3", "--seeds", "2", "--json") == 0
+    assert run(folder, *command, "--seed", "3", "--seeds", "2", "--json", "--overwrite") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["seeds"] == [3, 4]
     with (tmp_path / "leakage.csv").open() as lines:

@@ -115,7 +115,7 @@ def test_missing_columns_and_their_order(model: MaskedAutoencoder, test_stars: S
 def test_a_catalogue_without_spectra(
     model: MaskedAutoencoder, test_stars: Spectra, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from draper.cli.app import main
+    from draper.cli import main
 
     names = ["g_mag", "g_mag_err", "bp_mag", "bp_mag_err", "rp_mag", "parallax", "parallax_err"]
     columns = {name: test_stars.table[name][:40] for name in names}
@@ -142,7 +142,7 @@ def test_a_catalogue_without_spectra(
 def test_catalogues_are_read_like_spectra(
     model: MaskedAutoencoder, test_stars: Spectra, tmp_path: Path
 ) -> None:
-    from draper.cli.app import main
+    from draper.cli import main
 
     names = ("g_mag", "bp_mag", "rp_mag", "parallax")
     some = test_stars[:6]
@@ -184,7 +184,7 @@ def test_what_is_filled_in_tells_nothing_new(model: MaskedAutoencoder, test_star
 def test_spectra_from_labels_alone(
     model: MaskedAutoencoder, stars: Spectra, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from draper.cli.app import main
+    from draper.cli import main
 
     labels = {"teff": [5000.0, 6000.0], "fe_h": [-0.5, 0.0]}
     made = model.generate(Spectra.from_table(model.own_grid, labels))

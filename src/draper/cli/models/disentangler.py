@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,8 @@ from cyclopts import Parameter, validators
 from rich.markup import escape
 
 from draper.cli.model import gathered, opened
-from draper.cli.output import say, say_json
-from draper.cli.parameters import Hints, Json, Output
+from draper.cli.output import require_figure, require_outputs, results, say, say_json
+from draper.cli.parameters import Hints, Json, Output, Overwrite
 from draper.cli.progress import progress
 from draper.configs.fit import FitConfig
 from draper.configs.read import ReadConfig
@@ -35,6 +36,7 @@ def leakage(
     seed: int = 0,
     hints: Hints = ReadConfig(),  # noqa: B008
     plot: Path | None = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Measure the leakage: how well fresh probes predict removed and kept labels from the latents.
@@ -65,7 +67,7 @@ def leakage(
     json
         Print JSON.
     """
-    _check_paths(out, plot)
+    _check_paths(out, plot, overwrite)
     model = opened(artifact, "leakage")
     spectra = gathered(data, hints, f"draper leakage {artifact} DATA... -o REPORT.json")
     train, test = spectra.split(0.6, seed=seed)
@@ -78,7 +80,7 @@ def leakage(
 
         return plot_leakage(report)
 
-    _write(report, draw, out, plot, json)
+    _write(report, draw, out, plot, overwrite, json)
 
 
 def swap(
@@ -92,6 +94,7 @@ def swap(
     fit: FitConfig = FitConfig(),  # noqa: B008
     hints: Hints = ReadConfig(),  # noqa: B008
     plot: Path | None = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Swap test: change labels of stars to those of similar stars, and measure them by an emulator's fit.
@@ -125,7 +128,7 @@ def swap(
     """
     import numpy as np
 
-    _check_paths(out, plot)
+    _check_paths(out, plot, overwrite)
     model = opened(artifact, "swap")
     fitter = opened(emulator, "predict")
     spectra = gathered(data, hints, f"draper swap {artifact} DATA... -o SWAP.json")
@@ -139,29 +142,33 @@ def swap(
 
         return plot_swap(*changes_by_label(report))
 
-    _write(report, draw, out, plot, json)
+    _write(report, draw, out, plot, overwrite, json)
 
 
-def _check_paths(out: Path, plot: Path | None) -> None:
+def _check_paths(out: Path, plot: Path | None, overwrite: bool) -> None:
     """Refuse files that cannot be written, before anything is computed."""
     from draper.results.table import writable
 
     writable(out, also=(".json",))
-    if plot is not None:
-        from draper.plots.style import drawable
-
-        drawable(plot)
+    require_outputs(out, overwrite=overwrite)
+    require_figure(plot, overwrite=overwrite)
 
 
 def _write(
-    report: Leakage | Swap, draw: Callable[[], Figure], out: Path, plot: Path | None, json: bool
+    report: Leakage | Swap,
+    draw: Callable[[], Figure],
+    out: Path,
+    plot: Path | None,
+    overwrite: bool,
+    json: bool,
 ) -> None:
     """Write a report and its plot, and print it."""
-    report.write(out)
-    if plot is not None:
-        from draper.plots.style import save
+    with results() as keep:
+        keep(partial(report.write, overwrite=overwrite), out)
+        if plot is not None:
+            from draper.plots.style import save
 
-        save(draw(), plot)
+            keep(partial(save, draw()), plot)
     if json:
         say_json({"path": out, **report.to_json()})
         return

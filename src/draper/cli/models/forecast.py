@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +12,8 @@ from rich.table import Table
 
 from draper.cli.labels import Values, completed, label_columns
 from draper.cli.model import opened
-from draper.cli.output import say, say_json
-from draper.cli.parameters import Json, Output
+from draper.cli.output import require_figure, require_outputs, results, say, say_json
+from draper.cli.parameters import Json, Output, Overwrite
 from draper.configs.fit import FitConfig
 from draper.errors import DraperError
 
@@ -38,6 +39,7 @@ def information(
     fit: FitConfig = FitConfig(),  # noqa: B008
     out: Output | None = None,
     plot: Path | None = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Compute the smallest errors that any fit of labels can have (Cramer-Rao bound).
@@ -73,11 +75,9 @@ def information(
         from draper.results.table import writable
 
         writable(out)
+    require_outputs(out, overwrite=overwrite)
+    require_figure(plot, overwrite=overwrite)
     model = opened(artifact, "information")
-    if plot is not None:
-        from draper.plots.style import drawable
-
-        drawable(plot)
     pixels = None if grid is None else grid_of(grid)
     names = (*model.labels.names, *(name for name in MOTIONS if name not in model.labels.names))
     table = label_columns(labels, values, names)
@@ -85,13 +85,14 @@ def information(
         result: Information = model.information(
             table, fit, snr=list(snr), resolving_power=resolving_power, grid=pixels
         )
-    if out is not None:
-        result.write(out)
-    if plot is not None:
-        from draper.plots.gradients import plot_gradients
-        from draper.plots.style import save
+    with results() as keep:
+        if out is not None:
+            keep(partial(result.write, overwrite=overwrite), out)
+        if plot is not None:
+            from draper.plots.gradients import plot_gradients
+            from draper.plots.style import save
 
-        save(plot_gradients(result), plot)
+            keep(partial(save, plot_gradients(result)), plot)
     if json:
         say_json(as_json(result))
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from draper.cli.model import opened
 from draper.cli.output import say, say_json, two_columns
-from draper.cli.parameters import Json, Output
+from draper.cli.parameters import Json, Output, Overwrite
 from draper.errors import DraperError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def import_(
     resolving_power: float | None = None,
     quantity: Literal["flux", "normalised flux"] | None = None,
     format: str | None = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Import a network of The Payne, one_payne, binspec or Cargile's Payne as a model.
@@ -38,7 +39,7 @@ def import_(
     weights
         The file (npz, HDF5). Nothing in it is executed.
     out
-        Folder of the model, new or empty.
+        Folder of the model, new or empty; --overwrite replaces a model in it.
     labels
         Names of the labels, in order, if the file does not have them.
     wavelength
@@ -68,7 +69,7 @@ def import_(
         quantity=quantity,
         format=format,
     )
-    model.save(out)
+    model.save(out, overwrite=overwrite)
     ranges = {label.name: [label.low, label.high] for label in model.labels}
     if json:
         say_json({"path": out, "labels": ranges, "pixels": len(model.own_grid), **model.training})
@@ -87,6 +88,7 @@ def export(
     *,
     out: Output,
     medium: Literal["air", "vacuum"] = "air",
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Export an emulator with bounded output as the npz file of one_payne.
@@ -105,7 +107,7 @@ def export(
         Print JSON.
     """
     emulator = opened(model, "export")
-    emulator.export(out, medium=medium)
+    emulator.export(out, medium=medium, overwrite=overwrite)
     if json:
         say_json({"path": out, "medium": medium, "labels": emulator.labels.names})
     else:

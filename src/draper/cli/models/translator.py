@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -10,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from draper.cli.model import gathered, opened
-from draper.cli.output import say, say_json
-from draper.cli.parameters import Hints, Json, Output
+from draper.cli.output import require_figure, require_outputs, results, say, say_json
+from draper.cli.parameters import Hints, Json, Output, Overwrite
 from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
 
@@ -36,6 +37,7 @@ def lines(
     seed: int = 0,
     hints: Hints = ReadConfig(),  # noqa: B008
     plot: Path | None = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Find lines that observed spectra have and synthetic ones lack, with a translator.
@@ -77,31 +79,31 @@ def lines(
     """
     from draper.data.line_lists import read_lines
     from draper.data.lines import strong_lines
-    from draper.plots.style import drawable
     from draper.results.missing_lines import UNKNOWN
     from draper.results.table import writable
 
     for path in (out, changes):
         if path is not None:
             writable(path)
-    if plot is not None:
-        drawable(plot)
+    require_outputs(out, changes, overwrite=overwrite)
+    require_figure(plot, overwrite=overwrite)
     model = cast("Translator", opened(artifact, "new_lines"))
     known = strong_lines() if lines is None else read_lines(lines, medium)
     stars = gathered(data, hints, "") if data else number
     with progress("finding lines"):
         found = model.new_lines(stars, q=q, lines=known, seed=seed, by_depth=by_depth)
-    if out is not None:
-        found.write(out)
     changed = None
-    if changes is not None:
-        changed = model.line_changes(known, stars, q=q, seed=seed)
-        changed.write(changes)
-    if plot is not None:
-        from draper.plots.missing_lines import plot_missing_lines
-        from draper.plots.style import save
+    with results() as keep:
+        if out is not None:
+            keep(partial(found.write, overwrite=overwrite), out)
+        if changes is not None:
+            changed = model.line_changes(known, stars, q=q, seed=seed)
+            keep(partial(changed.write, overwrite=overwrite), changes)
+        if plot is not None:
+            from draper.plots.missing_lines import plot_missing_lines
+            from draper.plots.style import save
 
-        save(plot_missing_lines(found), plot)
+            keep(partial(save, plot_missing_lines(found)), plot)
     if json:
         tables = {"lines": found.to_table()} | ({} if changed is None else {"changes": changed.to_table()})
         columns = {

@@ -158,16 +158,17 @@ class Emulator(Model):
         """
         return distil(self, labels, grid, train, options)
 
-    def export(self, path: str | Path, *, medium: Literal["air", "vacuum"] = "air") -> Path:
+    def export(
+        self, path: str | Path, *, medium: Literal["air", "vacuum"] = "air", overwrite: bool = False
+    ) -> Path:
         """Write the network in the format of one_payne (npz); it must have ``output="bounded"``.
 
         ``medium`` is that of the wavelengths in the file; the line lists of one_payne are in air.
         """
         from draper.models.emulator.foreign.export import export
 
-        return export(
-            ForwardModel(self.network, self.own_grid, self.labels), self.training, Path(path), medium
-        )
+        forward = ForwardModel(self.network, self.own_grid, self.labels)
+        return export(forward, self.training, Path(path), medium, overwrite=overwrite)
 
     def held_out_errors(self, dataset: Dataset) -> Errors:
         """Return the error of the spectra of held-out labels."""

@@ -70,7 +70,6 @@ class Journal:
             cut_last_line(path)
         else:
             require_empty(folder)
-            folder.mkdir(parents=True, exist_ok=True)
         backend = self._optuna.storages.journal
         storage = self._optuna.storages.JournalStorage(
             backend.JournalFileBackend(str(path), lock_obj=backend.JournalFileOpenLock(str(path)))

@@ -16,7 +16,7 @@ from typing import Any
 from draper.config import Input, ModelConfig
 from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra, Subset
-from draper.errors import DivergedError, DraperError, Interrupted, TrainingWarning
+from draper.errors import DivergedError, DraperError, Interrupted, OutputError, TrainingWarning
 from draper.models.base import Model
 from draper.models.dataset import EPOCH, HELD_OUT_DRAWS, Source, as_spectra, drawn, fingerprint
 from draper.registry import model_class
@@ -102,7 +102,7 @@ def train_and_evaluate(
 
 @contextmanager
 def resumable(what: str) -> Iterator[None]:
-    """Say how to continue a search or a sweep that is interrupted."""
+    """Say how to continue a search or a sweep that is interrupted, or whose files cannot be written."""
     hint = f"continue the {what}: the same call with resume=True (--resume)"
     try:
         yield
@@ -111,6 +111,8 @@ def resumable(what: str) -> Iterator[None]:
     except Interrupted as error:
         message = f"the {what} was interrupted: {error.what}"
         raise Interrupted(error.signal_number, message, hint=hint) from None
+    except OutputError as error:
+        raise OutputError(error.what, given=error.given, hint=f"make room, then {hint}") from error
 
 
 def require_same(what: str, asked: Mapping[str, Any], held: Mapping[str, Any]) -> None:

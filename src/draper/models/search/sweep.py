@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from draper.atomic_write import refusals
 from draper.config import Config, ModelConfig
 from draper.configs.sweep import SweepConfig, Variant, variants
 from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
+from draper.models.lock import locked
 from draper.models.run import require_empty
 from draper.models.search.objectives import Objectives
 from draper.models.search.runs import (
@@ -96,10 +98,10 @@ def sweep(
     parts = divide(options.inputs, data, plan.valid, plan.test, plan.seed)
     tests = {goal.columns: goal.select(parts.test, "test") for goal in goals}
     folder = Path(out)
-    journal = _Journal(folder, _asked(model, options, train, plan, goals[0], parts.test), resume=resume)
     described = goals[0].describe(tests[goals[0].columns])
     runs: list[Run] = []
-    with resumable("sweep"):
+    with resumable("sweep"), locked(folder), refusals(folder):
+        journal = _Journal(folder, _asked(model, options, train, plan, goals[0], parts.test), resume=resume)
         for variant, goal in zip(settings, goals, strict=True):
             evaluate = partial(goal.evaluate, part=tests[goal.columns])
             for seed in range(train.seed, train.seed + plan.seeds):
@@ -118,8 +120,8 @@ def sweep(
                 runs.append(journal.done[name])
                 if note is not None and is_new:
                     note(SweepResult(model, described, tuple(runs)), len(settings) * plan.seeds)
-    result = SweepResult(model, described, tuple(runs))
-    write_table(result.table(), folder / table, {})
+        result = SweepResult(model, described, tuple(runs))
+        write_table(result.table(), folder / table, {}, overwrite=True)
     return result
 
 
@@ -170,7 +172,6 @@ class _Journal:
             cut_last_line(self.path)
         else:
             require_empty(folder)
-            folder.mkdir(parents=True, exist_ok=True)
             self._append(dict(asked))
         first, *rest = map(json.loads, self.path.read_text().splitlines())
         require_same("sweep", asked, first)

@@ -10,12 +10,14 @@ from shutil import rmtree
 from typing import Any
 
 from draper import atomic_write
+from draper.atomic_write import refusals
 from draper.config import Config, ModelConfig
 from draper.configs.settings import with_settings
 from draper.configs.train import TrainConfig
 from draper.configs.tune import Range, TuneConfig, search_space
 from draper.data.spectra import Spectra
 from draper.models.base import load
+from draper.models.lock import locked
 from draper.models.search.journal import Journal, quiet, require_optuna
 from draper.models.search.objectives import Objectives
 from draper.models.search.runs import (
@@ -102,7 +104,7 @@ def tune(
         trials = (one if one.number in best else replace(one, test=None) for one in result.trials)
         return replace(result, trials=tuple(trials))
 
-    with quiet(), resumable("search"):
+    with quiet(), resumable("search"), locked(folder), refusals(folder):
         asked = _asked(model, options, train, search, goals, space, valid)
         journal = Journal(folder, asked, space, goals.names, search.seed, resume=resume)
         while (number := len(journal.done)) < search.trials:
@@ -124,7 +126,7 @@ def tune(
                 fitted = load(model_folder(folder, trial.number))
                 journal.record_test(trial.number, goals.evaluate(fitted, test))
         result = state()
-    _write(folder, result, model, options, train)
+        _write(folder, result, model, options, train)
     return result
 
 
@@ -164,7 +166,7 @@ def _keep_best(folder: Path, state: SearchResult) -> None:
 
 def _write(folder: Path, result: SearchResult, model: str, options: ModelConfig, train: TrainConfig) -> None:
     """Write the table, and the options of the best trials as ``draper train MODEL --config`` reads them."""
-    write_table(result.table(), folder / TABLE, {})
+    write_table(result.table(), folder / TABLE, {}, overwrite=True)
     for trial in result.front:
         text = options_toml(*with_settings(options, train, trial.settings))
         title = f"# draper train {model} {options.inputs_example()} -o FOLDER --config {BEST}\n"

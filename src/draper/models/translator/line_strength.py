@@ -91,11 +91,12 @@ class LineChanges:
         """Return one row for each line as columns (m,)."""
         return dict(vars(self))
 
-    def write(self, path: str | Path) -> Path:
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write lines that are missing or changed as .csv, .ecsv, .fits or .parquet."""
         kept = self.status != "unchanged"
         units = {"wavelength": "Angstrom", "log_gf_change": "dex", "error": "dex"}
-        return write_table({name: column[kept] for name, column in self.to_table().items()}, path, units)
+        columns = {name: column[kept] for name, column in self.to_table().items()}
+        return write_table(columns, path, units, overwrite=overwrite)
 
     def __repr__(self) -> str:
         counts = [f"{(self.status == one).sum()} {one}" for one in ("missing", "changed", "unchanged")]

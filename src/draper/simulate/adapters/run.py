@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from draper.atomic_write import replacing
+from draper.atomic_write import replacing, require_output
 from draper.data.arrays import as_column, blocks_of
 from draper.data.export import NATIVE, write
 from draper.data.labels import canonical, columns
@@ -83,6 +83,8 @@ def compute(
     out: str | Path | None = None,
     workers: int | None = None,
     note: Callable[[Row], None] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Outcome:
     """Compute a spectrum for every row of a table.
 
@@ -102,6 +104,8 @@ def compute(
         imports it.
     note
         Function that is called with every finished row.
+    overwrite
+        Whether a file ``out`` that exists is replaced; that of an earlier run that is not complete always is.
 
     Raises
     ------
@@ -112,7 +116,10 @@ def compute(
         raise DraperError(
             "the number of processes must be at least 1", given=f"workers={workers}", expected="1 or more"
         )
-    path = None if out is None else _writable(Path(out))
+    path = None if out is None else Path(out)
+    rows = None if path is None else path.with_name(f"{path.name}.rows")
+    if path is not None and rows is not None:
+        _require_writable(path, overwrite or rows.is_dir())  # a run that goes on replaces its own file
     adapter.require()
     table = _table(labels)
     names = [*adapter.needed, *(name for name in adapter.optional if name in table)]
@@ -121,10 +128,8 @@ def compute(
         raise DraperError(
             "there is nothing to compute", given="a table without rows", expected="at least 1 row"
         )
-    if path is not None:
-        return _compute(
-            adapter, table, names, values, path, path.with_name(f"{path.name}.rows"), workers, note
-        )
+    if path is not None and rows is not None:
+        return _compute(adapter, table, names, values, path, rows, workers, note)
     with TemporaryDirectory() as folder:
         return _compute(adapter, table, names, values, None, Path(folder), workers, note)
 
@@ -189,7 +194,7 @@ def _compute(
     else:
         from draper.data.store import read
 
-        spectra = read(write(batches(), path))
+        spectra = read(write(batches(), path, overwrite=True))
         if not failures:
             _clear(folder)
     return Outcome(spectra, failures, kept, total - kept - len(failures))
@@ -218,8 +223,8 @@ def _row_names(table: Columns) -> NDArray[Any]:
     return np.array([f"row-{number:07d}" for number in range(rows)], dtype=np.str_)
 
 
-def _writable(path: Path) -> Path:
-    """Return the path; raise errors about it now rather than after hours of computing."""
+def _require_writable(path: Path, overwrite: bool) -> None:
+    """Refuse a path to which nothing can be written now rather than after hours of computing."""
     if path.suffix.lower() not in NATIVE:
         raise DraperError(
             "computed spectra can only be written to a native file",
@@ -227,9 +232,7 @@ def _writable(path: Path) -> Path:
             expected=" or ".join(NATIVE),
             hint="use `draper convert` afterwards for other formats",
         )
-    if not path.parent.is_dir():
-        raise DraperError("the folder does not exist", given=path.parent, hint="create it first")
-    return path
+    require_output(path, overwrite=overwrite)
 
 
 def _interrupted(signal_number: int, finished: int, total: int, folder: Path | None) -> InterruptedRun:

@@ -19,7 +19,12 @@ from draper.nn.spectral import Perceptron
 
 
 def export(
-    model: ForwardModel, training: Mapping[str, Any], path: Path, medium: Literal["air", "vacuum"] = "air"
+    model: ForwardModel,
+    training: Mapping[str, Any],
+    path: Path,
+    medium: Literal["air", "vacuum"] = "air",
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write the weights with the keys of one_payne, and the medium of the wavelengths beside them.
 
@@ -33,6 +38,8 @@ def export(
         The file (.npz) to write.
     medium
         Medium of the wavelengths in the file.
+    overwrite
+        Whether a file that exists is replaced.
     """
     if path.suffix != ".npz":
         raise DraperError("the file of a one_payne network must be .npz", given=path, hint="-o FILE.npz")
@@ -56,7 +63,7 @@ def export(
             for name, value in _facts(training, network.layers[0].out_features, len(network.layers)).items()
         },
     }
-    with replacing(path) as part:
+    with replacing(path, overwrite=overwrite) as part:
         np.savez(part, **arrays)  # type: ignore[arg-type]
     return path
 
