@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-from draper.errors import OutputError
+from draper.errors import OutputError, option_text
 from draper.owner import Owner
 
 PROBE = bytes(4096)
@@ -55,7 +55,7 @@ def require_place(path: Path, *, overwrite: bool = True) -> None:
             raise OutputError(
                 "the file exists already",
                 given=path,
-                hint="name another one, or replace it with overwrite=True (--overwrite)",
+                hint=f"name another one, or replace it with {option_text('overwrite', True)}",
             )
 
 

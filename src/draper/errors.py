@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -89,6 +91,54 @@ class InterruptedTraining(Interrupted):
 
 class TrainingWarning(UserWarning):
     """A training has ended with a model that is no better than the mean on held-out objects."""
+
+
+_flags: Callable[[], Collection[str]] = tuple
+"""Returns the flags of the command that is running; none where draper is used from Python."""
+
+
+@contextmanager
+def on_command_line(flags: Callable[[], Collection[str]]) -> Iterator[None]:
+    """Let :func:`option_text` name the flags of a command, which are asked for when an error names one."""
+    global _flags
+    before, _flags = _flags, flags
+    try:
+        yield
+    finally:
+        _flags = before
+
+
+def option_text(name: str, *values: object) -> str:
+    """Return how an option is given: as an argument, or as the flag that the running command has for it.
+
+    Parameters
+    ----------
+    name
+        With the group that commands put before it where they have several, such as ``read.medium``.
+    values
+        Values to choose from, if any: a list is several words of a command line, a tuple one with commas.
+
+    Examples
+    --------
+    >>> option_text("read.medium", "air", "vacuum"), option_text("resume", True), option_text("read.key")
+    ("medium='air' or 'vacuum'", 'resume=True', 'key=')
+    >>> with on_command_line(lambda: ["--read.medium", "--resume"]):
+    ...     option_text("read.medium", "air", "vacuum"), option_text("resume", True)
+    ('--read.medium air|vacuum', '--resume')
+    """
+    last = name.rpartition(".")[2]
+    known = _flags()
+    for flag in (f"--{full.replace('_', '-')}" for full in (name, last)):
+        if flag in known:
+            return f"{flag} {'|'.join(map(_word, values))}".strip()
+    return f"{last}={' or '.join(map(repr, values))}"
+
+
+def _word(value: object) -> str:
+    """Return a value as a word, or words, of a command line; a flag that is given needs none."""
+    if isinstance(value, (list, tuple)):
+        return (" " if isinstance(value, list) else ",").join(map(_word, value))
+    return "" if value is True else shlex.quote(str(value))
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -425,6 +425,43 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "0"
 
 
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        (["info", "star.txt"], "--unit angstrom|nm|um"),
+        (["convert", "star.txt", "-o", "star.h5"], "--unit angstrom|nm|um"),
+        (["predict", "builtin:rvs-emulator", "star.txt", "-o", "t.csv"], "--read.unit angstrom|nm|um"),
+        (["train", "linear", "star.txt", "-o", "model"], "--read.unit angstrom|nm|um"),
+        (
+            ["info", "star.txt", "--unit", "nm", "--medium", "air", "--reject", "negative"],
+            "of --reject or --select",
+        ),
+        (
+            [
+                "train",
+                "linear",
+                "star.txt",
+                "-o=m",
+                "--read.unit=nm",
+                "--read.medium=air",
+                "--read.reject=negative",
+            ],
+            "of --read.reject or --read.select",
+        ),
+    ],
+)
+def test_hints_name_flags_as_the_command_has_them(
+    tmp_path: Path, monkeypatch, capsys, command: list[str], flag: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("star.txt").write_text("".join(f"{500 + x} {-x}\n" for x in range(20)))
+    assert main(command) == 2
+    (hint,) = re.findall(r"hint: +(.*)", capsys.readouterr().err)
+    assert flag in hint
+    with pytest.raises(draper.DraperError, match="unit='angstrom' or 'nm' or 'um'"):
+        draper.read("star.txt")
+
+
 # ------------------------------------------------------------------- bad files
 
 

@@ -145,7 +145,7 @@ def test_written_and_read_again(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("hints", [{}, {"unit": "nm"}, {"medium": "air"}])
 def test_nothing_is_guessed(folder: Path, hints) -> None:
-    with pytest.raises(DraperError, match=r"does not declare[\s\S]*--"):
+    with pytest.raises(DraperError, match=r"does not declare[\s\S]*(unit|medium)="):
         draper.read(folder, **hints)
 
 
@@ -184,7 +184,7 @@ def test_rejected_spectra_are_listed(folder: Path) -> None:
     assert log.rejected == [io.Rejection("b", "1 bad or missing pixels")]
     spectra = draper.read(folder, reject="negative", **HINTS)
     assert spectra.meta["rejected"] == [{"name": "b", "reason": "1 negative pixels"}]
-    with pytest.raises(DraperError, match=r"all spectra were rejected[\s\S]*--reject"):
+    with pytest.raises(DraperError, match=r"all spectra were rejected[\s\S]*reject="):
         draper.read(folder / "b.txt", reject=("nan",), **HINTS)
 
 
@@ -226,7 +226,7 @@ def test_different_grids_are_listed(tmp_path: Path, arms: list[Path]) -> None:
         draper.read(arms, **HINTS)
     message = str(caught.value)
     for words in ("different grids", "fine.txt: Grid(101 px, 5000.000-5010.000", "coarse.txt: Grid(20 px",
-                  "other.txt", "--grid common", "--grid FILE"):  # fmt: skip
+                  "other.txt", "grid='common'", "naming its file"):  # fmt: skip
         assert words in message
     many = [text(tmp_path / f"{k:02d}.txt", 5000 + k) for k in range(15)]
     with pytest.raises(DraperError, match=r"00.txt[\s\S]*11.txt[\s\S]*and 3 more"):

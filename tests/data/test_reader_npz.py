@@ -82,7 +82,7 @@ def test_one_error_for_all_spectra(tmp_path, error):
 def test_the_payne_training_set(tmp_path):
     labels = np.array([[5000.0, 6000.0], [4.0, 4.5], [0.0, -1.0]])
     path = saved(tmp_path, labels=labels, spectra=FLUX)
-    with pytest.raises(DraperError, match="wavelengths=FILE"):
+    with pytest.raises(DraperError, match="that does: wavelengths="):
         draper.read(path, **VACUUM)
     grid = saved(tmp_path, name="grid.npz", wavelength=WAVE)
     spectra = draper.read(path, wavelengths=grid, columns=("Teff", "logg", "[Fe/H]"), **VACUUM)

@@ -370,7 +370,7 @@ def test_repeated_wavelengths_are_averaged_if_asked(tmp_path) -> None:
     """The mean of pixels that share a wavelength is weighted, and a bad one does not count."""
     path = tmp_path / "repeated.txt"
     path.write_text("5000 1.0 0.1\n5001 2.0 0.1\n5001 4.0 0.2\n5002 3.0 0.1\n5002 nan 0.1\n5003 nan 0.1\n")
-    with pytest.raises(DraperError, match="--repeated mean"):
+    with pytest.raises(DraperError, match="repeated='mean'"):
         draper.read(path, unit="angstrom", medium="vacuum")
     spectra = draper.read(path, unit="angstrom", medium="vacuum", repeated="mean")
     assert spectra.grid.vacuum.tolist() == [5000, 5001, 5002, 5003]

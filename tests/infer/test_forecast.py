@@ -192,7 +192,7 @@ def test_errors_say_what_to_do(model: Emulator) -> None:
         ),
         (lambda: model.information(STAR, snr=-1), "must be positive"),
         (lambda: model.information(STAR, ivar=np.ones(7)), "one value for each pixel"),
-        (lambda: model.information({"teff": 5000.0}, snr=9), "no column"),
+        (lambda: model.information({"teff": 5000.0}, snr=9), "not given: logg, fe_h"),
         (lambda: model.information(STAR, snr=9, vsini="free"), "vsini is free"),
         (lambda: model.information({**STAR, "vsini": [1.0, 2.0]}, snr=9), "vsini differs"),
         (lambda: sharp.information(STAR, snr=9, resolving_power=50_000), "cannot be sharper"),

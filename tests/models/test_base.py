@@ -150,7 +150,7 @@ def test_newer_and_unknown_artifacts(model: LinearAutoencoder, tmp_path: Path) -
 def test_unfinished_artifact_is_not_loaded(tmp_path: Path) -> None:
     model = linear().fit(made_spectra(100), train=QUICK, out=tmp_path / "model")
     artifact.write(model, tmp_path / "model", complete=False)
-    with pytest.raises(DraperError, match="--resume"):
+    with pytest.raises(DraperError, match="resume=True"):
         draper.load(tmp_path / "model")
 
 
@@ -294,7 +294,7 @@ def test_saving_does_not_replace_another_model(model: LinearAutoencoder, tmp_pat
 
 
 def test_too_few_objects_to_hold_some_out() -> None:
-    with pytest.raises(DraperError, match="--valid 0"):
+    with pytest.raises(DraperError, match="valid=0"):
         linear().fit(made_spectra(4), train=QUICK)
 
 

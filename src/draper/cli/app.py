@@ -27,7 +27,7 @@ from draper.cli.train import make_app as make_train_app
 from draper.cli.tune import make_app as make_tune_app
 from draper.cli.verbs import cite, encode, evaluate, predict
 from draper.config import Config, reworded
-from draper.errors import DraperError, Interrupted, TrainingWarning
+from draper.errors import DraperError, Interrupted, TrainingWarning, on_command_line
 from draper.registry import config_class, resolve, targets
 
 INTERNAL, USAGE = 1, 2
@@ -88,7 +88,7 @@ def run(arguments: Sequence[str] | None, received: Sequence[int]) -> int:
         app = make_app(tokens)
         if tokens[:1] == ["train"]:
             app.config = file_options(tokens)
-        with plain_warnings():
+        with plain_warnings(), on_command_line(lambda: flags_of(app, tokens)):
             app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except Interrupted as error:
         return _report(error, 128 + error.signal_number, debug)
@@ -117,6 +117,12 @@ def run(arguments: Sequence[str] | None, received: Sequence[int]) -> int:
         )
         return INTERNAL
     return 0
+
+
+def flags_of(app: App, tokens: Sequence[str]) -> tuple[str, ...]:
+    """Return the flags of the command that a command line names."""
+    _, apps, _ = app.parse_commands(tokens)
+    return tuple(name for argument in apps[-1].assemble_argument_collection() for name in argument.names)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from draper.configs.settings import (
 )
 from draper.configs.train import TrainConfig
 from draper.configs.tune import Part
-from draper.errors import DraperError, did_you_mean
+from draper.errors import DraperError, did_you_mean, option_text
 
 FIXED = ("seed", "progress", "tensorboard", "threads", "device", "data", "checkpoint_every", "log_every")
 """Options of the trainer that cannot be varied: they do not change what is learnt, or have a flag."""
@@ -137,5 +137,5 @@ def _require(name: str, config: type[ModelConfig]) -> None:
     trainer = [option for option in TrainConfig.model_fields if option not in (*FIXED, "rates", "repeats")]
     known = [*config.model_fields, *trainer]
     if name not in known and name.removeprefix(TRAIN) not in trainer:
-        hint = "seeds are varied by seeds=N (--seeds N)" if name == "seed" else did_you_mean(name, known)
+        hint = f"seeds are varied by {option_text('seeds')}" if name == "seed" else did_you_mean(name, known)
         raise DraperError(f"'{name}' cannot be varied", given=name, hint=hint)

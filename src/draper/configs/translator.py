@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from draper.config import Config, Input, ModelConfig
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 Size = Annotated[int, Field(ge=1)]
 Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
@@ -36,7 +36,7 @@ class TranslateConfig(Config):
             raise DraperError(
                 "synthetic spectra have nothing that could be drawn",
                 given="split='drawn', to='synthetic'",
-                hint="leave out split (--split), or make observed spectra",
+                hint=f"leave out {option_text('split')}, or make observed spectra",
             )
         return self
 

@@ -19,7 +19,7 @@ from draper.data.readers import draper_fits, draper_npz
 from draper.data.readers.text import DATA_SET, SIMULATED, STAR_RADIUS
 from draper.data.spectra import DATA_SETS, Spectra, has_errors
 from draper.data.units import ANGSTROM
-from draper.errors import DraperError, did_you_mean
+from draper.errors import DraperError, did_you_mean, option_text
 
 
 def write(
@@ -180,7 +180,7 @@ def _write_dat(spectra: Spectra, path: Path) -> None:
         raise DraperError(
             "a .dat file holds transit depths",
             given=spectra.quantity,
-            hint="write .csv, or say that it is one: quantity='transit depth' (--quantity)",
+            hint=f"write .csv, or say that it is one: {option_text('read.quantity', 'transit depth')}",
         )
     if DATA_SETS in spectra.meta:
         raise DraperError(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from draper.data import units
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 FloatArray = NDArray[np.float64]
 
@@ -358,7 +358,7 @@ class Grid:
                 f"{what}: the pixels agree, the resolving power does not",
                 given=repr(other),
                 expected=repr(self),
-                hint="give the right value when reading the files: resolving_power= (--resolving-power)",
+                hint=f"give the right value when reading the files: {option_text('read.resolving_power')}",
             )
 
     @property

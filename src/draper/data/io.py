@@ -25,7 +25,7 @@ from draper.data.parsing.fits_header import flux_unit
 from draper.data.parsing.source import Format, Source
 from draper.data.resample import common_grid, resample
 from draper.data.spectra import Spectra
-from draper.errors import DraperError, did_you_mean
+from draper.errors import DraperError, did_you_mean, option_text
 
 READERS = (
     "native", "draper_npz", "draper_fits", "draper_parquet", "gaia_rvs", "gaia_xp", "lamost", "surveys",
@@ -113,8 +113,8 @@ def recognise(source: Source, name: str | None = None) -> Format:
             pass
     raise source.error(
         f"no reader recognises this {source.kind} file",
-        hint="give its format: format= (--format); `draper formats` lists them. If a folder also holds other "
-        "files, name only those with spectra (FOLDER/*.fits)",
+        hint=f"give its format: {option_text('read.format')}; `draper formats` lists them. If a folder also "
+        "holds other files, name only those with spectra (FOLDER/*.fits)",
     )
 
 
@@ -196,7 +196,7 @@ def stream(
         if log.skip_bad:
             raise DraperError(
                 "the data sets of an object are all needed: a bad one cannot be skipped",
-                hint="leave out skip_bad (--skip-bad), or together (--together)",
+                hint=f"leave out {option_text('skip_bad', True)}, or {option_text('read.together', True)}",
             )
         # A data set may lie outside of the windows as a whole.
         apart = config.replace(together=False, cut=())
@@ -235,7 +235,7 @@ def stream(
         raise DraperError(
             "all spectra were rejected" if config.reject or config.select else "there are no spectra",
             given=f"{len(sources)} files",
-            hint="relax the conditions of reject= (--reject) or select= (--select)"
+            hint=f"relax the conditions of {option_text('read.reject')} or {option_text('read.select')}"
             if config.reject or config.select
             else "name files that hold some",
         )
@@ -352,6 +352,6 @@ def _different_grids(sources: Sequence[Source], config: ReadConfig) -> DraperErr
     return DraperError(
         "the files are on different grids",
         given=shown + more,
-        hint="resample them onto their common range (grid='common', --grid common) or onto the grid of one "
-        "of them (--grid FILE)",
+        hint=f"resample them onto their common range ({option_text('read.grid', 'common')}) or onto the grid "
+        "of one of them, by naming its file",
     )

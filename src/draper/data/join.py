@@ -24,7 +24,7 @@ from draper.data.parsing.source import Source
 from draper.data.partitions import arrow
 from draper.data.spectra import Spectra
 from draper.data.unpacked import require_unpackable
-from draper.errors import DraperError, did_you_mean
+from draper.errors import DraperError, did_you_mean, option_text
 
 Columns = dict[str, NDArray[Any]]
 
@@ -63,7 +63,7 @@ class LabelTables:
                 raise DraperError(
                     f"{path.name} has no row for {len(missing)} of the spectra",
                     given=", ".join(missing[:5]),
-                    hint=f"its column '{key}' was compared; choose another with key= (--key)",
+                    hint=f"its column '{key}' was compared; choose another with {option_text('read.key')}",
                 )
             twice = [name for name in names if name in repeated]
             if twice:
@@ -71,7 +71,7 @@ class LabelTables:
                     f"{path.name} has several rows for {len(twice)} of the spectra",
                     given=", ".join(twice[:5]),
                     hint=f"its column '{key}' was compared; keep one row for each spectrum, or choose "
-                    "another with key= (--key)",
+                    f"another with {option_text('read.key')}",
                 )
             order = [rows[name] for name in names]
             # The id comes from the spectra; other columns of a table replace those of the file.
@@ -100,7 +100,7 @@ class LabelTables:
                 f"no column of {path.name} holds names of the spectra",
                 given=f"columns {', '.join(table)}",
                 expected=f"a column with names such as {', '.join(names[:3])}",
-                hint="name the column with key= (--key)",
+                hint=f"name the column with {option_text('read.key')}",
             )
         return best
 
@@ -215,7 +215,7 @@ def derive(spectra: Spectra, config: ReadConfig) -> Spectra:
             raise DraperError(
                 "two columns would get the same name",
                 given=new,
-                hint="rename one of them with rename= (--rename)",
+                hint=f"rename one of them with {option_text('read.rename')}",
             )
         table[new] = column
     for formula in config.formula:

@@ -16,7 +16,7 @@ from draper.data.lines import Lines
 from draper.data.masks import Medium
 from draper.data.parsing.columns import describe
 from draper.data.units import MEDIA, air_to_vacuum, to_angstrom
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 FloatArray = NDArray[np.float64]
 
@@ -83,7 +83,7 @@ def read_lines(path: str | Path, medium: Medium | None = None) -> Lines:
         raise DraperError(
             "the line list does not say whether wavelengths are in air or in vacuum",
             given=path.name,
-            hint="give it (medium='air', --medium air), or name the column wave_air or wave_vac",
+            hint=f"give it ({option_text('medium', 'air')}), or name the column wave_air or wave_vac",
         )
     good = np.isfinite(wavelength) & (wavelength > 0)
     if not good.any():

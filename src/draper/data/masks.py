@@ -22,7 +22,7 @@ from draper.atomic_write import replacing
 from draper.data.grid import Grid, merged
 from draper.data.lines import Lines
 from draper.data.units import MEDIA, air_to_vacuum, vacuum_to_air
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 Medium = Literal["air", "vacuum"]
 Range = tuple[float, float]
@@ -179,8 +179,8 @@ def _medium(path: Path, rows: Sequence[Row], hint: Medium | None) -> Medium:
         raise DraperError(
             "the file does not declare whether its wavelengths are in air or vacuum",
             given=path.name,
-            hint="lists of one_payne are in air: medium='air' (in a fit mask_medium='air', "
-            "--fit.mask-medium air)",
+            hint="lists of one_payne are in air: medium='air', in a fit "
+            f"{option_text('fit.mask_medium', 'air')}",
         )
     return hint or ("air" if "air" in media else "vacuum")
 
@@ -201,6 +201,6 @@ def _ends(path: Path, row: Row, half_width: float | None) -> Range:
         raise DraperError(
             "the file does not declare the width of its lines",
             given=path.name,
-            hint="one_payne uses half_width=0.5 Angstrom (--fit.half-width 0.5)",
+            hint=f"one_payne uses 0.5 Angstrom: {option_text('fit.half_width', 0.5)}",
         )
     return centre - half_width, centre + half_width

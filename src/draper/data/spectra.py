@@ -24,7 +24,7 @@ from draper.data.arrays import (
 from draper.data.correlation import Correlation as Correlation
 from draper.data.grid import Grid
 from draper.data.units import FRACTIONS, flux_factor
-from draper.errors import DraperError, did_you_mean
+from draper.errors import DraperError, did_you_mean, option_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -342,7 +342,7 @@ class Spectra:
                 f"{name} has other columns than {first}",
                 given=", ".join(part.table) or "no columns",
                 expected=", ".join(self.table) or "no columns",
-                hint="pass fill=True (--fill) to fill what is missing with NaN",
+                hint=f"pass {option_text('read.fill', True)} to fill what is missing with NaN",
             )
         return part
 
@@ -363,7 +363,7 @@ class Spectra:
                 f"{name} has another quantity than {first}",
                 given=self.quantity,
                 expected=other.quantity,
-                hint="if both are the same, say what: quantity= (--quantity); else keep them apart",
+                hint=f"if both are the same, say what: {option_text('read.quantity')}; else keep them apart",
             )
         if self.unit == other.unit:
             return self
@@ -381,7 +381,7 @@ class Spectra:
             expected=repr(other.unit),
             hint="these do not convert: keep them in separate files"
             if self.unit and other.unit
-            else f"say in which unit the flux of {undeclared} is: flux_unit= (--flux-unit)",
+            else f"say in which unit the flux of {undeclared} is: {option_text('read.flux_unit')}",
         )
 
     def scaled(self, factors: ArrayLike, unit: str) -> Self:

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from draper.configs.read import UNPACKED_LIMIT
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 GB = 10**9
 
@@ -26,7 +26,7 @@ def require_unpackable(path: Path, size: int, limit: float = UNPACKED_LIMIT) -> 
     draper.errors.DraperError: the file unpacks to more than the limit
       given:    bomb.npz: 7.7 GB or more
       expected: at most 4 GB
-      hint:     if you trust the file and have the memory: unpacked_limit=8 (--unpacked-limit 8)
+      hint:     if you trust the file and have the memory: unpacked_limit=8
     """
     if size > limit * GB:
         enough = size // GB + 1
@@ -34,8 +34,7 @@ def require_unpackable(path: Path, size: int, limit: float = UNPACKED_LIMIT) -> 
             "the file unpacks to more than the limit",
             given=f"{path}: {size / GB:.3g} GB or more",
             expected=f"at most {limit:g} GB",
-            hint="if you trust the file and have the memory: "
-            f"unpacked_limit={enough} (--unpacked-limit {enough})",
+            hint=f"if you trust the file and have the memory: {option_text('read.unpacked_limit', enough)}",
         )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from draper.configs.fit import FitConfig
 from draper.data.grid import Grid
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.infer.exposures import Exposure
 from draper.infer.fisher import Forecaster
 from draper.infer.forward import ForwardModel
@@ -44,7 +44,7 @@ def forecast(
             "the noise follows from snr or from ivar",
             given="both" if ivar is not None else "neither",
             expected="one of them",
-            hint="snr=100 (--snr 100)",
+            hint=option_text("snr", 100),
         )
     target = model.grid if grid is None else grid
     if resolving_power is not None:
@@ -111,7 +111,7 @@ def split_widths(
             if values is None:
                 raise DraperError(
                     f"{name} is free, but has no value at which its error could be computed",
-                    hint=f"give it beside the labels: {{..., '{name}': ...}} (--set {name}=...)",
+                    hint=f"give it beside the labels: {name}=...",
                 )
             free[name] = np.asarray(values, dtype=np.float64)
         elif values is not None:
@@ -119,7 +119,7 @@ def split_widths(
                 raise DraperError(
                     f"{name} differs between the stars, so it cannot be fixed",
                     given=str(values),
-                    hint=f"fit it: {name}='free' (--fit.{name.replace('_', '-')} free)",
+                    hint=f"fit it: {option_text(f'fit.{name}', 'free')}",
                 )
             if option is None and len(values):
                 config = config.replace(**{name: float(values[0])})

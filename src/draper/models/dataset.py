@@ -23,7 +23,7 @@ from draper.data.io import read
 from draper.data.labels import LabelSet
 from draper.data.partitions import Partitions
 from draper.data.spectra import Spectra, Subset
-from draper.errors import DraperError, did_you_mean
+from draper.errors import DraperError, did_you_mean, option_text
 from draper.nn.precision import reproducible
 from draper.simulate.base import BLOCK, Simulator
 from draper.train.feed import ArrayFeed, DrawFeed, Feed, JoinedFeed, PartitionFeed, seed_of
@@ -492,7 +492,7 @@ def _stream(
         raise DraperError(
             "too few objects to hold some out",
             given=f"{total} spectra",
-            hint="pass valid=0 (--valid 0) to hold out none, or give more spectra",
+            hint=f"pass {option_text('valid', 0)} to hold out none, or give more spectra",
         )
     return training, SpectraPart(Subset.whole(apart))
 
@@ -542,7 +542,7 @@ def divide(spectra: Spectra, fraction: float, seed: int) -> tuple[Subset, Subset
         raise DraperError(
             "too few objects to hold some out",
             given=f"{len(spectra)} spectra",
-            hint="pass valid=0 (--valid 0) to hold out none, or give more spectra",
+            hint=f"pass {option_text('valid', 0)} to hold out none, or give more spectra",
         )
     return training, held_out
 

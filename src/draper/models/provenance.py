@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from draper.data.spectra import Spectra, Subset, has_errors, lacks_errors
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.instrument.noise import add_noise, ivar_from_snr
 from draper.models.dataset import divide, fingerprint, hashed, with_good_pixels
 
@@ -93,7 +93,7 @@ def with_noise(spectra: Spectra, snr: float, seed: int) -> Spectra:
             given=f"snr={snr:g}",
             hint="evaluate those without errors apart: noise is added to all spectra or none"
             if plain
-            else "leave out snr (--snr)",
+            else f"leave out {option_text('snr')}",
         )
     flux = torch.from_numpy(np.array(spectra.flux))
     ivar = ivar_from_snr(flux, torch.full((len(flux),), float(snr)))

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from draper.configs.train import TrainConfig
-from draper.errors import DraperError, OutputError
+from draper.errors import DraperError, OutputError, option_text
 from draper.models import artifact
 from draper.models.dataset import Dataset
 from draper.models.lock import is_empty
@@ -29,7 +29,7 @@ def require_empty(folder: Path) -> None:
         raise DraperError(
             "the folder holds a model already",
             given=folder,
-            hint="resume its training with resume=True (--resume), or name another folder",
+            hint=f"resume its training with {option_text('resume', True)}, or name another folder",
         )
     if not is_empty(folder):
         raise DraperError("the folder is not empty", given=folder, hint="name a new or empty one")
@@ -45,7 +45,7 @@ def claim_folder(
     if folder is None:
         if resume:
             raise DraperError(
-                "there is nothing to resume from", hint="name the artifact folder with out= (-o)"
+                "there is nothing to resume from", hint=f"name the artifact folder with {option_text('out')}"
             )
         return "new"
     if not resume or is_empty(folder):
@@ -86,7 +86,7 @@ def continuable(folder: Path | None) -> Iterator[None]:
         if not (folder / artifact.DESCRIPTION).is_file():
             (folder / artifact.WEIGHTS).unlink(missing_ok=True)  # a new run may then start here
             raise
-        hint = "make room, then continue from the last checkpoint with resume=True (--resume)"
+        hint = f"make room, then continue from the last checkpoint with {option_text('resume', True)}"
         raise OutputError(error.what, given=error.given, hint=hint) from error
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from draper.configs.emulator import Activation
-from draper.errors import DivergedError
+from draper.errors import DivergedError, option_text
 from draper.nn.error_modes import modes
 from draper.nn.footprint import (
     complete_rows,
@@ -183,7 +183,7 @@ class EmulatorNetwork(Perceptron):
         if len(flux) > 1 and float(flux.std(dim=0).max()) < NOTHING * scatter:
             raise DivergedError(
                 "training has failed: the emulator predicts the same spectrum for all labels",
-                hint="lower the learning rate (--train.learning-rate), or train for fewer epochs",
+                hint=f"lower {option_text('train.learning_rate')}, or train for fewer epochs",
             )
 
     def _measure_growth(self, leverage: Tensor, relative: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet, canonical
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 BLOCK = 256
 """Rows that are computed together. Blocks lie at fixed row numbers, so chunks cut differently agree."""
@@ -72,8 +73,9 @@ def require_ratios(snr: tuple[float, float] | None) -> tuple[float, float] | Non
         raise DraperError(
             "this is no range of ratios",
             given=snr,
-            expected="0 < low <= high, as in (20, 200) or --snr 20,200; infinity stands alone",
-            hint="one number for both ends is --snr 50 or (50, 50), no noise is --snr inf or (inf, inf)",
+            expected="0 < low <= high; infinity stands alone",
+            hint=f"such as {option_text('simulator.snr', (20, 200))}; one number for both ends is "
+            f"{option_text('simulator.snr', 50)}, no noise is {option_text('simulator.snr', math.inf)}",
         )
     return low, high
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.data.labels import ALPHA, LabelSet
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 Array = NDArray[np.float64]
 Columns = dict[str, Array]
@@ -173,5 +173,5 @@ def in_box(labels: LabelSet, n: int, random: np.random.Generator) -> Columns:
     raise DraperError(
         "almost no stars of the galactic population lie in this box",
         given=repr(labels),
-        hint="draw labels uniformly in the box: population='box' (--population box)",
+        hint=f"draw labels uniformly in the box: {option_text('simulator.population', 'box')}",
     )

@@ -123,9 +123,7 @@ class LinearAutoencoder(Model):
         self.options_of("predict", options, **changes)
         network = self.network
         if not self.labels:
-            raise DraperError(
-                "this model was trained without labels", hint="train with labels=[...] (--labels)"
-            )
+            raise DraperError("this model was trained without labels", hint="train with labels=[...]")
         return linear_estimates(self, network, spectra, lambda batch: batch["flux"], progress)
 
     def add_labels(self, labels: LabelSet) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from draper import atomic_write
 from draper.atomic_write import refusals
 from draper.configs.train import TrainConfig
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.train.events import Event
 from draper.train.progress import shown_progress
 
@@ -105,7 +105,9 @@ def trackers(config: TrainConfig, folder: Path | None, history: History) -> Sequ
     wanted: list[Tracker] = [history]
     if config.tensorboard:
         if folder is None:
-            raise DraperError("TensorBoard needs a folder", hint="give the artifact's folder: out= (-o)")
+            raise DraperError(
+                "TensorBoard needs a folder", hint=f"give the artifact's folder: {option_text('out')}"
+            )
         wanted.append(TensorBoard(folder / "tensorboard"))
     progress = shown_progress(config.progress)
     return wanted if progress is None else [*wanted, progress]

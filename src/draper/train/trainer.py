@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from draper.configs.train import TrainConfig
-from draper.errors import DivergedError, DraperError, InterruptedTraining, did_you_mean
+from draper.errors import DivergedError, DraperError, InterruptedTraining, did_you_mean, option_text
 from draper.nn.module import Batch, Module
 from draper.train.checkpoint import FILE, Checkpoint
 from draper.train.distributed import World
@@ -68,7 +68,7 @@ class Trainer:
             raise DraperError(
                 "early stopping needs held-out rows",
                 given=f"patience={config.patience}, and none are held out",
-                hint="hold rows out with valid= (--valid), or leave out patience",
+                hint=f"hold rows out with {option_text('valid')}, or leave out patience",
             )
         self.module, self.train, self.valid, self.config = module, train, valid, config
         self.device, self.folder, self.world = device, folder, world or World()
@@ -304,7 +304,9 @@ class Trainer:
 
     def _interrupted(self, request: StopRequest) -> InterruptedTraining:
         hint = (
-            "continue with resume=True (--resume)" if self.folder else "give out= (-o) to be able to resume"
+            f"continue with {option_text('resume', True)}"
+            if self.folder
+            else f"give {option_text('out')} to be able to resume"
         )
         return InterruptedTraining(
             request.number or 15, f"training was interrupted at step {self.step}", hint=hint
@@ -354,7 +356,7 @@ class Trainer:
     def _restore(self) -> None:
         if self.folder is None:
             raise DraperError(
-                "there is no folder to resume from", hint="give the artifact's folder: out= (-o)"
+                "there is no folder to resume from", hint=f"give the artifact's folder: {option_text('out')}"
             )
         checkpoint = Checkpoint.read(self.folder)
         state = checkpoint.state

@@ -134,12 +134,12 @@ def test_the_constraint_is_on_the_worst_kept_label() -> None:
 @pytest.mark.parametrize(
     ("change", "words", "hint"),
     [
-        ({"options": DisentanglerConfig(keep=("fe_h",))}, "no label to remove", "--remove"),
-        ({"options": OPTIONS.replace(keep=())}, "no label to keep", "--keep"),
+        ({"options": DisentanglerConfig(keep=("fe_h",))}, "no label to remove", "remove=['teff', 'logg']"),
+        ({"options": OPTIONS.replace(keep=())}, "no label to keep", "keep=['fe_h']"),
         ({"options": OPTIONS.replace(remove=("tef",))}, "lack a label", "did you mean 'teff'"),
         ({"objectives": OBJECTIVES.replace(truth="_true")}, "lack a label", "teff"),
-        ({"search": PLAN.replace(valid=0.1)}, "at least 200", "--valid"),
-        ({"search": PLAN.replace(test=0.1)}, "in the test part", "--test"),
+        ({"search": PLAN.replace(valid=0.1)}, "at least 200", "valid"),
+        ({"search": PLAN.replace(test=0.1)}, "in the test part", "test="),
     ],
     ids=["remove", "keep", "label", "truth", "valid", "test"],
 )

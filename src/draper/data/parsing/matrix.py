@@ -16,7 +16,7 @@ from draper.data.parsing.numpy_files import Archive, read_npy
 from draper.data.parsing.source import Source, require_medium, require_unit
 from draper.data.readers import text
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 Array = NDArray[Any]
 
@@ -42,7 +42,7 @@ def label_columns(source: Source, values: Array, names: Sequence[str], count: in
         raise source.error(
             f"there are {values.shape[1]} label columns and {len(names)} names",
             given=", ".join(names),
-            hint="name all of them, in order: columns= (--columns)",
+            hint=f"name all of them, in order: {option_text('read.columns')}",
         )
     return dict(zip(names, values.T, strict=True))
 
@@ -73,7 +73,7 @@ def wavelengths_elsewhere(source: Source, config: ReadConfig) -> tuple[str, Arra
     if config.wavelengths is None:
         raise source.error(
             "the file holds no wavelengths",
-            hint="name a file that does: wavelengths=FILE (--wavelengths FILE), npz, npy or text",
+            hint=f"name a file (npz, npy or text) that does: {option_text('read.wavelengths')}",
         )
     other = Source(config.wavelengths, config.unpacked_limit)
     if other.kind == "npy":

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from draper.data.grid import Grid
 from draper.data.parsing.source import Source
 from draper.data.spectra import DATA_SETS, Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 Rows = NDArray[Any]
 
@@ -81,7 +81,7 @@ def axis(
                 raise source.error(
                     f"{len(repeated)} wavelengths are repeated",
                     given=shown + (", ..." if len(repeated) > 5 else ""),
-                    hint="average the pixels that share one with repeated='mean' (--repeated mean), "
+                    hint=f"average the pixels that share one with {option_text('read.repeated', 'mean')}, "
                     "or give each order its own file",
                 )
         grid = Grid.from_wavelength(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from draper.configs.read import UNPACKED_LIMIT, ReadConfig
 from draper.data.spectra import Spectra
 from draper.data.unpacked import gzip_size
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 HEAD = 65536
 """Bytes from the start of a file by which it is recognised."""
@@ -171,7 +171,7 @@ def require_unit(source: Source, config: ReadConfig, declared: str | None) -> st
     if unit is None:
         raise source.error(
             "the file does not declare the unit of its wavelengths",
-            hint="give it: unit= (--unit angstrom|nm|um; --read.unit where a model reads the file)",
+            hint=f"give it: {option_text('read.unit', 'angstrom', 'nm', 'um')}",
         )
     return unit
 
@@ -182,7 +182,7 @@ def require_medium(source: Source, config: ReadConfig, declared: str | None) -> 
     if medium is None:
         raise source.error(
             "the file does not declare whether its wavelengths are in air or vacuum",
-            hint="give it: medium= (--medium air|vacuum; --read.medium where a model reads the file); "
+            hint=f"give it: {option_text('read.medium', 'air', 'vacuum')}; "
             "ground-based optical spectra are usually in air, SDSS, LAMOST, Gaia and space telescopes in "
             "vacuum",
         )

@@ -15,6 +15,7 @@ from draper.data.arrays import blocks_of
 from draper.data.parsing import matrix, payne, pixels
 from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
+from draper.errors import option_text
 
 PARTS = ("train", "val", "test")
 """The parts of a file; its arrays are called ``spectra train``, ``labels train`` and so on."""
@@ -84,7 +85,7 @@ def _axis(source: Source, config: ReadConfig, count: int) -> pixels.Axis:
             "the file holds no wavelengths",
             given=f"{count} pixels",
             expected=f"the {len(grid)} of The Payne, whose wavelengths are known",
-            hint="name a file with the wavelengths: wavelengths=FILE (--wavelengths FILE), npz, npy or text",
+            hint=f"name a file (npz, npy or text) with the wavelengths: {option_text('read.wavelengths')}",
         )
     return matrix.axis_from(source, config, *matrix.wavelengths_elsewhere(source, config))
 

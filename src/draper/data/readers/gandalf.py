@@ -13,6 +13,7 @@ from draper.data.parsing import matrix, pixels
 from draper.data.parsing.numpy_files import read_npy
 from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
+from draper.errors import option_text
 
 AXIS = "axis_labels.npy"
 NAMES = ("params_names.npy", "param_names.npy")
@@ -103,7 +104,7 @@ def read_results(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             "the spectra of this run are ranks of pixels between 0 and 1, not fluxes (normalize_spectra)",
             given=f"{SCALER}, a pickle that could invert this and that is never opened",
             hint="read the folder of X.npy that the run was trained on; or read the ranks as values, with "
-            "quantity='normalised flux' (--quantity 'normalised flux')",
+            f"{option_text('read.quantity', 'normalised flux')}",
         )
     axis = _axis(source, config)
     for part in _parts(source.path):

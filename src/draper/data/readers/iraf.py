@@ -18,6 +18,7 @@ from draper.data.parsing.pixels import axis, spectra
 from draper.data.parsing.rows import numbered, together
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
+from draper.errors import option_text
 
 FloatArray = NDArray[np.float64]
 
@@ -180,8 +181,8 @@ def _rows(source: Source, config: ReadConfig, header: Header, data: FloatArray) 
         if error_row is None and config.flux_column is None:
             raise source.error(
                 f"the image has {len(rows)} rows, and its header does not declare what they hold",
-                hint="give the numbers, from 0, of the rows of flux and error: flux_column=0, error_column=1 "
-                "(--flux-column 0 --error-column 1)",
+                hint="give the numbers, from 0, of the rows of flux and error: "
+                f"{option_text('read.flux_column', 0)} and {option_text('read.error_column', 1)}",
             )
         error = None if error_row is None else str(error_row)
     for row in (flux, error):

@@ -18,7 +18,7 @@ from draper.data.parsing.source import Format, Source, require_medium, require_u
 from draper.data.spectra import Spectra
 from draper.data.store import DAMAGED, opened
 from draper.data.units import FRACTIONS
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 CLASSIC = (b"CDF\x01", b"CDF\x02")
 MARK = "_NCProperties"
@@ -50,7 +50,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
             raise source.error(
                 f"no variable is recognised as the {role}",
                 given=", ".join(names) or "no variables",
-                hint=f"give its name: {role}_column= (--{role}-column)",
+                hint=f"give its name: {option_text(f'read.{role}_column')}",
             )
     columns = {role: variables[names[place]][0] for role, place in roles.items()}
     wavelength = columns["wavelength"]

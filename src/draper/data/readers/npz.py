@@ -13,6 +13,7 @@ from draper.data.parsing.columns import assign, describe
 from draper.data.parsing.numpy_files import Archive, Array, read_npy
 from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
+from draper.errors import option_text
 
 LABELS = "labels"
 LABEL_NAMES = ("label_names", "labels_names", "names")
@@ -63,7 +64,8 @@ def read_archive(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         raise source.error(
             "no array is recognised as spectra",
             given=", ".join(f"{name} {archive[name].shape}" for name in names) or "no arrays",
-            hint="give its name: flux_column= (--flux-column), and wavelength_column= for the wavelengths",
+            hint=f"give its name: {option_text('read.flux_column')}; that of the wavelengths: "
+            f"{option_text('read.wavelength_column')}",
         )
     flux_name = names[roles["flux"]]
     if "wavelength" in roles:

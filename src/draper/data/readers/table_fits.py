@@ -20,6 +20,7 @@ from draper.data.parsing.rows import numbered, together
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
 from draper.data.units import FRACTIONS
+from draper.errors import option_text
 
 FloatArray = NDArray[np.float64]
 
@@ -76,7 +77,8 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     if place is None:
         raise source.error(
             "no table of the file has columns recognised as wavelength and flux",
-            hint="give their names: wavelength_column= and flux_column= (--wavelength-column, --flux-column)",
+            hint="give their names: "
+            f"{option_text('read.wavelength_column')} and {option_text('read.flux_column')}",
         )
     header = {**source.headers[0], **source.headers[place]}
     roles = _roles(source, config, _names(header))
@@ -108,7 +110,7 @@ def _roles(source: Source, config: ReadConfig, names: list[str]) -> dict[Role, i
             raise source.error(
                 f"no column is recognised as the {role}",
                 given=", ".join(names),
-                hint=f"give its name: {role}_column= (--{role}-column)",
+                hint=f"give its name: {option_text(f'read.{role}_column')}",
             )
     return {role: at for role, at in roles.items() if role in ("wavelength", "flux", "error", "ivar", "bad")}
 

@@ -26,6 +26,7 @@ from draper.data.parsing.columns import (
 from draper.data.parsing.fits_header import flux_unit
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
+from draper.errors import option_text
 
 FloatArray = NDArray[np.float64]
 
@@ -184,7 +185,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         raise source.error(
             f"no column is recognised as the {missing[0]}",
             given=f"columns {', '.join(names)}",
-            hint=f"give its name, or number from 0: {missing[0]}_column= (--{missing[0]}-column)",
+            hint=f"give its name, or number from 0: {option_text(f'read.{missing[0]}_column')}",
         )
     if len(set(roles.values())) < len(roles):
         raise source.error(
@@ -235,8 +236,8 @@ def _check_error(source: Source, columns: dict[Role, FloatArray]) -> None:
         raise source.error(
             "the third column is far larger than the second and cannot be its 1-sigma error",
             given=f"{columns['error'][0]:.6g} beside {columns['flux'][0]:.6g}",
-            hint="format='turbospectrum' (--format turbospectrum) reads wavelength, normalised and absolute "
-            "flux; otherwise choose the error with error_column=",
+            hint=f"{option_text('read.format', 'turbospectrum')} reads wavelength, normalised and absolute "
+            f"flux; otherwise choose the error with {option_text('read.error_column')}",
         )
 
 

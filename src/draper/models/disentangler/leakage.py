@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.latents.baselines import MAX_ROWS, Baselines
 from draper.latents.leakage import Leakage, measure_leakage
 
@@ -51,7 +51,7 @@ def leakage_of(
     if not (removed or kept):
         raise DraperError(
             "this model removes no label and keeps none",
-            hint="train with remove=[...] and keep=[...] (--remove, --keep)",
+            hint=f"train with {option_text('remove')} and {option_text('keep')}",
         )
     columns = {name: f"{name}{truth}" for name in (*removed, *kept)}
     for part in (train, test):
@@ -59,7 +59,7 @@ def leakage_of(
             raise DraperError(
                 "the spectra lack labels that the model removes or keeps",
                 given=", ".join(missing),
-                hint="join them from a table, or give the suffix of their columns as truth (--truth)",
+                hint=f"join them from a table, or give the suffix of their columns: {option_text('truth')}",
             )
     if baselines is None:  # baselines refer to rows by number
         random = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from draper.configs.disentangler import DisentanglerConfig, LeakageObjectivesConfig
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.latents.baselines import Baselines, measure_baselines
 from draper.models.base import Model
 from draper.models.disentangler.leakage import MIN_HELD_OUT
@@ -46,14 +46,12 @@ class ReconstructionAndLeakage(Objectives):
         super().__init__(config, options, seed)
         self._baselines: list[tuple[Spectra, Baselines]] = []
         if not config.remove:
-            raise DraperError(
-                "no label to remove was named", hint="remove=['teff', 'logg'] (--remove teff logg)"
-            )
+            raise DraperError("no label to remove was named", hint=option_text("remove", ["teff", "logg"]))
         if options.least_kept is not None and not config.keep:
             raise DraperError(
                 "no label to keep was named",
                 given=f"least_kept={options.least_kept:g}",
-                hint="keep=['fe_h'] (--keep fe_h)",
+                hint=option_text("keep", ["fe_h"]),
             )
 
     @property

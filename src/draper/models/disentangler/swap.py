@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from draper.data.labels import ALPHA
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.latents.swap import Swap, measure_swap
 from draper.results.estimates import Estimates
 
@@ -59,7 +59,7 @@ def swap_labels(
             raise DraperError(
                 "the spectra lack labels that are to be swapped",
                 given=", ".join(missing),
-                hint="join them from a table, or give the suffix of their columns as truth (--truth)",
+                hint=f"join them from a table, or give the suffix of their columns: {option_text('truth')}",
             )
     reconstructed = generate(stars, {})
     before = measure(reconstructed)

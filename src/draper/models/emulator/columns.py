@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from draper.data.labels import LabelSet, label_columns
 from draper.data.spectra import Spectra
-from draper.errors import DraperError, MissingLabels
+from draper.errors import DraperError, MissingLabels, option_text
 from draper.infer.forecast import equal_columns
 from draper.models.dataset import Part
 from draper.simulate.population import microturbulence
@@ -56,6 +56,6 @@ def stellar_labels(train: Part) -> tuple[str, ...]:
             "the data have no column of a stellar label",
             given=", ".join(table) or "no columns",
             expected="teff, logg, fe_h, ..., and elements such as mg_fe",
-            hint="name the columns with labels=[...] (--labels)",
+            hint=f"name the columns with {option_text('labels')}",
         )
     return varying

@@ -20,7 +20,7 @@ from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.resample import resample
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.infer.forward import ForwardModel
 from draper.infer.label_fit import LabelFit
 from draper.infer.limits import Side
@@ -84,7 +84,7 @@ class Emulator(Model):
             raise DraperError(
                 "no spectrum has all labels",
                 given=", ".join(names),
-                hint="name fewer with labels=[...] (--labels)",
+                hint=f"name fewer with {option_text('labels')}",
             )
         return labels, Pipeline()
 

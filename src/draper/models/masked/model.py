@@ -19,7 +19,7 @@ from draper.data.correlation import Correlation
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.infer.conformal import ENOUGH, ConformalQuantiles, ConformalScores
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
@@ -230,7 +230,7 @@ class MaskedAutoencoder(Model):
             raise DraperError(
                 "the model sees this column, so that it cannot predict it",
                 given=", ".join(sorted(clash)),
-                hint="pre-train with columns=[...] (--columns) that leave it out",
+                hint=f"pre-train with {option_text('columns')} that leave it out",
             )
         self.config = self.config.replace(labels=(*self.labels.names, *labels.names))
         with torch.random.fork_rng(devices=[]):

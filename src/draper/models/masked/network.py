@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.models.masked.columns import ColumnScales, Observed, columns_of
 from draper.models.masked.masks import NUMBERS, random_masks
 from draper.models.masked.statistics import (
@@ -204,7 +204,7 @@ class MaskedNetwork(Module):
             raise DraperError(
                 "nothing of the network is left to train",
                 given=f"encoder='{encoder}', without labels",
-                hint="give labels=[...] (--labels), or train the whole encoder",
+                hint=f"give {option_text('labels')}, or train the whole encoder",
             )
 
     def parameters_of(self, player: str) -> Iterable[nn.Parameter]:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from draper.data.labels import LabelSet
 from draper.data.readers.exogan_chunks import PIXELS
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.models.retriever.layouts import AspaLayout, Layout, PlainLayout
 from draper.nn.module import Batch, Batches, Module
 from draper.nn.perceptron import perceptron
@@ -161,8 +161,9 @@ class Inpainting(Module):
         if first is None:
             raise DraperError(
                 "no spectrum of the training set has all its pixels and labels",
-                hint="cut the range to pixels that are always good (--read.cut LOW HIGH), name only labels "
-                "that are known, or take method='flow', which learns from incomplete spectra",
+                hint=f"cut the range to pixels that are always good ({option_text('read.cut')}), "
+                f"name only labels that are known, or take {option_text('method', 'flow')}, which learns "
+                "from incomplete spectra",
             )
         self.layout.measure(part for parts in ((first,), chosen) for part in parts)
 

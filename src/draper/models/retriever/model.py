@@ -19,7 +19,7 @@ from draper.data.data_sets import simulated
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import DATA_SETS, Spectra, lacks_errors
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.infer.calibration import Calibration
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
@@ -123,7 +123,7 @@ class Retriever(Model):
                 raise DraperError(
                     "spectra of the simulator have no noise of their own",
                     given="errors=None",
-                    hint="errors=(low, high) of the model (--errors)",
+                    hint=f"{option_text('errors')} of the model",
                 )
             self.config = self.config.replace(simulator=spectra.simulator.settings)
             return
@@ -152,7 +152,7 @@ class Retriever(Model):
         if not self.config.labels:
             raise DraperError(
                 "the labels to retrieve must be named",
-                hint="labels=[...] (--labels), of the columns of the training spectra",
+                hint=f"{option_text('labels')}, of the columns of the training spectra",
             )
         return LabelSet.from_table(spectra.table, self.config.labels), Pipeline()
 
@@ -576,7 +576,7 @@ def _fine(source: Source) -> Source:
         raise DraperError(
             "the noise of the training spectra is that of the model's own options",
             given=f"error={source.error}, snr={source.snr} of the simulator",
-            hint="errors=(low, high) of the model (--errors)",
+            hint=f"{option_text('errors')} of the model",
         )
     return Planets(**{**source.settings, "instrument": None, "error": None, "snr": None, "star_radius": 1.0})
 

@@ -15,7 +15,7 @@ from draper.configs.retriever import RetrieveConfig
 from draper.data.grid import Grid
 from draper.data.resample import averaging
 from draper.data.spectra import Spectra, lacks_errors
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.models.retriever.summary import Statistics, Summary
 
 FloatArray = NDArray[np.float64]
@@ -177,13 +177,13 @@ def with_errors(spectra: Spectra, error: float | None) -> Spectra:
     if not lacking.any():
         return spectra
     if error is None:
-        which, noise = "the spectra have", "; evaluate also adds noise: snr= (--snr)"
+        which, noise = "the spectra have", f"; evaluate also adds noise: {option_text('snr')}"
         if not lacking.all():  # noise is added to all spectra or none
             which, noise = f"{lacking.sum()} of {len(spectra)} spectra have", ""
         raise DraperError(
             f"{which} no errors, on which every posterior depends",
             given=f"the first of them: {spectra.ids[lacking][0]}",
-            hint=f"give one for all their bins [ppm]: error= (--error){noise}",
+            hint=f"give one for all their bins [ppm]: {option_text('error')}{noise}",
         )
     given = np.where(spectra.ivar > 0, (error * PPM) ** -2, 0)
     return replace(spectra, ivar=np.where(lacking[:, None], given, spectra.ivar).astype(spectra.ivar.dtype))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from draper.configs.tune import Range
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.models.run import require_empty
 from draper.models.search.runs import cut_last_line, require_same
 from draper.results.trials import Figures, Trial
@@ -64,7 +64,7 @@ class Journal:
             raise DraperError(
                 "the folder holds a search already",
                 given=folder,
-                hint="continue it with resume=True (--resume), or name another folder",
+                hint=f"continue it with {option_text('resume', True)}, or name another folder",
             )
         if path.is_file():
             cut_last_line(path)

@@ -14,7 +14,7 @@ from draper.config import Config, ModelConfig
 from draper.configs.train import TrainConfig
 from draper.data.arrays import has_good_pixel
 from draper.data.spectra import Spectra, Subset, has_errors
-from draper.errors import DivergedError, DraperError, Interrupted, did_you_mean
+from draper.errors import DivergedError, DraperError, Interrupted, did_you_mean, option_text
 from draper.models.base import Model
 from draper.models.dataset import Dataset, SpectraPart
 from draper.registry import resolve
@@ -113,7 +113,7 @@ class Objectives(ABC):
                 "too few spectra to compare models on, with all labels that this needs",
                 given=f"{rows.sum()} in the {'validation' if part == 'valid' else part} part",
                 expected=f"at least {self.fewest}",
-                hint=f"give more spectra, or a larger part ({part}=, --{part})",
+                hint=f"give more spectra, or a larger part ({option_text(part)})",
             )
         return spectra[rows]
 

@@ -16,7 +16,7 @@ from typing import Any
 from draper.config import Input, ModelConfig
 from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra, Subset
-from draper.errors import DivergedError, DraperError, Interrupted, OutputError, TrainingWarning
+from draper.errors import DivergedError, DraperError, Interrupted, OutputError, TrainingWarning, option_text
 from draper.models.base import Model
 from draper.models.dataset import EPOCH, HELD_OUT_DRAWS, Source, as_spectra, drawn, fingerprint
 from draper.registry import model_class
@@ -103,7 +103,7 @@ def train_and_evaluate(
 @contextmanager
 def resumable(what: str) -> Iterator[None]:
     """Say how to continue a search or a sweep that is interrupted, or whose files cannot be written."""
-    hint = f"continue the {what}: the same call with resume=True (--resume)"
+    hint = f"continue the {what}: the same call with {option_text('resume', True)}"
     try:
         yield
     except KeyboardInterrupt:

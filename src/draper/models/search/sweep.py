@@ -15,7 +15,7 @@ from draper.config import Config, ModelConfig
 from draper.configs.sweep import SweepConfig, Variant, variants
 from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.models.lock import locked
 from draper.models.run import require_empty
 from draper.models.search.objectives import Objectives
@@ -166,7 +166,7 @@ class _Journal:
             raise DraperError(
                 "the folder holds a sweep already",
                 given=folder,
-                hint="continue it with resume=True (--resume), or name another folder",
+                hint=f"continue it with {option_text('resume', True)}, or name another folder",
             )
         if self.path.is_file():
             cut_last_line(self.path)

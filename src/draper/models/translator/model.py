@@ -18,7 +18,7 @@ from draper.data.grid import Grid
 from draper.data.labels import LabelSet, label_columns
 from draper.data.lines import Lines
 from draper.data.spectra import Spectra
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.infer.forward import ForwardModel
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
@@ -136,7 +136,8 @@ class Translator(Model):
                 "synthetic spectra have no column of a stellar label that varies",
                 given=", ".join(synthetic) or "no columns",
                 expected="teff, logg, fe_h, ...",
-                hint="name the columns (--labels), or translate without labels: method='cycle'",
+                hint=f"name the columns: {option_text('labels')}; or translate without labels: "
+                f"{option_text('method', 'cycle')}",
             )
         known = [name for name in names if name in observed and np.isfinite(observed[name]).any()]
         first = known or independent(synthetic, names)

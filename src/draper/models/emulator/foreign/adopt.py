@@ -19,7 +19,7 @@ from draper.data.parsing import matrix, pixels
 from draper.data.parsing.columns import describe, length_unit
 from draper.data.parsing.source import Source, require_medium
 from draper.data.readers.npz import KILOKELVIN
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 from draper.models.emulator.foreign.arrays import named_arrays
 from draper.models.emulator.foreign.formats import MOST_UNITS, Weights, recognise
 from draper.models.emulator.model import Emulator
@@ -153,14 +153,14 @@ def _axis(source: Source, weights: Weights, config: ReadConfig, given: NDArray[A
         raise source.error(
             "the file does not hold the wavelengths",
             given=f"{weights.pixels} pixels",
-            hint="name them: wavelength= (--wavelength FILE, npz, npy or text; or LOW,HIGH,NUMBER)",
+            hint=f"name a file (npz, npy or text), or LOW,HIGH,NUMBER: {option_text('wavelength')}",
         )
     if values.shape != (weights.pixels,) or values.dtype.kind not in "iuf":
         raise source.error(
             "network and wavelengths differ in length",
             given=f"{values.shape} {values.dtype}",
             expected=f"({weights.pixels},)",
-            hint="name others: wavelength= (--wavelength)",
+            hint=f"name others: {option_text('wavelength')}",
         )
     if medium is not None and config.medium not in (None, medium):
         raise source.error(f"the wavelengths are in {medium}", given=config.medium, hint="leave out medium=")
@@ -183,7 +183,7 @@ def _labels(source: Source, weights: Weights, names: tuple[str, ...]) -> LabelSe
         raise source.error(
             "the labels have no names" if not names else "there are not as many names as labels",
             given=f"{len(weights.low)} labels with ranges {ranges}{given}",
-            hint="name all of them, in order: labels= (--labels teff,logg,...)",
+            hint=f"name all of them, in order: {option_text('labels')}",
         )
     return LabelSet(map(_label, names, weights.low.tolist(), weights.high.tolist()))
 

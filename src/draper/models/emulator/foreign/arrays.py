@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from draper.data.parsing.numpy_files import KINDS, Archive, Array, damaged
 from draper.data.parsing.source import Source
 from draper.data.store import DAMAGED
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 Arrays = Mapping[str, Array]
 
@@ -93,7 +93,7 @@ def numbers(source: Source, arrays: Arrays, name: str, axes: int) -> NDArray[np.
         raise source.error(
             f"'{name}' is not an array of numbers with {axes} axes",
             given=f"{values.dtype} {values.shape}",
-            hint="if the file is of another code, name its format: format= (--format)",
+            hint=f"if the file is of another code, name its format: {option_text('format')}",
         )
     if not np.isfinite(values).all():
         raise source.error(f"'{name}' has values that are not finite", hint="train the network again")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from draper.configs.emulator import Activation
 from draper.data.parsing import payne
 from draper.data.parsing.source import Source
-from draper.errors import DraperError, did_you_mean
+from draper.errors import DraperError, did_you_mean, option_text
 from draper.models.emulator.foreign.arrays import Arrays, list_names, numbers, words
 
 FloatArray = NDArray[np.float64]
@@ -192,7 +192,9 @@ def _smlp(source: Source, arrays: Arrays) -> Weights:
         for place in places
     )
     if len(layers) < 2:
-        raise source.error("the file holds no 'model/features.0.weight'", hint="leave out --format")
+        raise source.error(
+            "the file holds no 'model/features.0.weight'", hint=f"leave out {option_text('format')}"
+        )
     keys = ("xmin", "xmax") if "xmin" in arrays else ("x_min", "x_max")
     weights = Weights(_fitting(source, layers), *_ranges(source, arrays, *keys), "leaky_relu")
     key = next((key for key in ("wavelengths", "wavelength") if key in arrays), None)
@@ -236,7 +238,7 @@ def _shape_error(
     return source.error(
         "the layers do not fit onto each other",
         given=f"{shapes} {also}".strip(),
-        hint="write the file again, or name its format: format= (--format)",
+        hint=f"write the file again, or name its format: {option_text('format')}",
     )
 
 
