@@ -132,6 +132,11 @@ class ModelConfig(Config):
     """Option files of other codes that the model understands, as ``"package.module:OptionFile"`` objects."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What training with these options does that a user may not expect; ``draper train`` says it."""
+        return ()
+
+    @property
     def own_training(self) -> Mapping[str, Any]:
         """Defaults for options of the trainer with these options of the model."""
         return self.training

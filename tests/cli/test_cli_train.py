@@ -56,6 +56,24 @@ def test_trains_and_shows(data: Path, tmp_path: Path, capsys) -> None:
     assert "270 for training, 30 held out" in capsys.readouterr().out
 
 
+def test_show_says_what_the_card_says(data: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "model"
+    assert train(data, out, "--train.epochs", "1", "--start", "random") == 0
+    assert "warning: on 30 held-out objects" in capsys.readouterr().err
+    card = out / "README.md"
+    card.write_text(f"{card.read_text()}\n## Leakage of the latents\n\nleak of teff 0.03\n")
+    assert main(["show", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "Leakage of the latents\nleak of teff 0.03" in said
+    assert "bibtex" not in said
+    words = " ".join(said.split())
+    for line in card.read_text().partition("## ")[0].strip().splitlines()[6:]:
+        name, value = line.strip("| ").split(" | ")
+        assert f"{name} {value} " in words
+    assert "held-out logg rms error" in words
+    assert "Warning: on 30 held-out objects the model is no better than the mean" in words
+
+
 def test_options_from_a_file_and_the_command_line(data: Path, tmp_path: Path, capsys) -> None:
     options = tmp_path / "run.toml"
     options.write_text('latent = 5\nlabels = ["teff"]\n[train]\nsteps = 7\nthreads = 1\nprogress = "none"\n')

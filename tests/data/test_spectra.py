@@ -510,10 +510,28 @@ def test_describe_is_json(n: int, ivar: float | None) -> None:
     assert Console(width=120, file=StringIO()).render_lines(spectra.__rich__())
 
 
+def test_the_summary_prints_identifiers_and_large_numbers_whole() -> None:
+    numbers = [5853498713190525696, 4, 5, 6, 7, 5853498713190525697]
+    spectra = made().with_columns(source_id=np.array(numbers), counts=[1234567.0, 2, 3, 4, 5, 6])
+    facts = spectra.describe()["columns"]
+    assert (facts["source_id"]["low"], facts["source_id"]["high"]) == (4, 5853498713190525697)
+    screen = Console(width=120, file=StringIO())
+    screen.print(spectra)
+    text = screen.file.getvalue()
+    assert "4 ... 5853498713190525697" in text
+    assert "2 ... 1234567" in text
+    assert f"text, 6 different: {spectra.ids[0]} ... {spectra.ids[5]}" in text
+
+
 def test_describe_counts() -> None:
     facts = made().with_columns(teff=[NAN, 2, 3, NAN, 5, 6]).describe()["columns"]
     assert facts["teff"] == {"kind": "float64", "missing": 2, "low": 2, "high": 6}
-    assert facts["id"] == {"kind": "text", "values": 6}
+    assert facts["id"] == {
+        "kind": "text",
+        "values": 6,
+        "first": str(made().ids[0]),
+        "last": str(made().ids[5]),
+    }
     assert facts["giant"] == {"kind": "bool", "values": 2}
 
 

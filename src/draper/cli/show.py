@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.markup import escape
+
 from draper.cli.output import require_figure, say, say_json, two_columns
 from draper.cli.parameters import Json, Overwrite
 
@@ -11,7 +13,7 @@ from draper.cli.parameters import Json, Overwrite
 def show(
     artifact: Path, *, plot: Path | None = None, overwrite: Overwrite = False, json: Json = False
 ) -> None:
-    """Summarise a trained model: its data, options and held-out losses.
+    """Summarise a trained model as its card does: data, options, held-out figures, and what it measured.
 
     Example: draper show model/ --plot history.png
 
@@ -24,8 +26,8 @@ def show(
     json
         Print the summary as JSON.
     """
-    from draper.data.grid import Grid
-    from draper.models.artifact import HISTORY, describe, located
+    from draper.models.artifact import CARD, HISTORY, describe, located
+    from draper.models.card import facts, own_sections
 
     require_figure(plot, overwrite=overwrite)
     description = describe(artifact)
@@ -42,14 +44,17 @@ def show(
     rows = {
         "model": description["model"],
         "state": "complete" if description["complete"] else "in training; --resume goes on",
-        "grid": repr(Grid.from_json(description["grid"])),
+        **facts(description),
         "labels": ", ".join(label["name"] for label in description["labels"]) or "none",
-        "spectra": f"{training['spectra']:,} for training, {training['held_out']:,} held out"
-        if "spectra" in training
-        else f"unknown; {training.get('source', 'trained elsewhere')}",
         "checksum": description.get("sha256", "none: the model was written before draper kept one"),
-        "made": f"{description['made']['date']}, draper {description['made']['draper']}",
         **{f"option {name}": value for name, value in description["config"].items()},
-        **{name: f"{value:.6g}" for name, value in training.get("valid", {}).items()},
+        **{name: f"{value:.5g}" for name, value in training.get("valid", {}).items()},
+        **{
+            f"held-out {name}": f"rms error {of['rms']:.4g}, of the mean {of['mean']:.4g}"
+            for name, of in training.get("held_out_errors", {}).items()
+        },
     }
-    say(two_columns(rows))
+    say(two_columns(rows), *(escape(f"Warning: {text}.") for text in training.get("warnings", ())))
+    card = located(artifact) / CARD
+    for title, text in own_sections(card.read_text() if card.is_file() else "").items():
+        say("", f"[bold]{escape(title)}[/bold]", escape(text))

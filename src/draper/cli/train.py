@@ -214,6 +214,8 @@ def _train(name: str, config: type[ModelConfig], spectra: tuple[Path, ...], give
                 expected=f"{model.name} {model.config}",
             )
         model.config = model.config.replace(**changes)
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes one prints
+    sys.stderr.writelines(f"note: {note}\n" for note in model.config.notes if is_first)
     model.fit(
         **sources,
         valid=_held_out(given["valid"], tuple(sources), hints),
@@ -222,8 +224,8 @@ def _train(name: str, config: type[ModelConfig], spectra: tuple[Path, ...], give
         resume=given["resume"],
         labels=further,
     )
-    if os.environ.get("RANK", "0") != "0":
-        return  # of several processes one prints
+    if not is_first:
+        return
     if given["json"]:
         say_json({"model": name, "path": given["out"], **model.training})
     else:

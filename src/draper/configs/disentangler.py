@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from draper.config import Config, ModelConfig
-from draper.errors import DraperError
+from draper.errors import DraperError, option_text
 
 Size = Annotated[int, Field(ge=1)]
 Sizes = tuple[Size, ...]
@@ -119,6 +119,18 @@ class DisentanglerConfig(ModelConfig):
     def search_ranges(self) -> dict[str, tuple[float, float]]:
         """Return what ``draper tune`` searches by default, among it the options of the engine."""
         return {"latent": (8, 64), **super().search_ranges(), **SEARCHED[self.engine]}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is trained without labels to remove or to keep."""
+        if self.remove or self.keep:
+            return ()
+        given = ", ".join(self.labels) or "teff, logg, fe_h and alpha_fe, as far as the data have them"
+        flags = f"{option_text('remove')}, {option_text('keep')}"
+        return (
+            f"no labels to remove or to keep are named ({flags}): this trains an autoencoder whose decoder "
+            f"gets {given}; no label is removed from its latents or kept in them, and no leakage is measured",
+        )
 
     @property
     def named(self) -> tuple[str, ...]:

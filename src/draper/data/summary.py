@@ -16,6 +16,9 @@ from draper.data.arrays import blocks_of
 if TYPE_CHECKING:
     from draper.data.spectra import Spectra
 
+LARGE, HUGE = 1e6, 1e20
+"""Numbers between them are printed whole."""
+
 
 def describe(spectra: Spectra) -> dict[str, Any]:
     """Return the summary as JSON values."""
@@ -44,12 +47,27 @@ def describe(spectra: Spectra) -> dict[str, Any]:
 def _describe_column(name: str, column: NDArray[Any]) -> dict[str, Any]:
     if name != "id" and column.dtype.kind in "fi" and len(column):
         finite = column[np.isfinite(column)]
-        span = {"low": float(finite.min()), "high": float(finite.max())} if len(finite) else {}
+        # Identifiers of surveys are integers that no float64 holds.
+        span = {"low": finite.min().item(), "high": finite.max().item()} if len(finite) else {}
         return {"kind": column.dtype.name, "missing": len(column) - len(finite), **span}
-    return {
-        "kind": "text" if column.dtype.kind == "U" else column.dtype.name,
-        "values": len(np.unique(column)),
-    }
+    count = len(np.unique(column))
+    if column.dtype.kind != "U":
+        return {"kind": column.dtype.name, "values": count}
+    ends = {"first": str(column[0]), "last": str(column[-1])} if count else {}
+    return {"kind": "text", "values": count, **ends}
+
+
+def whole(number: float) -> str:
+    """Return a number with six digits, and all of those before its point.
+
+    Examples
+    --------
+    >>> whole(4301.25), whole(5853498713190525696), whole(1234567.0), whole(2.5e-7), whole(1e30)
+    ('4301.25', '5853498713190525696', '1234567', '2.5e-07', '1e+30')
+    """
+    if isinstance(number, int):
+        return str(number)
+    return f"{number:.0f}" if LARGE <= abs(number) < HUGE else f"{number:.6g}"
 
 
 def describe_table(spectra: Spectra) -> Table:
@@ -75,9 +93,11 @@ def describe_table(spectra: Spectra) -> Table:
         title = escape(f"column {name}")
         if "low" in column:
             missing = f", {column['missing']} missing" if column["missing"] else ""
-            table.add_row(title, f"{column['low']:.6g} ... {column['high']:.6g}{missing}")
+            table.add_row(title, f"{whole(column['low'])} ... {whole(column['high'])}{missing}")
         elif "values" in column:
-            table.add_row(title, f"{column['kind']}, {column['values']} different")
+            ends = dict.fromkeys(column[end] for end in ("first", "last") if end in column)
+            shown = f": {escape(' ... '.join(ends))}" if ends else ""
+            table.add_row(title, f"{column['kind']}, {column['values']:,} different{shown}")
         else:
             table.add_row(title, f"{column['kind']}, all {column['missing']} missing")
     for name, value in facts["meta"].items():

@@ -8,6 +8,9 @@ from typing import Any
 from draper.data.grid import Grid
 from draper.registry import config_class
 
+COMMON = ("Labels", "Held-out losses", "Held-out errors", "Options", "Limits", "Citation")
+"""Titles of the sections that every card may have."""
+
 
 def card(description: dict[str, Any], citation: str, sections: Mapping[str, str]) -> str:
     """Return the card as Markdown.
@@ -21,12 +24,15 @@ def card(description: dict[str, Any], citation: str, sections: Mapping[str, str]
     sections
         Further sections of the model, by title.
     """
-    training, made = description["training"], description["made"]
+    training = description["training"]
     config = config_class(description["model"])
     lines = [f"# {config.model.partition(':')[2]} ({description['model']})", "", config.summary, ""]
-    lines += ["| | |", "|---|---|", *_data(training), f"| grid | {Grid.from_json(description['grid'])!r} |"]
-    lines += _run(training)
-    lines += [f"| made | {made['date']} with draper {made['draper']}, torch {made['torch']} |", ""]
+    lines += [
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {text} |" for name, text in facts(description).items()),
+        "",
+    ]
     if description["labels"]:
         lines += ["## Labels", "", "| label | unit | training range |", "|---|---|---|"]
         lines += [
@@ -69,22 +75,41 @@ def card(description: dict[str, Any], citation: str, sections: Mapping[str, str]
     return "\n".join(lines)
 
 
-def _data(training: Mapping[str, Any]) -> list[str]:
-    """Return rows about the data, one for each input."""
-    if "spectra" not in training:
-        return []
-    rows = []
-    for name, facts in training.get("inputs", {"data": training}).items():
-        counts = f"{facts['spectra']:,} for training, {facts['held_out']:,} held out"
-        rows += [f"| {name} | {counts}; {facts['source']}, fingerprint `{facts['fingerprint']}` |"]
-    return rows
+def facts(description: dict[str, Any]) -> dict[str, str]:
+    """Return what a model was made of and how, by name: the head of the card, and of ``draper show``."""
+    training, made = description["training"], description["made"]
+    inputs = training.get("inputs", {"data": training}) if "spectra" in training else {}
+    return {
+        **{name: _data(of) for name, of in inputs.items()},
+        "grid": repr(Grid.from_json(description["grid"])),
+        **_run(training),
+        "made": f"{made['date']} with draper {made['draper']}, torch {made['torch']}",
+    }
 
 
-def _run(training: Mapping[str, Any]) -> list[str]:
-    """Return rows about the training run."""
+def own_sections(text: str) -> dict[str, str]:
+    r"""Return the sections of a card, by title, that only cards of its family of models have.
+
+    Examples
+    --------
+    >>> own_sections("# Model\n\n## Labels\n\nteff\n\n## Leakage\n\n0.03\n")
+    {'Leakage': '0.03'}
+    """
+    parts = (part.partition("\n") for part in text.split("\n## ")[1:])
+    return {title: body.strip() for title, _, body in parts if title not in COMMON}
+
+
+def _data(of: Mapping[str, Any]) -> str:
+    """Return what is said of the data of one input."""
+    counts = f"{of['spectra']:,} for training, {of['held_out']:,} held out"
+    return f"{counts}; {of['source']}, fingerprint {of['fingerprint']}"
+
+
+def _run(training: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is said of the training run."""
     if "steps" in training:
         duration = f"{training['steps']:,} in {training['seconds']:.0f} s on {training['on']}"
-        return [f"| steps | {duration} |", f"| seed | {training['config']['seed']} |"]
+        return {"steps": duration, "seed": str(training["config"]["seed"])}
     if "spectra" in training:
-        return ["| training | not complete |"]
-    return [f"| training | elsewhere: {training.get('source', 'unknown')} |"]
+        return {"training": "not complete"}
+    return {"training": f"elsewhere: {training.get('source', 'unknown')}"}

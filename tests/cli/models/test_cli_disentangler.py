@@ -61,6 +61,15 @@ def test_train_takes_every_option(folder: Path, tmp_path: Path, capsys) -> None:
     assert not config.probe
 
 
+def test_without_labels_to_remove_or_keep_it_says_what_it_does(folder: Path, tmp_path: Path, capsys) -> None:
+    sizes = ["--latent", "3", "--encoder", "8", "--decoder", "6", "--critic", "4", *FAST]
+    for name, labels, is_said in (("plain", [], True), ("kept", ["--keep", "fe_h"], False)):
+        out = str(tmp_path / name)
+        assert run(folder, "train", "disentangler", "@test.h5", "-o", out, *sizes, *labels) == 0
+        note = "note: no labels to remove or to keep are named (--remove, --keep): this trains"
+        assert (note in capsys.readouterr().err) == is_said
+
+
 def test_train_probes_what_was_held_out(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(regress, "MIN_STEPS", 20)
     monkeypatch.setattr(regress, "EPOCHS", 1)
@@ -79,6 +88,8 @@ def test_train_probes_what_was_held_out(folder: Path, tmp_path: Path, capsys, mo
     assert list(found["leakage"]["labels"]) == ["teff"]
     assert main(["show", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["training"]["leakage"] == found["leakage"]
+    assert main(["show", str(out)]) == 0
+    assert f"Leakage of the latents {found['leakage']['summary']}" in said(capsys)
 
 
 @pytest.mark.parametrize(
