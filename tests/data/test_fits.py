@@ -8,7 +8,7 @@ from astropy.io import fits as astropy_fits
 from astropy.table import Table
 
 import draper
-from draper.data.parsing import fits
+from draper.data.parsing import fits, fits_header
 from draper.errors import DraperError
 
 HINTS = {"unit": "angstrom", "medium": "vacuum"}
@@ -86,3 +86,9 @@ def test_compressed_images_obey_the_limit(tmp_path):
         fits.opened(path, unpacked_limit=0.001),
     ):
         pass
+
+
+def test_whole_numbers_of_any_length_are_numbers_where_they_fit():
+    header = {"CDELT1": 10**23, "CRVAL1": 10**400, "CRPIX1": float("nan"), "CD1_1": True}
+    assert fits_header.number(header, "CDELT1") == 1e23
+    assert [fits_header.number(header, name) for name in ("CRVAL1", "CRPIX1", "CD1_1")] == [None] * 3

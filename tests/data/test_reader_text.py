@@ -377,3 +377,19 @@ def test_repeated_wavelengths_are_averaged_if_asked(tmp_path) -> None:
     np.testing.assert_allclose(spectra.flux[0], [1, (200 + 100) / 125, 3, 0], rtol=1e-6)
     np.testing.assert_allclose(spectra.ivar[0], [100, 125, 100, 0], rtol=1e-6)
     assert spectra.meta["medium"] == "vacuum"
+
+
+@pytest.mark.parametrize("row", ["{wave} nan 0.1", "{wave} nan nan", "{wave} nan", "nan nan nan"])
+def test_a_file_without_any_flux_says_so(tmp_path, row):
+    path = tmp_path / "empty.txt"
+    path.write_text("".join(row.format(wave=wave) + "\n" for wave in range(5000, 5010)))
+    with pytest.raises(DraperError, match="no row has a flux"):
+        draper.read(path, unit="angstrom", medium="vacuum")
+
+
+def test_a_file_without_any_flux_can_be_left_out(tmp_path):
+    (tmp_path / "a.txt").write_text("5000 nan\n5001 nan\n")
+    (tmp_path / "b.txt").write_text("5000 1\n5001 nan\n")
+    read = draper.read([tmp_path], unit="angstrom", medium="vacuum", reject="empty")
+    assert list(read.ids) == ["b"]
+    assert read.meta["rejected"] == [{"name": "a", "reason": "no good pixel"}]

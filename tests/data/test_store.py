@@ -485,3 +485,63 @@ def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout) > 15
     assert {path.name for path in tmp_path.iterdir()} <= {"x.h5", "y.h5"}
+
+
+# ----------------------------------------------------------------- pixels that draper has not written itself
+
+
+def changed(path: Path, name: str, value: float, rows: object = slice(None)) -> Path:
+    """Write a native file and change pixels of it with another program."""
+    draper.write(made(ivar=np.ones((9, 7))), path)
+    with h5py.File(path, "r+") as file:
+        file[name][rows] = value
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("flux", NAN, "flux is not finite where ivar is positive"),
+        ("flux", np.inf, "flux is not finite where ivar is positive"),
+        ("ivar", -4, "ivar must be finite and not negative"),
+        ("ivar", NAN, "ivar must be finite and not negative"),
+    ],
+)
+def test_pixels_that_were_changed_elsewhere_are_validated(tmp_path, name, value, words):
+    for rows in (slice(None), 4):
+        path = changed(tmp_path / f"{rows}.h5", name, value, rows)
+        with pytest.raises(DraperError, match=words):
+            draper.read(path)
+        with pytest.raises(DraperError, match=words):
+            draper.read([path], select="teff=0,9999")
+
+
+def test_changes_that_are_valid_are_read(tmp_path):
+    assert (draper.read(changed(tmp_path / "a.h5", "flux", 2.5)).flux == 2.5).all()
+
+
+def test_a_file_without_a_checksum_is_validated(tmp_path):
+    """Another program may write the format; NaN under a weight of 0 becomes 0, as everywhere."""
+    path = changed(tmp_path / "a.h5", "flux", NAN, 4)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["checksum"]
+        file["ivar"][4] = 0
+    spectra = draper.read(path)
+    assert (spectra.flux[4] == 0).all()
+    assert np.isfinite(spectra.flux).all()
+
+
+def test_what_draper_wrote_is_not_validated_again(tmp_path, monkeypatch):
+    """Only pieces of it are read, however large it is."""
+    path = draper.write(made(1000), tmp_path / "a.h5")
+    monkeypatch.setattr("draper.data.spectra.checked_flux", None)
+    assert isinstance(draper.read(path).flux, np.memmap)
+
+
+def test_the_checksum_of_a_large_file_is_of_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "PIECE", 5)
+    monkeypatch.setattr(store, "PIECES", 4)
+    path = changed(tmp_path / "a.h5", "flux", NAN, slice(5, None))
+    with pytest.raises(DraperError, match="not finite"):
+        draper.read(path)
+    assert len(draper.read(draper.write(made(1000), tmp_path / "b.h5"))) == 1000

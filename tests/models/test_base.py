@@ -177,6 +177,8 @@ def test_fit_refuses_what_it_cannot_learn_from() -> None:
         linear().fit(spectra[:0], train=QUICK)
     with pytest.raises(DraperError, match="no spectrum has a good pixel"):
         linear().fit(draper.Spectra(spectra.grid, spectra.flux, spectra.ivar * 0, spectra.table), train=QUICK)
+    with pytest.raises(DraperError, match="single pixel"):
+        linear().fit(spectra.pixels([3]), train=QUICK)
     with pytest.raises(DraperError, match="does not vary"):
         linear().fit(spectra.with_columns(teff=np.full(20, 5000.0)), train=QUICK)
 

@@ -361,6 +361,16 @@ class Grid:
                 hint=f"give the right value when reading the files: {option_text('read.resolving_power')}",
             )
 
+    def require_several_pixels(self) -> None:
+        """Raise an error where there is a single pixel: neither a line nor a shift can be seen in it."""
+        if self.is_spectral and len(self) < 2:
+            raise DraperError(
+                "the spectra have a single pixel",
+                given=repr(self),
+                expected="at least 2 pixels",
+                hint="keep a wider range: look at the options cut and grid of reading",
+            )
+
     @property
     def fingerprint(self) -> str:
         """A short hash of the axis, equal for equal axes."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from draper.configs.read import UNPACKED_LIMIT, ReadConfig
-from draper.data import store
+from draper.data import hdf5, store
 from draper.data.data_sets import join
 from draper.data.export import write as write
 from draper.data.grid import Grid
@@ -107,7 +107,7 @@ def recognise(source: Source, name: str | None = None) -> Format:
     for format in formats().values():
         if format.recognises(source):
             return format
-    openers = {"hdf5": store.opened, "fits": fits.opened}
+    openers = {"hdf5": hdf5.opened, "fits": fits.opened}
     if source.kind in openers:  # where it cannot be opened, this says why no reader knows it
         with openers[source.kind](source.path, source.unpacked_limit):
             pass

@@ -7,6 +7,7 @@ wait in raw scratch files beside the target. The target appears under its name o
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -25,14 +26,15 @@ from draper.configs.read import UNPACKED_LIMIT
 from draper.data.arrays import BLOCK, blocks_of
 from draper.data.correlation import Correlation
 from draper.data.grid import Grid
+from draper.data.hdf5 import opened
 from draper.data.spectra import Spectra
-from draper.data.unpacked import require_unpackable
 from draper.errors import DraperError
 
 FORMAT = "draper-spectra"
 VERSION = 1
-DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
-"""What h5py raises on a damaged file."""
+PIECE, PIECES = 2**13, 2**6
+"""Pixels of each piece of flux and ivar that the checksum of a file covers, and the largest number of pieces:
+up to half a million pixels all are covered, and beyond them the checksum takes milliseconds, too."""
 
 
 class Disk(io.FileIO):
@@ -205,12 +207,15 @@ class Writer:
         )
         _write_grid(file, first.grid)
         p = len(first.grid)
+        pixels = {}
         for name in ("flux", "ivar"):
             values = self._spooled(name, (self.rows, p))
             dataset = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
             for rows in blocks_of(values):
                 # Mapped anew each time: what an old map has read would count as memory of the process.
                 dataset[rows] = self._spooled(name, values.shape)[rows]
+            pixels[name] = self._spooled(name, values.shape)
+        file.attrs["checksum"] = _checksum(pixels["flux"], pixels["ivar"])
         if "correlation" in self._scratch:
             self._write_correlation(file, p)
         file.attrs["complete"] = True
@@ -257,47 +262,13 @@ def write(
 
 
 def read(path: str | Path, unpacked_limit: float = UNPACKED_LIMIT) -> Spectra:
-    """Map a native file: nothing but the table is read before it is used."""
+    """Map a native file: nothing but the table is read before it is used.
+
+    Pixels that draper has not written itself are read once, and validated.
+    """
     path = Path(path)
     with opened(path, unpacked_limit) as file:
         return _open(file, path)
-
-
-@contextmanager
-def opened(path: Path, unpacked_limit: float = UNPACKED_LIMIT) -> Iterator[h5py.File]:
-    """Open an HDF5 file; whatever h5py raises on a damaged one becomes a DraperError."""
-    try:
-        with h5py.File(path, "r") as file:
-            _require_sizes(file, path, unpacked_limit)
-            yield file
-    except DAMAGED as error:
-        if isinstance(error, DraperError):
-            raise
-        if isinstance(error, FileNotFoundError):
-            raise DraperError("no such file", given=path, hint="check the name and the folder") from None
-        raise DraperError(
-            "the file is damaged or truncated", given=f"{path}: {error}", hint="copy or convert it again"
-        ) from None
-
-
-def _require_sizes(file: h5py.File, path: Path, unpacked_limit: float) -> None:
-    """Refuse arrays that end beyond the file, and compressed ones that unpack to more than the limit."""
-    end, unpacked = path.stat().st_size, 0
-
-    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
-        nonlocal unpacked
-        if not isinstance(item, h5py.Dataset) or item.shape is None:
-            return
-        start = item.id.get_offset()
-        if start is not None and start + item.nbytes > end:
-            raise DraperError(
-                "the file is truncated", given=f"{path}: '{name}'", hint="copy or convert it again"
-            )
-        if item.id.get_storage_size() < item.nbytes:
-            unpacked += item.nbytes
-
-    file.visititems(visit)
-    require_unpackable(path, unpacked, unpacked_limit)
 
 
 def is_native(file: h5py.File) -> bool:
@@ -326,10 +297,11 @@ def _open(file: h5py.File, path: Path) -> Spectra:
         correlation = Correlation(_mapped(file["correlation"], path), file["correlation_index"][:])
     table = file.get("table", {})
     order = table.attrs["order"] if len(table) else []
+    flux, ivar = _mapped(file["flux"], path), _mapped(file["ivar"], path)
     return Spectra(
         _read_grid(file),
-        _mapped(file["flux"], path),
-        _mapped(file["ivar"], path),
+        flux,
+        ivar,
         table={
             name: column.asstr()[:].astype(str) if column.attrs["text"] else column[:]
             for name, column in ((str(name), table[_key(name)]) for name in order)
@@ -338,7 +310,7 @@ def _open(file: h5py.File, path: Path) -> Spectra:
         unit=str(file.attrs["unit"]),
         correlation=correlation,
         meta=json.loads(file.attrs["meta"]),
-        validated=True,
+        validated=file.attrs.get("checksum") == _checksum(flux, ivar),
     )
 
 
@@ -347,6 +319,19 @@ def _mapped(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
     if offset is None:  # it is empty, or another program has compressed it
         return np.asarray(dataset[()])
     return np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+
+
+def _checksum(flux: NDArray[Any], ivar: NDArray[Any]) -> str:
+    """Return a hash of flux and ivar (n, p), of pieces at equal distances where they are large.
+
+    A file whose checksum is another one was written or changed elsewhere, and is validated when it is opened.
+    """
+    digest = hashlib.sha256(f"{flux.dtype} {flux.shape} {ivar.dtype} {ivar.shape}".encode())
+    for values in (flux.reshape(-1), ivar.reshape(-1)):
+        count = min(-(-values.size // PIECE), PIECES)
+        for start in np.linspace(0, max(0, values.size - PIECE), count, dtype=np.int64):
+            digest.update(np.ascontiguousarray(values[start : start + PIECE]).data)
+    return digest.hexdigest()
 
 
 def _key(name: str) -> str:

@@ -50,6 +50,7 @@ def match_options(model: ForwardModel, exposures: Sequence[Spectra], config: Fit
         grid = exposure.grid
         if not grid.is_spectral:
             raise DraperError("labels are fitted to spectra", given=repr(grid), expected="wavelengths")
+        grid.require_several_pixels()
         if not np.array_equal(exposure.ids, first.ids):
             raise DraperError(
                 "exposures that are fitted together must be of the same stars",

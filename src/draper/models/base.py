@@ -264,6 +264,9 @@ class Model(ABC):
             train = train.replace(patience=None)  # the model's default has nothing to watch
         if labels:
             self._learn_further(dataset, labels)
+        if self.needs_pixels:
+            for part in dataset.training.values():
+                part.grid.require_several_pixels()
         device = pick_device(train.device)
         world = World.join(device)
         with locked(folder if world.is_first else None), continuable(folder):

@@ -65,7 +65,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
-    from draper.data.store import opened
+    from draper.data.hdf5 import opened
 
     with opened(path) as file:
         return {

@@ -32,6 +32,9 @@ PROVENANCE = ("TELESCOP", "INSTRUME", "ORIGIN", "DATE-OBS", "BUNIT", "SPECSYS", 
 FLUX_SCALES = {"erg / (s cm2 Angstrom)": "1e-17 erg / (s cm2 Angstrom)", "Jy": "Jy"}
 """Physical unit -> the unit in which such fluxes are stored, so that 1 / error^2 fits single precision."""
 
+LARGEST = float(np.finfo(np.float64).max)
+"""Whole numbers of any length can stand in a header; those beyond this one are no numbers of a spectrum."""
+
 NO_VALUE = (-9999, -999)
 """Numbers that surveys write for missing values."""
 
@@ -40,7 +43,7 @@ def number(header: Header, *keywords: str) -> float | None:
     """Return the first of the keywords that holds a finite number."""
     for keyword in keywords:
         value = header.get(keyword)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST:
             return float(value)
     return None
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
-from draper.data import store
 from draper.data.arrays import blocks_of
+from draper.data.hdf5 import opened
 from draper.data.parsing import matrix, payne, pixels
 from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
-from draper.errors import option_text
+from draper.errors import DraperError, option_text
 
 PARTS = ("train", "val", "test")
 """The parts of a file; its arrays are called ``spectra train``, ``labels train`` and so on."""
@@ -28,9 +28,9 @@ def recognises(source: Source) -> bool:
     if source.kind != "hdf5":
         return False
     try:
-        with h5py.File(source.path, "r") as file:
+        with opened(source.path, source.unpacked_limit) as file:
             return bool(_parts(file))
-    except store.DAMAGED:
+    except DraperError:
         return False
 
 
@@ -40,7 +40,7 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     7214 pixels are those of The Payne; others need ``wavelengths=``. A spectrum without errors, or whose
     errors are all 0, has equal weights.
     """
-    with store.opened(source.path, source.unpacked_limit) as file:
+    with opened(source.path, source.unpacked_limit) as file:
         parts = _parts(file)
         if not parts:
             raise source.error(

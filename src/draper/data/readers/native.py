@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import h5py
-
 from draper.configs.read import ReadConfig
 from draper.data import store
+from draper.data.hdf5 import opened
 from draper.data.parsing.source import Format, Source
 from draper.data.spectra import Spectra
+from draper.errors import DraperError
 
 
 def recognises(source: Source) -> bool:
@@ -17,9 +17,9 @@ def recognises(source: Source) -> bool:
     if source.kind != "hdf5":
         return False
     try:
-        with h5py.File(source.path, "r") as file:
+        with opened(source.path, source.unpacked_limit) as file:
             return store.is_native(file)
-    except store.DAMAGED:
+    except DraperError:
         return False
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
+from draper.data.hdf5 import opened
 from draper.data.parsing import pixels
 from draper.data.parsing.columns import assign, describe, implied_quantity, in_depths, length_unit
 from draper.data.parsing.source import Format, Source, require_medium, require_unit
 from draper.data.spectra import Spectra
-from draper.data.store import DAMAGED, opened
 from draper.data.units import FRACTIONS
 from draper.errors import DraperError, option_text
 
@@ -34,9 +34,9 @@ def recognises(source: Source) -> bool:
     if source.kind != "hdf5":
         return False
     try:
-        with h5py.File(source.path, "r") as file:
+        with opened(source.path, source.unpacked_limit) as file:
             return MARK in file.attrs
-    except DAMAGED:
+    except DraperError:
         return False
 
 

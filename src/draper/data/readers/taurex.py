@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper.configs.read import ReadConfig
+from draper.data.hdf5 import opened
 from draper.data.parsing import parfile, pixels
 from draper.data.parsing.source import Format, Source
 from draper.data.readers import text
 from draper.data.spectra import Spectra
-from draper.data.store import DAMAGED, opened
 from draper.errors import DraperError
 
 GROUPS = ("Output/Spectra", "Output/Spectrum", "Spectra", "Spectrum")
@@ -101,9 +101,9 @@ def recognises_output(source: Source) -> bool:
     if source.kind != "hdf5":
         return False
     try:
-        with h5py.File(source.path, "r") as file:
+        with opened(source.path, source.unpacked_limit) as file:
             return _spectra_group(file) is not None
-    except DAMAGED:
+    except DraperError:
         return False
 
 

@@ -196,6 +196,13 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
     own = [name for name in (DATA_SET, STAR_RADIUS, SIMULATED) if name in names]
     values = numbers(source, text, [*roles.values(), *(names.index(name) for name in own)]).T
     columns = dict(zip(roles, values, strict=False))
+    if not np.isfinite(columns["flux"]).any() and "empty" not in config.reject:
+        raise source.error(
+            "no row has a flux",
+            given=f"nan or nothing in {names[roles['flux']]} of all {len(text.rows)} rows",
+            hint="choose another column with flux_column= (--flux-column), or leave such files out with "
+            "reject='empty' (--reject empty)",
+        )
     if text.names is None and config.error_column is None:
         _check_error(source, columns)
     extra = dict(zip(own, values[len(roles) :], strict=True))

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from draper.data.hdf5 import opened
 from draper.data.parsing.numpy_files import KINDS, Archive, Array, damaged
 from draper.data.parsing.source import Source
-from draper.data.store import DAMAGED
-from draper.errors import DraperError, option_text
+from draper.errors import option_text
 
 Arrays = Mapping[str, Array]
 
@@ -47,33 +47,23 @@ class Datasets(Mapping[str, Array]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with h5py.File(path, "r") as file:
-                self._names = list(_names(file, "", DEPTH))
-        except DAMAGED as error:
-            raise damaged(path, error) from None
+        with opened(path) as file:
+            self._names = list(_names(file, "", DEPTH))
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
             raise KeyError(name)
-        try:
-            with h5py.File(self.path, "r") as file:
-                dataset = file[name]
-                if dataset.nbytes > RATIO * self.path.stat().st_size + SLACK:
-                    raise damaged(
-                        self.path, f"'{name}' of shape {dataset.shape} cannot be in so small a file"
-                    )
-                if dataset.external or dataset.is_virtual:
-                    raise damaged(self.path, f"'{name}' lies in another file")
-                if h5py.check_string_dtype(dataset.dtype) is not None:
-                    return np.array(dataset.asstr("utf-8", "replace")[()], dtype=np.str_)
-                if dataset.dtype.kind not in KINDS:
-                    raise damaged(self.path, f"'{name}' holds neither numbers nor text")
-                return np.asarray(dataset[()])
-        except DraperError:
-            raise
-        except DAMAGED as error:
-            raise damaged(self.path, error) from None
+        with opened(self.path) as file:
+            dataset = file[name]
+            if dataset.nbytes > RATIO * self.path.stat().st_size + SLACK:
+                raise damaged(self.path, f"'{name}' of shape {dataset.shape} cannot be in so small a file")
+            if dataset.external or dataset.is_virtual:
+                raise damaged(self.path, f"'{name}' lies in another file")
+            if h5py.check_string_dtype(dataset.dtype) is not None:
+                return np.array(dataset.asstr("utf-8", "replace")[()], dtype=np.str_)
+            if dataset.dtype.kind not in KINDS:
+                raise damaged(self.path, f"'{name}' holds neither numbers nor text")
+            return np.asarray(dataset[()])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
