@@ -81,7 +81,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         training = {"valid": {}}
 
         def __init__(self, options) -> None:
-            self.options = options.model_dump(exclude_unset=True)
+            self.config, self.options = options, options.model_dump(exclude_unset=True)
 
         def fit(self, synthetic, observed, *, train, **_) -> None:
             told = train.model_dump(exclude_unset=True)
