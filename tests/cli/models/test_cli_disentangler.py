@@ -155,7 +155,7 @@ def test_generate_takes_labels_of_a_table(folder: Path, tmp_path: Path, capsys) 
     assert run(folder, *command, "--labels", str(tmp_path / "labels.csv")) == 0
     np.testing.assert_allclose(read(tmp_path / "o.h5").table["teff"], values)
     Table({"id": ["a"], "mass": [1.0]}).write(tmp_path / "none.csv")
-    assert run(folder, *command, "--labels", str(tmp_path / "none.csv")) == 2
+    assert run(folder, *command, "--overwrite", "--labels", str(tmp_path / "none.csv")) == 2
     assert "no label of the model" in capsys.readouterr().err
 
 
@@ -207,7 +207,7 @@ def test_leakage_by_true_labels(folder: Path, tmp_path: Path, capsys) -> None:
     noise = np.random.default_rng(0).normal(size=250)
     columns = {"teff_true": survey.table["teff"], "fe_h_true": survey.table["fe_h"], "teff": noise}
     data = str(write(survey.with_columns(**columns), tmp_path / "survey.h5"))
-    command = ["--probes", "ridge", "--seeds", "1", "--json", "-o", str(tmp_path / "l.json")]
+    command = ["--probes", "ridge", "--seeds", "1", "--json", "--overwrite", "-o", str(tmp_path / "l.json")]
     found = []
     for spectra, end in (("@test.h5", ""), (data, "_true")):
         assert run(folder, "leakage", "@model", spectra, *command, "--truth", end) == 0
