@@ -181,3 +181,12 @@ def test_partitions_in_another_unit_are_refused_since_pixels_are_read_as_they_ar
         write_file(part, tmp_path / f"{name}.parquet")
     with pytest.raises(DraperError, match=r"b\.parquet[\s\S]*unit"):
         Partitions(tmp_path)
+
+
+@pytest.mark.parametrize("facts", [b"\xed", b"{}", b"[]", b'{"version": "one"}', b'{"version": 1}'])
+def test_damaged_metadata_are_refused(tmp_path: Path, facts: bytes) -> None:
+    table = parquet.read_table(draper.write(made(), tmp_path / "a.parquet"))
+    damaged = table.replace_schema_metadata({**table.schema.metadata, partitions.KEY: facts})
+    parquet.write_table(damaged, tmp_path / "a.parquet")
+    with pytest.raises(DraperError, match="damaged or truncated"):
+        Partitions(tmp_path / "a.parquet")

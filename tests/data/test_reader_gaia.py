@@ -152,6 +152,14 @@ def xp_columns(n=3, bp=4, rp=3, seed=1):
     return columns
 
 
+def test_xp_of_more_coefficients_than_gaia_has_are_refused(tmp_path):
+    """A damaged width of 4,320 took the memory of three matrices of 8,640 x 8,640."""
+    table = Table({name: values for name, values in xp_columns(bp=201).items() if "correlations" not in name})
+    table.write(tmp_path / "a", format="fits")
+    with pytest.raises(DraperError, match="more coefficients than any basis"):
+        one(tmp_path / "a")
+
+
 @pytest.mark.parametrize("format", ["csv", "fits", "votable"])
 def test_xp_coefficients_and_correlations(tmp_path, format):
     columns = xp_columns()

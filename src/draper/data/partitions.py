@@ -397,7 +397,9 @@ def _opened(file: Path) -> Iterator[Any]:
     try:
         with parquet.ParquetFile(file) as opened:
             yield opened
-    except (pa.ArrowException, OSError, KeyError, json.JSONDecodeError) as error:
+    except DraperError:
+        raise
+    except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise DraperError(
             "the Parquet file is damaged or truncated", given=f"{file}: {error}", hint="write it again"
         ) from None

@@ -20,6 +20,10 @@ SAMPLED = gaia.Product(np.linspace(336, 1020, 343), "flux", "1e-17 W / (m2 nm)",
 
 BANDS = ("bp", "rp")
 
+MOST_COEFFICIENTS = 200
+"""Largest number of coefficients of a band that is believed. Gaia's bases have 55, and a source takes memory
+with the square of their number."""
+
 FloatArray = NDArray[np.float64]
 
 
@@ -91,6 +95,13 @@ def _sizes(source: Source) -> dict[str, int]:
             break
     if not any(sizes.values()):
         raise source.error("no source has coefficients", hint=gaia.DAMAGED)
+    if max(sizes.values()) > MOST_COEFFICIENTS:
+        raise source.error(
+            "the table has more coefficients than any basis of Gaia",
+            given=max(sizes.values()),
+            expected=f"at most {MOST_COEFFICIENTS} in each band",
+            hint=gaia.DAMAGED,
+        )
     return {band: size or max(sizes.values()) for band, size in sizes.items()}
 
 
