@@ -42,6 +42,16 @@ def test_front_and_knee_stand_out(tmp_path: Path) -> None:
     save(ax, tmp_path / "pareto.png")
 
 
+def test_many_trials_neither_hide_each_other_nor_overlap_in_numbers(tmp_path: Path) -> None:
+    loss = np.linspace(1, 2, 3000)
+    ax = plot_pareto(search(*(Trial(n, {}, 1.0, figures(x, 1 / x)) for n, x in enumerate(loss))))
+    assert len(ax.texts) <= 3
+    front = next(line for line in ax.lines if line.get_label() == "Pareto front")
+    assert len(front.get_xdata()) == 3000
+    assert front.get_markersize() < 2
+    save(ax, tmp_path / "many.png")
+
+
 def test_figures_that_differ_by_factors_get_a_logarithm(tmp_path: Path) -> None:
     far = search(Trial(0, {}, 1.0, figures(1.0, 0.9)), Trial(1, {}, 1.0, figures(40.0, 0.1)))
     ax = plot_pareto(far)

@@ -48,6 +48,21 @@ def test_words_are_not_joined_by_a_line_and_diverged_runs_are_left_out(tmp_path:
     save(plot_sweep(sweep(run({}, 0, 1.0), run({}, 1, 2.0))), tmp_path / "seeds.png")
 
 
+def test_many_settings_stay_apart(tmp_path: Path) -> None:
+    runs = [
+        run({"hidden": f"{width},{width}", "engine": f"engine{engine}"}, 0, 1.0 + engine)
+        for width in range(1000, 1020)
+        for engine in range(30)
+    ]
+    ax = plot_sweep(sweep(*runs))
+    x = [bars[0].get_xdata() for bars in ax.containers]
+    assert max(x[29]) - max(x[0]) < 1  # lines of one value end before the next
+    looks = {(bars[0].get_color(), bars[0].get_marker()) for bars in ax.containers}
+    assert len(looks) == 30
+    save(ax, tmp_path / "many.png")
+    assert ax.get_xticklabels()[0].get_rotation() > 0
+
+
 def test_what_cannot_be_drawn_is_said() -> None:
     with pytest.raises(DraperError, match="no figure 'los'") as error:
         plot_sweep(sweep(run({}, 0, 1.0)), "los")

@@ -76,6 +76,24 @@ def test_contributions_are_filled_from_what_they_share(tmp_path: Path) -> None:
     save(figure, tmp_path / "spectrum.png")
 
 
+def test_one_bin_and_many(tmp_path: Path) -> None:
+    centre = np.array([2.0])
+    grid = Grid.from_wavelength(centre, unit="um", medium="vacuum", edges=[[1.9, 2.2]])
+    one = Spectra(grid, [[0.005]], [[1e9]], quantity="transit depth")
+    figure = plot_transmission(one, np.array([[0.0049], [0.0051]]))
+    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 0]
+    assert (band.min(), band.max()) == pytest.approx((1.9, 2.2))
+    assert "in 1 bin" in figure.axes[1].get_title(loc="right")
+    save(figure, tmp_path / "one.png")
+    grid = Grid.from_wavelength(np.geomspace(1, 5, 3000), unit="um", medium="vacuum")
+    name = {"id": ["WASP-39b-NIRSpec-PRISM-" * 5]}
+    many = Spectra(grid, np.full((1, 3000), 0.005), np.full((1, 3000), 1e9), name, "transit depth")
+    upper = plot_transmission(many, np.full((2, 3000), 0.005)).axes[0]
+    data = upper.containers[0].lines[0]
+    assert data.get_zorder() < next(line for line in upper.lines if line.get_label() == "median").get_zorder()
+    assert len(upper.get_title()) <= 40
+
+
 def test_what_does_not_fit_is_refused() -> None:
     spectrum, predicted = made()
     with pytest.raises(DraperError, match=r"'predicted' are not those[\s\S]*\(draws, 20\)"):

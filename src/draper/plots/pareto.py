@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from draper.errors import DraperError, did_you_mean
-from draper.plots.style import BLUE, RED, axes_or_new, styled
+from draper.plots.axes import logarithmic
+from draper.plots.style import BESIDE, BLUE, RED, axes_or_new, styled
 from draper.results.trials import FloatArray, SearchResult
 
 FAINT = "#AAAAAA"
 """Colour of trials that are not among the best."""
+
+NAMED = 20
+"""Largest number of trials of a front whose numbers are written; of more, only the ends and the knee."""
 
 WIDE = 5.0
 """Ratio of the values on an axis beyond which it is logarithmic."""
@@ -47,22 +53,29 @@ def plot_pareto(result: SearchResult, ax: Axes | None = None) -> Axes:
     ax = axes_or_new(ax)
     best = {trial.number for trial in result.front}
     others = result.points([trial for trial in result.trials if trial.number not in best])[:, :2]
-    ax.plot(*others.T, "o", color=FAINT, markersize=4, alpha=0.6, label="dominated")
+    size = _size(len(result.trials))
+    if len(others):
+        ax.plot(
+            *others.T, "o", color=FAINT, markersize=0.8 * size, alpha=0.6, label="dominated", rasterized=True
+        )
     front, test = result.points(result.front)[:, :2], result.points(result.front, "test")[:, :2]
     ax.step(*front.T, where="post", color=BLUE, alpha=0.6, zorder=3)
-    ax.plot(*front.T, "o", color=BLUE, markersize=5, zorder=4, label="Pareto front")
+    ax.plot(*front.T, "o", color=BLUE, markersize=size, zorder=4, label="Pareto front")
     for (x, y), (x_test, y_test) in zip(front, test, strict=True):
         ax.plot([x, x_test], [y, y_test], color=BLUE, linewidth=0.5, alpha=0.6)
-    _draw_test(ax, test[:, 0], test[:, 1])
+    _draw_test(ax, test[:, 0], test[:, 1], size)
+    ends = (result.front[0], result.front[-1], result.chosen)
     for trial, (x, y) in zip(result.front, front, strict=True):
-        _name(ax, trial.number, x, y)
+        if len(front) <= NAMED or trial in ends:
+            _name(ax, trial.number, x, y)
     _draw_chosen(ax, *result.points([trial for trial in result.trials if trial is result.chosen])[0, :2])
     if _is_wide(result.points(result.trials)[:, 0]):
         ax.set_xscale("log")
+        logarithmic(ax.xaxis)
     x_label, y_label = list(result.objectives.values())[:2]
     ax.set_xlabel(x_label)
     ax.set_ylabel(y_label)
-    ax.legend()
+    ax.legend(**BESIDE)
     return ax
 
 
@@ -89,22 +102,26 @@ def plot_objective(result: SearchResult, option: str | None = None, ax: Axes | N
         raise DraperError(f"the search has not varied '{option}'", hint=did_you_mean(option, known))
     x = np.array([t.number if option is None else t.settings[option] for t in result.trials], dtype=float)
     y, test = (result.points(result.trials, part)[:, 0] for part in ("valid", "test"))
-    ax.plot(x, y, "o", color=BLUE, markersize=5, label="validation part")
+    size = _size(len(x))
+    ax.plot(x, y, "o", color=BLUE, markersize=size, label="validation part", rasterized=True)
     if option is None:
+        ax.set_xlim(x.min() - 0.5 - 0.01 * len(x), x.max() + 0.5 + 0.01 * len(x))
         ax.step(x, np.fmin.accumulate(y), where="post", color=BLUE, alpha=0.6, label="best so far")
-    _draw_test(ax, x, test)
+    _draw_test(ax, x, test, size)
     row = next(row for row, trial in enumerate(result.trials) if trial is result.chosen)
     _draw_chosen(ax, x[row], y[row])
     _name(ax, result.trials[row].number, x[row], y[row])
     if option is not None and _is_wide(x):
         ax.set_xscale("log")
+        logarithmic(ax.xaxis)
     if _is_wide(y):
         ax.set_yscale("log")
+        logarithmic(ax.yaxis)
     if option is None:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set_xlabel(option or "trial")
     ax.set_ylabel(next(iter(result.objectives.values())))
-    ax.legend()
+    ax.legend(**BESIDE)
     return ax
 
 
@@ -113,8 +130,14 @@ def _require_finished(result: SearchResult) -> None:
         raise DraperError("no trial of the search has finished", given=f"{len(result.trials)} trials")
 
 
-def _draw_test(ax: Axes, x: FloatArray, y: FloatArray) -> None:
-    ax.plot(x, y, "o", color=BLUE, markerfacecolor="white", markersize=5, zorder=4, label="test part")
+def _size(trials: int) -> float:
+    """Return the size of dots so that they do not hide each other."""
+    return float(np.clip(60 / np.sqrt(trials), 1.5, 5))
+
+
+def _draw_test(ax: Axes, x: FloatArray, y: FloatArray, size: float) -> None:
+    hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.2 * size}
+    ax.plot(x, y, "o", color=BLUE, markersize=size, zorder=4, label="test part", **hollow)
 
 
 def _draw_chosen(ax: Axes, x: float, y: float) -> None:

@@ -6,11 +6,17 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from draper.errors import DraperError, did_you_mean
-from draper.plots.style import COLORS, axes_or_new, styled
+from draper.plots.style import BESIDE, COLORS, axes_or_new, styled
 from draper.results.sweep import Spread, SweepResult, number_or_text
 
-APART = 0.06
-"""Distance of the lines, where that of two values of the first option is 1."""
+APART, TOGETHER = 0.06, 0.7
+"""Distance of the lines, and their greatest together, where that of two values of the first option is 1."""
+
+MARKERS = "Dos^v"
+"""Markers of lines: the second of them where colours start again, and so on."""
+
+LONG = 80
+"""Number of letters of all values of an option above which these are written at an angle."""
 
 
 @styled
@@ -35,13 +41,14 @@ def plot_sweep(result: SweepResult, figure: str | None = None, ax: Axes | None =
         raise DraperError("no run of the sweep has finished", given=f"{len(result.runs)} runs")
     ax = axes_or_new(ax)
     places: dict[str, int] = {}
+    apart = min(APART, TOGETHER / len({setting[1:] for setting in result.settings()}))
     lines: dict[str, list[tuple[float, Spread]]] = {}
     for (setting, runs), row in zip(result.settings().items(), result.summary(), strict=True):
         first, *others = setting or (("", "all seeds"),)
         place = float(places.setdefault(first[1], len(places)))
         name = ", ".join(f"{option} = {value}" for option, value in others)
         lines.setdefault(name, [])
-        place += APART * list(lines).index(name)
+        place += apart * list(lines).index(name)
         lines[name].append((place, row[figure]))
         values = [run.test.columns().get(figure, np.nan) for run in runs if run.test is not None]
         color = COLORS[list(lines).index(name) % len(COLORS)]
@@ -55,17 +62,19 @@ def plot_sweep(result: SweepResult, figure: str | None = None, ax: Axes | None =
             median,
             (median - low, high - median),
             color=COLORS[number % len(COLORS)],
-            marker="D",
-            markersize=4,
-            capsize=3,
+            marker=MARKERS[number // len(COLORS) % len(MARKERS)],
+            markersize=4 if apart == APART else 2.5,
+            capsize=3 if apart == APART else 0,
             linestyle="none" if has_words else "-",
             label=name or None,
         )
     ax.set_xticks(list(places.values()), list(places))
-    ax.margins(x=0.15)
+    if sum(map(len, places)) > LONG:
+        ax.tick_params(axis="x", rotation=60)
+    ax.margins(x=0.15 / len(places) if len(places) > 1 else 0.15)
     options = list(result.runs[0].settings)
     ax.set_xlabel(options[0] if options else "")
     ax.set_ylabel(result.objectives.get(figure, figure.replace("_", " ")))
     if any(lines):
-        ax.legend()
+        ax.legend(**BESIDE)
     return ax

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
+from draper.plots.names import shortened, wrapped
 from draper.plots.style import BLACK, BLUE, COLORS, free_figure, styled
 
 FloatArray = NDArray[np.float64]
@@ -29,6 +30,9 @@ FILLS = (*COLORS[1:5], "#8B6FB5", "#666666", "#B5A642", "#7F3B08")
 
 FEW = 4
 """Number of ``TICKS`` in range below which there are ticks at round numbers instead."""
+
+MANY = 200
+"""Number of bins from which data are fainter, and behind the model."""
 
 FACTORS = {"ppm": 1e6, "%": 100.0}
 
@@ -78,13 +82,15 @@ def plot_transmission(
     _set_limits(upper, [factor * part for part in (depths, data - sigma, data + sigma)])
     _draw_contributions(upper, spectrum, {n: factor * v for n, v in (contributions or {}).items()})
     _draw_model(upper, spectrum, factor * depths)
+    is_many = len(axis) > MANY
     bars: dict[str, Any] = {
         "fmt": "o",
         "color": BLACK,
-        "markersize": 3,
-        "elinewidth": 0.8,
+        "markersize": 1.2 if is_many else 3,
+        "elinewidth": 0.3 if is_many else 0.8,
+        "alpha": 0.4 if is_many else 1.0,
         "capsize": 0,
-        "zorder": 4,
+        "zorder": 2 if is_many else 4,
     }
     upper.errorbar(axis, factor * data, factor * sigma, half, label="data", **bars)
     pull = (data - median) / sigma
@@ -98,8 +104,9 @@ def plot_transmission(
     upper.set_ylabel(f"transit depth [{unit}]")
     lower.set_ylabel("residual [sigma]")
     chi2 = float(np.nansum(pull**2))
-    upper.set_title(str(spectrum.ids[0]) if title is None else title)
-    lower.set_title(f"chi2 of the median = {chi2:.1f} in {int(good.sum())} bins", loc="right", fontsize=8)
+    upper.set_title(shortened(spectrum.ids[0]) if title is None else wrapped(title))
+    bins = f"{int(good.sum()):,} bin{'s' if good.sum() != 1 else ''}"
+    lower.set_title(f"chi2 of the median = {chi2:,.1f} in {bins}", loc="right", fontsize=8)
     _draw_legend(upper)
     figure.align_ylabels()
     return figure
@@ -141,18 +148,19 @@ def _set_limits(ax: Axes, shown: list[FloatArray]) -> None:
 
 
 def _draw_model(ax: Axes, spectrum: Spectra, depths: FloatArray) -> None:
-    """Draw median and bands, without bridging gaps between the ranges of the grid."""
-    axis = spectrum.grid.vacuum / 1e4
+    """Draw median and bands, without bridging gaps between the ranges of the grid; a bin alone is a step."""
+    axis, half = spectrum.grid.vacuum / 1e4, _half_widths(spectrum)
     for number, piece in enumerate(spectrum.grid.segments()):
+        x, drawn = axis[piece], depths[:, piece]
+        if len(x) == 1 and half is not None:
+            x, drawn = x + half[:, piece][:, 0] * [-1, 1], np.repeat(drawn, 2, axis=1)
         for level in LEVELS:
-            low, high = np.quantile(depths[:, piece], (0.5 - level / 2, 0.5 + level / 2), axis=0)
+            low, high = np.quantile(drawn, (0.5 - level / 2, 0.5 + level / 2), axis=0)
             text = f"{100 * level:.0f} %" if number == 0 else None
             alpha = 0.25 if level == LEVELS[0] else 0.45
-            ax.fill_between(
-                axis[piece], low, high, color=BLUE, alpha=alpha, linewidth=0, label=text, zorder=3
-            )
-        middle = np.median(depths[:, piece], axis=0)
-        ax.plot(axis[piece], middle, color=BLUE, label="median" if number == 0 else None, zorder=3)
+            ax.fill_between(x, low, high, color=BLUE, alpha=alpha, linewidth=0, label=text, zorder=3)
+        middle = np.median(drawn, axis=0)
+        ax.plot(x, middle, color=BLUE, label="median" if number == 0 else None, zorder=3)
 
 
 def _draw_contributions(ax: Axes, spectrum: Spectra, contributions: Mapping[str, FloatArray]) -> None:
