@@ -590,7 +590,7 @@ def test_plot(quantity: str) -> None:
 
 def test_plot_leaves_gaps_open_and_takes_the_empty_set() -> None:
     ax = made(1).cut([(5000, 5001), (5003, 5004)]).plot()
-    assert [line.get_xdata().tolist() for line in ax.lines] == [[5000, 5001], [5003, 5004]]
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [5000, 5001, np.nan, 5003, 5004])
     assert len(made(0).plot().lines) == 0
     assert len(Spectra(Grid.coefficients("ab"), np.ones((1, 2))).plot().lines) == 1
 

@@ -45,6 +45,19 @@ def test_coverage_minus_level(calibration: Calibration, tmp_path: Path) -> None:
     save(ax, tmp_path / "coverage.png")
 
 
+def test_one_simulation(tmp_path: Path) -> None:
+    one = Calibration.from_ranks(["teff"], np.array([[0.4]]), np.array([0.5]))
+    assert plot_coverage(one).get_title() == "1 simulation"
+    figure = plot_ranks(one)
+    save(figure, tmp_path / "ranks.png")
+    assert all(tick == round(tick) for tick in figure.axes[0].get_yticks())
+
+
+def test_a_probability_is_never_quoted_as_zero(calibration: Calibration) -> None:
+    titles = [ax.get_title() for ax in plot_ranks(calibration).axes]
+    assert "Teff: p < 0.0001" in titles
+
+
 def test_groups_and_labels_can_be_chosen(calibration: Calibration, tmp_path: Path) -> None:
     ax = plot_coverage(calibration, "star = faint", ["rv"])
     assert ax.get_title() == "star = faint: 400 simulations"

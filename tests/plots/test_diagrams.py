@@ -73,6 +73,16 @@ def test_abundances_are_coloured_by_density(truth: Columns) -> None:
     assert plot_abundances({"truth": truth}, colour="teff").axes[1].get_ylabel() == "Teff [K]"
 
 
+def test_few_stars_are_on_the_axes_of_all_panels(truth: Columns, tmp_path: Path) -> None:
+    one = {name: values[:1] for name, values in truth.items()}
+    figure = plot_kiel({"truth": one, "estimated": shifted(one, teff=110, logg=0.1)})
+    for ax in figure.axes[:2]:
+        ((x, y),) = ax.collections[0].get_offsets()
+        assert min(ax.get_xlim()) < x < max(ax.get_xlim())
+        assert min(ax.get_ylim()) < y < max(ax.get_ylim())
+    save(figure, tmp_path / "kiel.png")
+
+
 def test_density_counts_stars() -> None:
     """In an even field, stars in the area of the smoothing, 4 pi cells."""
     random = np.random.default_rng(1)
@@ -191,6 +201,8 @@ def test_changes_read_back_are_held_against_those_asked_for(tmp_path: Path) -> N
     assert "100 % within 25 %" in words(plot_swap(asked, {"logg": 0.8 * asked["logg"]}, band=0.25).axes[0])
     median = next(line for line in logg.lines if line.get_label() == "median").get_xydata()
     np.testing.assert_allclose(median[:, 1], 0.8 * median[:, 0])
+    few = plot_swap({"teff": np.arange(1.0, 4)}, {"teff": np.arange(1.0, 4)}).axes[0]
+    assert "median" not in few.get_legend_handles_labels()[1]  # it would hide the stars
     save(plot_swap({"teff": np.zeros(3)}, {"teff": np.ones(3)}), tmp_path / "swap.png")
     with pytest.raises(DraperError, match="was measured"):
         plot_swap(asked, {"fe_h": np.ones(N)})

@@ -1,5 +1,6 @@
 """Plots that judge a model show what they are given."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.collections import PathCollection
 from draper import Estimates, Grid, Label, LabelSet, Spectra
 from draper.data.lines import Lines, strong_lines
 from draper.errors import DraperError
-from draper.plots.overlay import plot_overlay, title_of_estimates
+from draper.plots.overlay import plot_overlay, quality_of_fit, title_of_estimates
 from draper.plots.pixels import plot_over_labels, plot_pixel_errors, plot_spectrum_errors
 from draper.plots.recovery import plot_recovery
 from draper.plots.style import free_figure, save
@@ -47,6 +48,26 @@ def test_recovery_shows_every_star_and_its_figures(estimates: Estimates, colour:
         points = [c for c in ax.collections if isinstance(c, PathCollection)]
         assert sorted(len(c.get_offsets()) for c in points) == [7, N - 7]
         assert "flagged (7)" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_flagged_stars_do_not_hide_the_others(estimates: Estimates) -> None:
+    upper, lower = plot_recovery(estimates, made_spectra(N).table, ["teff"]).axes
+    for ax in (upper, lower):
+        flagged, good = (c for c in ax.collections if isinstance(c, PathCollection))
+        assert (len(flagged.get_offsets()), len(good.get_offsets())) == (7, N - 7)
+        assert flagged.get_zorder() <= good.get_zorder()
+    assert lower.get_xlabel() == "true Teff [K]"
+
+
+def test_one_star_lies_inside_its_axes(estimates: Estimates, tmp_path: Path) -> None:
+    table = {name: values[:1] for name, values in made_spectra(N).table.items()}
+    figure = plot_recovery(estimates.rows([0]), table)
+    for ax in figure.axes:
+        ((x, y),) = next(c for c in ax.collections if isinstance(c, PathCollection)).get_offsets()
+        assert ax.get_xlim()[0] < x < ax.get_xlim()[1]
+        assert ax.get_ylim()[0] < y < ax.get_ylim()[1]
+    assert texts(figure.axes[0]) == "bias +50"  # one star has no scatter
+    save(figure, tmp_path / "plot.png")
 
 
 def test_recovery_of_some_labels_and_of_none(estimates: Estimates, tmp_path: Path) -> None:
@@ -91,10 +112,17 @@ def test_errors_over_labels_lack_only_what_the_table_lacks() -> None:
     table = made_spectra(N).table
     figure = plot_over_labels(np.linspace(0.01, 0.1, N), table)
     labels = [(ax.get_xlabel(), ax.get_ylabel()) for ax in figure.axes[:-1]]
-    assert labels == [("Teff", "log g"), ("Teff", "[Fe/H]"), ("log g", "[Fe/H]")]
+    teff, logg, fe_h = "Teff [K]", "log g [dex]", "[Fe/H] [dex]"
+    assert labels == [(teff, logg), (teff, fe_h), (logg, fe_h)]
     kiel = figure.axes[0]
     assert kiel.xaxis_inverted()
     assert kiel.yaxis_inverted()
+
+
+def test_one_error_has_a_colour_bar_with_a_range() -> None:
+    table = {name: values[:1] for name, values in made_spectra(N).table.items()}
+    low, high = plot_over_labels(np.array([0.02]), table).axes[0].collections[0].get_clim()
+    assert (low, high) == pytest.approx((0.01, 0.04))
 
 
 @pytest.mark.parametrize("values", [np.full(N, np.nan), np.zeros(N)])
@@ -152,6 +180,49 @@ def test_overlay_shows_residuals_over_errors_and_leaves_gaps() -> None:
     assert np.isnan(drawn).sum() == 10
     assert "chi2 per pixel 4" in figure.get_suptitle()
     assert len(plot_overlay(model, model, figure=free_figure()).axes) == 2
+
+
+def test_overlay_leaves_gaps_between_chips_open() -> None:
+    """Also where the grid does not say that there is one."""
+    grid = Grid.from_wavelength(
+        np.concatenate([np.arange(8480, 8500), np.arange(8520, 8540)]), medium="vacuum"
+    )
+    star = Spectra(grid, np.ones((1, 40)), np.ones((1, 40)), quantity="normalised flux")
+    for ax in plot_overlay(star, star).axes:
+        for line in ax.lines[:2] if len(ax.lines) > 2 else ax.lines[:1]:
+            np.testing.assert_array_equal(np.flatnonzero(np.isnan(line.get_ydata())), [20])
+
+
+def test_one_pixel_is_a_dot(tmp_path: Path) -> None:
+    one = Spectra(dipped().grid[:1], np.ones((1, 1)), np.ones((1, 1)), quantity="normalised flux")
+    figure = plot_overlay(one, one)
+    assert figure.axes[0].lines[0].get_marker() == "."
+    save(figure, tmp_path / "plot.png")  # draws without a warning
+
+
+def test_overlay_says_what_the_table_says_of_the_fit(estimates: Estimates) -> None:
+    columns = {"reduced_chi2": np.full(N, 1.004), "jitter": np.full(N, 0.01)}
+    fit = quality_of_fit(replace(estimates, columns=columns), 3)
+    assert quality_of_fit(estimates, 3) is None
+    observed = dipped()
+    model = Spectra(observed.grid, observed.flux + 0.02, quantity="normalised flux")
+    figure = plot_overlay(observed, model, title="star", fit=fit)
+    assert figure.get_suptitle() == "star   reduced chi2 1.004 with jitter 0.010"
+    drawn = figure.axes[1].lines[0].get_ydata()  # errors of 0.01, and as much jitter
+    np.testing.assert_allclose(drawn, 2 / np.sqrt(2), rtol=1e-3)
+
+
+def test_long_titles_stay_on_the_figure(estimates: Estimates, tmp_path: Path) -> None:
+    ids = np.array(["apogee-spectro-redux-dr17-stars-apo25m-" * 3 + f"{n}" for n in range(N)])
+    flags = {f"a_flag_with_a_long_name_{n}": np.full(N, True) for n in range(8)}
+    title = title_of_estimates(replace(estimates, ids=ids, flags=flags), 5)
+    figure = plot_overlay(dipped(), dipped(), title=title)
+    save(figure, tmp_path / "plot.png")
+    extent = figure._suptitle.get_window_extent()
+    assert extent.x0 > 0
+    assert extent.x1 < figure.bbox.width
+    assert "apogee-spectro-redux" in title
+    assert title.split()[0].endswith("-5")
 
 
 def test_titles_say_what_was_found(estimates: Estimates) -> None:

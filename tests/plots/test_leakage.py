@@ -45,6 +45,20 @@ def test_every_label_has_its_bar_and_dots(tmp_path: Path) -> None:
     save(figure, tmp_path / "plot.png")
 
 
+def test_a_probe_far_below_the_mean_is_marked(tmp_path: Path) -> None:
+    found = made(("teff",), ("fe_h",))
+    found.value["latents"][0, 1] = -0.88
+    figure = plot_leakage(found)
+    (ax,) = figure.axes
+    (arrow,) = (line for line in ax.lines if line.get_marker() == "<")
+    (number,) = (text for text in ax.texts if text.get_text() == "-0.88")
+    assert number.xy == (arrow.get_xdata()[0], arrow.get_ydata()[0])
+    assert ax.get_xlim()[0] < arrow.get_xdata()[0] < 0
+    boosting = ax.containers[3].lines[0]
+    assert np.isnan(boosting.get_xdata()[0])  # no R2 stands where it is not
+    save(figure, tmp_path / "plot.png")
+
+
 @pytest.mark.parametrize(("removed", "kept"), [(("teff",), ()), ((), ("teff",))])
 def test_labels_of_one_kind_alone(removed: tuple[str, ...], kept: tuple[str, ...], tmp_path: Path) -> None:
     figure = plot_leakage(made(removed, kept))

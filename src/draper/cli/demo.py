@@ -36,7 +36,7 @@ def demo(
 
     from draper.data.samples import load
     from draper.models.base import load as load_model
-    from draper.plots.overlay import plot_overlay, title_of_estimates
+    from draper.plots.overlay import plot_overlay, quality_of_fit, title_of_estimates
     from draper.plots.recovery import plot_recovery
     from draper.plots.spectrum import plot_spectra
     from draper.plots.style import save
@@ -64,7 +64,8 @@ def demo(
     row = int(np.argmax(stars.table["snr"]))
     title = f"A simulated star of S/N {stars.table['snr'][row]:.0f}: {title_of_estimates(labels, row)}"
     rv = float(labels["rv"][row])
-    figure = plot_overlay(stars[row : row + 1], models[row : row + 1], title=title, rv=rv)
+    fit = quality_of_fit(labels, row)
+    figure = plot_overlay(stars[row : row + 1], models[row : row + 1], title=title, rv=rv, fit=fit)
     plots.append(save(figure, out / FIGURES[2]))
     table = labels.write(out / "labels.ecsv", overwrite=overwrite)
     if json:

@@ -444,14 +444,15 @@ class Model(ABC):
         options
             Options of ``predict``.
         """
-        from draper.plots.overlay import plot_overlay, title_of_estimates
+        from draper.plots.overlay import plot_overlay, quality_of_fit, title_of_estimates
 
         _, made = self.explain(spectra, options)
         assert made is not None
         for row, velocity in enumerate(made.table.get("rv", [0.0] * len(made))):
             rv = float(velocity) if np.isfinite(velocity) else 0.0
             title = title_of_estimates(estimates, row)
-            yield plot_overlay(spectra[row], made[row], title=title, rv=rv)
+            fit = quality_of_fit(estimates, row)
+            yield plot_overlay(spectra[row], made[row], title=title, rv=rv, fit=fit)
 
     # ---------------------------------------------------------- for the verbs
 

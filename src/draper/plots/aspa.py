@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
 from draper.errors import DraperError
-from draper.plots.recovery import label_name
+from draper.plots.names import label_name
 from draper.plots.style import BLACK, axes_or_new, styled
 
 Mask = NDArray[np.bool_]

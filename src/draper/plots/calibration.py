@@ -8,15 +8,19 @@ from typing import cast
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
 from draper.errors import DraperError, did_you_mean
 from draper.infer.calibration import ALL, CELLS, JOINT, Calibration
-from draper.plots.recovery import label_name
-from draper.plots.style import BLACK, BLUE, axes_or_new, free_figure, styled
+from draper.plots.names import label_name
+from draper.plots.style import BESIDE, BLACK, BLUE, axes_or_new, free_figure, styled
 
 SHADE = "#999999"
 """Colour of what right posteriors would give."""
+
+SMALL_P = 1e-4
+"""Smaller probabilities are written as a limit."""
 
 PROBABILITY = 0.95
 """Probability of bands."""
@@ -77,8 +81,9 @@ def plot_coverage(
     ax.set_xlim(0, 100)
     reach = max(3.0, 1.15 * np.abs(ax.dataLim.intervaly).max())
     ax.set_ylim(-reach, reach)
-    ax.set_title(f"{number:,} simulations" if group == ALL else f"{group}: {number:,} simulations")
-    ax.legend(loc="best", ncols=2)
+    count = f"{number:,} simulation{'s' if number != 1 else ''}"
+    ax.set_title(count if group == ALL else f"{group}: {count}")
+    ax.legend(**BESIDE)
     return ax
 
 
@@ -133,7 +138,8 @@ def plot_ranks(
         _draw_histogram(upper, counts[row], number)
         _draw_cumulative(lower, calibration, group, row)
         title = f"{JOINT} (TARP)" if name == JOINT else label_name(name)
-        upper.set_title(title if np.isnan(chances[row]) else f"{title}: p = {chances[row]:.2g}", fontsize=9)
+        chance = f"= {chances[row]:.2g}" if chances[row] >= SMALL_P else f"< {SMALL_P:g}"
+        upper.set_title(title if np.isnan(chances[row]) else f"{title}: p {chance}", fontsize=9)
         lower.set_xlim(0, 1)
         lower.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         lower.tick_params(labelbottom=True)
@@ -153,6 +159,7 @@ def _draw_histogram(ax: Axes, counts: np.ndarray, number: int) -> None:
     ax.stairs(counts, np.linspace(0, 1, bins + 1), color=BLUE, fill=True, alpha=0.35)
     ax.stairs(counts, np.linspace(0, 1, bins + 1), color=BLUE)
     ax.set_ylim(0, 1.15 * max(float(counts.max()), high, 1.0))
+    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 
 def _draw_cumulative(ax: Axes, calibration: Calibration, group: str, row: int) -> None:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from draper.errors import DraperError
+from draper.plots.names import label_name, with_unit
 from draper.plots.protocol import LabelEstimates
-from draper.plots.recovery import label_name, with_unit
 from draper.plots.style import BLACK, BLUE, RED, free_figure, styled
 
 FloatArray = NDArray[np.float64]

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from draper.data.labels import Label
 from draper.errors import DraperError, did_you_mean
+from draper.plots.axes import logarithmic
 from draper.plots.latent import colour_limits, point_size
-from draper.plots.pixels import logarithmic
-from draper.plots.recovery import rounded, with_unit
+from draper.plots.names import rounded, with_unit
 from draper.plots.style import free_figure, styled
 
 FloatArray = NDArray[np.float64]
@@ -24,6 +24,9 @@ Columns = Mapping[str, ArrayLike]
 
 DENSITY = ""
 """Name of the column that holds the number of nearby stars, for the colour of the points."""
+
+FEW = 30
+"""Number of stars below which the axes hold those of all panels."""
 
 CELLS = 90
 """Number of cells along each axis in which stars are counted."""
@@ -42,8 +45,8 @@ def plot_kiel(
     ----------
     panels
         Title and columns ``teff``, ``logg`` and ``fe_h`` (n,) of each panel. The first, usually the truth,
-        sets axes and colours. Panels with as many stars must hold the same stars; their mean absolute
-        difference from the first is written above them.
+        sets axes and colours; with fewer than 30 stars the axes hold those of all panels. Panels with as many
+        stars must hold the same stars; their mean absolute difference from the first is written above them.
     colour
         Column that colours the points; None colours them by the number of nearby stars.
     figure
@@ -84,7 +87,11 @@ def draw_panels(
     wanted = [x, y] if colour is None else [x, y, colour]
     tables = {title: panel_columns(title, columns, wanted) for title, columns in panels.items()}
     truth = next(iter(tables.values()))
-    limits = [limits_of(truth[name]) for name in (x, y)]
+    is_few = len(truth[x]) < FEW
+    limits = [
+        limits_of(np.concatenate([table[name] for table in tables.values()]) if is_few else truth[name])
+        for name in (x, y)
+    ]
     if colour is None:
         for columns in tables.values():
             columns[DENSITY] = density(columns[x], columns[y], limits)

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from draper.data.grid import Grid
 from draper.data.labels import Label
 from draper.data.lines import strong_lines
 from draper.errors import DraperError
+from draper.plots.axes import draw_band, draw_curve, limit_to, spectral_axis
+from draper.plots.names import label_name, rounded
 from draper.plots.overlay import name_lines
-from draper.plots.pixels import spectral_axis
-from draper.plots.recovery import label_name, rounded
 from draper.plots.style import BLACK, COLORS, free_figure, styled
 from draper.results.information import Information, enough
 
@@ -64,10 +65,8 @@ def plot_gradients(
         gridspec_kw={"height_ratios": [TOP, *[ROW] * len(names)]},
     )[:, 0]
     grid, used = information.grid, information.ivar[star] > 0
-    axis, title = spectral_axis(grid)
     flux = np.where(used, information.flux[star], np.nan).astype(np.float64)
-    for piece in grid.segments():
-        panels[0].plot(axis[piece], flux[piece], color=BLACK, linewidth=0.8)
+    draw_curve(panels[0], grid, flux, color=BLACK, linewidth=0.8)
     name_lines(panels[0], grid, flux, flux, strong_lines())
     panels[0].set_ylabel("flux", fontsize=8)
     panels[0].tick_params(axis="y", labelsize=8)
@@ -76,24 +75,23 @@ def plot_gradients(
         label = information.labels[number]
         step = enough(label) or float(information.values[star, number]) / 10 or 1.0
         change = np.where(used, 100 * step * information.gradients[star, :, number], np.nan)
-        draw_label(ax, axis, change, grid.segments(), cumulative[:, number], COLORS[row % 6])
+        draw_label(ax, grid, change, cumulative[:, number], COLORS[row % 6])
         ax.set_title(label_name(name), loc="left", fontsize=10, fontweight="bold", pad=3, color=BLACK)
         ax.set_title(
             bound_text(label, information, star, number), loc="right", fontsize=8, pad=3, color="#444444"
         )
         ax.set_ylabel(f"% per\n{step:g}{f' {label.unit}' if label.unit else ''}", fontsize=8)
         ax.tick_params(axis="y", labelsize=8)
-    panels[0].set_xlim(axis[0], axis[-1])
-    panels[-1].set_xlabel(title)
+    limit_to(panels[0], grid)
+    panels[-1].set_xlabel(spectral_axis(grid)[1])
     figure.align_ylabels(panels)
     return figure
 
 
 def draw_label(
     ax: Axes,
-    axis: NDArray[np.float64],
+    grid: Grid,
     change: NDArray[np.float64],
-    pieces: Sequence[slice],
     cumulative: NDArray[np.float64],
     color: str,
 ) -> None:
@@ -101,17 +99,16 @@ def draw_label(
     whole = float(cumulative[-1])
     if whole > 0:
         behind = ax.twinx()
-        behind.fill_between(axis, cumulative / whole, color=SHARE, alpha=0.13, linewidth=0)
-        behind.plot(axis, cumulative / whole, color=SHARE, linewidth=0.9)
+        draw_band(behind, grid, cumulative / whole, color=SHARE, alpha=0.13)
+        draw_curve(behind, grid, cumulative / whole, color=SHARE, linewidth=0.9)
         behind.set_ylim(0, 1.02)
         behind.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
         behind.tick_params(labelsize=7, colors=SHARE, length=0)
         behind.grid(False)
         ax.set_zorder(behind.get_zorder() + 1)
         ax.patch.set_visible(False)
-    for piece in pieces:
-        ax.fill_between(axis[piece], change[piece], color=color, alpha=0.35, linewidth=0)
-        ax.plot(axis[piece], change[piece], color=color, linewidth=0.8)
+    draw_band(ax, grid, change, color=color, alpha=0.35)
+    draw_curve(ax, grid, change, color=color, linewidth=0.8)
     ax.axhline(0, color=BLACK, linewidth=0.4)
     reach = float(np.nanmax(np.abs(change))) if np.isfinite(change).any() else 0.0
     ax.set_ylim(-1.12 * reach or -1.0, 1.12 * reach or 1.0)

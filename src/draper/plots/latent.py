@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from draper.data.labels import Label
 from draper.errors import DraperError
 from draper.latents.map import neighbour_r2
-from draper.plots.recovery import PLATE, with_unit
+from draper.plots.names import with_unit
+from draper.plots.recovery import PLATE
 from draper.plots.style import free_figure, styled
 
 PANEL = 2.7

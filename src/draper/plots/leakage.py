@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from draper.latents.leakage import Leakage
-from draper.plots.recovery import label_name
+from draper.plots.names import label_name
 from draper.plots.style import BLACK, COLORS, free_figure, styled
 
 SPAN = "#DDDDDD"
@@ -23,7 +23,7 @@ MARKERS = "osD^v"
 """Markers of the probes."""
 
 LOWEST = -0.15
-"""Smallest R2 that is drawn: below 0 a probe predicts worse than the mean."""
+"""Smallest R2 that is drawn in its place: below 0 a probe predicts worse than the mean."""
 
 
 @styled
@@ -33,7 +33,7 @@ def plot_leakage(leakage: Leakage, *, figure: Figure | None = None) -> Figure:
     The grey bar goes from the floor, R2 of a removed label from kept ones, to the ceiling, R2 from the
     spectra; kept labels have no floor. The markers of a removed label should lie at the left end of its bar,
     and those of a kept one at the right. Hollow markers are predictions from latents and kept labels
-    together.
+    together. R2 below -0.15 is an arrow at the left edge, with its value.
 
     Parameters
     ----------
@@ -84,7 +84,20 @@ def _draw(
 ) -> None:
     """Draw R2 of one probe from a source."""
     value, error = leakage.value[source][:, number], leakage.error[source][:, number]
-    ax.errorbar(np.maximum(value, LOWEST), at, xerr=error, elinewidth=1, zorder=3, **style)
+    inside = np.where(value < LOWEST, np.nan, value)
+    ax.errorbar(inside, at, xerr=error, elinewidth=1, zorder=3, **style)
+    for row in np.flatnonzero(value < LOWEST):
+        fill = style.get("markerfacecolor", style["color"])
+        ax.plot(LOWEST, at[row], "<", color=style["color"], markerfacecolor=fill, markersize=6, zorder=3)
+        ax.annotate(
+            f"{value[row]:.2f}",
+            (LOWEST, at[row]),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+            color=style["color"],
+        )
 
 
 def _text_beside(leakage: Leakage, name: str) -> str:

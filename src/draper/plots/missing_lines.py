@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from draper.errors import DraperError
-from draper.plots.pixels import spectral_axis
+from draper.plots.axes import draw_band, draw_curve, spectral_axis
 from draper.plots.style import BLACK, BLUE, COLORS, RED, free_figure, styled
 from draper.results.missing_lines import UNKNOWN, LineTable
 
@@ -51,24 +51,20 @@ def plot_missing_lines(
         gridspec_kw={"height_ratios": [TOP, *[ROW] * len(elements)]},
     )[:, 0]
     axis, title = spectral_axis(found.grid)
-    steps = np.gradient(axis) / 2
-    for piece in found.grid.segments():
-        for flux, color, name in zip(found.flux, (RED, BLUE), ("synthetic", "observed"), strict=True):
-            label = name if piece.start == 0 else None
-            panels[0].plot(axis[piece], flux[piece], color=color, linewidth=0.8, label=label)
+    edges = found.grid.bounds * (axis[-1] / found.grid.vacuum[-1])
+    for flux, color, name in zip(found.flux, (RED, BLUE), ("synthetic", "observed"), strict=True):
+        draw_curve(panels[0], found.grid, flux, color=color, linewidth=0.8, label=name)
     panels[0].set_ylabel("mean flux", fontsize=8)
     panels[0].legend(loc="lower right", ncols=2)
     for row, (ax, name) in enumerate(zip(panels[1:], elements, strict=True)):
         number, color = found.elements.index(name), COLORS[row % len(COLORS)]
-        for piece in found.grid.segments():
-            noise = found.noise[number, piece]
-            ax.fill_between(axis[piece], -noise, noise, color=BLACK, alpha=0.2, linewidth=0)
-            ax.plot(axis[piece], -found.difference[number, piece], color=color, linewidth=0.8)
+        noise = found.noise[number]
+        draw_band(ax, found.grid, -noise, noise, color=BLACK, alpha=0.2)
+        draw_curve(ax, found.grid, -found.difference[number], color=color, linewidth=0.8)
         for at in np.flatnonzero(found.element == name):
-            low, high = found.first[at], found.last[at]
             ax.axvspan(
-                axis[low] - steps[low],
-                axis[high] + steps[high],
+                edges[found.first[at], 0],
+                edges[found.last[at], 1],
                 color=color,
                 alpha=0.15 if found.blended[at] else 0.3,
                 linewidth=0,

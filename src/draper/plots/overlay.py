@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,9 +13,9 @@ from draper.data.grid import Grid
 from draper.data.lines import Lines, strong_lines
 from draper.data.spectra import Spectra, has_errors
 from draper.errors import DraperError
-from draper.plots.pixels import spectral_axis
+from draper.plots.axes import draw_curve, limit_to, spectral_axis
+from draper.plots.names import label_name, rounded, shortened, wrapped
 from draper.plots.protocol import LabelEstimates
-from draper.plots.recovery import label_name, rounded
 from draper.plots.style import BLACK, BLUE, RED, free_figure, styled
 
 PIXELS_IN_ROW, MOST_ROWS = 2500, 4
@@ -25,13 +27,21 @@ HYDROGEN, CORE, SIDE = "H I", 1.0, (2.0, 4.0)
 """A line of hydrogen is named if its whole core is lower than both sides: half-width and range [Angstrom]."""
 
 SHORT = 60
-"""Largest length of a title that is followed by more text on its line."""
+"""Largest length of the last line of a title that is followed by more text."""
 
 MAIN = ("teff", "logg", "fe_h", "rv")
 """Labels that are shown in a title."""
 
 LEAST_DEPTH = 0.02
 """A line is named where the model is lower than its surroundings by this fraction."""
+
+
+class FitQuality(NamedTuple):
+    """What a fit says of itself: its chi2 counts free parameters, the model's own error, and the jitter."""
+
+    reduced_chi2: float
+    jitter: float
+    """Error that was added to those of the pixels [unit of the flux]."""
 
 
 @styled
@@ -42,6 +52,7 @@ def plot_overlay(
     title: str = "",
     lines: Lines | None = None,
     rv: float = 0.0,
+    fit: FitQuality | None = None,
     figure: Figure | None = None,
 ) -> Figure:
     """Draw one observed spectrum with a model of it; below, their difference over the error.
@@ -59,6 +70,8 @@ def plot_overlay(
         Lines that may be named; draper's table of strong lines by default.
     rv
         Velocity of the lines [km/s].
+    fit
+        What the fit says of itself; by default the title gives chi2 per pixel of what is drawn.
     figure
         Figure to draw in; a new one by default.
     """
@@ -80,7 +93,10 @@ def plot_overlay(
     flux = np.where(observed.ivar[0] > 0, observed.flux[0], np.nan).astype(np.float64)
     spectrum = np.where(model.ivar[0] > 0, model.flux[0], np.nan).astype(np.float64)
     in_sigma = has_errors(observed)
-    error = np.where(good, spectrum - flux, np.nan) * (np.sqrt(observed.ivar[0]) if in_sigma else 1.0)
+    error = np.where(good, spectrum - flux, np.nan)
+    if in_sigma:
+        weight = np.where(good, observed.ivar[0], 1.0).astype(np.float64)
+        error /= np.sqrt(1 / weight + (fit.jitter if fit else 0.0) ** 2)
     reach = _reach(error)
     for number, pixels in enumerate(np.array_split(np.arange(len(observed.grid)), rows)):
         upper, lower = panels[2 * number], panels[2 * number + 1]
@@ -95,9 +111,9 @@ def plot_overlay(
             name_lines(upper, observed.grid[pixels], spectrum[pixels], flux[pixels], shifted)
     panels[0].legend(loc="lower left", ncols=2)
     panels[-1].set_xlabel(spectral_axis(observed.grid)[1])
-    summary = _summary(error, in_sigma)
-    space = "   " if "\n" in title or len(title) < SHORT else "\n"
-    figure.suptitle(f"{title}{space}{summary}".strip(), fontsize=10)
+    title = wrapped(title)
+    space = "   " if len(title.rpartition("\n")[2]) < SHORT else "\n"
+    figure.suptitle(f"{title}{space}{_summary(error, in_sigma, fit)}".strip())
     return figure
 
 
@@ -112,8 +128,15 @@ def title_of_estimates(estimates: LabelEstimates, row: int) -> str:
             text = f" +- {error:.{digits}f}" if has_error else ""
             parts.append(f"{label_name(name)} {value:.{digits}f}{text}")
     raised = [name for name, values in estimates.flags.items() if values[row]]
-    title = f"{estimates.ids[row]}   {',  '.join(parts)}".strip()
+    title = f"{shortened(estimates.ids[row])}   {',  '.join(parts)}".strip()
     return f"{title}\nflagged: {', '.join(raised)}" if raised else title
+
+
+def quality_of_fit(estimates: LabelEstimates, row: int) -> FitQuality | None:
+    """Return what the table of estimates says of the fit of one star; None if they do not come from a fit."""
+    if not set(FitQuality._fields) <= set(estimates.columns):
+        return None
+    return FitQuality(*(float(estimates.columns[name][row]) for name in FitQuality._fields))
 
 
 def _draw(
@@ -124,15 +147,12 @@ def _draw(
     spectrum: NDArray[np.float64],
     error: NDArray[np.float64],
 ) -> None:
-    axis, _ = spectral_axis(grid)
-    for number, piece in enumerate(grid.segments()):
-        names = ("observed", "model") if number == 0 else (None, None)
-        upper.plot(axis[piece], flux[piece], color=BLACK, linewidth=0.9, label=names[0])
-        upper.plot(axis[piece], spectrum[piece], color=RED, linewidth=0.9, alpha=0.9, label=names[1])
-        lower.plot(axis[piece], error[piece], color=BLUE, linewidth=0.6)
+    draw_curve(upper, grid, flux, color=BLACK, label="observed")
+    draw_curve(upper, grid, spectrum, color=RED, alpha=0.9, label="model")
+    draw_curve(lower, grid, error, color=BLUE, linewidth=0.6)
     lower.axhline(0, color=BLACK, linewidth=0.6)
     upper.tick_params(labelbottom=False)
-    upper.set_xlim(axis[0], axis[-1])
+    limit_to(upper, grid)
 
 
 def name_lines(
@@ -199,9 +219,14 @@ def _reach(error: NDArray[np.float64]) -> float:
     return float(np.quantile(finite, 0.995)) * 1.25 or 1.0 if finite.size else 1.0
 
 
-def _summary(error: NDArray[np.float64], in_sigma: bool) -> str:
+def _summary(error: NDArray[np.float64], in_sigma: bool, fit: FitQuality | None) -> str:
     finite = error[np.isfinite(error)]
     if finite.size == 0:
         return "no good pixel"
     rms = float(np.sqrt(np.mean(finite**2)))
-    return f"chi2 per pixel {rms**2:.3g}" if in_sigma else f"rms {rounded(rms, signed=False)}"
+    if not in_sigma:
+        return f"rms {rounded(rms, signed=False)}"
+    if fit is None:
+        return f"chi2 per pixel {rms**2:.3g}"
+    jitter = f" with jitter {rounded(fit.jitter, signed=False)}" if fit.jitter else ""
+    return f"reduced chi2 {fit.reduced_chi2:.4g}{jitter}"

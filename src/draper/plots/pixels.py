@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from draper.data.grid import Grid
-from draper.plots.recovery import label_name, rounded
+from draper.data.labels import Label
+from draper.plots.axes import draw_band, draw_curve, logarithmic, spectral_axis
+from draper.plots.names import rounded, with_unit
 from draper.plots.style import BLACK, BLUE, RED, axes_or_new, free_figure, styled
 from draper.results.metrics import Residuals
 
@@ -29,15 +29,11 @@ def plot_pixel_errors(residuals: Residuals, figure: Figure | None = None) -> Fig
     """Draw against wavelength the mean spectrum, the rms error, and the mean error with its scatter."""
     figure = free_figure(9.0, 6.4) if figure is None else figure
     top, middle, bottom = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [1, 1.2, 1.2]})
-    axis, name = spectral_axis(residuals.grid)
-    mean, sigma = residuals.mean, residuals.sigma
-    for piece in residuals.grid.segments():
-        top.plot(axis[piece], residuals.mean_spectrum[piece], color=BLACK)
-        middle.plot(axis[piece], residuals.rms[piece], color=BLUE)
-        bottom.fill_between(
-            axis[piece], (mean - sigma)[piece], (mean + sigma)[piece], color=BLUE, alpha=0.3, linewidth=0
-        )
-        bottom.plot(axis[piece], mean[piece], color=BLUE)
+    grid, mean, sigma = residuals.grid, residuals.mean, residuals.sigma
+    draw_curve(top, grid, residuals.mean_spectrum, color=BLACK)
+    draw_curve(middle, grid, residuals.rms, color=BLUE)
+    draw_band(bottom, grid, mean - sigma, mean + sigma, color=BLUE, alpha=0.3)
+    draw_curve(bottom, grid, mean, color=BLUE)
     bottom.axhline(0, color=BLACK, linewidth=0.6)
     if np.isfinite(residuals.rms).any():
         typical = float(np.nanmedian(residuals.rms))
@@ -47,7 +43,7 @@ def plot_pixel_errors(residuals: Residuals, figure: Figure | None = None) -> Fig
     top.set_ylabel("mean spectrum")
     middle.set_ylabel("rms error")
     bottom.set_ylabel("mean error, +- 1 sigma")
-    bottom.set_xlabel(name)
+    bottom.set_xlabel(spectral_axis(grid)[1])
     top.set_title(f"model - observed, {residuals.what}")
     return figure
 
@@ -74,7 +70,7 @@ def plot_spectrum_errors(residuals: Residuals, ax: Axes | None = None) -> Axes:
         logarithmic(ax.xaxis)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.margins(x=0.02, y=0.2)
-    ax.legend(loc="upper right", frameon=True, framealpha=1.0, edgecolor="none")
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return ax
 
 
@@ -111,8 +107,9 @@ def plot_over_labels(
     panels = figure.subplots(rows, columns, squeeze=False)
     good = np.isfinite(values) & (values > 0)
     order = np.argsort(np.where(good, values, -1))[np.count_nonzero(~good) :]
-    limits = np.quantile(values[good], [0.01, 0.99]) if good.any() else np.array([0.1, 1.0])
-    norm = LogNorm(float(limits[0]) * 0.999, float(limits[1]) * 1.001)
+    low, high = np.quantile(values[good], [0.01, 0.99]) if good.any() else (0.1, 1.0)
+    spread = max(1.0, 2 / np.sqrt(high / low))  # a colour bar covers a factor of four at least
+    norm = LogNorm(low / spread, high * spread)
     drawn = None
     for number, ax in enumerate(panels.flat):
         if number >= len(planes):
@@ -129,8 +126,8 @@ def plot_over_labels(
             rasterized=True,
             s=float(np.clip(400 / np.sqrt(len(order) + 1), 5, 22)),
         )
-        ax.set_xlabel(label_name(x))
-        ax.set_ylabel(label_name(y))
+        ax.set_xlabel(with_unit(Label(x)))
+        ax.set_ylabel(with_unit(Label(y)))
         if {x, y} == REVERSED:
             ax.invert_yaxis()
         if x == "teff":
@@ -140,19 +137,3 @@ def plot_over_labels(
         logarithmic(bar.ax.yaxis)
         bar.set_label(what)
     return figure
-
-
-def logarithmic(axis: Axis) -> None:
-    """Write numbers on a logarithmic axis at 1, 2 and 5 of each decade, without powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def spectral_axis(grid: Grid) -> tuple[NDArray[np.float64], str]:
-    """Return the positions (p,) of the pixels of a grid on the axis, and the title of the axis."""
-    if not grid.is_spectral:
-        return np.arange(len(grid), dtype=np.float64), f"coefficient: {grid.extent}"
-    if grid.vacuum[-1] > 2e4:
-        return grid.vacuum / 1e4, "vacuum wavelength [micron]"
-    return grid.vacuum, "vacuum wavelength [Angstrom]"

@@ -37,6 +37,10 @@ class LabelEstimates(Protocol):
         """Flags of the objects (n,)."""
 
     @property
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """Further columns of the table (n,)."""
+
+    @property
     def covariance(self) -> FloatArray | None:
         """Covariances (n, l, l)."""
 

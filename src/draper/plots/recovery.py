@@ -12,33 +12,13 @@ from numpy.typing import NDArray
 
 from draper.data.labels import Label
 from draper.errors import DraperError
+from draper.plots.names import label_name, rounded, with_unit
 from draper.plots.protocol import LabelEstimates
 from draper.plots.style import BLACK, BLUE, RED, free_figure, styled
 from draper.results.metrics import recovery
 
 PLATE = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.5}
 """The background of text that is drawn over points."""
-
-NAMES = {"teff": "Teff", "logg": "log g", "rv": "RV", "vmic": "vmic", "vsini": "v sin i", "vmac": "vmac"}
-
-
-def label_name(name: str) -> str:
-    """Return a label as astronomers write it.
-
-    Examples
-    --------
-    >>> label_name("fe_h"), label_name("mg_fe"), label_name("teff")
-    ('[Fe/H]', '[Mg/Fe]', 'Teff')
-    """
-    head, _, tail = name.rpartition("_")
-    if head and tail in ("h", "fe"):
-        return f"[{'alpha' if head == 'alpha' else head.capitalize()}/{tail.capitalize()}]"
-    return NAMES.get(name, name)
-
-
-def with_unit(label: Label) -> str:
-    """Return the name of a label with its unit."""
-    return f"{label_name(label.name)} [{label.unit}]" if label.unit else label_name(label.name)
 
 
 @styled
@@ -126,7 +106,7 @@ def draw_pair(
     figures = recovery(estimate, truth, sigma)
     upper.set_title(with_unit(label))
     upper.tick_params(labelbottom=False)
-    lower.set_xlabel(f"true {label_name(label.name)}")
+    lower.set_xlabel(f"true {with_unit(label)}")
     upper.set_ylabel("estimate")
     lower.set_ylabel("estimate - true")
     upper.sharex(lower)
@@ -134,15 +114,17 @@ def draw_pair(
         upper.text(0.5, 0.5, "no star has a true value", transform=upper.transAxes, ha="center")
         return None
     size = float(np.clip(600 / np.sqrt(known.sum()) / 6, 2, 16))
-    span = np.ptp(truth[known]) or 1.0
-    low, high = truth[known].min() - 0.06 * span, truth[known].max() + 0.06 * span
     error = estimate - truth
+    largest = float(np.abs(error[known]).max())
+    around = 0.06 * float(np.ptp(truth[known])) or 2 * largest or 0.1 * abs(float(truth[known][0])) or 1.0
+    low, high = float(truth[known].min()) - around, float(truth[known].max()) + around
+    span = high - low
     reach = float(max(np.quantile(np.abs(error[known]), 0.98) * 1.3, 1e-9 * span))
     beyond = known & (np.abs(error) > reach)
     points = None
-    for mask, marker, edge, text in (
+    for mask, marker, edge, text in (  # flagged stars first, so that they do not hide the others
+        (known & flagged, "^", RED, f"flagged ({(known & flagged).sum():,})"),
         (known & ~flagged, "o", None, None),
-        (known & flagged, "^", RED, f"flagged ({(known & flagged).sum()})"),
     ):
         if not mask.any():
             continue
@@ -170,28 +152,14 @@ def draw_pair(
         max(high, min(estimate[known].max() + margin, high + span / 2)),
     )
     lower.set_ylim(-reach * 1.05, reach * 1.05)
-    lines = [f"bias {rounded(figures['bias'])}", f"scatter {rounded(figures['scatter'], signed=False)}"]
-    lines += [f"robust {rounded(figures['robust_scatter'], signed=False)}"]
+    lines = [f"bias {rounded(figures['bias'])}"]
+    if known.sum() > 1:
+        lines.append(f"scatter {rounded(figures['scatter'], signed=False)}")
+        lines.append(f"robust {rounded(figures['robust_scatter'], signed=False)}")
     if beyond.any():
         lines.append(f"{beyond.sum()} at the edge below")
     upper.text(0.03, 0.97, "\n".join(lines), transform=upper.transAxes, va="top", fontsize=8, bbox=PLATE)
     if (known & flagged).any():
-        upper.legend(loc="lower right", handletextpad=0.1, borderpad=0.1)
+        scale = max(1.0, 4 / np.sqrt(size))
+        upper.legend(loc="lower right", handletextpad=0.1, borderpad=0.1, markerscale=scale)
     return points
-
-
-def rounded(value: float, *, signed: bool = True) -> str:
-    """Return a number to two significant digits, without an exponent where it can be.
-
-    Examples
-    --------
-    >>> rounded(123.4), rounded(-0.0456), rounded(1.0, signed=False), rounded(0.0)
-    ('+123', '-0.046', '1.0', '0')
-    """
-    if not np.isfinite(value):
-        return "unknown"
-    if value == 0:
-        return "0"
-    digits = max(0, 1 - int(np.floor(np.log10(abs(value)))))
-    sign = "+" if signed else ""
-    return f"{value:{sign}.{digits}f}" if digits < 6 else f"{value:{sign}.1e}"

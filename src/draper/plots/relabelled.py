@@ -15,10 +15,11 @@ from draper.data.labels import Label
 from draper.data.lines import strong_lines
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
+from draper.plots.axes import draw_curve, limit_to, logarithmic, spectral_axis
 from draper.plots.latent import point_size
+from draper.plots.names import label_name, rounded, shortened, with_unit, wrapped
 from draper.plots.overlay import name_lines
-from draper.plots.pixels import logarithmic, spectral_axis
-from draper.plots.recovery import PLATE, label_name, rounded, with_unit
+from draper.plots.recovery import PLATE
 from draper.plots.style import BLACK, BLUE, COLORS, RED, axes_or_new, free_figure, styled
 
 FloatArray = NDArray[np.float64]
@@ -107,18 +108,17 @@ def plot_relabelled(
     if original.grid.is_spectral:
         low, high = (np.asarray(bound.reduce([*flux.values()]), np.float64) for bound in (np.fmin, np.fmax))
         name_lines(panels[0], original.grid, low, high, strong_lines())
-    figure.suptitle(relabelling(original, generated, row), fontsize=10)
+    figure.suptitle(wrapped(relabelling(original, generated, row)))
     panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(flux), borderaxespad=0)
-    axis, name = spectral_axis(original.grid)
-    panels[0].set_xlim(axis[0], axis[-1])
-    panels[-1].set_xlabel(name)
+    limit_to(panels[0], original.grid)
+    panels[-1].set_xlabel(spectral_axis(original.grid)[1])
     figure.align_ylabels(panels)
     return figure
 
 
 def relabelling(original: Spectra, generated: Spectra, row: int) -> str:
     """Return the changed labels of a star, for a title."""
-    parts = [str(original.ids[row])]
+    parts = [shortened(original.ids[row])]
     for name, column in original.table.items():
         if name not in generated.table or column.dtype.kind != "f":
             continue
@@ -132,17 +132,8 @@ def relabelling(original: Spectra, generated: Spectra, row: int) -> str:
 
 def draw_curves(ax: Axes, grid: Grid, curves: Mapping[str, tuple[FloatArray, str]]) -> None:
     """Draw spectra by name, value and colour, without a line across gaps."""
-    axis, _ = spectral_axis(grid)
     for what, (values, colour) in curves.items():
-        for number, piece in enumerate(grid.segments()):
-            ax.plot(
-                axis[piece],
-                values[piece],
-                color=colour,
-                linewidth=0.9,
-                alpha=0.9,
-                label=what if number == 0 else None,
-            )
+        draw_curve(ax, grid, values, color=colour, alpha=0.9, label=what)
 
 
 def rms(values: FloatArray) -> float:
@@ -303,24 +294,27 @@ def draw_swap(ax: Axes, requested: FloatArray, measured: FloatArray, band: float
         label=f"+- {100 * band:g} %",
     )
     ax.plot(line, line, color=BLACK, linewidth=0.8)
+    is_few = len(requested) <= 2 * STEPS
     ax.scatter(
         requested,
         measured,
         s=point_size(len(requested)),
         color=BLUE,
-        alpha=0.4,
+        alpha=1.0 if is_few else 0.4,
+        zorder=3 if is_few else 1,
         linewidths=0,
         rasterized=True,
     )
-    ends = np.linspace(requested.min(), requested.max(), STEPS + 1)
-    part = np.clip(np.searchsorted(ends, requested, side="right") - 1, 0, STEPS - 1)
-    medians = np.array(
-        [
-            [np.median(requested[part == number]), np.median(measured[part == number])]
-            for number in np.unique(part)
-        ]
-    )
-    ax.plot(*medians.T, color=RED, marker="o", markersize=3, linewidth=1.2, label="median")
+    if not is_few:  # medians of few would hide them
+        ends = np.linspace(requested.min(), requested.max(), STEPS + 1)
+        part = np.clip(np.searchsorted(ends, requested, side="right") - 1, 0, STEPS - 1)
+        medians = np.array(
+            [
+                [np.median(requested[part == number]), np.median(measured[part == number])]
+                for number in np.unique(part)
+            ]
+        )
+        ax.plot(*medians.T, color=RED, marker="o", markersize=3, linewidth=1.2, label="median")
     slope = float(requested @ measured / (requested @ requested))
     inside = float(np.mean(np.abs(measured - requested) <= band * np.abs(requested)))
     ax.text(

@@ -28,7 +28,10 @@ STYLE: Any = {
     "axes.prop_cycle": cycler(color=COLORS),
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.formatter.useoffset": False,
     "axes.grid": True,
+    "axes.titlesize": 11,
+    "figure.titlesize": 10,
     "grid.alpha": 0.25,
     "grid.linewidth": 0.5,
     "legend.frameon": False,
@@ -37,6 +40,9 @@ STYLE: Any = {
     "font.size": 10,
 }
 """Matplotlib settings, applied inside a context and never to the whole process."""
+
+BESIDE: Any = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.0}
+"""Where a legend stands that may be long: to the right of its axes."""
 
 Plot = TypeVar("Plot", bound=Callable[..., Axes | Figure])
 

@@ -223,8 +223,10 @@ class Report:
 
     def title_of(self, row: int) -> str:
         """Return the name of a star with its main labels and its flags."""
+        from draper.plots.names import shortened
+
         table = self.spectra.table
-        parts = [str(self.spectra.ids[row])]
+        parts = [shortened(self.spectra.ids[row])]
         parts += [f"{name} {table[name][row]:.4g}" for name in ("teff", "logg", "fe_h") if name in table]
         if self.estimates is not None:
             raised = [name for name, values in self.estimates.flags.items() if values[row]]

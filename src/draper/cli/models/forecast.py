@@ -110,7 +110,7 @@ def information(
 
 def bounds(result: Information, star: int, title: str | None) -> Table:
     """Return the table of the bounds of one star."""
-    from draper.plots.recovery import rounded
+    from draper.plots.names import rounded
 
     able = result.measurable()
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
