@@ -49,7 +49,7 @@ def test_an_output_is_tried_before_the_work(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "x.csv"
     atomic_write.require_output(path)
     path.write_text("old")
-    with pytest.raises(OutputError, match=r"exists already[\s\S]*--overwrite"):
+    with pytest.raises(OutputError, match=r"exists already[\s\S]*overwrite=True"):
         atomic_write.require_output(path)
     atomic_write.require_output(path, overwrite=True)
     with pytest.raises(OutputError, match=r"too little room[\s\S]*MB are free[\s\S]*1,000,000,000,000.0 MB"):

@@ -236,7 +236,7 @@ def test_the_example_of_the_help_works_with_the_built_in_emulator(tmp_path: Path
     labels = {"teff": 5777.0, "logg": 4.44, "fe_h": 0.0}
     expected = load("builtin:rvs-emulator").generate(labels, vsini=5.0)
     np.testing.assert_allclose(read(out).flux, expected.flux, rtol=1e-6)
-    assert main(["generate", "builtin:rvs-emulator", *SUN, "-o", str(out), "--json"]) == 0
+    assert main(["generate", "builtin:rvs-emulator", *SUN, "-o", str(out), "--overwrite", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["assumed"]["mg_fe"] == "0"
 
 
@@ -338,7 +338,7 @@ def test_spectra_that_share_an_id_are_fitted_together(folder: Path, arms, tmp_pa
     np.testing.assert_allclose(found.median[2:], both.median, rtol=1e-9)
     np.testing.assert_allclose(found.covariance[2:], both.covariance, rtol=1e-6)
     np.testing.assert_allclose(found.median[:2], model.predict(blue[:2]).median, rtol=1e-9)
-    assert run(folder, *command, "--jointly") == 0
+    assert run(folder, *command, "--jointly", "--overwrite") == 0
     np.testing.assert_array_equal(Estimates.load(out).median, found.median)
 
 

@@ -333,7 +333,7 @@ def test_a_full_disk_ends_a_run_that_can_be_resumed(tmp_path: Path, monkeypatch)
     monkeypatch.setattr(checkpoint, "save_file", fills_up)
     often = QUICK.replace(checkpoint_every=2)
     with pytest.raises(
-        OutputError, match=r"No space left on device[\s\S]*make room, then continue[\s\S]*--resume"
+        OutputError, match=r"No space left on device[\s\S]*make room, then continue[\s\S]*resume=True"
     ):
         linear().fit(made_spectra(100), train=often, out=tmp_path / "model")
     assert [file.name for file in (tmp_path / "model" / "checkpoint").iterdir()] == ["state.safetensors"]

@@ -61,7 +61,8 @@ def plot_pareto(result: SearchResult, ax: Axes | None = None) -> Axes:
     front, test = result.points(result.front)[:, :2], result.points(result.front, "test")[:, :2]
     ax.step(*front.T, where="post", color=BLUE, alpha=0.6, zorder=3)
     ax.plot(*front.T, "o", color=BLUE, markersize=size, zorder=4, label="Pareto front")
-    for (x, y), (x_test, y_test) in zip(front, test, strict=True):
+    tested = np.isfinite(test).all(axis=1)
+    for (x, y), (x_test, y_test) in zip(front[tested], test[tested], strict=True):
         ax.plot([x, x_test], [y, y_test], color=BLUE, linewidth=0.5, alpha=0.6)
     _draw_test(ax, test[:, 0], test[:, 1], size)
     ends = (result.front[0], result.front[-1], result.chosen)

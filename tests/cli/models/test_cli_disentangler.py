@@ -219,7 +219,7 @@ def test_leakage_by_true_labels(folder: Path, tmp_path: Path, capsys) -> None:
     ("command", "words"),
     [
         (["@linear", "@test.h5"], "has no verb 'leakage'"),
-        (["@plain", "@test.h5"], "--remove, --keep"),
+        (["@plain", "@test.h5"], "train with remove= and keep="),
         (["@none", "@test.h5"], "no model here"),
         (["@model", "@none.h5"], "no such file"),
         (["@model"], "no data were named"),

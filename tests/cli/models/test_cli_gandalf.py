@@ -72,7 +72,7 @@ def runs(monkeypatch) -> list[dict]:
         training = {"valid": {}}
 
         def __init__(self, options) -> None:
-            self.options = options.model_dump(exclude_unset=True)
+            self.config, self.options = options, options.model_dump(exclude_unset=True)
 
         def fit(self, spectra, *, train, **_) -> None:
             told = train.model_dump(exclude_unset=True)

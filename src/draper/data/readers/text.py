@@ -200,8 +200,8 @@ def read(source: Source, config: ReadConfig) -> Iterator[Spectra]:
         raise source.error(
             "no row has a flux",
             given=f"nan or nothing in {names[roles['flux']]} of all {len(text.rows)} rows",
-            hint="choose another column with flux_column= (--flux-column), or leave such files out with "
-            "reject='empty' (--reject empty)",
+            hint=f"choose another column with {option_text('read.flux_column')}, "
+            f"or leave such files out with {option_text('read.reject', 'empty')}",
         )
     if text.names is None and config.error_column is None:
         _check_error(source, columns)
