@@ -8,7 +8,8 @@ from io import StringIO
 from pathlib import Path
 
 from draper import __version__
-from draper.cli.app import main, make_app
+from draper.cli import main
+from draper.cli.app import make_app
 
 project = "draper"
 author = "the draper developers"
