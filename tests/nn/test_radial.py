@@ -57,3 +57,17 @@ def test_is_differentiable(points: torch.Tensor) -> None:
     made = network(60).requires_grad_(False)
     made.solve(points, surface(points))
     assert torch.autograd.gradcheck(made, points[:4].clone().requires_grad_(), atol=1e-6)
+
+
+def test_derivatives(points: torch.Tensor) -> None:
+    network = RadialNetwork(points.shape[1], 8, 0, 0).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        x, step = points[:4], 1e-6
+        near, slopes = network.similarity_jacobian(x, points)
+        torch.testing.assert_close(near, network.similarity(x, points))
+        torch.testing.assert_close(network.variance(x), network.similarity(x, x).diagonal())
+        for number, shift in enumerate(step * torch.eye(x.shape[1], dtype=torch.float64)):
+            change = network.similarity(x + shift, points) - network.similarity(x - shift, points)
+            torch.testing.assert_close(slopes[:, number], change / (2 * step), rtol=1e-6, atol=1e-7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -35,6 +36,10 @@ class GenerateConfig(Config):
         return value.tolist() if hasattr(value, "tolist") else value  # arrays
 
 
+RADIAL_TRAINING: dict[str, Any] = {"steps": 150, "batch_size": 1024, "learning_rate": 0.05, "warmup": 30}
+"""Defaults of the trainer for the radial form."""
+
+
 class EmulatorConfig(ModelConfig):
     """A network that turns labels into spectra, and fits labels to spectra."""
 
@@ -64,10 +69,13 @@ class EmulatorConfig(ModelConfig):
     """Columns of the table that the network takes as labels; all stellar labels that vary by default."""
     hidden: Annotated[tuple[Size, ...], Field(min_length=1)] = (600, 600, 600)
     """Sizes of the hidden layers; 600,600,600 by default."""
-    architecture: Literal["perceptron", "query", "pixelwise"] = "perceptron"
-    """Form of the network: one output for each pixel (perceptron, the default), or labels and wavelength as
-    inputs (query), which gives the flux between pixels, too. Networks of one small network for each pixel
+    architecture: Literal["perceptron", "radial", "query", "pixelwise"] = "perceptron"
+    """Form of the network: one output for each pixel (perceptron, the default); radial functions about the
+    training spectra (radial), more exact where these are few, some thousand at most; or labels and wavelength
+    as inputs (query), which gives the flux between pixels, too. Networks of one small network for each pixel
     (pixelwise, the form of binspec) are imported and cannot be trained."""
+    bends: Size = 64
+    """Number of tanh units that bend the labels before they are compared (radial); 64 by default."""
     waves: Size = 128
     """Number of sines and cosines of ln(lambda) that encode a wavelength (query); 128 by default."""
     decoder: Annotated[tuple[Size, ...], Field(min_length=2)] = (256, 64, 64)
@@ -88,6 +96,11 @@ class EmulatorConfig(ModelConfig):
     """Whether the last layer is solved in closed form after training (l2, linear output); true by default."""
     censor: dict[str, tuple[Window, ...]] = {}
     """Labels that may change the flux only within windows (low, high) [vacuum Angstrom]; none by default."""
+
+    @property
+    def own_training(self) -> Mapping[str, Any]:
+        """Defaults of the trainer; a radial form has few parameters, and learns from large batches."""
+        return RADIAL_TRAINING if self.architecture == "radial" else self.training
 
     def search_ranges(self) -> dict[str, tuple[float, float]]:
         """Return what ``draper tune`` searches by default; one width is that of all hidden layers."""

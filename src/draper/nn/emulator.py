@@ -165,16 +165,21 @@ class EmulatorNetwork(Perceptron):
     def finish(self, train: Batches, valid: Batches | None) -> None:
         """Solve the last layer again, and measure the errors on held-out rows."""
         self.spread.copy_(self._solve(train, store_points(self, train), keep=not self.solves))
-        if valid is None or not measure(self, valid):
+        if valid is not None:
+            self._measure(valid)
+
+    def _measure(self, held_out: Batches, leverage: Tensor | None = None) -> None:
+        """Measure errors, and how they grow with the leverage (n,), on held-out spectra."""
+        if not measure(self, held_out):
             return
-        self._require_progress(valid)
-        self.modes = modes(self, valid)
+        self._require_progress(held_out)
+        self.modes = modes(self, held_out)
         relative, distance = [], []
-        for part in misfits(self, valid):
+        for part in misfits(self, held_out):
             share = part.squares / (self.uncertainty.square() + part.noise)
             relative.append(share.sum(1) / part.good.sum(1).clamp(min=1))
-            distance.append(self.leverage(part.x))
-        self._measure_growth(torch.cat(distance), torch.cat(relative))
+            distance.append(self.leverage(part.x) if leverage is None else part.x[:0, 0])
+        self._measure_growth(torch.cat(distance) if leverage is None else leverage, torch.cat(relative))
 
     def _require_progress(self, valid: Batches) -> None:
         """Raise an error if all labels give the same spectrum: training has saturated the hidden units."""

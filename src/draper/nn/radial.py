@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
+def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Return the squared distances (n, m) between points (n, d) and (m, d)."""
+    return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp(min=0)
+
+
 class RadialNetwork(nn.Module):
     """Interpolates smooth functions of a few inputs from few points.
 
@@ -42,12 +47,31 @@ class RadialNetwork(nn.Module):
 
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the kernel (n, m) between inputs (n, d) and (m, d)."""
-        a, b = self.warped(x), self.warped(y)
-        apart = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
-        apart = apart.clamp(min=0)
+        apart = _squared_distance(self.warped(x), self.warped(y))
         strength = self.strength.exp()
         near: Tensor = torch.exp(-apart / 2) + strength[0] / (1 + self.width.exp() * apart)
         return near + strength[1] * (1 + x @ y.T).square()
+
+    def similarity_jacobian(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the kernel (n, m) between inputs (n, d) and (m, d), and its derivatives (n, d, m) by x."""
+        a, b = self.warped(x), self.warped(y)
+        apart = _squared_distance(a, b)
+        strength, width = self.strength.exp(), self.width.exp()
+        gauss, rational = torch.exp(-apart / 2), 1 / (1 + width * apart)
+        inner = 1 + x @ y.T
+        near = gauss + strength[0] * rational + strength[1] * inner.square()
+        slope = gauss + 2 * strength[0] * width * rational.square()
+        by_warped = slope[:, None] * (b.T - a[:, :, None])
+        bent = (1 - torch.tanh(self.inner(x)).square())[:, :, None] * self.inner.weight
+        straight = (torch.eye(len(self.scale), dtype=x.dtype, device=x.device) + self.turn) * self.scale.exp()
+        by_inputs = straight + bent.transpose(1, 2) @ self.outer  # (n, d, d): the last axis is that of a
+        return near, by_inputs @ by_warped + 2 * strength[1] * inner[:, None] * y.T
+
+    def variance(self, x: Tensor) -> Tensor:
+        """Return the kernel (n,) of each input (n, d) with itself."""
+        strength = self.strength.exp()
+        own: Tensor = 1 + strength[0] + strength[1] * (1 + x.square().sum(1)).square()
+        return own
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs (n, k) for inputs (n, d)."""

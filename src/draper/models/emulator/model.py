@@ -77,7 +77,10 @@ class Emulator(Model):
         """Scale labels by the ranges of the training set; the network itself takes care of the flux."""
         names = self.config.labels or stellar_labels(spectra)
         # If some pixels are bad, pixels are learnt instead: components of gappy spectra are less exact.
-        whole = all((batch.ivar > 0).all() for batch in spectra.batches())
+        # (A radial form has no other way, and fills them in.)
+        whole = self.config.architecture == "radial" or all(
+            (batch.ivar > 0).all() for batch in spectra.batches()
+        )
         self.components = min(MOST_COMPONENTS, len(spectra.grid), max(1, len(spectra) - 1)) if whole else 0
         labels = LabelSet.from_table(spectra.table, names)
         if not np.isfinite(labels.read(spectra.table)).all(axis=1).any():

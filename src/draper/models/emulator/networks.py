@@ -14,6 +14,7 @@ from draper.errors import DraperError
 from draper.nn.emulator import EmulatorNetwork
 from draper.nn.pixelwise import PixelNetwork
 from draper.nn.query import QueryNetwork
+from draper.nn.radial_emulator import RadialEmulator
 from draper.nn.spectral import Perceptron, SpectralNetwork
 
 LEFT = 0.002
@@ -34,22 +35,31 @@ def build_network(config: EmulatorConfig, grid: Grid, labels: LabelSet, componen
             decoder=config.decoder,
             loss=config.loss,
         )
+    count = min(components if config.components is None else config.components, len(grid))
+    tolerance = LEFT if config.components is None else 0.0
+    if config.architecture == "radial":
+        return RadialEmulator(
+            len(labels),
+            len(grid),
+            bends=config.bends,
+            components=count,
+            tolerance=tolerance,
+        )
     if unknown := set(config.censor) - set(labels.names):
         raise DraperError(
             "only a label of the model can be censored",
             given=", ".join(sorted(unknown)),
             expected=", ".join(labels.names),
         )
-    count = components if config.components is None else config.components
     return EmulatorNetwork(
         len(labels),
         len(grid),
         config.hidden,
         config.activation,
         bounded=config.output == "bounded",
-        components=0 if config.needs_pixels else min(count, len(grid)),
+        components=0 if config.needs_pixels else count,
         loss=config.loss,
-        tolerance=LEFT if config.components is None else 0.0,
+        tolerance=tolerance,
         start=config.start == "ridge",
         solve=config.solve,
         censored={
@@ -70,6 +80,12 @@ def options_of_network(network: SpectralNetwork) -> dict[str, Any]:
             "activation": network.activation,
             "waves": len(network.periods),
             "decoder": (network.first.out_features, *_sizes(network.decoder)),
+        }
+    if isinstance(network, RadialEmulator):
+        return {
+            "architecture": "radial",
+            "bends": network.kernel.inner.out_features,
+            "components": len(network.basis),
         }
     perceptron = cast(Perceptron, network)
     return {
