@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,29 +21,55 @@ from draper.testing import QUICK, LinearAutoencoder, made_spectra
 from draper.train.signals import CAUGHT
 
 IMPORTS = """
-import os, signal, sys, weakref
+import os, signal, sys, time, weakref
+from contextlib import suppress
 from draper.cli import main
 
+def send(*_):
+    os.kill(os.getpid(), signal.{name})
+
 class Finder:
-    # Sends a signal when a module is imported: in the middle of it, or in a callback that cannot raise.
+    # Sends a signal when a module is imported.
     def find_spec(self, name, path=None, target=None):
         if name == "cyclopts":
-            send = lambda *_: os.kill(os.getpid(), signal.{name})
             held = Finder()
             {how}
-            del held
+            time.sleep(20)
 
 sys.meta_path.insert(0, Finder())
 sys.exit(main(["formats"]))
 """
 
+LOST = ("with suppress(BaseException): send()", "reference = weakref.ref(held, send); del held")
+"""A library swallows the interruption, or it arrives in a callback, which cannot raise."""
+
 
 @pytest.mark.parametrize("number", CAUGHT)
-@pytest.mark.parametrize("how", ["send()", "reference = weakref.ref(held, send)"])
+@pytest.mark.parametrize("how", ["send()", *LOST])
 def test_a_signal_while_modules_are_imported_is_one_line(number: signal.Signals, how: str) -> None:
     script = IMPORTS.format(name=number.name, how=how)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (128 + number, f"interrupted by {number.name}\n")
+
+
+@pytest.mark.parametrize("number", CAUGHT)
+def test_a_repeated_signal_does_not_disturb_the_cleaning_up(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def stream(*_: object) -> Iterator[Spectra]:
+        try:
+            yield made_spectra(5)
+            os.kill(os.getpid(), number)
+            yield made_spectra(5)
+        finally:
+            time.sleep(0.1)  # the signal comes several times
+            (tmp_path / "cleaned").touch()
+
+    monkeypatch.setattr("draper.cli.PATIENCE", 0.01)
+    monkeypatch.setattr(io, "stream", stream)
+    assert main(["convert", "spectra", "-o", str(tmp_path / "x.h5")]) == 128 + number
+    assert capsys.readouterr().err == f"interrupted by {number.name}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["cleaned"]
 
 
 @pytest.mark.parametrize("number", CAUGHT)
@@ -112,7 +139,7 @@ def test_a_file_that_exists_is_replaced_on_request_alone(
         ["simulate", "stars", "-n", "2", "-o", "c.h5"],
         ["predict", model, data, "-o", "d.csv", "--posterior", "e.npz"],
         ["encode", model, data, "-o", "f.npz"],
-        ["evaluate", model, data, "-o", "report"],
+        ["evaluate", model, data, "-o", "report.json"],
         ["generate", model, data, "-o", "g.fits", "--plot", "h.png"],
         ["info", data, "--plot", "i.png"],
         ["show", model, "--plot", "j.png"],

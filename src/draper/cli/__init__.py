@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-RETRY = 0.01
+PATIENCE = 0.5
 """Time [s] after which an interruption that got lost is repeated."""
 
 
@@ -38,31 +38,47 @@ def _stoppable() -> Iterator[list[int]]:
 
     Yields the signals that have arrived. A second Ctrl-C ends the program at once.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield []
+        return
     received: list[int] = []
+    ended, main_thread = threading.Event(), threading.get_ident()
     other_errors = sys.unraisablehook
 
+    def repeat() -> None:
+        # An interruption can get lost: in a callback or a foreign library while modules are imported, say.
+        while not ended.wait(PATIENCE):
+            signal.pthread_kill(main_thread, signal.SIGTERM)
+
     def stop(number: int, frame: FrameType | None) -> None:
+        if not received:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            repeater.start()
         received.append(number)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        if not ended.is_set() and not _is_unwinding():
+            raise KeyboardInterrupt
 
-    def lost(error: sys.UnraisableHookArgs) -> None:
-        if not received or not issubclass(error.exc_type, KeyboardInterrupt):
+    def not_passed_on(error: sys.UnraisableHookArgs) -> None:
+        if not issubclass(error.exc_type, KeyboardInterrupt):
             other_errors(error)
-            return
-        # It was raised where Python cannot pass errors on, such as a callback while modules are imported.
-        signal.signal(signal.SIGTERM, stop)
-        threading.Timer(RETRY, signal.raise_signal, (signal.SIGTERM,)).start()
 
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
+    repeater = threading.Thread(target=repeat, daemon=True)
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    sys.unraisablehook = lost
+    sys.unraisablehook = not_passed_on
     try:
         yield received
     finally:
+        ended.set()
+        if received:
+            repeater.join()
         sys.unraisablehook = other_errors
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_unwinding() -> bool:
+    """Whether an interruption is on its way up, through blocks that remove unfinished files."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
