@@ -16,6 +16,7 @@ from draper.models import artifact
 from draper.models.dataset import Dataset
 from draper.models.lock import is_empty
 from draper.models.protocol import Trainable
+from draper.train.checkpoint import FILE
 from draper.train.distributed import World
 from draper.train.tracking import History, Row, read_history, trackers
 from draper.train.trainer import Trainer, changed_options
@@ -122,9 +123,8 @@ def run_training(
         if written is not None and not resume:
             artifact.write(model, written, complete=False)
         # A run that was killed before its first checkpoint starts again from the weights in the folder.
-        metrics, facts = _track(
-            trainer, train, written, model, resume=resume and checkpoint is not None and checkpoint.is_dir()
-        )
+        has_checkpoint = checkpoint is not None and (checkpoint / FILE).is_file()
+        metrics, facts = _track(trainer, train, written, model, resume=resume and has_checkpoint)
         with torch.no_grad():
             module.finish(feed.sweep, None if valid is None else valid.sweep)
     finally:
