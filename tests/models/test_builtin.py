@@ -51,6 +51,13 @@ def test_kepler_93_is_where_the_literature_has_it(model: Emulator, real_data: Pa
     assert np.std((star.flux - seen.flux)[0][good]) < 0.0105
 
 
+def test_a_single_pixel_is_refused(model: Emulator) -> None:
+    grid = draper.Grid([8500.0], resolving_power=11500)
+    pixel = draper.Spectra(grid, np.ones((1, 1)), np.full((1, 1), 100.0), quantity="normalised flux")
+    with pytest.raises(DraperError, match="single pixel"):
+        model.predict(pixel)
+
+
 def test_other_names_are_refused() -> None:
     with pytest.raises(DraperError, match="did you mean 'builtin:rvs-emulator'"):
         draper.load("builtin:rvs-emulater")
