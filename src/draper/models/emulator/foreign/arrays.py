@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -47,13 +48,13 @@ class Datasets(Mapping[str, Array]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with opened(path) as file:
+        with opened(path, math.inf) as file:  # each array that is read has a stricter limit
             self._names = list(_names(file, "", DEPTH))
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
             raise KeyError(name)
-        with opened(self.path) as file:
+        with opened(self.path, math.inf) as file:
             dataset = file[name]
             if dataset.nbytes > RATIO * self.path.stat().st_size + SLACK:
                 raise damaged(self.path, f"'{name}' of shape {dataset.shape} cannot be in so small a file")
