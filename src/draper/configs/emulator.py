@@ -128,6 +128,16 @@ class EmulatorConfig(ModelConfig):
                 f"censor={self.censor}",
                 hint="leave these options out, or architecture='query'",
             )
+        if self.architecture == "radial" and (
+            self.needs_pixels or self.components == 0 or self.start == "ridge"
+        ):
+            raise DraperError(
+                "the architecture radial learns components, and has no l1 loss, bounded output, ridge start "
+                "or censored labels",
+                given=f"components={self.components}, loss={self.loss}, output={self.output}, "
+                f"start={self.start}, censor={self.censor}",
+                hint="leave these options out, or architecture='radial'",
+            )
         if unknown := set(self.censor) - set(self.labels or self.censor):
             raise DraperError(
                 "only a label of the model can be censored",

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from draper import Spectra, TrainConfig, load, samples
+from draper.errors import DraperError
 from draper.models.emulator.model import Emulator
 from draper.nn.radial_emulator import RadialEmulator
 from draper.simulate.made import made_spectra
@@ -94,3 +95,19 @@ def test_bad_pixels_are_filled() -> None:
     gappy = Spectra(spectra.grid, flux, ivar, spectra.table, spectra.quantity)
     model = Emulator(architecture="radial", bends=8).fit(gappy, valid=0, train=QUICKLY)
     assert np.std(error_on(model, exact(100, 5))) < 0.01
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"loss": "l1"},
+        {"output": "bounded"},
+        {"start": "ridge"},
+        {"components": 0},
+        {"censor": {"fe_h": ((8480.0, 8500.0),)}},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_options_of_other_forms_are_refused(option: dict) -> None:
+    with pytest.raises(DraperError, match="the architecture radial learns components, and has no l1 loss"):
+        Emulator(architecture="radial", **option)
