@@ -8,7 +8,7 @@ from draper.cli.output import require_figure, say, say_json
 from draper.cli.parameters import Json, Output, Overwrite
 from draper.cli.progress import progress
 
-FIGURES = ("sed-grid.png", "recovery.png", "star.png")
+SED, RECOVERY, STAR = "sed-grid.png", "recovery.png", "star.png"
 """Names of the plots."""
 
 STARS = 200
@@ -42,7 +42,7 @@ def demo(
     from draper.plots.style import save
     from draper.simulate.survey import Survey
 
-    for name in FIGURES:
+    for name in (SED, RECOVERY, STAR):
         require_figure(out / name, overwrite=overwrite)
     spectra = load("sed-grid")
     by_teff = np.argsort(spectra.table["teff"])
@@ -51,7 +51,7 @@ def demo(
     ax = plot_spectra(named)
     ax.set_yscale("log")
     ax.set_title("Five of the stars of the built-in SED grid")
-    plots = [save(ax, out / FIGURES[0])]
+    plots = [save(ax, out / SED)]
 
     stars = Survey("gaia-rvs").simulate(STARS, seed=1)
     emulator = load_model("builtin:rvs-emulator")
@@ -60,13 +60,13 @@ def demo(
     assert models is not None
     # Published labels have errors; compare with the true ones.
     truth = {name: stars.table.get(f"{name}_true", stars.table[name]) for name in emulator.labels.names}
-    plots.append(save(plot_recovery(labels, truth), out / FIGURES[1]))
+    plots.append(save(plot_recovery(labels, truth), out / RECOVERY))
     row = int(np.argmax(stars.table["snr"]))
     title = f"A simulated star of S/N {stars.table['snr'][row]:.0f}: {title_of_estimates(labels, row)}"
     rv = float(labels["rv"][row])
     fit = quality_of_fit(labels, row)
     figure = plot_overlay(stars[row : row + 1], models[row : row + 1], title=title, rv=rv, fit=fit)
-    plots.append(save(figure, out / FIGURES[2]))
+    plots.append(save(figure, out / STAR))
     table = labels.write(out / "labels.ecsv", overwrite=overwrite)
     if json:
         say_json({"plot": plots[0], "plots": plots, "labels": table, **spectra.describe()})

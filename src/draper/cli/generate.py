@@ -91,12 +91,10 @@ def generate(
     with completed(f"draper generate {artifact}", labels, values, ending), progress("generating") as done:
         made = model.generate(*what, options=options, progress=done, **more)
     assumed = assumptions(model, what[-1], made)
-    with results() as keep:
-        keep(partial(write, made, overwrite=overwrite), out)
+    with results(overwrite) as files:
+        files.write(partial(write, made), out)
         if plot is not None:
-            from draper.plots.style import save
-
-            keep(partial(save, made.plot()), plot)
+            files.save(made.plot(), plot)
     outside = {
         name: int(column.sum())
         for name, column in made.table.items()

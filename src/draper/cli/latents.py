@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,7 +66,6 @@ def map_(
     from draper.data.labels import columns as label_columns
     from draper.latents.map import Map, embed, neighbour_r2
     from draper.plots.latent import plot_maps
-    from draper.plots.style import save
 
     kept = out.with_suffix(".npz")
     require_figure(out, overwrite=overwrite)
@@ -82,7 +80,6 @@ def map_(
     with progress("encoding") as done:
         latents = model.encode(spectra, progress=done)
     drawn: dict[str, Any] = {}
-    kept = out.with_suffix(".npz")
     with progress("mapping"):
         if with_spectra:
             flux = np.where(spectra.ivar > 0, spectra.flux, np.nan)
@@ -95,10 +92,10 @@ def map_(
             drawn["latents"] = new.coordinates
         else:
             drawn["latents"] = Map.load(into).place(latents)
-    with results() as keep:
+    with results(overwrite) as files:
         if new is not None:
-            keep(partial(new.save, overwrite=overwrite), kept)
-        keep(partial(save, plot_maps(drawn, columns)), out)
+            files.write(new.save, kept)
+        files.save(plot_maps(drawn, columns), out)
     fractions = {
         title: {name: neighbour_r2(places, values) for name, values in columns.items()}
         for title, places in drawn.items()

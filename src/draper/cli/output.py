@@ -6,9 +6,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -17,8 +18,9 @@ from rich.table import Table
 from draper.atomic_write import require_output
 from draper.errors import OutputError, SkippedFilesError
 
-Keep = Callable[[Callable[[Path], Path], Path], Path]
-"""Writes a result with a function, to a path, and returns where it is."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def say(*what: RenderableType) -> None:
@@ -58,6 +60,16 @@ def require_outputs(*paths: Path | None, overwrite: bool) -> None:
             require_output(path, overwrite=overwrite)
 
 
+def require_tables(*paths: Path | None, also: tuple[str, ...] = (), overwrite: bool) -> None:
+    """Refuse the same of tables, and suffixes of no known format but those of ``also``."""
+    from draper.results.table import writable
+
+    for path in paths:
+        if path is not None:
+            writable(path, also=also)
+    require_outputs(*paths, overwrite=overwrite)
+
+
 def require_figure(path: Path | None, *, overwrite: bool) -> None:
     """Refuse a figure that cannot be written or exists already, before anything is computed."""
     if path is None:
@@ -69,33 +81,57 @@ def require_figure(path: Path | None, *, overwrite: bool) -> None:
         require_output(path, overwrite=overwrite)
 
 
-@contextmanager
-def results() -> Iterator[Keep]:
-    """Yield what writes finished results; what cannot be written where it should is kept elsewhere.
+class Results:
+    """Writes finished results, and keeps elsewhere what cannot be written where it should.
 
-    Computing again may take hours: such results go to a new folder for temporary files, and when the block
-    ends an error says where they are.
+    Parameters
+    ----------
+    overwrite
+        Whether files that exist are replaced.
     """
-    moved: dict[Path, Path] = {}
-    errors: list[OutputError] = []
 
-    def keep(write: Callable[[Path], Path], path: Path) -> Path:
+    def __init__(self, overwrite: bool) -> None:
+        self.overwrite = overwrite
+        self.errors: list[OutputError] = []
+
+    def write(self, write: Callable[..., Path], path: Path) -> Path:
+        """Write a result with a function of path and ``overwrite``; return where it is."""
+        return self._kept(partial(write, overwrite=self.overwrite), path)
+
+    def save(self, figure: Axes | Figure, path: Path) -> Path:
+        """Write a figure; return where it is."""
+        from draper.plots.style import save
+
+        return self._kept(partial(save, figure), path)
+
+    def _kept(self, write: Callable[[Path], Path], path: Path) -> Path:
         try:
             return write(path)
         except OutputError as error:
-            errors.append(error)
+            failed = error
         try:
-            moved[path] = write(Path(mkdtemp(prefix="draper-"), path.name))
+            place = write(Path(mkdtemp(prefix="draper-"), path.name))
         except (OSError, OutputError):
-            raise errors[-1] from None
-        return moved[path]
+            raise failed from None
+        self.errors.append(failed)
+        # Said at once: what follows may fail, or be interrupted.
+        sys.stderr.write(f"{path} is kept as {place}\n")
+        return place
 
-    yield keep
-    if moved:
+
+@contextmanager
+def results(overwrite: bool) -> Iterator[Results]:
+    """Yield what writes finished results; where it could not write them all, the block ends with an error.
+
+    Computing again may take hours: such results go to a new folder for temporary files.
+    """
+    kept = Results(overwrite)
+    yield kept
+    if kept.errors:
         raise OutputError(
-            f"results were written to another folder, since {errors[0].what}",
-            given=errors[0].given,
-            hint="; ".join(f"{path} is kept as {place}" for path, place in moved.items()),
+            f"results were written to another folder, since {kept.errors[0].what}",
+            given=kept.errors[0].given,
+            hint="move them from the folder named above",
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +14,10 @@ from rich.markup import escape
 
 from draper.cli.model import ModelOptions, catalogued, gathered, gathered_sets, opened
 from draper.cli.output import (
-    Keep,
+    Results,
     require_all_used,
     require_figure,
-    require_outputs,
+    require_tables,
     results,
     say,
     say_json,
@@ -87,7 +89,7 @@ def predict(
         The same for files of one spectrum each, which are all of one star; or of spectra that share an id.
     skip_bad
         Skip files that cannot be read or joined to the others, and list them at the end; the exit code is 4
-        if there are any.
+        if there are any. Tables of --catalogue are never skipped.
     plot
         Figure of the first spectrum that has estimates, with the model's, to write (.png, .pdf or .svg);
         NAME-2 and NAME-3 show the next two. Where the model gives samples it is their corner plot, and
@@ -96,16 +98,11 @@ def predict(
         Print the result as JSON.
     """
     from draper.results.arrays import SUFFIXES
-    from draper.results.table import writable
 
-    writable(out, also=SUFFIXES)
-    if posterior is not None:
-        writable(posterior, also=SUFFIXES)
-    require_outputs(out, posterior, overwrite=overwrite)
-    for figure in (
-        [] if plot is None else [numbered(plot, row, kind) for row in range(SHOWN) for kind in KINDS]
-    ):
-        require_figure(figure, overwrite=overwrite)
+    require_tables(out, posterior, also=SUFFIXES, overwrite=overwrite)
+    if plot is not None:
+        for row, kind in product(range(SHOWN), KINDS):
+            require_figure(numbered(plot, row, kind), overwrite=overwrite)
     model = opened(artifact, "predict")
     if catalogue and data:
         raise DraperError(
@@ -116,17 +113,12 @@ def predict(
     usage = f"draper predict {artifact} DATA... -o TABLE"
     sets: list[Spectra] = []
     if group_by is not None or jointly:
-        from draper.models.joint import predict_together, require_exposures
-
         flags = {"--group-by": group_by, "--jointly": jointly, "--catalogue": catalogue, "--plot": plot}
         given = [flag for flag, value in flags.items() if value]
         if len(given) > 1:
             raise DraperError(f"{given[0]} does not go with {given[1]}", hint=f"leave out {given[1]}")
-        require_exposures(model)
-        sets = gathered_sets(data, hints, usage, skip_bad=skip_bad)
+        sets = exposures(model, data, hints, usage, jointly=jointly, skip_bad=skip_bad)
         spectra = sets[0]
-        if jointly and all(len(one) == 1 for one in sets):
-            sets = [one.with_columns(id=[str(spectra.ids[0])]) for one in sets]
     elif catalogue:
         spectra = catalogued(model, catalogue, hints)
     else:
@@ -145,29 +137,29 @@ def predict(
             expected=", ".join(SUFFIXES),
             hint="these hold what it knows of the posterior",
         )
+    estimates: Estimates
     with progress("predicting") as done:
-        estimates: Estimates = (
-            predict_together(model, sets, group_by or "id", options, progress=done)
-            if sets
-            else model.predict(spectra, options, progress=done)
-        )
+        if sets:
+            from draper.models.joint import predict_together
+
+            estimates = predict_together(model, sets, group_by or "id", options, progress=done)
+        else:
+            estimates = model.predict(spectra, options, progress=done)
     drawn = []
-    with results() as keep:
-        write = estimates.save if out.suffix in SUFFIXES else estimates.write
-        written = [keep(partial(write, overwrite=overwrite), out)]
+    with results(overwrite) as files:
+        written = [files.write(estimates.save if out.suffix in SUFFIXES else estimates.write, out)]
         if posterior is not None:
-            write = estimates.write_samples if is_table else estimates.save
-            written.append(keep(partial(write, overwrite=overwrite), posterior))
+            written.append(files.write(estimates.write_samples if is_table else estimates.save, posterior))
         if plot is not None:
             shown = [row for row, is_empty in enumerate(estimates.flags["no_data"]) if not is_empty][:SHOWN]
-            drawn = figures(model, estimates.rows(shown), spectra[shown], options, plot, keep)
+            drawn = figures(model, estimates.rows(shown), spectra[shown], options, plot, files)
     flagged = {name: int(values.sum()) for name, values in estimates.flags.items()}
     skipped = spectra.meta.get("skipped", [])
     if json:
         labels = list(estimates.labels.names)
-        files = {"path": out, "posterior": posterior, "plots": drawn}
+        paths = {"path": out, "posterior": posterior, "plots": drawn}
         more = {"skipped": skipped} if skip_bad else {}
-        say_json({**files, "spectra": len(estimates), "labels": labels, "flags": flagged, **more})
+        say_json({**paths, "spectra": len(estimates), "labels": labels, "flags": flagged, **more})
         require_all_used(skipped)
         return
     raised = {f"flagged {name}": f"{count:,}" for name, count in flagged.items() if count}
@@ -209,22 +201,19 @@ def encode(
         Print the result as JSON.
     """
     from draper.results.arrays import SUFFIXES, write_arrays
-    from draper.results.table import writable, write_table
+    from draper.results.table import write_table
 
-    writable(out, also=SUFFIXES)
-    require_outputs(out, overwrite=overwrite)
+    require_tables(out, also=SUFFIXES, overwrite=overwrite)
     model = opened(artifact, "encode")
     spectra = gathered(data, hints, f"draper encode {artifact} DATA... -o OUT")
     with progress("encoding") as done:
         latent = model.encode(spectra, options, progress=done)
-    with results() as keep:
+    with results(overwrite) as files:
         if out.suffix in SUFFIXES:
-            arrays = {"id": spectra.ids, "latent": latent}
-            keep(partial(write_arrays, arrays, overwrite=overwrite), out)
+            files.write(partial(write_arrays, {"id": spectra.ids, "latent": latent}), out)
         else:
             columns = {f"latent_{number}": latent[:, number] for number in range(latent.shape[1])}
-            table = {"id": spectra.ids, **columns}
-            keep(partial(write_table, table, units={}, overwrite=overwrite), out)
+            files.write(partial(write_table, {"id": spectra.ids, **columns}, units={}), out)
     if json:
         say_json({"path": out, "spectra": len(latent), "width": latent.shape[1]})
     else:
@@ -276,8 +265,8 @@ def evaluate(
     spectra = gathered(data, hints, f"draper evaluate {artifact} DATA... -o REPORT.html")
     with progress("evaluating") as done:
         report = model.evaluate(spectra, options, snr=snr, seed=seed, by=by, progress=done)
-    with results() as keep:
-        keep(partial(report.write, overwrite=overwrite), out)
+    with results(overwrite) as files:
+        files.write(report.write, out)
     figures = report.to_json()
     if json:
         say_json({"path": out, **figures})
@@ -316,22 +305,31 @@ def cite(artifact: Path, *, json: Json = False) -> None:
         sys.stdout.write(f"{text}\n")
 
 
+def exposures(
+    model: Any, data: Sequence[Path], hints: ReadConfig, usage: str, *, jointly: bool, skip_bad: bool
+) -> list[Spectra]:
+    """Return the spectra of each file; with ``jointly``, files of one spectrum each are of one star."""
+    from draper.models.joint import require_exposures
+
+    require_exposures(model)
+    sets = gathered_sets(data, hints, usage, skip_bad=skip_bad)
+    if jointly and all(len(spectra) == 1 for spectra in sets):
+        star = str(sets[0].ids[0])
+        return [spectra.with_columns(id=[star]) for spectra in sets]
+    return sets
+
+
 def figures(
-    model: Any, estimates: Estimates, spectra: Spectra, options: Any, path: Path, keep: Keep
+    model: Any, estimates: Estimates, spectra: Spectra, options: Any, path: Path, files: Results
 ) -> list[Path]:
     """Draw spectra with the model's version of them, and samples where there are any; return the files."""
-    from draper.plots.style import save
-
     drawn, kind = [], KINDS[0]
     if estimates.kind == "samples":
         rows = [row for row in range(len(spectra)) if estimates.sigma[row].any()]
-        drawn = [keep(partial(save, estimates.corner(row)), numbered(path, row, kind)) for row in rows]
+        drawn = [files.save(estimates.corner(row), numbered(path, row, kind)) for row in rows]
         kind = KINDS[1]
     pictures = model.pictures(spectra, estimates, options)
-    return [
-        *drawn,
-        *(keep(partial(save, figure), numbered(path, row, kind)) for row, figure in enumerate(pictures)),
-    ]
+    return drawn + [files.save(figure, numbered(path, row, kind)) for row, figure in enumerate(pictures)]
 
 
 def numbered(path: Path, row: int, kind: str) -> Path:

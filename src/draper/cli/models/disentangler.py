@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ from cyclopts import Parameter, validators
 from rich.markup import escape
 
 from draper.cli.model import gathered, opened
-from draper.cli.output import require_figure, require_outputs, results, say, say_json
+from draper.cli.output import require_figure, require_tables, results, say, say_json
 from draper.cli.parameters import Hints, Json, Output, Overwrite
 from draper.cli.progress import progress
 from draper.configs.fit import FitConfig
@@ -147,10 +146,7 @@ def swap(
 
 def _check_paths(out: Path, plot: Path | None, overwrite: bool) -> None:
     """Refuse files that cannot be written, before anything is computed."""
-    from draper.results.table import writable
-
-    writable(out, also=(".json",))
-    require_outputs(out, overwrite=overwrite)
+    require_tables(out, also=(".json",), overwrite=overwrite)
     require_figure(plot, overwrite=overwrite)
 
 
@@ -163,12 +159,10 @@ def _write(
     json: bool,
 ) -> None:
     """Write a report and its plot, and print it."""
-    with results() as keep:
-        keep(partial(report.write, overwrite=overwrite), out)
+    with results(overwrite) as files:
+        files.write(report.write, out)
         if plot is not None:
-            from draper.plots.style import save
-
-            keep(partial(save, draw()), plot)
+            files.save(draw(), plot)
     if json:
         say_json({"path": out, **report.to_json()})
         return

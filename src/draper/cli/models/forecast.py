@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from draper.cli.labels import Values, completed, label_columns
 from draper.cli.model import opened
-from draper.cli.output import require_figure, require_outputs, results, say, say_json
+from draper.cli.output import require_figure, require_tables, results, say, say_json
 from draper.cli.parameters import Json, Output, Overwrite
 from draper.configs.fit import FitConfig
 from draper.errors import DraperError
@@ -71,11 +70,7 @@ def information(
     json
         Print JSON.
     """
-    if out is not None:
-        from draper.results.table import writable
-
-        writable(out)
-    require_outputs(out, overwrite=overwrite)
+    require_tables(out, overwrite=overwrite)
     require_figure(plot, overwrite=overwrite)
     model = opened(artifact, "information")
     pixels = None if grid is None else grid_of(grid)
@@ -85,14 +80,13 @@ def information(
         result: Information = model.information(
             table, fit, snr=list(snr), resolving_power=resolving_power, grid=pixels
         )
-    with results() as keep:
+    with results(overwrite) as files:
         if out is not None:
-            keep(partial(result.write, overwrite=overwrite), out)
+            files.write(result.write, out)
         if plot is not None:
             from draper.plots.gradients import plot_gradients
-            from draper.plots.style import save
 
-            keep(partial(save, plot_gradients(result)), plot)
+            files.save(plot_gradients(result), plot)
     if json:
         say_json(as_json(result))
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -11,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from draper.cli.model import gathered, opened
-from draper.cli.output import require_figure, require_outputs, results, say, say_json
+from draper.cli.output import require_figure, require_tables, results, say, say_json
 from draper.cli.parameters import Hints, Json, Output, Overwrite
 from draper.cli.progress import progress
 from draper.configs.read import ReadConfig
@@ -80,12 +79,8 @@ def lines(
     from draper.data.line_lists import read_lines
     from draper.data.lines import strong_lines
     from draper.results.missing_lines import UNKNOWN
-    from draper.results.table import writable
 
-    for path in (out, changes):
-        if path is not None:
-            writable(path)
-    require_outputs(out, changes, overwrite=overwrite)
+    require_tables(out, changes, overwrite=overwrite)
     require_figure(plot, overwrite=overwrite)
     model = cast("Translator", opened(artifact, "new_lines"))
     known = strong_lines() if lines is None else read_lines(lines, medium)
@@ -93,17 +88,16 @@ def lines(
     with progress("finding lines"):
         found = model.new_lines(stars, q=q, lines=known, seed=seed, by_depth=by_depth)
     changed = None
-    with results() as keep:
+    with results(overwrite) as files:
         if out is not None:
-            keep(partial(found.write, overwrite=overwrite), out)
+            files.write(found.write, out)
         if changes is not None:
             changed = model.line_changes(known, stars, q=q, seed=seed)
-            keep(partial(changed.write, overwrite=overwrite), changes)
+            files.write(changed.write, changes)
         if plot is not None:
             from draper.plots.missing_lines import plot_missing_lines
-            from draper.plots.style import save
 
-            keep(partial(save, plot_missing_lines(found)), plot)
+            files.save(plot_missing_lines(found), plot)
     if json:
         tables = {"lines": found.to_table()} | ({} if changed is None else {"changes": changed.to_table()})
         columns = {
