@@ -474,9 +474,9 @@ def test_info_and_convert_skip_bad_files(star: Path, tmp_path: Path, capsys) -> 
         assert not out.exists()
         capsys.readouterr()
         assert main([*command, *SAID, "--skip-bad", "--json"]) == 4
-        said, heard = capsys.readouterr()
+        said, errors = capsys.readouterr()
         assert strict(said)["skipped"] == [reason]
-        assert "1 file was skipped; everything else is done" in heard
+        assert "1 file was skipped; everything else is done" in errors
         again = ["--overwrite"] if command[0] == "convert" else []
         assert main([*command, *SAID, "--skip-bad", *again]) == 4
         assert main([part for part in command if part != str(bad)] + [*SAID, "--skip-bad", *again]) == 0

@@ -14,8 +14,10 @@ import pytest
 
 from draper import Spectra
 from draper.cli import main
+from draper.cli.output import results
 from draper.data import io
 from draper.data.io import write
+from draper.errors import OutputError
 from draper.results.estimates import Estimates
 from draper.testing import QUICK, LinearAutoencoder, made_spectra
 from draper.train.signals import CAUGHT
@@ -65,7 +67,7 @@ def test_a_repeated_signal_does_not_disturb_the_cleaning_up(
             time.sleep(0.1)  # the signal comes several times
             (tmp_path / "cleaned").touch()
 
-    monkeypatch.setattr("draper.cli.PATIENCE", 0.01)
+    monkeypatch.setattr("draper.cli.REPEAT_AFTER", 0.01)
     monkeypatch.setattr(io, "stream", stream)
     assert main(["convert", "spectra", "-o", str(tmp_path / "x.h5")]) == 128 + number
     assert capsys.readouterr().err == f"interrupted by {number.name}\n"
@@ -191,3 +193,22 @@ def test_finished_results_are_kept_elsewhere(
     assert len(kept.read_text().splitlines()) == 6
     assert out.read_text() == "of another program"
     assert len(Estimates.load(posterior)) == 5
+
+
+def test_where_a_result_is_kept_is_said_also_if_what_follows_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = tmp_path / "full" / "labels.csv"
+
+    def written(to: Path, *, overwrite: bool) -> Path:
+        if to == path:
+            raise OutputError("the file cannot be written")
+        to.write_text("labels")
+        return to
+
+    with pytest.raises(KeyboardInterrupt), results(overwrite=False) as files:
+        kept = files.write(written, path)
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == f"{path} is kept as {kept}\n"
+    assert kept.read_text() == "labels"

@@ -390,11 +390,11 @@ def test_predict_skips_bad_files(folder: Path, tmp_path: Path, capsys, together)
     assert not out.exists()
     capsys.readouterr()
     assert run(folder, *command, "--skip-bad", "--json") == 4
-    said, heard = capsys.readouterr()
+    said, errors = capsys.readouterr()
     assert json.loads(said)["spectra"] == len(Table.read(out)) == 12
     assert json.loads(said)["skipped"] == [
         {"name": str(bad), "reason": "no reader recognises this binary file"}
     ]
-    assert "1 file was skipped" in heard
-    assert "bad.fits: no reader" in heard
+    assert "1 file was skipped" in errors
+    assert "bad.fits: no reader" in errors
     assert run(folder, "predict", "@emulator", str(bad), "-o", str(out), "--skip-bad") == 2

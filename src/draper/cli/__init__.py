@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-PATIENCE = 0.5
+REPEAT_AFTER = 0.5
 """Time [s] after which an interruption that got lost is repeated."""
 
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A signal ends it with one line, also while modules are imported, where it may come out as another error.
     """
-    with _stoppable() as received:
+    with _signals_as_interruptions() as received:
         try:
             from draper.cli.app import run
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _stoppable() -> Iterator[list[int]]:
+def _signals_as_interruptions() -> Iterator[list[int]]:
     """Let Ctrl-C and SIGTERM unwind what runs, so that it removes its unfinished files.
 
     Yields the signals that have arrived. A second Ctrl-C ends the program at once.
@@ -43,11 +43,11 @@ def _stoppable() -> Iterator[list[int]]:
         return
     received: list[int] = []
     ended, main_thread = threading.Event(), threading.get_ident()
-    other_errors = sys.unraisablehook
+    hook = sys.unraisablehook
 
     def repeat() -> None:
         # An interruption can get lost: in a callback or a foreign library while modules are imported, say.
-        while not ended.wait(PATIENCE):
+        while not ended.wait(REPEAT_AFTER):
             signal.pthread_kill(main_thread, signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -58,20 +58,20 @@ def _stoppable() -> Iterator[list[int]]:
         if not ended.is_set() and not _is_unwinding():
             raise KeyboardInterrupt
 
-    def not_passed_on(error: sys.UnraisableHookArgs) -> None:
+    def hide_interruptions(error: sys.UnraisableHookArgs) -> None:
         if not issubclass(error.exc_type, KeyboardInterrupt):
-            other_errors(error)
+            hook(error)
 
     repeater = threading.Thread(target=repeat, daemon=True)
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    sys.unraisablehook = not_passed_on
+    sys.unraisablehook = hide_interruptions
     try:
         yield received
     finally:
         ended.set()
         if received:
             repeater.join()
-        sys.unraisablehook = other_errors
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

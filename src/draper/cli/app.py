@@ -105,12 +105,12 @@ def run(arguments: Sequence[str] | None, received: Sequence[int]) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        return _report(_refused(error), USAGE, debug)
+        return _report(_file_error(error), USAGE, debug)
     except Exception as error:
         if received:
             raise
         if _is_lack_of_memory(error):
-            return _report(_too_large(error), USAGE, debug)
+            return _report(_memory_error(error), USAGE, debug)
         traceback.print_exc()
         sys.stderr.write(
             f"\nThis is an error inside draper ({type(error).__name__}), not yours; please report it.\n"
@@ -151,8 +151,8 @@ def _unknown(error: UnknownOptionError, tokens: Sequence[str]) -> Exception:
     return unknown_option(given, tokens[0], config_named(tokens[1:]), others)
 
 
-def _refused(error: OSError) -> DraperError:
-    """Return what is said where the system refuses a file, and no other error has said it."""
+def _file_error(error: OSError) -> DraperError:
+    """Return the error that is reported for one of the system's that nothing else has translated."""
     failed = DraperError(
         "the system refused to read or write a file",
         given=": ".join(str(part) for part in (error.filename, error.strerror or error) if part),
@@ -168,8 +168,8 @@ def _is_lack_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or is_torch
 
 
-def _too_large(error: Exception) -> DraperError:
-    """Return what is said where memory ran out."""
+def _memory_error(error: Exception) -> DraperError:
+    """Return the error that is reported where memory ran out."""
     failed = DraperError(
         "there is too little memory",
         given=str(error).strip().partition("\n")[0] or None,
