@@ -312,7 +312,7 @@ def main() -> None:
             seen.append(outcome)
             if outcome["outcome"] not in ("read", "refused"):
                 words = (str(outcome[name]) for name in ("number", "file", "mutation", "outcome", "trace"))
-                print("FINDING", *(word for word in words), sep="\n  ", flush=True)
+                print("FINDING", *words, sep="\n  ", flush=True)
             if len(seen) % 200 == 0:
                 print(f"{len(seen):,} of {count:,}, {time.monotonic() - start:.0f} s", flush=True)
     rows = []
