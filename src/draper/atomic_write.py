@@ -32,7 +32,7 @@ def remove_stale(folder: Path, name: str | None = None) -> None:
 
 
 @contextmanager
-def refusals(path: Path) -> Iterator[None]:
+def output_errors(path: Path) -> Iterator[None]:
     """Turn what the system refuses inside the block into an error that names the file."""
     try:
         yield
@@ -46,7 +46,7 @@ def refusals(path: Path) -> Iterator[None]:
 
 def require_place(path: Path, *, overwrite: bool = True) -> None:
     """Refuse a path at which no file can be written, and with ``overwrite=False`` a file that exists."""
-    with refusals(path):
+    with output_errors(path):
         if not path.parent.is_dir():
             raise OutputError("the folder does not exist", given=path.parent, hint="create it first")
         if path.is_dir():
@@ -83,7 +83,7 @@ def require_output(path: str | Path, *, overwrite: bool = False, size: int = 0) 
     path = Path(path)
     require_place(path, overwrite=overwrite)
     remove_stale(path.parent, path.name)
-    with refusals(path):
+    with output_errors(path):
         free = shutil.disk_usage(path.parent).free
         part = part_of(path)
         try:
@@ -120,7 +120,7 @@ def replacing(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     require_place(path, overwrite=overwrite)
     part = part_of(path)
     try:
-        with refusals(path):
+        with output_errors(path):
             yield part
             with part.open("rb") as handle:
                 os.fsync(handle.fileno())  # the name must not reach the disk before the content

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from draper.atomic_write import part_of, refusals, remove_stale, replacing
+from draper.atomic_write import output_errors, part_of, remove_stale, replacing
 from draper.configs.read import UNPACKED_LIMIT
 from draper.data.arrays import as_column, blocks, rows_within
 from draper.data.correlation import Correlation
@@ -98,14 +98,14 @@ def write_partitions(
     arrow()
     remove_stale(folder.parent, folder.name)
     part = part_of(folder)
-    with refusals(folder):
+    with output_errors(folder):
         part.mkdir()
     try:
         for number, partition in enumerate(_regrouped(spectra, rows, fill)):
             write_file(partition, part / f"part-{number:06d}.parquet")
         if not any(part.iterdir()):
             raise DraperError("there are no spectra to write", given=folder, hint="give at least one set")
-        with refusals(folder):
+        with output_errors(folder):
             part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)  # gone already where all went well

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from draper.atomic_write import part_of, refusals, require_output
+from draper.atomic_write import output_errors, part_of, require_output
 from draper.configs.read import UNPACKED_LIMIT
 from draper.data.arrays import BLOCK, blocks_of
 from draper.data.correlation import Correlation
@@ -37,12 +37,12 @@ PIECE, PIECES = 2**13, 2**6
 up to half a million pixels all are covered, and beyond them the checksum takes milliseconds, too."""
 
 
-class Disk(io.FileIO):
-    """A new file that HDF5 writes to. What the disk refuses is kept here: HDF5 crashes if it is told."""
+class WriteFile(io.FileIO):
+    """A new file that HDF5 writes to. Errors of writing are kept here: HDF5 crashes if they reach it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "w+")
-        self.refused: OSError | None = None
+        self.error: OSError | None = None
 
     def write(self, content: Any, /) -> int:
         """Write all of the content, or note why it cannot be written."""
@@ -52,7 +52,7 @@ class Disk(io.FileIO):
             while len(rest):
                 rest = rest[super().write(rest) :]
         except OSError as error:
-            self.refused = error
+            self.error = error
         return size
 
     def truncate(self, size: int | None = None, /) -> int:
@@ -60,24 +60,24 @@ class Disk(io.FileIO):
         try:
             return super().truncate(size)
         except OSError as error:
-            self.refused = error
+            self.error = error
             return size or 0
 
     def check(self) -> None:
-        """Raise what the disk has refused."""
-        if self.refused is not None:
-            raise self.refused
+        """Raise the last error of writing, if there was one."""
+        if self.error is not None:
+            raise self.error
 
 
 @contextmanager
 def created(path: Path) -> Iterator[h5py.File]:
     """Create an HDF5 file, which is whole when the block ends without error."""
-    with Disk(path) as disk:
+    with WriteFile(path) as output:
         try:
-            with h5py.File(disk, "w") as file:
+            with h5py.File(output, "w") as file:
                 yield file
         finally:
-            disk.check()
+            output.check()
 
 
 class Writer:
@@ -111,16 +111,16 @@ class Writer:
         self._templates: NDArray[np.float32] | None = None
         self._template_count = 0
         self._part = part_of(self.path)
-        self._disk: Disk | None = None
+        self._output: WriteFile | None = None
         self._file: h5py.File | None = None
         self._scratch: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         require_output(self.path, overwrite=self.overwrite)
         try:
-            with refusals(self.path):
-                self._disk = Disk(self._part)
-            self._file = h5py.File(self._disk, "w", libver="latest")
+            with output_errors(self.path):
+                self._output = WriteFile(self._part)
+            self._file = h5py.File(self._output, "w", libver="latest")
         except BaseException:
             self._clear()  # an interruption while the block is entered leaves it without an exit
             raise
@@ -128,13 +128,13 @@ class Writer:
 
     def append(self, spectra: Spectra) -> None:
         """Add spectra; they must be like the first ones in grid, quantity, unit and columns."""
-        if self._file is None or self._disk is None:
+        if self._file is None or self._output is None:
             raise DraperError("the writer is not open", hint="use it in a with statement")
-        with refusals(self.path):
+        with output_errors(self.path):
             try:
                 self._append(spectra, self._file)
             finally:
-                self._disk.check()
+                self._output.check()
 
     def _append(self, spectra: Spectra, file: h5py.File) -> None:
         if self._first is None:
@@ -176,11 +176,11 @@ class Writer:
     ) -> None:
         try:
             if kind is None:
-                with refusals(self.path):
+                with output_errors(self.path):
                     self._finish()
         finally:
             # Closing flushes; what a full disk refuses has been reported by then, and everything goes.
-            for handle in (self._file, self._disk, *self._scratch.values()):
+            for handle in (self._file, self._output, *self._scratch.values()):
                 if handle is not None:
                     with suppress(OSError, RuntimeError):
                         handle.close()
@@ -193,8 +193,8 @@ class Writer:
                 path.unlink(missing_ok=True)
 
     def _finish(self) -> None:
-        file, disk, first = self._file, self._disk, self._first
-        if first is None or file is None or disk is None:
+        file, output, first = self._file, self._output, self._first
+        if first is None or file is None or output is None:
             raise DraperError(
                 "there are no spectra to write", given=self.path, hint="append at least one set"
             )
@@ -220,7 +220,7 @@ class Writer:
             self._write_correlation(file, p)
         file.attrs["complete"] = True
         file.close()
-        disk.check()
+        output.check()
         with self._part.open("rb") as handle:
             os.fsync(handle.fileno())
         self._part.replace(self.path)

@@ -8,9 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from draper.atomic_write import part_of, refusals, remove_stale
+from draper.atomic_write import output_errors, part_of, remove_stale
 from draper.errors import DraperError
 from draper.owner import Owner
 
@@ -42,17 +41,17 @@ def locked(folder: Path | None) -> Iterator[None]:
         yield
         return
     was_there = folder.exists()
-    with refusals(folder):
+    with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / LOCK
-    _take(lock)
+        lock = folder / LOCK
+        _take(lock)
     try:
         remove_stale(folder)
         yield
     finally:
-        if (
-            _holder(lock).get("owner") == Owner.here()
-        ):  # it may have been removed by hand, and taken by another
+        holder = _holder(lock)
+        # The lock may have been removed by hand, and another process may have taken it.
+        if holder is not None and holder[0] == Owner.here():
             lock.unlink(missing_ok=True)
         if not was_there:
             with suppress(OSError):  # something has been written
@@ -71,21 +70,19 @@ def _take(lock: Path) -> None:
             _remove_stale_lock(lock)
         except OSError:
             lock.unlink(missing_ok=True)
-            with refusals(lock):
-                raise
+            raise
 
 
 def _remove_stale_lock(lock: Path) -> None:
     """Remove a lock whose process has ended; refuse to touch any other."""
     holder = _holder(lock)
-    owner = holder.get("owner")
-    if owner is None and not lock.exists():
+    if holder is None and not lock.exists():
         return  # it has gone in the meantime
-    if owner is None or not owner.has_ended:
+    if holder is None or not holder[0].has_ended:
         raise DraperError(
             "another run writes to this folder",
-            given=f"{lock.parent}: process {owner.process} on {owner.host}, since {holder['since']}"
-            if owner
+            given=f"{lock.parent}: process {holder[0].process} on {holder[0].host}, since {holder[1]}"
+            if holder
             else f"{lock.parent}: the lock does not say which process",
             hint="wait until it ends, or name another folder; if it has ended, on another machine say, "
             f"remove {lock}",
@@ -98,10 +95,10 @@ def _remove_stale_lock(lock: Path) -> None:
         removed.unlink(missing_ok=True)
 
 
-def _holder(lock: Path) -> dict[str, Any]:
-    """Return the owner of a lock and the time; nothing if the lock is gone or does not say it."""
+def _holder(lock: Path) -> tuple[Owner, str] | None:
+    """Return the process that holds a lock, and since when; None if the lock is gone or does not say it."""
     try:
         held = json.loads(lock.read_text())
-        return {"owner": Owner(held["host"], held["process"], held["began"]), "since": held["since"]}
+        return Owner(held["host"], held["process"], held["began"]), held["since"]
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        return None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draper import atomic_write
-from draper.atomic_write import refusals, require_output
+from draper.atomic_write import output_errors, require_output
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.results.estimates import LABEL_FLAGS, Estimates
@@ -256,7 +256,7 @@ class Report:
             return atomic_write.write(path, json.dumps(self.to_json(), indent=1, allow_nan=False))
         if path.suffix == ".html":
             return atomic_write.write(path, page(self.to_json(), self.pictures))
-        with refusals(path):
+        with output_errors(path):
             path.mkdir(exist_ok=True)
         for name in ("report.json", "report.html"):
             self.write(path / name, overwrite=overwrite)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from draper.atomic_write import refusals, remove_stale, replacing
+from draper.atomic_write import output_errors, remove_stale, replacing
 from draper.errors import DraperError
 
 FILE = "state.safetensors"
@@ -46,7 +46,7 @@ class Checkpoint:
     def write(self, folder: Path) -> Path:
         """Write the checkpoint into a folder, replacing the previous one atomically."""
         path = folder / FILE
-        with refusals(path):
+        with output_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
         remove_stale(folder)
         # Clones, since a parameter may have two names.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from draper import atomic_write
-from draper.atomic_write import refusals
+from draper.atomic_write import output_errors
 from draper.configs.train import TrainConfig
 from draper.errors import DraperError, option_text
 from draper.train.events import Event
@@ -52,7 +52,7 @@ class History:
         if new:
             self._rewrite()
         else:
-            with refusals(self.path), self.path.open("a", newline="") as handle:
+            with output_errors(self.path), self.path.open("a", newline="") as handle:
                 csv.DictWriter(handle, self.columns).writerow(row)
 
     def _rewrite(self) -> None:

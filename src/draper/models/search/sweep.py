@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from draper.atomic_write import refusals
+from draper.atomic_write import output_errors
 from draper.config import Config, ModelConfig
 from draper.configs.sweep import SweepConfig, Variant, variants
 from draper.configs.train import TrainConfig
@@ -100,7 +100,7 @@ def sweep(
     folder = Path(out)
     described = goals[0].describe(tests[goals[0].columns])
     runs: list[Run] = []
-    with resumable("sweep"), locked(folder), refusals(folder):
+    with resumable("sweep"), locked(folder), output_errors(folder):
         journal = _Journal(folder, _asked(model, options, train, plan, goals[0], parts.test), resume=resume)
         for variant, goal in zip(settings, goals, strict=True):
             evaluate = partial(goal.evaluate, part=tests[goal.columns])

@@ -10,7 +10,7 @@ from shutil import rmtree
 from typing import Any
 
 from draper import atomic_write
-from draper.atomic_write import refusals
+from draper.atomic_write import output_errors
 from draper.config import Config, ModelConfig
 from draper.configs.settings import with_settings
 from draper.configs.train import TrainConfig
@@ -104,7 +104,7 @@ def tune(
         trials = (one if one.number in best else replace(one, test=None) for one in result.trials)
         return replace(result, trials=tuple(trials))
 
-    with quiet(), resumable("search"), locked(folder), refusals(folder):
+    with quiet(), resumable("search"), locked(folder), output_errors(folder):
         asked = _asked(model, options, train, search, goals, space, valid)
         journal = Journal(folder, asked, space, goals.names, search.seed, resume=resume)
         while (number := len(journal.done)) < search.trials:
