@@ -34,7 +34,7 @@ def opened(path: Path, unpacked_limit: float = UNPACKED_LIMIT) -> Iterator[h5py.
             raise DraperError("no such file", given=path, hint="check the name and the folder") from None
         raise DraperError(
             "the file is damaged or truncated", given=f"{path}: {error}", hint="copy or convert it again"
-        ) from None
+        ) from error
 
 
 def _require_sizes(file: h5py.File, path: Path, unpacked_limit: float) -> list[tuple[int, int]]:
@@ -73,9 +73,9 @@ def _require_heaps(path: Path, stored: Sequence[tuple[int, int]]) -> None:
         for data, size in [*sorted(stored), (len(content), 0)]:
             while (heap := content.find(HEAP, start, data)) >= 0:
                 start = heap + len(HEAP)
-                place, end = heap + 16, heap + _whole(content, start)
+                place, end = heap + 16, heap + _integer(content, start)
                 while place + 16 <= end:
-                    length = _whole(content, place + 8)
+                    length = _integer(content, place + 8)
                     is_used = content[place : place + 2] != b"\x00\x00"
                     place += 16 + -(-length // 8) * 8 if is_used else max(length, 1)
                     if place > end or (not is_used and length < 16):
@@ -83,5 +83,6 @@ def _require_heaps(path: Path, stored: Sequence[tuple[int, int]]) -> None:
             start = max(start, data + size)
 
 
-def _whole(content: mmap.mmap, place: int) -> int:
+def _integer(content: mmap.mmap, place: int) -> int:
+    """Return the unsigned integer of 8 bytes at a place."""
     return int.from_bytes(content[place : place + 8], "little")

@@ -215,7 +215,7 @@ def stream(
     target, sources = _target(sources, config, log)
     labels = LabelTables(config.labels, config.key, config.unpacked_limit)
     first: tuple[str, Spectra] | None = None
-    read = kept = 0
+    files_read = kept = 0
     for number, source in enumerate(sources, start=1):
         with log.attempt(source.path):
             batches: Iterable[Spectra] = _joinable(source, sources, config, labels, target, first, log)
@@ -227,10 +227,10 @@ def stream(
                 kept += len(batch)
                 if len(batch):
                     yield batch
-            read += 1
+            files_read += 1
         if log.progress is not None:
             log.progress(number, len(sources))
-    log.require_some(read)
+    log.require_some(files_read)
     if not kept:
         raise DraperError(
             "all spectra were rejected" if config.reject or config.select else "there are no spectra",

@@ -164,8 +164,8 @@ def read_table(path: str | Path, unpacked_limit: float = UNPACKED_LIMIT) -> Colu
             table = Table.read(content, format=guess)
     except DraperError:
         raise
-    except Exception as error:  # noqa: BLE001 - astropy's readers raise anything on a damaged file
-        raise DraperError("the table cannot be read", given=f"{path}: {error}", expected=TABLES) from None
+    except Exception as error:  # astropy's readers raise anything on a damaged file
+        raise DraperError("the table cannot be read", given=f"{path}: {error}", expected=TABLES) from error
     columns: Columns = {}
     for name in table.colnames:
         column = table[name]

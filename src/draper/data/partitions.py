@@ -402,7 +402,7 @@ def _opened(file: Path) -> Iterator[Any]:
     except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise DraperError(
             "the Parquet file is damaged or truncated", given=f"{file}: {error}", hint="write it again"
-        ) from None
+        ) from error
 
 
 def _facts(file: Path, schema: Any) -> dict[str, Any]:

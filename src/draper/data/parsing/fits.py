@@ -31,19 +31,16 @@ def opened(path: Path, unpacked_limit: float = UNPACKED_LIMIT) -> Iterator[Any]:
             warnings.simplefilter("ignore")  # deviations from the standard are usual and harmless here
             _require_sizes(path, unpacked_limit)
             # Opened here, because astropy leaves its own handle open when a file is damaged.
-            with (
-                path.open("rb") as file,
-                fits.open(file, memmap=False, ignore_missing_simple=False) as hdus,
-            ):
+            with path.open("rb") as file, fits.open(file, memmap=False, ignore_missing_simple=False) as hdus:
                 yield hdus
     except DraperError:
         raise
-    except Exception as error:  # noqa: BLE001 - astropy raises anything on a damaged file
+    except Exception as error:  # astropy raises anything on a damaged file
         raise DraperError(
             "the FITS file is damaged, truncated or not of this format",
             given=f"{path}: {error}",
             hint="copy or download it again, or leave out format=",
-        ) from None
+        ) from error
 
 
 def headers(path: Path, unpacked_limit: float = UNPACKED_LIMIT) -> tuple[dict[str, Any], ...]:
@@ -82,16 +79,17 @@ def _require_sizes(path: Path, unpacked_limit: float) -> None:
 
 def _declared_size(header: Mapping[str, Any], most: int) -> int:
     """Return how many bytes of data follow a header; each axis may be ``most`` at most."""
-    _whole(header, "TFIELDS", MOST)
-    count = _whole(header, "NAXIS", MOST)
+    _count(header, "TFIELDS", MOST)
+    count = _count(header, "NAXIS", MOST)
     if not count:
         return 0
-    axes = [_whole(header, f"NAXIS{k}", most) for k in range(1, count + 1)]
-    extra, groups = _whole(header, "PCOUNT", most), _whole(header, "GCOUNT", most, default=1)
+    axes = [_count(header, f"NAXIS{k}", most) for k in range(1, count + 1)]
+    extra, groups = _count(header, "PCOUNT", most), _count(header, "GCOUNT", most, default=1)
     return abs(int(header["BITPIX"])) // 8 * groups * (extra + math.prod(axes))
 
 
-def _whole(header: Mapping[str, Any], keyword: str, most: int, default: int = 0) -> int:
+def _count(header: Mapping[str, Any], keyword: str, most: int, default: int = 0) -> int:
+    """Return the whole number of a keyword, which may be ``most`` at most."""
     value = header.get(keyword, default)
     if type(value) is not int or not 0 <= value <= most:
         raise ValueError(f"{keyword} is {value}, not a whole number up to {most}")

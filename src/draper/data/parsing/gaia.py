@@ -159,8 +159,8 @@ def _votable_tables(source: Source, count: int) -> Iterator[Columns]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deviations from the standard are usual and harmless here
             table = parse_single_table(str(source.path), verify="ignore").array
-    except Exception as error:  # noqa: BLE001 - astropy raises anything on a damaged file
-        raise source.error("the VOTable is damaged or truncated", given=error, hint=DAMAGED) from None
+    except Exception as error:  # astropy raises anything on a damaged file
+        raise source.error("the VOTable is damaged or truncated", given=error, hint=DAMAGED) from error
     for start in range(0, len(table), count):
         part = table[start : start + count]
         yield {name.lower(): _plain(name.lower(), part[name], None) for name in table.dtype.names}

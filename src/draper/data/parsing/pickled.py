@@ -124,5 +124,5 @@ def load(source: Source) -> Any:
             return NumbersOnly(handle, encoding="latin1").load()
     except DraperError as error:
         raise source.error(error.what, given=error.given, expected=error.expected, hint=error.hint) from None
-    except Exception as error:  # noqa: BLE001 - a damaged pickle raises anything
-        raise source.error("the pickle is damaged or truncated", given=error, hint="copy it again") from None
+    except Exception as error:  # a damaged pickle raises anything
+        raise source.error("the pickle is damaged or truncated", given=error, hint="copy it again") from error

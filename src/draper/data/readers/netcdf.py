@@ -94,8 +94,8 @@ def _variables(source: Source) -> Variables:
         variables = _classic(source) if source.head[:3] == b"CDF" else _four(source)
     except DraperError:
         raise
-    except Exception as error:  # noqa: BLE001 - scipy's reader raises anything on a damaged file
-        raise source.error("the file is damaged or truncated", given=error, hint="copy it again") from None
+    except Exception as error:  # scipy's reader raises anything on a damaged file
+        raise source.error("the file is damaged or truncated", given=error, hint="copy it again") from error
     return {name: pair for name, pair in variables.items() if pair[0].dtype.kind == "f"}
 
 
