@@ -97,11 +97,11 @@ def describe(folder: str | Path) -> dict[str, Any]:
         )
     try:
         description: dict[str, Any] = json.loads(path.read_text())
-        version = description.get("version") if isinstance(description, dict) else None
-        if type(version) is int and version > VERSION:
+        number = description.get("version") if isinstance(description, dict) else None
+        if type(number) is int and number > VERSION:
             raise DraperError(
                 "the model was written by a newer draper",
-                given=f"version {version}",
+                given=f"version {number}",
                 expected=f"at most {VERSION}",
                 hint="upgrade draper",
             )

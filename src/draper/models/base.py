@@ -22,7 +22,7 @@ from draper.errors import DraperError, did_you_mean
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.dataset import Dataset, Part, Source, gather
-from draper.models.held_out import Errors, judge, label_errors, sample, spectrum_errors
+from draper.models.held_out import Errors, label_errors, record_errors, sample, spectrum_errors
 from draper.models.lock import locked
 from draper.models.provenance import NO_ERRORS, NOTES, SEEN, relation, with_noise
 from draper.models.run import claim_folder, continuable, require_empty, run_training
@@ -286,7 +286,7 @@ class Model(ABC):
                 )
             self.conclude(dataset, folder)
             if world.is_first:
-                judge(self, dataset, folder)
+                record_errors(self, dataset, folder)
         return self
 
     def gather(

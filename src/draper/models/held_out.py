@@ -28,7 +28,7 @@ CHANCE = 4.0
 
 ADVICE = (
     "train longer (more steps or epochs) or with another learning rate; if that does not help, the spectra "
-    "do not tell it"
+    "may not depend on it"
 )
 
 Errors = dict[str, dict[str, Any]]
@@ -114,7 +114,7 @@ def spectrum_errors(spectra: Spectra, made: Spectra | None) -> Errors:
     return {"spectra": compared(made.flux, spectra.flux, np.where(made.ivar > 0, spectra.ivar, 0.0))}
 
 
-def judge(model: Trainable, dataset: Dataset, folder: Path | None) -> None:
+def record_errors(model: Trainable, dataset: Dataset, folder: Path | None) -> None:
     """Record the held-out errors of a trained model, and warn where they are not below those of the mean."""
     if "held_out_errors" not in model.training and dataset.has_held_out:
         errors = {name: of for name, of in model.held_out_errors(dataset).items() if of}
@@ -127,7 +127,7 @@ def judge(model: Trainable, dataset: Dataset, folder: Path | None) -> None:
 
 
 def _warning(poor: Errors) -> str:
-    """Return what is said of labels, or spectra, of which a model knows nothing."""
+    """Return the warning for labels, or spectra, whose errors are not below those of the mean."""
     of = ", ".join(f"{name} {of['rms']:.3g} against {of['mean']:.3g}" for name, of in poor.items())
     number = int(max(of["number"] for of in poor.values()))
     return f"on {number} held-out objects the model is no better than the mean (rms error of {of})"

@@ -178,7 +178,8 @@ class EmulatorNetwork(Perceptron):
         for part in misfits(self, held_out):
             share = part.squares / (self.uncertainty.square() + part.noise)
             relative.append(share.sum(1) / part.good.sum(1).clamp(min=1))
-            distance.append(self.leverage(part.x) if leverage is None else part.x[:0, 0])
+            if leverage is None:
+                distance.append(self.leverage(part.x))
         self._measure_growth(torch.cat(distance) if leverage is None else leverage, torch.cat(relative))
 
     def _require_progress(self, valid: Batches) -> None:

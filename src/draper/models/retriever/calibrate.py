@@ -37,7 +37,7 @@ ENOUGH = 100
 PARTIAL = 0.5
 """Share of the bins that a random subset keeps."""
 
-JUDGED, JUDGED_DRAWS = 100, 50
+MAX_HELD_OUT, HELD_OUT_DRAWS = 100, 50
 """Held-out spectra, and samples of each, whose mean is compared with the true labels after training."""
 
 ROWS = 100
@@ -158,13 +158,13 @@ def calibrated(model: Sampling, held_out: Spectra) -> dict[str, Any]:
 def network_errors(model: Sampling, held_out: Spectra) -> Errors:
     """Return the error of means of the network's samples, in units of the ranges of all labels together.
 
-    Of single labels it would say little: spectra need not tell every one.
+    Those of single labels would say little: spectra need not depend on every one.
     """
     spectra = _noisy(model, held_out)
     seen = model.observations(spectra, RetrieveConfig())
     good = np.array([one is not None for one in seen], dtype=bool)
     truth = model.labels.scale(model.labels.read(spectra.table))
-    size, generator = (int(good.sum()) * JUDGED_DRAWS, len(model.labels)), torch.Generator().manual_seed(0)
+    size, generator = (int(good.sum()) * HELD_OUT_DRAWS, len(model.labels)), torch.Generator().manual_seed(0)
     samples = model.drawn([one for one in seen if one is not None], torch.randn(size, generator=generator))
     means = np.full(truth.shape, np.nan)
     means[good] = model.labels.scale(samples).mean(axis=1)

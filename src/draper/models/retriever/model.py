@@ -26,7 +26,7 @@ from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, SimulatorPart, Source
 from draper.models.held_out import Errors, sample
-from draper.models.retriever.calibrate import JUDGED, calibrated, network_errors
+from draper.models.retriever.calibrate import MAX_HELD_OUT, calibrated, network_errors
 from draper.models.retriever.comparison import bayes_factors
 from draper.models.retriever.coordinates import BoxCoordinates, Coordinates, PlanetCoordinates
 from draper.models.retriever.designs import NUMBERS, bins_of
@@ -226,7 +226,7 @@ class Retriever(Model):
         """Return the errors of the network's samples; completions would take seconds for each spectrum."""
         if self.config.method == "inpaint":
             return {}
-        return network_errors(self, sample(dataset, self.labels.names, JUDGED))
+        return network_errors(self, sample(dataset, self.labels.names, MAX_HELD_OUT))
 
     # ------------------------------------------------------------------- the verbs
 

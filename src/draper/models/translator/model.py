@@ -257,23 +257,20 @@ class Translator(Model):
 
     def held_out_errors(self, dataset: Dataset) -> Errors:
         """Return the errors of anchors, each of which was left out in turn; or of spectra."""
-        found = self.training.get("residual", {})
-        if "rms" not in found:
+        residual = self.training.get("residual", {})
+        if "rms" not in residual:
             spectra = sample(dataset)
             return spectrum_errors(spectra, self.reconstruct(spectra))
-        known = self.labels[self.labels.names[: len(found["rms"])]]
+        known = self.labels[self.labels.names[: len(residual["rms"])]]
         parts = (dataset.training["observed"], dataset.held_out["observed"])
         values = np.concatenate([known.read(part.table) for part in parts])
         values = values[np.isfinite(values).all(axis=1) & known.inside(values)]
-        rms = known.unscale_error(np.full((1, len(known)), 0.5), [found["rms"]])[0]
+        rms = known.unscale_error(np.full((1, len(known)), 0.5), [residual["rms"]])[0]
         number = len(values)
         means = values.std(axis=0) * number / (number - 1)  # of the other anchors
-        pairs = {
-            n: {"rms": float(r), "mean": float(m)} for n, r, m in zip(known.names, rms, means, strict=True)
-        }
         return {
-            n: {"number": number, **of, "is_better": is_better(**of, values=number)}
-            for n, of in pairs.items()
+            name: {"number": number, "rms": error, "mean": mean, "is_better": is_better(error, mean, number)}
+            for name, error, mean in zip(known.names, rms.tolist(), means.tolist(), strict=True)
         }
 
     def _errors_of(self, spectra: Spectra) -> NDArray[np.float64]:
