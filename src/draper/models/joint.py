@@ -22,7 +22,7 @@ def require_exposures(model: Model) -> None:
         raise DraperError(
             f"the model '{model.name}' predicts labels of one spectrum at a time",
             expected="a model that fits exposures together, such as an emulator",
-            hint="predict each spectrum, without --group-by and --jointly, or combine exposures first",
+            hint="predict each spectrum by itself, or combine exposures first",
         )
 
 
