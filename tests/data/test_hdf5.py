@@ -30,6 +30,15 @@ def test_heaps_of_text_that_do_not_end_are_refused(path, size):
         draper.read(path)
 
 
+def test_heaps_that_are_larger_than_the_file_are_refused(path):
+    content = bytearray(path.read_bytes())
+    start = content.index(HEAP) + len(HEAP)
+    content[start : start + 8] = (2**62).to_bytes(8, "little")
+    path.write_bytes(content)
+    with pytest.raises(DraperError, match="damaged"):
+        draper.read(path)
+
+
 def test_pixels_that_look_like_a_heap_are_pixels(path):
     """Neither contiguous nor compressed data are searched for heaps."""
     heap = np.frombuffer(HEAP + bytes(24), np.float32)

@@ -74,6 +74,8 @@ def _require_heaps(path: Path, stored: Sequence[tuple[int, int]]) -> None:
             while (heap := content.find(HEAP, start, data)) >= 0:
                 start = heap + len(HEAP)
                 place, end = heap + 16, heap + _integer(content, start)
+                if end > len(content):
+                    raise ValueError("a heap of text is damaged")
                 while place + 16 <= end:
                     length = _integer(content, place + 8)
                     is_used = content[place : place + 2] != b"\x00\x00"
