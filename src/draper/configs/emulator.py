@@ -76,6 +76,9 @@ class EmulatorConfig(ModelConfig):
     (pixelwise, the form of binspec) are imported and cannot be trained."""
     bends: Size = 64
     """Number of tanh units that bend the labels before they are compared (radial); 64 by default."""
+    kernels: Annotated[int, Field(ge=1, le=6)] = 3
+    """Number of kernels (radial, 1 to 6): the leading components, which change slowly with the labels, have
+    one of their own, and so on; 3 by default."""
     waves: Size = 128
     """Number of sines and cosines of ln(lambda) that encode a wavelength (query); 128 by default."""
     decoder: Annotated[tuple[Size, ...], Field(min_length=2)] = (256, 64, 64)

@@ -78,10 +78,14 @@ class RadialNetwork(nn.Module):
         outputs: Tensor = self.similarity(x, self.points) @ self.weights
         return outputs
 
+    def own(self, x: Tensor) -> Tensor:
+        """Return the kernel (m, m) of points (m, d) with its ridge."""
+        ridge = self.ridge.exp() * torch.eye(len(x), dtype=x.dtype, device=x.device)
+        return self.similarity(x, x) + ridge
+
     def inverse(self, x: Tensor) -> Tensor:
         """Return the inverse (m, m) of the kernel of points (m, d) with its ridge."""
-        ridge = self.ridge.exp() * torch.eye(len(x), dtype=x.dtype, device=x.device)
-        inverse: Tensor = torch.linalg.inv(self.similarity(x, x) + ridge)
+        inverse: Tensor = torch.linalg.inv(self.own(x))
         return inverse
 
     def left_out(self, x: Tensor, targets: Tensor) -> Tensor:

@@ -58,12 +58,12 @@ def test_left_out_error_is_that_without_the_spectrum(model: Emulator) -> None:
     network = model.network
     assert isinstance(network, RadialEmulator)
     spectra = exact(200)
-    kernel, row = network.kernel, 17
+    (kernel, part), row = next(network.parts()), 17
     others = torch.arange(200) != row
     x = 2 * torch.from_numpy(model.scaled(model.labels.read(spectra.table))).double()
     flux = torch.tensor(spectra.flux)
     condensed = network.condense({"labels": x / 2, "flux": flux, "ivar": torch.ones_like(flux)})
-    scores = condensed["scores"].double()
+    scores = condensed["scores"].double()[:, part]
     with torch.no_grad():
         weights = kernel.inverse(x[others]) @ scores[others]
         made = kernel.similarity(x[[row]], x[others]) @ weights

@@ -42,6 +42,7 @@ def build_network(config: EmulatorConfig, grid: Grid, labels: LabelSet, componen
             len(labels),
             len(grid),
             bends=config.bends,
+            kernels=config.kernels,
             components=count,
             tolerance=tolerance,
         )
@@ -84,7 +85,8 @@ def options_of_network(network: SpectralNetwork) -> dict[str, Any]:
     if isinstance(network, RadialEmulator):
         return {
             "architecture": "radial",
-            "bends": network.kernel.inner.out_features,
+            "bends": next(network.parts())[0].inner.out_features,
+            "kernels": len(network.kernels),
             "components": len(network.basis),
         }
     perceptron = cast(Perceptron, network)
