@@ -41,6 +41,9 @@ layers from changing."""
 NOTHING = 1e-3
 """Least share of the scatter of spectra that an emulator must predict in at least one pixel."""
 
+TINY = 1e-20
+"""Least leverage."""
+
 TRUST = 20.0
 """Weight, in held-out rows, of the prior that squared errors are proportional to the leverage."""
 
@@ -103,10 +106,13 @@ class EmulatorNetwork(Perceptron):
         The leverage would be the variance of a Bayesian last layer; how errors really grow with it was
         measured on held-out spectra.
         """
+        return self.uncertainty * self._factor(self.leverage(x))[:, None]
+
+    def _factor(self, leverage: Tensor) -> Tensor:
+        """Return the factor (n,) of errors at a leverage (n,)."""
         usual, power = self.growth
-        far = self.leverage(x).clamp(min=1e-12).log() - usual
-        error: Tensor = self.uncertainty * (power / 2 * far).exp()[:, None]
-        return error
+        factor: Tensor = (power / 2 * (leverage.clamp(min=TINY).log() - usual)).exp()
+        return factor
 
     # ---------------------------------------------------------------- training
 
@@ -166,21 +172,29 @@ class EmulatorNetwork(Perceptron):
         """Solve the last layer again, and measure the errors on held-out rows."""
         self.spread.copy_(self._solve(train, store_points(self, train), keep=not self.solves))
         if valid is not None:
-            self._measure(valid)
+            self.measure_errors(valid)
 
-    def _measure(self, held_out: Batches, leverage: Tensor | None = None) -> None:
-        """Measure errors, and how they grow with the leverage (n,), on held-out spectra."""
+    def measure_errors(self, held_out: Batches, leverage: Tensor | None = None) -> None:
+        """Measure errors on held-out spectra, how pixels share them, and how they grow with the leverage.
+
+        ``leverage`` (n,) is that of these spectra with all labels, when they were predicted; by default it is
+        computed.
+        """
         if not measure(self, held_out):
             return
         self._require_progress(held_out)
-        self.modes = modes(self, held_out)
         relative, distance = [], []
         for part in misfits(self, held_out):
             share = part.squares / (self.uncertainty.square() + part.noise)
             relative.append(share.sum(1) / part.good.sum(1).clamp(min=1))
             if leverage is None:
                 distance.append(self.leverage(part.x))
-        self._measure_growth(torch.cat(distance) if leverage is None else leverage, torch.cat(relative))
+        leverage = torch.cat(distance) if leverage is None else leverage
+        self._measure_growth(leverage, torch.cat(relative))
+        # Once more, relative to what is expected of each spectrum: a few large errors would hide the others.
+        factor = self._factor(leverage)
+        measure(self, held_out, factor)
+        self.modes = modes(self, held_out, factor)
 
     def _require_progress(self, valid: Batches) -> None:
         """Raise an error if all labels give the same spectrum: training has saturated the hidden units."""
@@ -194,7 +208,7 @@ class EmulatorNetwork(Perceptron):
 
     def _measure_growth(self, leverage: Tensor, relative: Tensor) -> None:
         """Fit the power of the leverage (n,) that the squared relative error (n,) is proportional to."""
-        far, error = leverage.clamp(min=1e-12).log(), relative.clamp(min=1e-12).log()
+        far, error = leverage.clamp(min=TINY).log(), relative.clamp(min=1e-12).log()
         spread = (far - far.mean()).square().mean().clamp(min=1e-6)
         common = ((far - far.mean()) * (error - error.mean())).mean()
         n = len(far)

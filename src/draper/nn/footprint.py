@@ -102,14 +102,20 @@ def store_points(network: SpectralNetwork, train: Batches) -> int:
     return len(x)
 
 
-def measure(network: SpectralNetwork, valid: Batches | None) -> bool:
-    """Measure the error of each pixel on held-out spectra; returns whether there are any."""
+def measure(network: SpectralNetwork, valid: Batches | None, factor: Tensor | None = None) -> bool:
+    """Measure the error of each pixel on held-out spectra; returns whether there are any.
+
+    Errors are relative to the ``factor`` (n,), if given, by which those of each spectrum are expected to be
+    larger.
+    """
     if valid is None:
         return False
     count = total = noise = torch.zeros_like(network.uncertainty)
+    passed = 0
     for part in misfits(network, valid):
-        count, total = count + part.good.sum(0), total + part.squares.sum(0)
-        noise = noise + part.noise.sum(0)
+        own = 1.0 if factor is None else factor[passed : (passed := passed + len(part.x)), None].square()
+        count, total = count + part.good.sum(0), total + (part.squares / own).sum(0)
+        noise = noise + (part.noise / own).sum(0)
     if not count.any():
         return False
     measured = total / count.clamp(min=1)

@@ -11,6 +11,9 @@ from torch import Tensor
 SLACK = 1e-5
 """How far beyond a facet a point still counts as inside; coordinates are of order one, in float32."""
 
+CLEARLY = 3.0
+"""How many sigma beyond a facet a measured point must be to count as outside."""
+
 ROWS = 64
 """Points that are compared with the half-planes at once."""
 
@@ -43,3 +46,16 @@ def outside(x: Tensor, planes: Tensor) -> Tensor:
     return torch.cat(
         [(rows @ planes[:, :-1].T + planes[:, -1] > SLACK).any(1) for rows in torch.split(x, ROWS)]
     )
+
+
+def beyond(x: Tensor, covariance: Tensor, planes: Tensor) -> Tensor:
+    """Return which measured points (n, d) lie beyond any of the half-planes (f, d + 1), by more than errors.
+
+    ``covariance`` (n, d, d) is that of the points. What was hardly measured is never beyond.
+    """
+    normal, offset = planes[:, :-1].to(x), planes[:, -1].to(x)
+    found = []
+    for rows in torch.split(torch.arange(len(x)), ROWS):
+        sigma = ((normal @ covariance[rows]) * normal).sum(2).clamp(min=0).sqrt()
+        found.append((x[rows] @ normal.T + offset > SLACK + CLEARLY * sigma.nan_to_num(torch.inf)).any(1))
+    return torch.cat(found) if found else torch.zeros(0, dtype=torch.bool)
