@@ -17,25 +17,20 @@ from draper.models.emulator.model import Emulator
 from draper.plots.overlay import plot_overlay, title_of_estimates
 from draper.plots.style import save
 
-KNOWN = {"vmic": (1.0, 0.2), **{f"{name}_fe": (0.0, 0.05) for name in ("mg", "si", "s", "ca", "ti", "ni")}}
-"""Prior of a star of the thin disc."""
-
-JITTER = 0.01
-"""Error of the model, in units of the continuum: about the residuals of the fit."""
-
 LITERATURE = {"teff": (5669.0, 75.0), "logg": (4.47, 0.01), "fe_h": (-0.18, 0.10)}
 
 
 def main(source: Path, out: Path) -> None:
     star = draper.read(source)
     emulator = cast(Emulator, draper.load("builtin:rvs-emulator"))
-    found, model = emulator.explain(star, continuum=2, jitter=JITTER, priors=KNOWN)
+    found, model = emulator.explain(star, recipe="gaia-rvs", priors="population")
     for name, (value, error) in LITERATURE.items():
         sigma = float(found.sigma[0, found.labels.names.index(name)])
         away = (found[name][0] - value) / (sigma**2 + error**2) ** 0.5
         print(f"{name} {found[name][0]:.2f} +- {sigma:.2f}, literature {value} +- {error}: {away:+.1f} sigma")
     # Residuals are drawn in units of the errors used by the fit, which include those of the model.
-    taken = replace(star, ivar=star.ivar / (1 + JITTER**2 * star.ivar))
+    jitter = float(found.columns["jitter"][0])
+    taken = replace(star, ivar=star.ivar / (1 + jitter**2 * star.ivar))
     figure = plot_overlay(taken, model, title=title_of_estimates(found, 0), rv=float(found["rv"][0]))
     figure.set_dpi(90)
     print(save(figure, out / "fit.png"))

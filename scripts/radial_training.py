@@ -1,4 +1,4 @@
-"""Training of a radial network on principal components of spectra, shared by the training scripts."""
+"""Training of a radial network on principal components of spectra, of the SED emulator."""
 
 from __future__ import annotations
 

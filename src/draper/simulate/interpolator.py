@@ -15,12 +15,8 @@ from torch import Tensor
 
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
-from draper.errors import DraperError, did_you_mean
 from draper.nn.radial import RadialNetwork
 from draper.simulate.base import BLOCK, Columns, padded
-
-PACKED = ("rvs-simulator", "sed-emulator")
-"""The packed networks."""
 
 NETWORK = "network."
 """Prefix of the network's tensors in the packed file."""
@@ -69,13 +65,22 @@ def inputs_of(labels: Tensor, prior: LabelSet) -> Tensor:
     return 2 * (values - low) / (high - low) - 1
 
 
+def computed(function: Callable[[Tensor], Tensor], labels: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the values of a function at up to ``BLOCK`` rows of labels (n, l), as float32."""
+    with torch.inference_mode():
+        values: NDArray[np.float32] = (
+            function(torch.from_numpy(padded(labels)))[: len(labels)].float().numpy()
+        )
+    return values
+
+
 class Interpolator:
     """A packed network from labels to principal components of spectra, trained by ``scripts/train_*.py``.
 
     Parameters
     ----------
     name
-        ``rvs-simulator`` or ``sed-emulator``.
+        Name of the file, such as ``sed-emulator``.
     dtype
         Precision of the values; coefficients are always computed in float64, since large numbers cancel.
 
@@ -100,13 +105,6 @@ class Interpolator:
 
     def __init__(self, name: str, dtype: torch.dtype = torch.float32) -> None:
         packed = files("draper.simulate").joinpath("packed", f"{name}.safetensors")
-        if name not in PACKED:
-            raise DraperError(
-                "there is no such emulator",
-                given=name,
-                expected=", ".join(PACKED),
-                hint=did_you_mean(name, PACKED),
-            )
         with as_file(packed) as path:
             tensors, self.meta = _unpacked(path)
         self.prior = LabelSet.from_json(self.meta["labels"])
@@ -130,16 +128,6 @@ class Interpolator:
     def values(self, labels: Tensor) -> Tensor:
         """Return interpolated values (n, p) for labels (n, l) in physical units; differentiable."""
         return self.mean + self.coefficients(labels) @ self.basis
-
-    def computed(
-        self, function: Callable[[Tensor], Tensor], labels: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
-        """Return the value of a function at up to ``BLOCK`` rows of labels (n, l), as float32."""
-        with torch.inference_mode():
-            values: NDArray[np.float32] = (
-                function(torch.from_numpy(padded(labels)))[: len(labels)].float().numpy()
-            )
-        return values
 
 
 def _unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from draper.data.spectra import Spectra
 from draper.simulate.base import LABELS, Columns, Simulator, generator
-from draper.simulate.interpolator import Interpolator, beyond, evenly
+from draper.simulate.interpolator import Interpolator, beyond, computed, evenly
 
 
 class Seds(Simulator):
@@ -64,7 +64,7 @@ class Seds(Simulator):
 
     def compute(self, labels: NDArray[np.float64], seed: int, block: int) -> Spectra:
         """Return the spectra of at most ``BLOCK`` rows of labels (n, l); nothing here is random."""
-        flux = self.interpolator.computed(self.flux, labels)
+        flux = computed(self.flux, labels)
         ivar = (self.uncertainty * flux) ** -2.0
         flags = {"extrapolated": self.extrapolates(labels)}
         return Spectra(self.grid, flux, ivar, table=flags, quantity="flux", unit=self.unit, meta=self.meta)
