@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -239,13 +241,38 @@ def test_flags_tell_what_is_wrong() -> None:
     x = drawn(40)
     x[:20, 0] = 0.9  # hotter than the box
     found = fit(exposure(noise(network()(x), SIGMA)))
-    assert found.flags["at_bound"][:20].mean() > 0.8
-    assert not found.flags["at_bound"][20:].any()
+    assert found.flags["outside"][:20].mean() > 0.8
+    assert (found.label_flags[:20, 0] == "edge").mean() > 0.8
+    assert not (found.label_flags[20:] == "edge").any()
     random = torch.Generator().manual_seed(5)
     junk = fit(exposure(1 + 0.2 * torch.rand(10, len(LAM), generator=random)))
     assert junk.flags["bad_fit"].all()
     hasty = fit(exposure(noise(network()(drawn(20)), SIGMA)), iterations=1)
     assert hasty.flags["not_converged"].any()
+
+
+def test_named_priors_are_the_densities_of_their_stars(tmp_path: Path) -> None:
+    """Of a label that the data hardly constrain, what is known of stars like these remains."""
+
+    def related(n: int, seed: int) -> torch.Tensor:
+        x = drawn(n, seed)
+        return torch.stack([x[:, 0], x[:, 1], 0.8 * x[:, 0]], dim=1)
+
+    x, sigma = related(200, 0), 60 * SIGMA
+    data = exposure(noise(network()(x), sigma), torch.full((200, len(LAM)), sigma**-2))
+    path, truth = tmp_path / "stars.csv", physical(x)
+    stars = physical(related(2000, 1))
+    np.savetxt(path, stars[:, [0, 2]], delimiter=",", header="teff,fe_h", comments="")
+    free, known = fit(data, rv=0.0), fit(data, rv=0.0, priors=str(path))
+    error = [np.median(np.abs(one.quantiles[:, 2] - truth), axis=0) for one in (free, known)]
+    assert error[1][0] < 0.5 * error[0][0]
+    inside = (truth >= known.quantiles[:, 1]) & (truth <= known.quantiles[:, 3])
+    assert inside.mean(axis=0) == pytest.approx(0.68, abs=0.1)
+    (tmp_path / "other.csv").write_text("mass\n1.0\n")
+    with pytest.raises(DraperError, match="none of the labels"):
+        fit(data, priors=str(tmp_path / "other.csv"))
+    with pytest.raises(DraperError, match="no such table"):
+        fit(data, priors="galaxy")
 
 
 def test_without_pixels_there_is_no_answer() -> None:

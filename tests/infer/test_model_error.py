@@ -38,7 +38,8 @@ def stars(model: Emulator, n: int, seed: int, scale: float = 1.0) -> Spectra:
 def pulls(model: Emulator, spectra: Spectra, **options: object) -> np.ndarray:
     found = model.predict(spectra, rv=0.0, **options)
     truth = np.stack([spectra.table[name] for name in found.labels.names], axis=1)
-    inside = ~(found.flags["at_bound"] | found.flags["outside"])
+    inside = (found.label_flags == "measured").all(axis=1) & ~found.flags["outside"]
+    assert (found.sigma > 0).all()
     return ((found.median - truth) / found.sigma)[inside]
 
 

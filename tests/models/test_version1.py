@@ -1,4 +1,7 @@
-"""Models that an older draper wrote (model.json version 1) load, and predict the same numbers to float32."""
+"""Models that an older draper wrote (model.json version 1) load, and predict the same numbers to float32.
+
+Those of the emulators are of the label fit since its posteriors lie between the ends of the labels.
+"""
 
 import json
 from pathlib import Path

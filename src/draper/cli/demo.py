@@ -56,7 +56,7 @@ def demo(
     stars = Survey("gaia-rvs").simulate(STARS, seed=1)
     emulator = load_model("builtin:rvs-emulator")
     with progress("fitting") as done:
-        labels, models = emulator.explain(stars, continuum=2, progress=done)
+        labels, models = emulator.explain(stars, continuum=2, priors="population", progress=done)
     assert models is not None
     # Published labels have errors; compare with the true ones.
     truth = {name: stars.table.get(f"{name}_true", stars.table[name]) for name in emulator.labels.names}

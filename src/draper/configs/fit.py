@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+import tomllib
+from importlib.resources import files
 from itertools import chain, pairwise
 from math import isfinite
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from draper.config import Config
 from draper.configs.windows import in_pairs
-from draper.errors import DraperError
+from draper.errors import DraperError, did_you_mean
+
+SUFFIX = ".toml"
 
 Width = Literal["free"] | Annotated[float, Field(ge=0)] | None
+
+
+def recipes() -> list[str]:
+    """Return the names of the recipes that draper has.
+
+    Examples
+    --------
+    >>> recipes()
+    ['apogee', 'gaia-rvs', 'lamost']
+    """
+    folder = files("draper.configs").joinpath("recipes")
+    return sorted(file.name.removesuffix(SUFFIX) for file in folder.iterdir())
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return the options of a recipe, by its name or as a file."""
+    known = recipes()
+    if name not in known and not Path(name).is_file():
+        raise DraperError(
+            "no such recipe",
+            given=name,
+            expected=f"{', '.join(known)}, or a TOML file",
+            hint=did_you_mean(name, known),
+        )
+    source = files("draper.configs").joinpath("recipes", name + SUFFIX) if name in known else Path(name)
+    try:
+        options = tomllib.loads(source.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise DraperError("the recipe is no TOML file", given=f"{name}: {error}") from error
+    if "recipe" in options:
+        raise DraperError("a recipe cannot name another one", given=name)
+    return options
 
 
 class FitConfig(Config):
@@ -20,11 +57,16 @@ class FitConfig(Config):
 
     flags: ClassVar[str] = "fit"
 
+    recipe: str | None = None
+    """Options that suit an instrument: gaia-rvs, apogee, lamost, or a TOML file of your own; options that are
+    given replace those of the recipe. None by default."""
     fixed: dict[str, float] = {}
     """Labels that are not fitted, and their values (``--fit.fixed '{"logg": 4.4}'``); none by default."""
-    priors: dict[str, tuple[float, float]] = {}
-    """Gaussian priors of labels, as mean and 1-sigma (``--fit.priors '{"logg": [4.4, 0.1]}'``); none by
-    default."""
+    priors: str | dict[str, tuple[float, float]] = {}
+    """What is known of labels beforehand; nothing by default: flat between their ends. Gaussians, as mean and
+    1-sigma (``--fit.priors '{"logg": [4.4, 0.1]}'``); ``population``, the relations of simulated stars of the
+    Galaxy; ``training``, the density of the training spectra; or a table of stars whose labels are like those
+    that are fitted."""
     rv: Literal["free"] | float = "free"
     """Radial velocity [km/s]: fitted (free, the default), or fixed at a value."""
     rv_limit: Annotated[float, Field(gt=0, le=3000)] = 500.0
@@ -68,6 +110,13 @@ class FitConfig(Config):
     tolerance: Annotated[float, Field(gt=0)] = 0.05
     """A fit has converged when the next step would lower chi2 by less than this; 0.05 by default."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_recipe(cls, options: Any) -> Any:
+        if isinstance(options, dict) and options.get("recipe") is not None:
+            return {**read_recipe(options["recipe"]), **options}
+        return options
+
     @field_validator("windows", "masked", mode="before")
     @classmethod
     def _in_pairs(cls, windows: Any) -> Any:
@@ -75,7 +124,8 @@ class FitConfig(Config):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        numbers = [*self.fixed.values(), *chain.from_iterable(self.priors.values())]
+        gaussians = self.priors if isinstance(self.priors, dict) else {}
+        numbers = [*self.fixed.values(), *chain.from_iterable(gaussians.values())]
         if self.rv != "free":
             numbers.append(self.rv)
         if not all(map(isfinite, numbers)):
@@ -83,7 +133,7 @@ class FitConfig(Config):
                 "values of fixed, priors and rv must be finite",
                 given=f"fixed={self.fixed}, priors={self.priors}, rv={self.rv}",
             )
-        for name, (_, sigma) in self.priors.items():
+        for name, (_, sigma) in gaussians.items():
             if sigma <= 0:
                 raise DraperError(f"the 1-sigma error of the prior of '{name}' must be above 0", given=sigma)
             if name in self.fixed:

@@ -75,7 +75,15 @@ class Forecaster(Fitter):
             solution = self.minimise(problem, x, x, x)
             none = torch.zeros(len(x), dtype=torch.bool)
             result = fit_result(
-                self.function, self.labels, problem, solution, none, torch.zeros(len(x)), low < high
+                self.function,
+                self.labels,
+                problem,
+                solution,
+                none,
+                torch.zeros(len(x)),
+                low,
+                high,
+                self._prior(len(low)),
             )
             free = (low < high).nonzero()[:, 0]
             span = torch.ones_like(x)

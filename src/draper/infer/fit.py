@@ -17,14 +17,15 @@ from draper.infer.exposures import Exposure, ExposureTensors, JointProblem, piec
 from draper.infer.fit_result import FitResult, SolvedFit, add_model_spectra, fit_result
 from draper.infer.forward import ForwardModel
 from draper.infer.instrument_model import PerceptronModel, ResampleAndBroaden, instrument_model
-from draper.infer.least_squares import Prior, Problem, Solution, best_solution, minimise
+from draper.infer.least_squares import Problem, Solution, best_solution, minimise
 from draper.infer.pixels import BOUNDS, TYPICAL, WIDE, WIDTHS, Continuum, Layout, PixelProblem
+from draper.infer.priors import MixturePrior, named_prior
 from draper.infer.start import TEMPLATES, at_rest, nearest, velocities
 from draper.infer.weights import add_variance, reweight
 from draper.instrument.broadening import reach, velocity_step
 from draper.instrument.continuum import chebyshev_basis, continuum
 from draper.instrument.doppler import doppler_factor
-from draper.nn.error_modes import independent_error
+from draper.nn.error_modes import independent_error, leading
 
 CANDIDATES = 1024
 """Largest number of points of the coarse grid that fits start from."""
@@ -34,6 +35,9 @@ ENOUGH = 16
 
 MARGIN = 10.0
 """Velocity [km/s] by which a fit may move from its start without reaching pixels beyond the model's ends."""
+
+CHANGED = 0.002
+"""Change in ln(model error) between start and end of a fit above which it goes on with the new one."""
 
 ROUNDS = 6
 """Rounds in which robust weights and jitter are measured again."""
@@ -63,7 +67,7 @@ class Fitter:
         self.config = config = config or FitConfig()
         self.wavelength = torch.from_numpy(np.array(model.grid.vacuum, dtype=np.float64))
         self.windows = piece_ranges(model.grid)
-        for name in (*config.fixed, *config.priors):
+        for name in (*config.fixed, *(config.priors if isinstance(config.priors, dict) else ())):
             if name not in labels.names:
                 raise DraperError(
                     "the model has no such label",
@@ -94,7 +98,7 @@ class Fitter:
                 function, self.wavelength, even=bool(widths), widths=fixed
             )
             change = ResampleAndBroaden(self.wavelength, self.pixels, fixed)
-            self.modes = change(function.modes if config.emulator_error else function.modes[:0])
+            self.modes = leading(change(function.modes if config.emulator_error else function.modes[:0]))
         self.has_error = config.emulator_error and bool(function.uncertainty.isfinite().all())
         self.gap = function.gap if config.model_error else function.gap[:0]
         self.layout = Layout(len(labels), rv=config.rv == "free", widths=widths)
@@ -102,6 +106,7 @@ class Fitter:
         wide = {**{name: torch.tensor(WIDE[name]) for name in widths}, **fixed}
         self.reach = 0.5 * reach(1.0, **wide) if wide else 0.0
         self._last_guess: tuple[Tensor, Tensor, Guess] | None = None
+        self._named_prior: MixturePrior | None = None
 
     def __call__(self, exposures: Sequence[Exposure], *, models: bool = False) -> FitResult:
         """Fit n stars, each of which is in every exposure; those without enough good pixels give NaN.
@@ -113,7 +118,15 @@ class Fitter:
                 return result
             end = self.solve(exposures)
             result = fit_result(
-                self.function, self.labels, end.problem, end.solution, end.several, end.jitter, end.free
+                self.function,
+                self.labels,
+                end.problem,
+                end.solution,
+                end.several,
+                end.jitter,
+                end.low,
+                end.high,
+                end.prior,
             )
             return add_model_spectra(result, end.problem, end.solution) if models else result
 
@@ -121,19 +134,26 @@ class Fitter:
     def solve(self, exposures: Sequence[Exposure]) -> SolvedFit:
         """Return the problem with its final weights, and its solution."""
         config = self.config
-        data, near, start = self._start(exposures)
-        data = [self._add_error(part, near) for part in data]
+        plain, near, start = self._start(exposures)
+        data = [self._add_error(part, near) for part in plain]
         low, high = self._bounds(len(data))
         weights = [part.ivar for part in data]
         problem = self._problem(data, weights)
         solution, several = self._solve_from_starts(problem, start, low, high)
+        if self.has_error:
+            # Errors are those near the start; where they are others at the end, the fit goes on with these.
+            again = [self._add_error(part, solution.x[:, : len(self.labels)]) for part in plain]
+            if ((again[0].spread / data[0].spread).log().abs() > CHANGED).any():
+                data, weights = again, [part.ivar for part in again]
+                problem = self._problem(data, weights)
+                solution = self.minimise(problem, solution.x, low, high)
         jitter = torch.full((problem.rows,), config.jitter if isinstance(config.jitter, float) else 0.0)
         if config.robust != "none" or config.jitter == "fit":
             for number in range(ROUNDS):
                 weights, jitter = reweight(problem, solution.x, [part.ivar for part in data], config, number)
                 problem = self._problem(data, weights)
                 solution = self.minimise(problem, solution.x, low, high)
-        return SolvedFit(problem, solution, several, jitter, low, high)
+        return SolvedFit(problem, solution, several, jitter, low, high, self._prior(len(low)))
 
     def shares_velocity(self, exposures: int) -> bool:
         """Whether all exposures of a star have one velocity."""
@@ -173,12 +193,13 @@ class Fitter:
         rest = [self._at_rest(part, flux, ivar) for part, (_, flux, ivar) in zip(data, parts, strict=True)]
         compresses = len(data) == 1 and self._can_compress(len(rest[0][0]))
         near = points[:1].expand(len(rest[0][0]), -1)
-        if self.has_error or not compresses:
+        if not compresses:
             batches = [[(flux[rows], ivar[rows]) for flux, ivar in rest] for rows in row_slices(len(near))]
             chosen = torch.cat([nearest(templates, batch, self.config.starts) for batch in batches])
             labels, near = points[chosen].double(), points[chosen[:, 0]]
         if compresses:
             labels = self._compressed_start(*rest[0])[:, None]
+            near = labels[:, 0].float()
         extra = [torch.full((*labels.shape[:2], 1), TYPICAL[name]).double() for name in self.layout.widths]
         if self.layout.rv:
             own = data[:1] if self.shares_velocity(len(data)) else data
@@ -327,7 +348,9 @@ class Fitter:
         solution = self.minimise(problem, guess(short), low, high)
         none = torch.zeros(len(flux), dtype=torch.bool)
         jitter = torch.full((len(flux),), config.jitter if isinstance(config.jitter, float) else 0.0)
-        return fit_result(self.function, self.labels, problem, solution, none, jitter, low < high)
+        return fit_result(
+            self.function, self.labels, problem, solution, none, jitter, low, high, self._prior(len(low))
+        )
 
     # --------------------------------------------------------------------- fit
 
@@ -379,25 +402,35 @@ class Fitter:
 
     def minimise(self, problem: Problem, start: Tensor, low: Tensor, high: Tensor) -> Solution:
         """Minimise chi2 of every row, priors included, between bounds (m,) or (n, m)."""
-        config, prior = self.config, None
-        if config.priors:
-            mean = torch.zeros(start.shape, dtype=torch.float64)
-            sigma = torch.full_like(mean, torch.inf)
-            for name, (centre, width) in config.priors.items():
-                number = self.labels.names.index(name)
-                mean[:, number] = self._scaled(name, centre)
-                sigma[:, number] = self._scaled(name, centre + width) - self._scaled(name, centre)
-            prior = Prior(mean, sigma)
+        config = self.config
         return minimise(
             problem,
             start,
             low,
             high,
-            prior=prior,
+            prior=self._prior(start.shape[1]),
             tolerance=config.tolerance,
             iterations=config.iterations,
             on_step=self.on_step,
         )
+
+    def _prior(self, size: int) -> MixturePrior | None:
+        """Return the prior of so many parameters, labels first."""
+        priors = self.config.priors
+        if not priors:
+            return None
+        if self._named_prior is None or len(self._named_prior.sigma) != size:
+            if isinstance(priors, str):
+                made = named_prior(priors, self.labels, self.function.points, size)
+            else:
+                mean, sigma = torch.zeros(size), torch.full((size,), torch.inf)
+                for name, (centre, width) in priors.items():
+                    number = self.labels.names.index(name)
+                    mean[number] = self._scaled(name, centre)
+                    sigma[number] = self._scaled(name, centre + width) - mean[number]
+                made = MixturePrior.gaussian(mean, sigma)
+            self._named_prior = made
+        return self._named_prior
 
     def _solve_from_starts(
         self, problem: JointProblem, start: Tensor, low: Tensor, high: Tensor

@@ -14,12 +14,20 @@ from draper.infer.compressed import CompressedProblem
 from draper.infer.exposures import JointProblem
 from draper.infer.forward import SpectrumFunction
 from draper.infer.least_squares import Solution, inverse_curvature
-from draper.nn.hull import outside
+from draper.infer.posterior import Posterior, label_flags, posterior
+from draper.infer.priors import MixturePrior
+from draper.infer.truncated import LEVELS
+from draper.nn.hull import beyond
 
 FloatArray = NDArray[np.float64]
 
-BAD_FIT = 1.5
-"""A fit is bad if its reduced chi2 exceeds this by more than five times its expected scatter."""
+BAD_FIT = 4.5
+"""A fit is bad if its reduced chi2 exceeds 1 by more than so many times its expected scatter."""
+
+AGAIN, APART = 2, 0.3
+"""How often chi2 is expanded again, about medians that are off the best fit by more than so many sigma."""
+
+MEDIAN = LEVELS.index(0.5)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,12 @@ class FitResult:
     values, conditional : ndarray (n, m)
         Best values, and their errors if all other quantities were known.
     covariance : ndarray (n, m, m)
+    quantiles : ndarray (n, q, m)
+        Of the posterior between the bounds, at :data:`draper.infer.truncated.LEVELS`.
+    posterior_covariance : ndarray (n, m, m)
+        Of the posterior between the bounds.
+    label_flags : ndarray (n, m) of str
+        How well each quantity is known.
     labels : ndarray (n, l)
         All labels of the model, fixed ones included.
     columns : dict of str to ndarray (n,)
@@ -46,6 +60,9 @@ class FitResult:
     values: FloatArray
     conditional: FloatArray
     covariance: FloatArray
+    quantiles: FloatArray
+    posterior_covariance: FloatArray
+    label_flags: NDArray[np.str_]
     labels: FloatArray
     columns: dict[str, NDArray[np.float64]]
     flags: dict[str, NDArray[np.bool_]]
@@ -69,6 +86,8 @@ class SolvedFit:
         Further error that is in the weights.
     low, high : Tensor (m,)
         Bounds; equal where a parameter is fixed.
+    prior
+        What is known beforehand.
     """
 
     problem: JointProblem
@@ -77,6 +96,7 @@ class SolvedFit:
     jitter: Tensor
     low: Tensor
     high: Tensor
+    prior: MixturePrior | None = None
 
     @property
     def free(self) -> Tensor:
@@ -91,54 +111,68 @@ def fit_result(
     solution: Solution,
     several: Tensor,
     jitter: Tensor,
-    free: Tensor,
+    low: Tensor,
+    high: Tensor,
+    prior: MixturePrior | None,
 ) -> FitResult:
-    """Return a solution in physical units, with covariance and flags.
+    """Return a solution in physical units, with covariance, quantiles and flags.
 
     Parameters
     ----------
     function, labels, problem
         The model and the problem that was solved.
-    solution, several, jitter
+    solution, several, jitter, low, high, prior
         See :class:`SolvedFit`.
-    free : Tensor (m,) bool
-        Which parameters were not fixed.
     """
-    d = len(labels)
+    d, free = len(labels), low < high
     names = [*labels.names, *problem.names]
-    is_rv = torch.tensor([name.startswith("rv") and number >= d for number, name in enumerate(names)])
-    chosen, is_rv, x = free.nonzero()[:, 0], is_rv[free], solution.x
+    chosen, x = free.nonzero()[:, 0], solution.x
+    is_rv = torch.tensor([number >= d and names[number].startswith("rv") for number in chosen.tolist()])
     span = torch.cat([physical_units(labels, x[:, :d]), torch.ones(len(x), len(names) - d).double()], dim=1)[
         :, free
     ]
-    curvature = solution.normal.curvature[:, chosen][:, :, chosen]
-    covariance = inverse_curvature(curvature) * span[:, :, None] * span[:, None]
-    diagonal = curvature.diagonal(dim1=1, dim2=2)
+    normal = solution.normal.of(chosen)
+    prior = None if prior is None else prior.of(chosen)
+    inverse = inverse_curvature(normal.curvature)
+    found = posterior(normal, x[:, chosen], prior, low[chosen], high[chosen])
+    for _ in range(AGAIN):
+        found = _about_the_median(found, problem, solution.x, chosen, prior, low, high)
+    quantiles = x[:, None].repeat(1, found.quantiles.shape[1], 1)
+    quantiles[:, :, chosen] = found.quantiles
+    mean = x[:, chosen] - (inverse @ normal.gradient[:, :, None])[:, :, 0]
+    sigma = inverse.diagonal(dim1=1, dim2=2).sqrt()
+    of_labels = label_flags(found, mean, sigma, prior, low[chosen], high[chosen])
+    whole = torch.zeros(len(x), d, d).double()
+    is_label = chosen < d
+    whole[:, chosen[is_label][:, None], chosen[is_label]] = inverse[:, is_label][:, :, is_label]
+    squares = span[:, :, None] * span[:, None]
+    diagonal = normal.curvature.diagonal(dim1=1, dim2=2)
     conditional = torch.where(diagonal > 0, diagonal, torch.nan).rsqrt() * span
-    physical = labels.unscale((x[:, :d] + 0.5).numpy())
-    values = np.concatenate([physical, x[:, d:].numpy()], axis=1)[:, chosen.numpy()]
     freedom = problem.freedom() - len(chosen)
     chi2 = solution.normal.chi2 - solution.penalty
     reduced = chi2 / freedom.clamp(min=1)
-    bound = solution.bound[:, free]
     flags = {
         "not_converged": ~solution.converged,
-        "at_bound": (bound & ~is_rv).any(1),
-        "rv_limit": (bound & is_rv).any(1),
-        "outside": outside(x[:, :d].float(), function.facets),
-        "bad_fit": reduced > BAD_FIT + 5 * (2 / freedom.clamp(min=1)).sqrt(),
+        "rv_limit": (solution.bound[:, free] & is_rv).any(1),
+        "outside": beyond(x[:, :d], whole, function.facets)
+        | torch.from_numpy((of_labels[:, is_label.numpy()] == "edge").any(axis=1)),
+        "bad_fit": reduced > 1 + BAD_FIT * (2 / freedom.clamp(min=1)).sqrt(),
         "several_minima": several,
     }
     empty = (freedom <= 0).numpy()
-    for array in (values, physical):
-        array[empty] = np.nan
-    covariance[torch.from_numpy(empty)] = torch.nan
+
+    def unless_empty(values: Tensor) -> FloatArray:
+        return np.where(empty.reshape(-1, *[1] * (values.ndim - 1)), np.nan, values.numpy())
+
     return FitResult(
         tuple(names[number] for number in chosen.tolist()),
-        values,
-        np.where(empty[:, None], np.nan, conditional.numpy()),
-        covariance.numpy(),
-        physical,
+        unless_empty(_physical(labels, x)[:, chosen]),
+        unless_empty(conditional),
+        unless_empty(inverse * squares),
+        unless_empty(_physical(labels, quantiles)[:, :, chosen]),
+        unless_empty(found.covariance * squares),
+        of_labels,
+        unless_empty(_physical(labels, x)[:, :d]),
         {
             "chi2": chi2.numpy(),
             "reduced_chi2": reduced.numpy(),
@@ -147,6 +181,41 @@ def fit_result(
         },
         {name: flag.numpy() & ~empty for name, flag in flags.items()},
     )
+
+
+def _about_the_median(
+    found: Posterior,
+    problem: JointProblem | CompressedProblem,
+    best: Tensor,
+    chosen: Tensor,
+    prior: MixturePrior | None,
+    low: Tensor,
+    high: Tensor,
+) -> Posterior:
+    """Return posteriors with chi2 taken as quadratic about their medians, where these are not the best fit.
+
+    At a wall of the box chi2 may be far steeper than in most of the box: lines grow with 10 to the abundance.
+    """
+    sigma = found.covariance.diagonal(dim1=1, dim2=2).sqrt()
+    off = (found.quantiles[:, MEDIAN] - best[:, chosen]).abs() > APART * sigma
+    moved = (off.any(1) & found.quantiles.isfinite().all(2).all(1)).nonzero()[:, 0]
+    for rows in torch.split(moved, problem.chunk):
+        if len(rows):
+            x = best[rows].clone()
+            x[:, chosen] = found.quantiles[rows, MEDIAN]
+            here = problem.normal(x, rows).of(chosen).double()
+            if prior is not None:
+                here.gradient.add_(prior.gradient(x[:, chosen], rows))
+                here.curvature.add_(prior.curvature(x[:, chosen], rows))
+            new = posterior(here, x[:, chosen], prior, low[chosen], high[chosen])
+            found.quantiles[rows], found.covariance[rows] = new.quantiles, new.covariance
+    return found
+
+
+def _physical(labels: LabelSet, x: Tensor) -> Tensor:
+    """Return parameters (..., m) with their labels in physical units."""
+    d = len(labels)
+    return torch.cat([torch.from_numpy(labels.unscale((x[..., :d] + 0.5).numpy())), x[..., d:]], dim=-1)
 
 
 def add_model_spectra(result: FitResult, problem: JointProblem, solution: Solution) -> FitResult:

@@ -19,6 +19,7 @@ from draper.infer.forward import ForwardModel
 from draper.infer.limits import Side, limits
 from draper.infer.model_error import learn_error
 from draper.infer.prepare import free_quantities, prepare, row_blocks
+from draper.infer.truncated import LEVELS
 from draper.nn.precision import fastest_mode, matmul_mode
 from draper.results.estimates import Estimates
 from draper.results.information import Information
@@ -169,17 +170,18 @@ class LabelFit:
     def _estimates(self, parts: Sequence[FitResult], ids: NDArray[np.str_], config: FitConfig) -> Estimates:
         """Return the results of all blocks of stars as one."""
         names = parts[0].names
-        covariance = np.concatenate([part.covariance for part in parts])
+        quantiles = np.concatenate([part.quantiles for part in parts])
         conditional = np.concatenate([part.conditional for part in parts])
         columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
         columns |= {f"{name}_conditional_err": conditional[:, number] for number, name in enumerate(names)}
-        return Estimates(
+        return Estimates.from_quantiles(
             free_quantities(self.model.labels, names, config),
-            np.concatenate([part.values for part in parts]),
-            np.sqrt(np.einsum("nii->ni", covariance)),
+            LEVELS,
+            quantiles,
             ids,
             flags={name: np.concatenate([part.flags[name] for part in parts]) for name in parts[0].flags},
-            covariance=covariance,
+            covariance=np.concatenate([part.posterior_covariance for part in parts]),
+            label_flags=np.concatenate([part.label_flags for part in parts]),
             columns=columns,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -50,6 +51,14 @@ class Normal:
     def __getitem__(self, rows: Tensor) -> Normal:
         return Normal(self.chi2[rows], self.gradient[rows], self.curvature[rows])
 
+    def double(self) -> Normal:
+        """Return the same in double precision."""
+        return Normal(self.chi2.double(), self.gradient.double(), self.curvature.double())
+
+    def of(self, some: Tensor) -> Normal:
+        """Return the normal equations of some parameters (k,), the others being fixed."""
+        return Normal(self.chi2, self.gradient[:, some], self.curvature[:, some[:, None], some])
+
 
 class Problem(ABC):
     """Rows of data that are fitted with the same model.
@@ -79,9 +88,22 @@ class Problem(ABC):
         return normal.chi2, normal.gradient
 
 
+class AnyPrior(Protocol):
+    """Adds to chi2 what is known beforehand of parameters (k, m) of some rows (k,)."""
+
+    def chi2(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Return the prior's part (k,) of chi2."""
+
+    def gradient(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Return the prior's part (k, m) of the gradient."""
+
+    def curvature(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Return the prior's part (k, m, m) of the curvature."""
+
+
 @dataclass(frozen=True)
 class Prior:
-    """Gaussian priors of parameters; a sigma of infinity is no prior.
+    """Independent Gaussian priors of each row's parameters; a sigma of infinity is no prior.
 
     Attributes
     ----------
@@ -97,11 +119,11 @@ class Prior:
 
     def gradient(self, x: Tensor, rows: Tensor) -> Tensor:
         """Return the prior's part (k, m) of the gradient."""
-        return (x.double() - self.mean[rows]) * self.weight(rows)
+        return (x.double() - self.mean[rows]) / self.sigma[rows].double().square()
 
-    def weight(self, rows: Tensor) -> Tensor:
-        """Return the prior's part (k, m) of the diagonal of the curvature."""
-        return self.sigma[rows].double().pow(-2)
+    def curvature(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Return the prior's part (k, m, m) of the curvature."""
+        return torch.diag_embed(self.sigma[rows].double().pow(-2))
 
 
 @dataclass(frozen=True)
@@ -170,7 +192,7 @@ def minimise(
     low: Tensor,
     high: Tensor,
     *,
-    prior: Prior | None = None,
+    prior: AnyPrior | None = None,
     tolerance: float = 0.01,
     iterations: int = 50,
     exact: bool = True,
@@ -284,7 +306,7 @@ def _put(normal: Normal, rows: Tensor, new: Normal) -> None:
         old[rows] = field.double()
 
 
-def _evaluate(problem: Problem, prior: Prior | None, x: Tensor, rows: Tensor, rough: bool) -> Normal:
+def _evaluate(problem: Problem, prior: AnyPrior | None, x: Tensor, rows: Tensor, rough: bool) -> Normal:
     """Return the normal equations of some rows (k,) at parameters (k, m)."""
     k, m = x.shape
     normal = Normal(*(torch.empty(k, *shape, dtype=torch.float64) for shape in ((), (m,), (m, m))))
@@ -294,12 +316,12 @@ def _evaluate(problem: Problem, prior: Prior | None, x: Tensor, rows: Tensor, ro
     if prior is not None:
         normal.chi2.add_(prior.chi2(x, rows))
         normal.gradient.add_(prior.gradient(x, rows))
-        normal.curvature.add_(torch.diag_embed(prior.weight(rows)))
+        normal.curvature.add_(prior.curvature(x, rows))
     return normal
 
 
 def _evaluate_trial(
-    problem: Problem, prior: Prior | None, x: Tensor, rows: Tensor, here: Normal, reused: Tensor
+    problem: Problem, prior: AnyPrior | None, x: Tensor, rows: Tensor, here: Normal, reused: Tensor
 ) -> Normal:
     """Return the normal equations of some rows (k,) at x (k, m); ``reused`` ones keep the curvature."""
     there = here[rows]

@@ -225,7 +225,7 @@ class Estimates:
     def concat(cls, parts: Sequence[Self], *, fill: bool = False) -> Self:
         """Join estimates of the same labels and of the same kind, one set after the other.
 
-        ``fill`` fills labels, columns and flags that a Gaussian part lacks with NaN, or False.
+        ``fill`` fills labels, columns and flags that a part without samples lacks with NaN, or False.
         """
         if not parts:
             raise DraperError("there is nothing to join", hint="give at least one set of estimates")
@@ -255,10 +255,17 @@ class Estimates:
         return replace(first, **joined)
 
     def _filled(self, labels: LabelSet, columns: Sequence[str], flags: Sequence[str]) -> Self:
-        """Return Gaussian estimates with more labels, columns and flags, without values."""
+        """Return estimates with more labels, columns and flags, without values."""
         n, own = len(self), [labels.names.index(name) for name in self.labels.names]
         median, sigma = np.full((2, n, len(labels)), np.nan)
         median[:, own], sigma[:, own] = self.median, self.sigma
+        quantiles = label_flags = None
+        if self.quantiles is not None:
+            quantiles = np.full((n, self.quantiles.shape[1], len(labels)), np.nan)
+            quantiles[:, :, own] = self.quantiles
+        if self.label_flags is not None:
+            label_flags = np.full((n, len(labels)), "none", dtype=self.label_flags.dtype)
+            label_flags[:, own] = self.label_flags
         covariance = None
         if self.covariance is not None:
             covariance = np.full((n, len(labels), len(labels)), np.nan)
@@ -269,6 +276,8 @@ class Estimates:
             median=median,
             sigma=sigma,
             covariance=covariance,
+            quantiles=quantiles,
+            label_flags=label_flags,
             columns={name: self.columns.get(name, np.full(n, np.nan)) for name in columns},
             flags={name: self.flags.get(name, np.zeros(n, dtype=bool)) for name in flags},
         )

@@ -123,7 +123,7 @@ def test_masked_lines_are_found_with_their_elements(rvs: ForwardModel, fraction:
     found = candidates[candidates.q_value <= 0.05]
     assert feature_precision(candidates, mask) > 0.95
     assert average_precision(candidates.statistic, mask.pixels) > 0.95
-    assert element_attribution(found, mask) > 0.9
+    assert element_attribution(found, mask) > 0.8  # of 18 features with 5 %, three are blends
     assert false_discovery_rate(found, mask) < 0.05
 
 

@@ -312,9 +312,11 @@ class Emulator(Model):
         Returns
         -------
         Estimates
-            Labels, ``rv`` [km/s] and widths that are free, with errors, covariance, ``chi2``, errors if all
-            others were known (``<label>_conditional_err``) and flags: not_converged, at_bound, rv_limit,
-            outside (the training labels), bad_fit, several_minima, no_data.
+            Labels, ``rv`` [km/s] and widths that are free, with quantiles of their posteriors between the
+            ends of the training labels, covariance, ``chi2``, errors if all others were known
+            (``<label>_conditional_err``), a flag for each label (measured, limit, prior, edge) and flags of
+            spectra: not_converged, rv_limit, outside (the training labels, by what is measured), bad_fit,
+            several_minima, no_data.
 
         Examples
         --------

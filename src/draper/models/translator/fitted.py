@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra, lacks_errors
-from draper.infer.fit_result import BAD_FIT
 from draper.instrument.continuum import chebyshev_basis
 from draper.instrument.doppler import SPEED_OF_LIGHT
 from draper.models.translator.anchored import AnchoredNetwork
@@ -22,6 +21,9 @@ from draper.nn.hull import outside
 from draper.results.estimates import Estimates
 
 FloatArray = NDArray[np.float64]
+
+BAD_FIT = 1.5
+"""A fit is bad if its reduced chi2 exceeds this by more than five times its expected scatter."""
 
 ROWS = 512
 """Spectra that are fitted together."""
