@@ -271,7 +271,7 @@ def test_named_priors_are_the_densities_of_their_stars(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("mass\n1.0\n")
     with pytest.raises(DraperError, match="none of the labels"):
         fit(data, priors=str(tmp_path / "other.csv"))
-    with pytest.raises(DraperError, match="no such table"):
+    with pytest.raises(DraperError, match="no such prior"):
         fit(data, priors="galaxy")
 
 

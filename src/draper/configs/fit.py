@@ -17,6 +17,9 @@ from draper.errors import DraperError, did_you_mean
 
 SUFFIX = ".toml"
 
+PRIORS = ("population", "training")
+"""Priors by name."""
+
 Width = Literal["free"] | Annotated[float, Field(ge=0)] | None
 
 
@@ -124,6 +127,13 @@ class FitConfig(Config):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
+        if isinstance(self.priors, str) and self.priors not in PRIORS and not Path(self.priors).is_file():
+            raise DraperError(
+                "no such prior",
+                given=self.priors,
+                expected=f"{', '.join(PRIORS)}, or a table of stars",
+                hint=did_you_mean(self.priors, PRIORS),
+            )
         gaussians = self.priors if isinstance(self.priors, dict) else {}
         numbers = [*self.fixed.values(), *chain.from_iterable(gaussians.values())]
         if self.rv != "free":

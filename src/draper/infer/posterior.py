@@ -21,7 +21,7 @@ from draper.infer.truncated import LEVELS, drawn, summary
 DRAWS = 512
 """Number of draws of each posterior that is not Gaussian."""
 
-FAR = 5.0
+FAR = 3.5
 """A bound that is this many sigma away changes nothing."""
 
 ROWS = 64

@@ -36,9 +36,6 @@ MATCHED, DRAWS = 40, 4096
 FLAT = 0.1
 """Least precision of such a Gaussian; that of even points in a box of width 1 is 12."""
 
-NAMES = ("population", "training")
-"""Named priors; any other name is that of a table."""
-
 
 @dataclass(frozen=True)
 class MixturePrior:
