@@ -71,4 +71,10 @@ def demo(
     if json:
         say_json({"plot": plots[0], "plots": plots, "labels": table, **spectra.describe()})
     else:
-        say(spectra, stars, repr(labels), "written: " + ", ".join(str(path) for path in (*plots, table)))
+        say(
+            spectra,
+            stars,
+            repr(labels),
+            "Labels are fitted with what is known of stars of the Galaxy: priors='population'.",
+            "written: " + ", ".join(str(path) for path in (*plots, table)),
+        )
