@@ -92,7 +92,8 @@ def _draw(
         ax.annotate(
             f"{value[row]:.2f}",
             (LOWEST, at[row]),
-            xytext=(6, 0),
+            # Side by side: the two markers of a probe are nearer to each other than a line of text is high.
+            xytext=(6 if source == "latents" else 34, 0),
             textcoords="offset points",
             va="center",
             fontsize=7,
