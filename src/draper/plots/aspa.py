@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from draper.errors import DraperError
 from draper.plots.names import label_name
-from draper.plots.style import BLACK, axes_or_new, styled
+from draper.plots.style import BLACK, free_figure, styled
 
 Mask = NDArray[np.bool_]
 
@@ -42,7 +42,7 @@ def plot_aspa(
             expected=", ".join(sorted({str(mask.shape) for mask in areas.values()})),
             hint="draw one picture at a time: pictures[0]",
         )
-    ax = axes_or_new(ax)
+    ax = free_figure(6.4, 5.6).subplots() if ax is None else ax
     image = ax.imshow(values, cmap="cividis", vmin=0, vmax=1)
     for name, mask in areas.items():
         ax.add_collection(LineCollection(_outline(mask), colors="white", linewidths=0.8))

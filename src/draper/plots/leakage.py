@@ -16,8 +16,11 @@ from draper.plots.style import BLACK, COLORS, free_figure, styled
 SPAN = "#DDDDDD"
 """Colour of the span from floor to ceiling."""
 
-ROW = 0.8
-"""Height of a label's row [inch]."""
+ROWS = (0.8, 0.45)
+"""Height of a label's row [inch] where labels are few, and least height, which two lines of text need."""
+
+TALL = 12.0
+"""Height [inch] up to which rows keep their height."""
 
 MARKERS = "osD^v"
 """Markers of the probes."""
@@ -43,7 +46,8 @@ def plot_leakage(leakage: Leakage, *, figure: Figure | None = None) -> Figure:
         Where to draw; a new figure unless given.
     """
     if figure is None:
-        figure = free_figure(8.0, 1.3 + ROW * len(leakage.names))
+        count = len(leakage.names)
+        figure = free_figure(8.0, 1.3 + max(min(ROWS[0] * count, TALL), ROWS[1] * count))
     ax = figure.subplots()
     rows = np.arange(len(leakage.names))
     floor = np.nan_to_num(leakage.value["floor"])
