@@ -39,6 +39,12 @@ def plain_products(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_predictions_are_the_same(name: str) -> None:
     model, spectra, arrays = opened(name)
     estimates = model.predict(spectra)
+    if estimates.kind == "quantiles":
+        # Of draws: whether a wall is near enough to matter may depend on the last digits.
+        off = np.abs(estimates.median - arrays["predict_median"]) / arrays["predict_sigma"]
+        assert off.max() < 0.05
+        np.testing.assert_allclose(estimates.sigma, arrays["predict_sigma"], rtol=0.05)
+        return
     np.testing.assert_allclose(estimates.median, arrays["predict_median"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(estimates.sigma, arrays["predict_sigma"], rtol=1e-4)
 
