@@ -329,6 +329,8 @@ def test_normals_can_be_cut() -> None:
     "options",
     [
         {"priors": {"logg": (2.0, 0.0)}},
+        {"priors": {"logg": [2.0]}},
+        {"priors": {"logg": 2.0}},
         {"priors": {"logg": (2.0, 0.1)}, "fixed": {"logg": 2.0}},
         {"fixed": {"logg": float("nan")}},
         {"fixed": {"logg": 9.0}},

@@ -120,6 +120,18 @@ class FitConfig(Config):
             return {**read_recipe(options["recipe"]), **options}
         return options
 
+    @field_validator("priors", mode="before")
+    @classmethod
+    def _are_pairs(cls, priors: Any) -> Any:
+        for name, pair in priors.items() if isinstance(priors, dict) else ():
+            if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+                raise DraperError(
+                    f"the prior of '{name}' is not a mean and its 1-sigma error",
+                    given=pair,
+                    expected="two numbers, such as [4.4, 0.1]",
+                )
+        return priors
+
     @field_validator("windows", "masked", mode="before")
     @classmethod
     def _in_pairs(cls, windows: Any) -> Any:
