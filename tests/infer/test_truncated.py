@@ -106,6 +106,21 @@ def test_slopes_of_a_mixture_are_those_of_its_density() -> None:
     assert torch.isinf(prior.sigma[1])
 
 
+def test_known_labels_leave_the_slopes_of_the_others() -> None:
+    random = np.random.default_rng(1)
+    points = np.concatenate([random.normal(-0.2, 0.05, (300, 3)), random.normal(0.2, 0.1, (600, 3))])
+    points[:, 2] = points[:, 0] + 0.01 * random.normal(size=900)
+    prior = MixturePrior.of_points(points, np.array([True, True, True, False]), 4)
+    x = torch.tensor([[-0.1, 0.1, 0.15, 3.0], [0.2, -0.1, 0.15, -5.0]]).double()
+    fixed = torch.tensor([False, False, True, False])
+    known, rows = prior.given(fixed, torch.tensor([0.15]).double()), torch.arange(2)
+    for one, other in (
+        (known.gradient(x[:, ~fixed], rows), prior.gradient(x, rows)[:, ~fixed]),
+        (known.curvature(x[:, ~fixed], rows), prior.curvature(x, rows)[:, ~fixed][:, :, ~fixed]),
+    ):
+        assert one.numpy() == pytest.approx(other.numpy(), rel=1e-6, abs=1e-6)
+
+
 def test_label_flags_say_how_well_labels_are_known() -> None:
     mean = torch.tensor([[0.0, 0.48, 0.0, 0.9]]).double()
     sigma = torch.tensor([[0.01, 0.05, 2.0, 0.05]]).double()

@@ -132,7 +132,7 @@ def fit_result(
         :, free
     ]
     normal = solution.normal.of(chosen)
-    prior = None if prior is None else prior.of(chosen)
+    prior = None if prior is None else prior.given(~free, low[~free])
     inverse = inverse_curvature(normal.curvature)
     found = posterior(normal, x[:, chosen], prior, low[chosen], high[chosen])
     for _ in range(AGAIN):

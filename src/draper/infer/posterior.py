@@ -27,9 +27,6 @@ FAR = 3.5
 ROWS = 64
 """Posteriors that are drawn together."""
 
-LARGEST = 16
-"""Number of Gaussians of a mixture, those of the largest weight, that a posterior is made of."""
-
 WIDE = 10.0
 """Prior error of a parameter of which neither data nor prior say anything, in units of its range."""
 
@@ -90,9 +87,7 @@ def posterior(normal: Normal, x: Tensor, prior: MixturePrior | None, low: Tensor
         + (right * mean).sum(2) / 2
         - factor.diagonal(dim1=2, dim2=3).log().sum(2)
     )
-    weight, chosen = weight.topk(min(LARGEST, weight.shape[1]), dim=1)
-    picked = (rows[:, None], chosen)
-    mean, covariance = mean[picked], torch.cholesky_inverse(factor[picked])
+    covariance = torch.cholesky_inverse(factor)
     sigma = covariance.diagonal(dim1=2, dim2=3).sqrt()
     # No star of the box is like that: the far tail of a Gaussian about another box would be narrow.
     strange = (torch.maximum(low - mean, mean - high) > BEYOND * sigma).any(2)

@@ -93,11 +93,24 @@ class MixturePrior:
         sigma[places] = points.std(axis=0)
         return cls(*(torch.from_numpy(array) for array in (share - share.max(), mean, precision, sigma)))
 
-    def of(self, some: Tensor) -> Self:
-        """Return the prior of some parameters (k,); the others are not in it, or fixed."""
-        return type(self)(
-            self.log_share, self.mean[:, some], self.precision[:, some[:, None], some], self.sigma[some]
-        )
+    def given(self, fixed: Tensor, values: Tensor) -> Self:
+        """Return the prior of the other parameters if some (m,) bool have known values (f,).
+
+        Examples
+        --------
+        >>> mean, precision = torch.zeros(1, 2).double(), torch.tensor([[[4.0, -4.0], [-4.0, 8.0]]]).double()
+        >>> prior = MixturePrior(torch.zeros(1).double(), mean, precision, torch.ones(2).double())
+        >>> prior.given(torch.tensor([False, True]), torch.tensor([0.5]).double()).mean
+        tensor([[0.5000]], dtype=torch.float64)
+        """
+        free, fixed = (~fixed).nonzero()[:, 0], fixed.nonzero()[:, 0]
+        own = self.precision[:, free[:, None], free]
+        off = values - self.mean[:, fixed]
+        pull = (self.precision[:, free[:, None], fixed] @ off[:, :, None])[:, :, 0]
+        moved = (torch.linalg.pinv(own, hermitian=True) @ pull[:, :, None])[:, :, 0]
+        chi2 = torch.einsum("kf,kfg,kg->k", off, self.precision[:, fixed[:, None], fixed], off)
+        share = self.log_share - (chi2 - (pull * moved).sum(1)) / 2
+        return type(self)(share - share.max(), self.mean[:, free] - moved, own, self.sigma[free])
 
     def _each(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return log densities (k, n), and precision times distance (k, n, m)."""
