@@ -167,11 +167,36 @@ def labels_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
     return [Sheet("Label errors (P1, P2, P5)", errors, facts), Sheet("Coverage (P8)", inside, facts)]
 
 
+def over_trainings(
+    stars: Stars, one: Callable[[int], list[dict[str, Any]]], say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Return the mean rows of trainings with other random numbers, and how far these lie apart at most."""
+    trained = [one(seed) for seed in range(stars.options.seeds)]
+    rows = []
+    for same in zip(*trained, strict=True):
+        row, apart = dict(same[0]), 0.0
+        for name in row:
+            if isinstance(row[name], float):
+                values = [each[name] for each in same]
+                row[name] = float(np.mean(values))
+                apart = max(apart, float(np.ptp(values)) / max(abs(row[name]), 1e-9))
+        rows.append(row | {"most that trainings differ [%]": 100 * apart})
+        say(str(row))
+    return rows
+
+
 def missing_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
     """Measure label errors where photometry is missing."""
+    rows = over_trainings(stars, lambda seed: missing_rows(stars, seed), say)
+    facts = {"missing": "share of the columns of each star", "trainings": stars.options.seeds}
+    return [Sheet("Missing photometry (P3)", rows, facts)]
+
+
+def missing_rows(stars: Stars, seed: int) -> list[dict[str, Any]]:
+    """Return label errors of one training where photometry is missing."""
     test = stars.test(stars.options.test)
     truth = test.columns(LABELS)
-    model = stars.model()
+    model = stars.model(seed)
     rows = []
     names = model.columns or ()
     for shown in (True, False):
@@ -187,11 +212,11 @@ def missing_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
             scatter = robust_scatter(estimates.median[some] - truth[some])
             low, high = estimates.interval(0.68)
             inside = ((truth >= low) & (truth <= high))[some].mean(axis=0)
-            row: dict[str, Any] = {"spectrum": shown, "missing": share, "stars": int(some.sum())}
+            row: dict[str, Any] = {"spectrum": shown, "missing": f"{100 * share:g} %", "stars": int(some.sum())}
             row |= dict(zip(LABELS, scatter.tolist(), strict=True))
-            rows.append(row | {"coverage of 68 %": f"{100 * inside.min():.1f} to {100 * inside.max():.1f}"})
-            say(str(rows[-1]))
-    return [Sheet("Missing photometry (P3)", rows, {"missing": "share of the columns of each star"})]
+            least, most = float(100 * inside.min()), float(100 * inside.max())
+            rows.append(row | {"coverage of 68 %, least": least, "most": most})
+    return rows
 
 
 def ledger_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
@@ -207,6 +232,13 @@ def ledger_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
 
 def novelty_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
     """Count flags of stars of regions that training has left out."""
+    rows = over_trainings(stars, lambda seed: novelty_rows(stars, seed), say)
+    facts = {"training stars": len(stars.train), "trainings": stars.options.seeds}
+    return [Sheet("Regions left out (P6)", rows, facts)]
+
+
+def novelty_rows(stars: Stars, seed: int) -> list[dict[str, Any]]:
+    """Return how one training for each region finds the stars that it has left out."""
     rows = []
     test = stars.test(stars.options.test)
     for name, column, sign, limit in (
@@ -215,7 +247,7 @@ def novelty_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
     ):
         train = stars.train[sign * stars.train.column(column) <= sign * limit]
         model = MaskedAutoencoder(labels=("teff", "logg", "fe_h"), architecture=stars.options.architecture)
-        model.fit(train, train=train_config(stars.options))
+        model.fit(train, train=train_config(stars.options, seed))
         strange = sign * test.column(column) > sign * limit
         for shown in (True, False):
             estimates = model.predict(test, spectrum=shown)
@@ -233,14 +265,23 @@ def novelty_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
             row["flagged [%]"] = float(100 * flagged[strange].mean())
             row["of the others [%]"] = float(100 * flagged[~strange].mean())
             rows.append(row)
-            say(str(row))
-    return [Sheet("Regions left out (P6)", rows, {"training stars": len(stars.train)})]
+    return rows
 
 
 def filling_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
     """Fill hidden parts of spectra, and make spectra from labels; in units of measured and stated errors."""
+    rows = over_trainings(stars, lambda seed: filling_rows(stars, seed), say)
+    facts = {
+        "against": "noise-free coefficients", "stars": min(stars.options.test, 4096),
+        "trainings": stars.options.seeds, "figures": "1.4826 x median of |x|",
+    }  # fmt: skip
+    return [Sheet("Filling (P7)", rows, facts)]
+
+
+def filling_rows(stars: Stars, seed: int) -> list[dict[str, Any]]:
+    """Return the errors of what one training fills in."""
     test = stars.test(min(stars.options.test, 4096))
-    model = stars.model()
+    model = stars.model(seed)
     truth = stars.simulator.coefficients(torch.from_numpy(stars.simulator.prior.read(test.table))).numpy()
     order = np.arange(110) % 55
     hidden = {"BP": np.arange(110) < 55, "RP": np.arange(110) >= 55, "orders from 10": order >= 10}
@@ -274,9 +315,7 @@ def filling_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
                 "first coefficient [%]": float(100 * 1.4826 * np.median(np.abs(first))),
             }
         )
-        say(str(rows[-1]))
-    facts = {"against": "noise-free coefficients", "stars": len(test), "figures": "1.4826 x median of |x|"}
-    return [Sheet("Filling (P7)", rows, facts)]
+    return rows
 
 
 def real_part(stars: Stars, say: Callable[[str], None]) -> list[Sheet]:
