@@ -212,9 +212,9 @@ def missing_rows(stars: Stars, seed: int) -> list[dict[str, Any]]:
             scatter = robust_scatter(estimates.median[some] - truth[some])
             low, high = estimates.interval(0.68)
             inside = ((truth >= low) & (truth <= high))[some].mean(axis=0)
-            row: dict[str, Any] = {"spectrum": shown, "missing": f"{100 * share:g} %", "stars": int(some.sum())}
-            row |= dict(zip(LABELS, scatter.tolist(), strict=True))
             least, most = float(100 * inside.min()), float(100 * inside.max())
+            row: dict[str, Any] = {"spectrum": shown, "missing": f"{100 * share:g} %"}
+            row |= {"stars": int(some.sum()), **dict(zip(LABELS, scatter.tolist(), strict=True))}
             rows.append(row | {"coverage of 68 %, least": least, "most": most})
     return rows
 
