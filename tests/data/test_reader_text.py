@@ -393,3 +393,15 @@ def test_a_file_without_any_flux_can_be_left_out(tmp_path):
     read = draper.read([tmp_path], unit="angstrom", medium="vacuum", reject="empty")
     assert list(read.ids) == ["b"]
     assert read.meta["rejected"] == [{"name": "a", "reason": "no good pixel"}]
+
+
+def test_gap_of_zeros_has_no_weight_where_there_are_no_errors(tmp_path):
+    """HARPS spectra have zeros between the two detectors: no star has so deep a line."""
+    flux = np.ones(60)
+    flux[20:32] = flux[40:43] = 0
+    wavelength = 5000 + 0.1 * np.arange(60)
+    np.savetxt(tmp_path / "gap.txt", np.stack([wavelength, flux], axis=1))
+    np.savetxt(tmp_path / "errors.txt", np.stack([wavelength, flux, np.full(60, 0.1)], axis=1))
+    lost = draper.read(tmp_path / "gap.txt", **VACUUM).ivar[0] == 0
+    assert np.flatnonzero(lost).tolist() == list(range(20, 32))
+    assert (draper.read(tmp_path / "errors.txt", **VACUUM).ivar > 0).all()

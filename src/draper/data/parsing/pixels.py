@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import binary_opening
 
 from draper.data.grid import Grid
 from draper.data.parsing.source import Source
@@ -14,6 +15,9 @@ from draper.data.spectra import DATA_SETS, Spectra
 from draper.errors import DraperError, option_text
 
 Rows = NDArray[Any]
+
+GAP = 10
+"""Least number of neighbouring pixels of exactly no flux that are taken for a gap between detectors."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +107,10 @@ def spectra(
 ) -> Spectra:
     """Build spectra from rows (n, q), or one (q,), as a file holds them; ``bad`` marks pixels to leave out.
 
-    Errors, weights and flags may also be one row (q,) for all spectra; ``data_sets`` (q,) are numbers of the
-    data set of each pixel. The other arguments are those of
-    :class:`Spectra`; one spectrum is called by the file's name unless the table has an ``id``.
+    Where a file states no errors, gaps between detectors that it fills with zeros are left out, too. Errors,
+    weights and flags may also be one row (q,) for all spectra; ``data_sets`` (q,) are numbers of the data set
+    of each pixel. The other arguments are those of :class:`Spectra`; one spectrum is called by the file's
+    name unless the table has an ``id``.
     """
     with np.errstate(all="ignore"):  # what does not fit in single precision is a bad pixel
         values = np.atleast_2d(axis.put(np.asarray(flux))).astype(np.float32)
@@ -117,6 +122,8 @@ def spectra(
     wrong = ~np.isfinite(values)
     if bad is not None:
         wrong = wrong | axis.put(np.asarray(bad) != 0)
+    if weights is None and facts.get("quantity", "flux") in ("flux", "normalised flux"):
+        wrong |= gaps(values)
     values, weights, wrong = axis.merge(values, weights, wrong)
     if wrong.any():
         weights = np.where(wrong, np.float32(0), np.float32(1) if weights is None else weights)
@@ -128,6 +135,23 @@ def spectra(
     if len(values) == 1 and "id" not in table:
         table = {"id": np.array([source.name]), **table}
     return Spectra(axis.grid, values, weights, table=table, **facts)  # type: ignore[arg-type]
+
+
+def gaps(flux: Rows) -> NDArray[np.bool_]:
+    """Return where spectra (n, q) that have flux elsewhere are exactly zero in many neighbouring pixels.
+
+    Examples
+    --------
+    >>> flux = np.ones((1, 40))
+    >>> flux[0, 5] = flux[0, 10:25] = 0
+    >>> np.flatnonzero(gaps(flux))
+    array([10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24])
+    """
+    zero = np.asarray(flux == 0)
+    rows = zero.any(axis=1) & ~zero.all(axis=1)
+    zero[~rows] = False
+    zero[rows] = binary_opening(zero[rows], np.ones((1, GAP), dtype=bool))
+    return zero
 
 
 def inverse_variance(error: ArrayLike) -> NDArray[np.float32]:
