@@ -63,8 +63,12 @@ class Stars:
         self.folds: list[tuple[Emulator, Spectra]] = []
         for number in range(0, FOLDS, every):
             model = of_fold(folder, number)
-            for name in ("uncertainty", "modes", "growth"):
+            for name in ("uncertainty", "modes", "growth", "reach"):
                 setattr(model.network, name, getattr(packed, name).clone())
+            # A star's own error must not tell how large the errors near it are.
+            others = torch.from_numpy(fold != number)
+            for name in ("held_out", "amplitudes"):
+                setattr(model.network, name, getattr(packed, name)[others].clone())
             self.folds.append((model, spectra[fold == number]))
 
     def fitted(

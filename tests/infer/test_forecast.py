@@ -82,6 +82,14 @@ def test_errors_of_the_emulator_count() -> None:
     found = model.information(STAR, snr=300, rv=0.0)
     fisher = slopes.T @ np.linalg.solve(noise, slopes)
     np.testing.assert_allclose(found.covariance[0], np.linalg.inv(fisher), rtol=1e-3)
+    # Held-out spectra near the star had larger errors, and those of both modes went together.
+    each = np.random.default_rng(0).normal(size=(200, 2)) @ [[2.0, 1.5], [0.0, 0.7]]
+    model.network.held_out, model.network.amplitudes = torch.zeros(200, 3), torch.from_numpy(each).float()
+    model.network.reach = torch.ones(3)
+    near = (200 * each.T @ each / 200 + 30 * np.eye(2)) / 230
+    fisher = slopes.T @ np.linalg.solve(noise + wrong.T @ (near - np.eye(2)) @ wrong, slopes)
+    found = model.information(STAR, snr=300, rv=0.0)
+    np.testing.assert_allclose(found.covariance[0], np.linalg.inv(fisher), rtol=1e-3)
     bare = model.information(STAR, snr=300, rv=0.0, emulator_error=False)
     np.testing.assert_allclose(bare.conditional[0], np.diag(300**2 * slopes.T @ slopes) ** -0.5, rtol=1e-4)
 

@@ -50,7 +50,8 @@ class ExposureTensors:
     """An exposure as tensors.
 
     ``rv`` (n,) are velocities at the start of the fit; ``spread`` (n,) is the model's error over its usual
-    error; ``level`` (n, q) is a rough continuum.
+    error; ``level`` (n, q) is a rough continuum; ``precision`` (n, k, k) is the inverse covariance of the
+    amplitudes of common errors in units of ``spread``, None if these are independent with variances of 1.
     """
 
     observed: Tensor
@@ -60,6 +61,7 @@ class ExposureTensors:
     rv: Tensor
     spread: Tensor
     level: Tensor
+    precision: Tensor | None = None
 
 
 def piece_ranges(grid: Grid) -> tuple[tuple[float, float], ...]:

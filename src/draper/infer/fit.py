@@ -98,7 +98,8 @@ class Fitter:
                 function, self.wavelength, even=bool(widths), widths=fixed
             )
             change = ResampleAndBroaden(self.wavelength, self.pixels, fixed)
-            self.modes = leading(change(function.modes if config.emulator_error else function.modes[:0]))
+            modes = function.modes if config.emulator_error else function.modes[:0]
+            self.modes, self.mixture = leading(change(modes))
         self.has_error = config.emulator_error and bool(function.uncertainty.isfinite().all())
         self.gap = function.gap if config.model_error else function.gap[:0]
         self.layout = Layout(len(labels), rv=config.rv == "free", widths=widths)
@@ -360,7 +361,7 @@ class Fitter:
         Pixels that the velocity moves off the model's range, or near its ends, get no weight: which ones must
         not change while a velocity is fitted, or chi2 would jump.
         """
-        variance, spread = torch.zeros(1, 1), torch.ones(len(labels))
+        variance, spread, precision = torch.zeros(1, 1), torch.ones(len(labels)), None
         usual = self.function.uncertainty
         if self.has_error or len(self.gap):
             place = data.observed / doppler_factor(data.rv)[:, None]
@@ -369,6 +370,8 @@ class Fitter:
             spread = self.function.error(labels.float())[:, 0] / usual[0]
             own = independent_error(usual, self.function.modes)
             variance = own[place].square() * spread[:, None].square()
+            common = self.function.common(labels.float(), self.mixture) if len(self.modes) else None
+            precision = None if common is None else torch.linalg.inv(common)
         if len(self.gap):
             variance = variance + self.gap[place].square()
         if isinstance(self.config.jitter, float):
@@ -378,7 +381,8 @@ class Fitter:
         margin = (MARGIN if self.layout.rv else 0.0) + self.reach
         first, last = (data.observed / doppler_factor(data.rv + sign * margin)[:, None] for sign in (1, -1))
         covered = torch.stack([(first >= a) & (last <= b) for a, b in self.windows]).any(0)
-        return replace(data, ivar=add_variance(data.ivar, variance) * covered, spread=spread)
+        ivar = add_variance(data.ivar, variance) * covered
+        return replace(data, ivar=ivar, spread=spread, precision=precision)
 
     def _problem(self, data: Sequence[ExposureTensors], weights: Sequence[Tensor]) -> JointProblem:
         degree = self.config.continuum
@@ -395,6 +399,7 @@ class Fitter:
                 rv=None if self.layout.rv else part.rv,
                 modes=self.modes,
                 spread=part.spread,
+                precision=part.precision,
             )
             for part, weight in zip(data, weights, strict=True)
         ]

@@ -54,6 +54,12 @@ class SpectrumFunction(Protocol):
     def error(self, x: Tensor, /) -> Tensor:
         """Return the 1-sigma error (n, p) at labels: ``uncertainty``, times one factor for each row."""
 
+    def common(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
+        """Return the covariance (n, k, k) of amplitudes of ``modes``, over that factor, at labels.
+
+        They are mixed (r, k); None where the covariance is that of unit variances everywhere.
+        """
+
 
 class DifferentiableFunction:
     """A function of physical labels as a :class:`SpectrumFunction`; derivatives by automatic differentiation.
@@ -104,6 +110,10 @@ class DifferentiableFunction:
     def error(self, x: Tensor, /) -> Tensor:
         """Return the 1-sigma error (n, p), the same at all labels."""
         return self.uncertainty.expand(len(x), -1)
+
+    def common(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
+        """Return None: amplitudes of the modes have unit variances everywhere."""
+        return None
 
     def _physical(self, x: Tensor) -> Tensor:
         share = x.double() + 0.5

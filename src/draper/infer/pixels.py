@@ -128,17 +128,23 @@ class ProfiledFlux:
         Of the continuum first, then amplitudes of the modes, which are of order 1.
     count
         How many are of the continuum.
+    precision : Tensor (n, r, r) or None
+        Inverse covariance of these amplitudes; that of unit variances if None.
     """
 
     total: Tensor
     level: Tensor
     coefficients: Tensor
     count: int
+    precision: Tensor | None = None
 
     @property
     def penalty(self) -> Tensor:
         """The chi2 (n,) of the amplitudes of the modes."""
-        return self.coefficients[:, self.count :, 0].double().square().sum(1)
+        amplitudes = self.coefficients[:, self.count :].double()
+        pulled = amplitudes if self.precision is None else self.precision @ amplitudes
+        penalty: Tensor = (amplitudes * pulled).sum((1, 2))
+        return penalty
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,8 @@ class PixelProblem(Problem):
         Errors that the model's pixels have in common; their amplitudes are profiled, too.
     spread : Tensor (n,), optional
         Standard deviations of these amplitudes; 1 unless given.
+    precision : Tensor (n, r, r), optional
+        Inverse covariance of these amplitudes in units of ``spread``; they are independent unless given.
     """
 
     chunk = 32
@@ -207,9 +215,11 @@ class PixelProblem(Problem):
         rv: Tensor | None = None,
         modes: Tensor | None = None,
         spread: Tensor | None = None,
+        precision: Tensor | None = None,
     ) -> None:
         self.modes = torch.zeros(0, len(wavelength)) if modes is None else modes
         self.spread = torch.ones(len(flux)) if spread is None else spread
+        self.precision = precision
         self.flux_of, self.layout, self.continuum, self.step = flux_of, layout, continuum, step
         self.rows = len(flux)
         self.rv = rv
@@ -235,7 +245,7 @@ class PixelProblem(Problem):
             others = [at.by_rv, at.by_width, *self._nuisances(flux, at.rv, rows, best)]
             density = self._weights_on_model_pixels(self.ivar[rows] * best.level.square(), at.rv, rows)
             curvature = at.local.curvature(density, torch.cat(others, dim=1), rough=rough).double()
-            cross, own = curvature[:, :m, m:], regularise(curvature[:, m:, m:], best.count)
+            cross, own = curvature[:, :m, m:], regularise(curvature[:, m:, m:], best.count, best.precision)
             curvature = curvature[:, :m, :m]
             if own.shape[1]:
                 curvature = curvature - cross @ torch.linalg.solve(own, cross.transpose(1, 2))
@@ -302,6 +312,7 @@ class PixelProblem(Problem):
     def _profile(self, model: Tensor, rv: Tensor, rows: Tensor) -> ProfiledFlux:
         """Return models (n, q) with the best coefficients of continuum and modes."""
         data, weight = self.flux[rows], self.ivar[rows]
+        precision = None if self.precision is None else self.precision[rows]
         level, columns, count = torch.ones(()), [], 0
         if self.continuum is not None:
             basis = self.continuum.basis(self.observed)
@@ -319,11 +330,12 @@ class PixelProblem(Problem):
             return ProfiledFlux(model, level, torch.zeros(len(model), 0, 1), 0)
         design = torch.cat(columns, dim=2)
         target = data - model if self.continuum is None else data
-        coefficients = solve_linear(design, weight, target, count)
+        coefficients = solve_linear(design, weight, target, count, precision)
         total = (design @ coefficients)[:, :, 0]
         if self.continuum is None:
-            return ProfiledFlux(total + model, level, coefficients, count)
-        return ProfiledFlux(total, (basis @ coefficients[:, :count])[:, :, 0], coefficients, count)
+            return ProfiledFlux(total + model, level, coefficients, count, precision)
+        level = (basis @ coefficients[:, :count])[:, :, 0]
+        return ProfiledFlux(total, level, coefficients, count, precision)
 
     def model(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the flux that is compared with the data (k, q), and the continuum in it."""
@@ -407,22 +419,27 @@ class PixelProblem(Problem):
         return model.detach(), transpose
 
 
-def regularise(own: Tensor, count: int) -> Tensor:
+def regularise(own: Tensor, count: int, precision: Tensor | None = None) -> Tensor:
     """Return normal matrices (n, k, k) with what is known beforehand of their coefficients.
 
-    The first ``count`` are free; the others have a prior of unit variance.
+    The first ``count`` are free; the others have a prior of unit variance, or of a ``precision`` (n, r, r).
     """
     more = torch.ones(own.shape[:2], dtype=own.dtype)
     if count:
         # A little, so that windows without data do not make the matrix singular.
         size = own.diagonal(dim1=1, dim2=2)[:, :count].mean(1, keepdim=True).clamp(min=1e-30)
         more[:, :count] = RIDGE * size
-    return own + torch.diag_embed(more)
+    known = torch.diag_embed(more)
+    if precision is not None:
+        known[:, count:, count:] = precision
+    return own + known
 
 
-def solve_linear(design: Tensor, weight: Tensor, target: Tensor, count: int) -> Tensor:
+def solve_linear(
+    design: Tensor, weight: Tensor, target: Tensor, count: int, precision: Tensor | None = None
+) -> Tensor:
     """Return coefficients (n, k, 1) of a design (n, q, k), all but ``count`` of them of order 1."""
     weighted = (weight[:, :, None] * design).transpose(1, 2)
-    own = regularise((weighted @ design).double(), count)
+    own = regularise((weighted @ design).double(), count, precision)
     coefficients: Tensor = torch.linalg.solve(own, (weighted @ target[:, :, None]).double())
     return coefficients.float()

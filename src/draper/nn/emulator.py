@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from draper.configs.emulator import Activation
 from draper.errors import DivergedError, option_text
-from draper.nn.error_modes import modes
+from draper.nn.error_modes import common_errors, reach
 from draper.nn.footprint import (
     complete_rows,
     good_pixels,
@@ -194,7 +194,12 @@ class EmulatorNetwork(Perceptron):
         # Once more, relative to what is expected of each spectrum: a few large errors would hide the others.
         factor = self._factor(leverage)
         measure(self, held_out, factor)
-        self.modes = modes(self, held_out, factor)
+        found = common_errors(self, held_out, factor)
+        self.modes, self.reach = found.modes, reach(self, found)
+        is_local = bool(self.reach.isfinite().all())
+        self.held_out, self.amplitudes = (
+            part[: len(part) * is_local] for part in (found.labels, found.amplitudes)
+        )
 
     def _require_progress(self, valid: Batches) -> None:
         """Raise an error if all labels give the same spectrum: training has saturated the hidden units."""

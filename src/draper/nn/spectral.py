@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from draper.configs.emulator import Activation
 from draper.nn.module import Module
+from draper.nn.nearby import nearby_covariance
 
 SLOPE = 0.01
 """Slope of the leaky ReLU below 0."""
@@ -49,6 +50,9 @@ class SpectralNetwork(Module):
         Rms error of each pixel over held-out spectra; NaN where there were none.
     modes : Tensor (r, p)
         The part of these errors that pixels have in common; see :mod:`draper.nn.error_modes`.
+    held_out, amplitudes, reach : Tensor (n, d), (n, r), (d,)
+        Scaled labels of held-out spectra, amplitudes of these modes in them, and how far from them in labels
+        errors are alike; n is 0 where they are the same everywhere.
     gap : Tensor (p,) or (0,)
         1-sigma error on real spectra beyond their noise and the network's own error; of length 0 if that was
         not learnt.
@@ -68,6 +72,12 @@ class SpectralNetwork(Module):
         self.register_buffer("uncertainty", torch.full((pixels,), torch.nan))
         self.modes: Tensor
         self.register_buffer("modes", torch.zeros(0, pixels))
+        self.held_out: Tensor
+        self.amplitudes: Tensor
+        self.reach: Tensor
+        self.register_buffer("held_out", torch.zeros(0, labels))
+        self.register_buffer("amplitudes", torch.zeros(0, 0))
+        self.register_buffer("reach", torch.full((labels,), torch.inf))
         self.gap: Tensor
         self.register_buffer("gap", torch.zeros(0))
 
@@ -83,11 +93,18 @@ class SpectralNetwork(Module):
         """Return the 1-sigma error (n, p) of the flux."""
         return self.uncertainty.expand(len(x), -1)
 
+    def common(self, x: Tensor, mixture: Tensor) -> Tensor | None:
+        """Return the covariance (n, k, k) of mixed (r, k) amplitudes of the modes; None where it is 1."""
+        if not len(self.held_out):
+            return None
+        return nearby_covariance(x, self.held_out, self.amplitudes @ mixture, self.reach)
+
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Load arrays, some of which have lengths that depend on the training data."""
-        # Older files have no gap.
-        state_dict = {f"{prefix}gap": torch.zeros(0), **state_dict}
-        for name in ("points", "facets", "modes", "gap"):
+        # Older files lack some.
+        later = {name: getattr(self, name) for name in ("gap", "held_out", "amplitudes", "reach")}
+        state_dict = {**{f"{prefix}{name}": array for name, array in later.items()}, **state_dict}
+        for name in ("points", "facets", "modes", "gap", "held_out", "amplitudes"):
             if f"{prefix}{name}" in state_dict:
                 held = getattr(self, name)
                 setattr(self, name, held.new_zeros(state_dict[f"{prefix}{name}"].shape))

@@ -58,6 +58,10 @@ class KnownLabels:
         """Return the 1-sigma error (n, p)."""
         return self.network.error(x)
 
+    def common(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
+        """Return None: amplitudes of the modes have unit variances everywhere."""
+        return None
+
     def _coordinates(self, x: Tensor) -> Tensor:
         """Return coordinates (n, d)."""
         return torch.cat([x, x.new_zeros(len(x), self.network.labels - self.network.known)], dim=1)

@@ -56,6 +56,10 @@ class MaskedFunction:
         """Return the 1-sigma error (n, p) of the unmasked function."""
         return self.function.error(x)
 
+    def common(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
+        """Return the covariance (n, k, k) of mixed amplitudes of the unmasked function's modes."""
+        return self.function.common(x, mixture)
+
 
 @dataclass(frozen=True, eq=False)
 class LineMask:
