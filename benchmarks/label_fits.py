@@ -34,7 +34,7 @@ from draper.simulate.survey import PRESETS, Survey
 from report import arguments, report
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from train_builtin_emulator import FOLDS, RESOLVING_POWER, SEED, of_fold
+from train_builtin_emulator import FOLDS, RVS, folds_of, of_fold
 
 Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ class Stars:
 
     def __init__(self, folder: Path, every: int) -> None:
         spectra = samples.load("rvs-grid")
-        fold = np.random.default_rng(SEED).permutation(len(spectra)) % FOLDS
+        fold = folds_of(spectra)
         packed = cast(Emulator, load("builtin:rvs-emulator")).network
         self.folds: list[tuple[Emulator, Spectra]] = []
         for number in range(0, FOLDS, every):
@@ -91,7 +91,7 @@ class Stars:
 def observe(spectra: Spectra, ratio: float, random: np.random.Generator) -> Spectra:
     """Return spectra as Gaia's RVS sees them, with noise."""
     rv = random.uniform(-SPEED, SPEED, len(spectra))
-    widths = Widths.of(len(spectra), rv=rv, resolving_power=RESOLVING_POWER)
+    widths = Widths.of(len(spectra), rv=rv, resolving_power=RVS.resolving_power)
     flux = torch.tensor(spectra.flux)
     seen, _, reached, grid = observed(flux, torch.zeros_like(flux), spectra.grid, widths)
     whole = Spectra(grid, seen.numpy(), reached.numpy().astype(np.float32), spectra.table, spectra.quantity)

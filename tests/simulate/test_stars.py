@@ -43,8 +43,8 @@ def test_weights_are_small_and_described(stars: Stars) -> None:
     assert "Turbospectrum" in stars.meta["trained_on"]["computed_with"]
     stated = stars.meta["held_out_error"]["all"]
     assert stated["spectra"] == len(samples.load("rvs-grid"))
-    assert 0 < stated["rvs median"] <= MEDIAN
-    assert 0 < stated["rvs p99"] <= P99
+    assert 0 < stated["smoothed median"] <= MEDIAN
+    assert 0 < stated["smoothed p99"] <= P99
 
 
 def test_leave_one_out_errors_are_near_those_of_cross_validation(stars: Stars) -> None:

@@ -61,6 +61,7 @@ class EmulatorConfig(ModelConfig):
     generate_from: ClassVar[tuple[Literal["spectra", "labels"], ...]] = ("labels",)
     commands: ClassVar[tuple[str, ...]] = (
         "draper.cli.models.forecast:information",
+        "draper.cli.models.propose:propose",
         "draper.cli.models.foreign:import_",
         "draper.cli.models.foreign:export",
     )

@@ -14,11 +14,13 @@ from draper.errors import DraperError, did_you_mean
 SAMPLES = {
     "sed-grid": "462 stellar spectra in flux units, 3250-10600 A in 20-A bins, 4 labels (Turbospectrum)",
     "rvs-grid": "1847 normalised stellar spectra, 8450-8712 A in 0.05-A steps, 10 labels (Turbospectrum)",
+    "optical-grid": "1440 normalised stellar spectra, R = 40,000, 5160-5730 A, 10 labels (Turbospectrum)",
 }
 """Name and description of each; ``scripts/pack_samples.py`` makes the files.
 
 ``sed-grid`` is kept exactly. ``rvs-grid`` is kept as 600 principal components, which differ from what was
-computed by 5e-5 of the normalised flux (rms; the worst spectrum by 7e-5, the worst pixel by 5e-4).
+computed by 5e-5 of the normalised flux (rms; the worst spectrum by 7e-5, the worst pixel by 5e-4);
+``optical-grid`` as 500 (6e-5, 8e-5, 1e-3).
 """
 
 COMPONENTS = ("mean", "scores", "score_step", "basis", "basis_step")

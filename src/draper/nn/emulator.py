@@ -93,12 +93,27 @@ class EmulatorNetwork(Perceptron):
         self.register_buffer("spread", torch.zeros(size, size))
         self.register_buffer("growth", torch.zeros(2))
 
+    def whitened(self, x: Tensor) -> Tensor:
+        """Return the last hidden layer (n, h + 1) in units in which training points scatter alike."""
+        whitened: Tensor = self.hidden(x) @ self.spread[:-1] + self.spread[-1]
+        return whitened
+
     def leverage(self, x: Tensor) -> Tensor:
         """Return the squared distance (n,) of the last hidden layer from that of the training points."""
-        hidden = self.hidden(x)
-        whitened: Tensor = hidden @ self.spread[:-1] + self.spread[-1]
-        squares: Tensor = whitened.square().sum(1)
+        squares: Tensor = self.whitened(x).square().sum(1)
         return squares
+
+    def posterior(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the covariance (n, m) of the flux between labels (n, d), (m, d): a Bayesian last layer.
+
+        The :meth:`leverage` is its diagonal.
+        """
+        return self.whitened(x) @ self.whitened(y).T
+
+    @property
+    def posterior_noise(self) -> float:
+        """The variance of a training spectrum, in the units of :meth:`posterior`."""
+        return 1.0
 
     def error(self, x: Tensor) -> Tensor:
         """Return the 1-sigma error (n, p): that of held-out spectra, larger far from training points.

@@ -85,6 +85,6 @@ class PixelNetwork(SpectralNetwork):
 
     def _refuse(self) -> NoReturn:
         raise DraperError(
-            "form='pixelwise' cannot be trained",
-            hint="leave out form=, or train an emulator on spectra of this one: distil()",
+            "architecture='pixelwise' cannot be trained",
+            hint="leave out architecture=, or train an emulator on spectra of this one: distil()",
         )

@@ -105,18 +105,35 @@ class RadialEmulator(EmulatorNetwork):
 
     def leverage(self, x: Tensor) -> Tensor:
         """Return the mean variance (n,) of the flux by the kernel regressions."""
+        total = torch.zeros(len(x)).to(self.power)
+        for kernel, root, power in self._regressions():
+            known = _seen(kernel, root, x).square().sum(0)
+            total += power * (kernel.variance(_inputs(x)) - known).clamp(min=0)
+        return total.to(x)
+
+    def posterior(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the covariance (n, m) of the flux between labels (n, d) and (m, d), by the regressions."""
+        total = torch.zeros(len(x), len(y)).to(self.power)
+        for kernel, root, power in self._regressions():
+            known = _seen(kernel, root, x).T @ _seen(kernel, root, y)
+            total += power * (kernel.similarity(_inputs(x), _inputs(y)) - known)
+        return total
+
+    @property
+    def posterior_noise(self) -> float:
+        """The variance of a training spectrum: the ridges of the regressions."""
+        return sum(float(power * kernel.ridge.exp()) for kernel, _, power in self._regressions())
+
+    def _regressions(self) -> Iterator[tuple[RadialNetwork, Tensor, Tensor]]:
+        """Iterate over kernels, the roots (m, m) of their matrices at the training points, and powers."""
         if not self._factors:
             # Of float64 and as large as the training set is squared: computed when needed, not stored.
             with torch.inference_mode(False), torch.no_grad():
                 self._factors = [
                     torch.linalg.cholesky(kernel.own(kernel.points)) for kernel, _ in self.parts()
                 ]
-        total = torch.zeros(len(x)).to(self.power)
-        for (kernel, _), factor, power in zip(self.parts(), self._factors, self.power, strict=True):
-            near = kernel.similarity(_inputs(x), kernel.points)
-            known = torch.linalg.solve_triangular(factor, near.T, upper=False).square().sum(0)
-            total += power * (kernel.variance(_inputs(x)) - known).clamp(min=0)
-        return total.to(x)
+        kernels = (kernel for kernel, _ in self.parts())
+        return zip(kernels, self._factors, self.power, strict=True)
 
     # ---------------------------------------------------------------- training
 
@@ -231,6 +248,13 @@ def _smoothed(spectra: Tensor) -> Tensor:
     weight = torch.exp(-0.5 * (offset / BLUR).square())
     padded = nn.functional.pad(spectra[:, None], (reach, reach), mode="replicate")
     return nn.functional.conv1d(padded, (weight / weight.sum())[None, None])[:, 0]
+
+
+def _seen(kernel: RadialNetwork, root: Tensor, x: Tensor) -> Tensor:
+    """Return what (m, n) of the kernel at labels x (n, d) training points of a root (m, m) explain."""
+    near = kernel.similarity(_inputs(x), kernel.points)
+    seen: Tensor = torch.linalg.solve_triangular(root, near.T, upper=False)
+    return seen
 
 
 def _inputs(labels: Tensor) -> Tensor:

@@ -32,7 +32,9 @@ from draper.models.dataset import Dataset, Part
 from draper.models.emulator.columns import complete_columns, stellar_labels
 from draper.models.emulator.distil import distil
 from draper.models.emulator.networks import build_network, options_of_network
+from draper.models.emulator.propose import propose
 from draper.models.held_out import Errors, sample, spectrum_errors
+from draper.nn.emulator import EmulatorNetwork
 from draper.nn.hull import outside
 from draper.nn.query import QueryNetwork
 from draper.nn.spectral import SpectralNetwork
@@ -63,6 +65,7 @@ class Emulator(Model):
         "information",
         "upper_limits",
         "jacobian",
+        "propose",
         "learn_error",
         "distil",
         "export",
@@ -438,6 +441,42 @@ class Emulator(Model):
         return self.label_fit.information(
             table, config, snr=snr, ivar=ivar, grid=grid, resolving_power=resolving_power
         )
+
+    def propose(
+        self,
+        n: int,
+        *,
+        among: Mapping[str, ArrayLike] | None = None,
+        stars: Mapping[str, ArrayLike] | None = None,
+        seed: int = 0,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the labels of n further spectra whose computation would lower the emulator's error most.
+
+        Parameters
+        ----------
+        n
+            How many.
+        among
+            Columns of labels to choose from, if not every spectrum can be computed; by default all labels
+            inside the cloud of the training spectra.
+        stars
+            Columns of the labels at which the error should be low, such as those of a survey's stars; by
+            default those of ``among``.
+        seed
+            Seed of what is drawn.
+
+        Returns
+        -------
+        dict
+            A column (n,) for each label, the most useful spectrum first.
+        """
+        if not isinstance(self.network, EmulatorNetwork):
+            raise DraperError(
+                "this form of the emulator does not know how its error would change",
+                given=f"architecture={self.config.architecture}",
+                expected="architecture=radial or perceptron",
+            )
+        return propose(self.network, self.labels, n, among=among, stars=stars, seed=seed)
 
     def citation(self) -> str:
         """Return the BibTeX entries to cite."""

@@ -1,0 +1,73 @@
+"""``draper propose``: which synthetic spectra to compute next."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+from rich.markup import escape
+
+from draper.cli.labels import label_columns
+from draper.cli.model import opened
+from draper.cli.output import require_tables, results, say, say_json
+from draper.cli.parameters import Json, Output, Overwrite
+
+
+def propose(
+    artifact: Path,
+    *,
+    number: Annotated[int, Parameter(name=["--number", "-n"], validator=validators.Number(gte=1))] = 100,
+    out: Output | None = None,
+    among: Path | None = None,
+    stars: Path | None = None,
+    seed: int = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Name the labels of further synthetic spectra that would lower an emulator's error most.
+
+    The table is one that draper simulate run takes; the most useful spectrum is its first row.
+
+    Example: draper propose model/ -n 200 -o labels.csv
+
+    Example: draper propose model/ -n 50 -o labels.csv --among grid.csv --stars my-stars.csv
+
+    Parameters
+    ----------
+    artifact
+        The folder of an emulator (architecture perceptron or radial).
+    number
+        How many spectra; 100 by default.
+    out
+        A table to write: .csv, .ecsv, .fits or .parquet.
+    among
+        A table of labels to choose from, if not every spectrum can be computed. By default labels are chosen
+        freely inside the cloud of the training spectra.
+    stars
+        A table of the labels of stars that will be fitted, where errors matter; those to choose from by
+        default.
+    seed
+        Seed of what is drawn.
+    json
+        Print JSON.
+    """
+    from draper.results.table import write_table
+
+    require_tables(out, overwrite=overwrite)
+    model = opened(artifact, "propose")
+    names = model.labels.names
+    units = {label.name: label.unit for label in model.labels}
+    tables = [None if path is None else label_columns(path, (), names) for path in (among, stars)]
+    found = model.propose(number, among=tables[0], stars=tables[1], seed=seed)
+    if out is not None:
+        with results(overwrite) as files:
+            files.write(partial(write_table, found, units=units), out)
+    if json:
+        say_json({"path": out, "labels": {name: column.tolist() for name, column in found.items()}})
+        return
+    ranges = ", ".join(f"{name} {column.min():.4g} to {column.max():.4g}" for name, column in found.items())
+    say(escape(f"{number:,} spectra to compute: {ranges}"))
+    if out is not None:
+        say(escape(f"written to {out}"))

@@ -1,0 +1,66 @@
+"""Which spectra to compute next."""
+
+import numpy as np
+import pytest
+import torch
+
+from draper import TrainConfig, samples
+from draper.errors import DraperError
+from draper.models.emulator.model import Emulator
+from draper.nn.emulator import EmulatorNetwork
+from draper.nn.hull import outside
+
+
+@pytest.fixture(scope="module", params=["radial", "perceptron"])
+def model(request: pytest.FixtureRequest) -> Emulator:
+    made = Emulator(architecture=request.param, components=20, hidden=(16,))
+    spectra = samples.load("rvs-grid")[:150].pixels(np.arange(0, 5000, 20))
+    return made.fit(spectra, valid=0, train=TrainConfig(steps=30, progress="none"))
+
+
+def test_proposed_labels_lie_among_the_training_spectra_and_are_all_different(model: Emulator) -> None:
+    found = model.propose(12, seed=3)
+    assert list(found) == list(model.labels.names)
+    x = torch.from_numpy(model.scaled(np.stack(list(found.values()), axis=1)))
+    assert not outside(x, model.network.facets).any()
+    assert len(torch.unique(x, dim=0)) == 12
+    again = model.propose(12, seed=3)
+    assert all(np.array_equal(found[name], again[name]) for name in found)
+
+
+def test_the_posterior_is_that_of_a_network_with_one_spectrum_more(model: Emulator) -> None:
+    """The diagonal is the leverage; a spectrum that is known exactly leaves no error where it is."""
+    network = model.network
+    assert isinstance(network, EmulatorNetwork)
+    x = network.points[:40] + 0.02
+    with torch.no_grad():
+        covariance, own = network.posterior(x, x).double(), network.leverage(x).double()
+    assert torch.allclose(covariance.diagonal(), own, rtol=1e-3, atol=1e-6 * float(own.max()))
+    assert torch.linalg.eigvalsh(covariance).min() > -1e-4 * float(own.max())
+
+
+def test_stars_draw_proposals_to_them(model: Emulator) -> None:
+    rows = samples.load("rvs-grid").table
+    cool = {name: rows[name][rows["teff"] < 4700] for name in model.labels.names}
+    near = np.median(model.propose(15, stars=cool)["teff"])
+    assert near < np.median(model.propose(15)["teff"])
+
+
+def test_proposals_are_rows_of_a_table_that_is_given(model: Emulator) -> None:
+    rows = samples.load("rvs-grid").table
+    table = {name: rows[name][150:400] for name in model.labels.names}
+    found = model.propose(10, among=table)
+    for teff in found["teff"]:
+        assert np.isclose(table["teff"], teff, rtol=1e-6).any()
+    with pytest.raises(DraperError, match="fewer labels to choose from"):
+        model.propose(400, among=table)
+    with pytest.raises(DraperError, match="no row of the table"):
+        model.propose(1, among={name: np.full(3, np.nan) for name in table})
+
+
+def test_a_form_without_a_posterior_says_so() -> None:
+    query = Emulator(architecture="query", hidden=(4,))
+    spectra = samples.load("rvs-grid")[:30].pixels(np.arange(0, 5000, 500))
+    query.fit(spectra, valid=0, train=TrainConfig(steps=2, progress="none"))
+    with pytest.raises(DraperError, match="does not know how its error would change"):
+        query.propose(3)
