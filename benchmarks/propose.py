@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from draper import TrainConfig, samples
 from draper.data.spectra import Spectra
@@ -41,15 +40,6 @@ def errors(model: Emulator, test: Spectra) -> dict[str, float]:
     }
 
 
-def chosen(model: Emulator, rest: Spectra, n: int) -> NDArray[np.int64]:
-    """Return the rows of the spectra that the emulator proposes."""
-    found = model.propose(n, among=rest.table)
-    values = np.stack(list(found.values()), axis=1)
-    width = model.labels.high - model.labels.low
-    far = np.abs((model.labels.read(rest.table)[:, None] - values) / width).sum(axis=2)
-    return np.asarray(far.argmin(axis=0))
-
-
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, help="repetitions with other spectra (2; 5 with --full)")
@@ -62,7 +52,8 @@ def main() -> None:
         order = np.random.default_rng(seed).permutation(len(spectra))
         test, first, rest = order[:TEST], order[TEST : TEST + FIRST], order[TEST + FIRST :]
         start = trained(spectra[first])
-        picked = {"chosen": rest[chosen(start, spectra[rest], MORE)], "random": rest[:MORE]}
+        table = {**spectra[rest].table, "row": np.arange(len(rest))}
+        picked = {"chosen": rest[start.propose(MORE, among=table)["row"]], "random": rest[:MORE]}
         found = {name: trained(spectra[np.concatenate([first, more])]) for name, more in picked.items()}
         row: dict[str, Any] = {"seed": seed}
         for name, model in (("first", start), *found.items()):

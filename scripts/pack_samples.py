@@ -29,6 +29,8 @@ COMPONENTS = {"rvs-grid": 600, "optical-grid": 500}
 OPTICAL_POWER, SAMPLING = 40_000.0, 3.0
 """Resolving power of the optical spectra, and pixels per resolution element, which are even in
 ln(wavelength), so that broadening does not interpolate."""
+REACH = 2.5
+"""Half of the range of a convolution, in widths (FWHM)."""
 ROUNDING = {"rvs-grid": 5e-5, "optical-grid": 6e-5}
 """Allowed rms error of the normalised flux from rounding scores and basis."""
 
@@ -100,8 +102,9 @@ def optical_grid(folder: Path) -> Spectra:
     arrays = np.load(folder / "optical_grid.npz", allow_pickle=False)
     flux = arrays["flux_u16"] * float(arrays["flux_scale"])
     intrinsic = Grid.from_wavelength(arrays["wavelength_air_angstrom"], medium="air").vacuum
-    count = int(np.log(intrinsic[-1] / intrinsic[0]) * OPTICAL_POWER * SAMPLING)
-    wavelength = intrinsic[0] * np.exp(np.arange(count) / (OPTICAL_POWER * SAMPLING))
+    first, last = np.log(intrinsic[[0, -1]]) + np.array([1, -1]) * REACH / OPTICAL_POWER
+    count = int((last - first) * OPTICAL_POWER * SAMPLING)
+    wavelength = np.exp(first + np.arange(count) / (OPTICAL_POWER * SAMPLING))
     return Spectra(
         Grid.from_wavelength(wavelength, medium="vacuum", resolving_power=OPTICAL_POWER),
         convolved(flux, np.log(intrinsic), np.log(wavelength)),
@@ -121,7 +124,7 @@ def convolved(
     sigma = 1 / (OPTICAL_POWER * np.sqrt(8 * np.log(2)))
     result = np.empty((len(flux), len(target)))
     for number, place in enumerate(target):
-        near = slice(*np.searchsorted(log, [place - 6 * sigma, place + 6 * sigma]))
+        near = slice(*np.searchsorted(log, [place - REACH / OPTICAL_POWER, place + REACH / OPTICAL_POWER]))
         weight = np.exp(-0.5 * ((log[near] - place) / sigma) ** 2)
         result[:, number] = flux[:, near] @ (weight / weight.sum())
     return result

@@ -9,7 +9,7 @@ those that are there already are not trained again. Half an hour on two cores.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -172,10 +172,14 @@ def main(built_in: BuiltIn, out: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    name = sys.argv[1]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=EMULATORS)
+    parser.add_argument("out", nargs="?", type=Path, help="folder of the emulator; the package by default")
+    parser.add_argument("folds", nargs="?", type=Path, help="folder of the emulators of the cross-validation")
+    given = parser.parse_args()
     with TemporaryDirectory() as temporary:
         main(
-            EMULATORS[name],
-            Path(sys.argv[2] if len(sys.argv) > 2 else f"src/draper/models/packed/{name}"),
-            Path(sys.argv[3] if len(sys.argv) > 3 else temporary),
+            EMULATORS[given.name],
+            given.out or Path("src/draper/models/packed", given.name),
+            given.folds or Path(temporary),
         )

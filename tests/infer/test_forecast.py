@@ -85,7 +85,7 @@ def test_errors_of_the_emulator_count() -> None:
     # Held-out spectra near the star had larger errors, and those of both modes went together.
     each = np.random.default_rng(0).normal(size=(200, 2)) @ [[2.0, 1.5], [0.0, 0.7]]
     model.network.held_out, model.network.amplitudes = torch.zeros(200, 3), torch.from_numpy(each).float()
-    model.network.reach = torch.ones(3)
+    model.network.error_width = torch.ones(3)
     near = (200 * each.T @ each / 200 + 30 * np.eye(2)) / 230
     fisher = slopes.T @ np.linalg.solve(noise + wrong.T @ (near - np.eye(2)) @ wrong, slopes)
     found = model.information(STAR, snr=300, rv=0.0)

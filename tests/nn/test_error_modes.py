@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from draper.nn.error_modes import CommonErrors, common_errors, reach
+from draper.nn.error_modes import CommonErrors, common_errors, error_width
 from draper.nn.module import Batch
 from draper.nn.nearby import nearby_covariance
 from draper.nn.spectral import SpectralNetwork
@@ -51,7 +51,7 @@ def where(n: int = 1800) -> Tensor:
 
 def test_errors_are_those_of_spectra_nearby() -> None:
     errors = found(where())
-    width = reach(Flat(2, PIXELS), errors)
+    width = error_width(Flat(2, PIXELS), errors)
     assert width[0] < 0.5 < width[1]
     x = torch.tensor([[-0.35, 0.0], [0.35, 0.0]])
     own = nearby_covariance(x, errors.labels, errors.amplitudes, width).float()
@@ -63,10 +63,22 @@ def test_errors_are_those_of_spectra_nearby() -> None:
 
 
 def test_errors_that_are_the_same_everywhere_have_one_covariance() -> None:
-    assert torch.isinf(reach(Flat(2, PIXELS), found(torch.ones(1800, 2)))).all()
+    assert torch.isinf(error_width(Flat(2, PIXELS), found(torch.ones(1800, 2)))).all()
 
 
 def test_noisy_spectra_do_not_say_where_errors_are_larger() -> None:
     errors = found(where(), noise=0.05)
     assert len(errors.modes) == 2
-    assert torch.isinf(reach(Flat(2, PIXELS), errors)).all()
+    assert torch.isinf(error_width(Flat(2, PIXELS), errors)).all()
+
+
+def test_a_spectrum_left_out_does_not_count() -> None:
+    """Also among many labels, where rounding makes a distance to itself more than nothing."""
+    random = torch.Generator().manual_seed(2)
+    x, sizes = torch.rand(200, 10, generator=random) - 0.5, torch.randn(200, 3, generator=random)
+    rows, width = torch.arange(60), torch.full((10,), 0.05)
+    found = nearby_covariance(x[rows], x, sizes, width, rows)
+    for row in range(60):
+        kept = torch.arange(200) != row
+        without = nearby_covariance(x[row : row + 1], x[kept], sizes[kept], width)[0]
+        assert torch.allclose(found[row], without, rtol=1e-4, atol=1e-6)

@@ -144,7 +144,8 @@ class Fitter:
         if self.has_error:
             # Errors are those near the start; where they are others at the end, the fit goes on with these.
             again = [self._add_error(part, solution.x[:, : len(self.labels)]) for part in plain]
-            if ((again[0].spread / data[0].spread).log().abs() > CHANGED).any():
+            moved = ((again[0].spread / data[0].spread).log().abs() > CHANGED).any()
+            if moved or again[0].precision is not None:
                 data, weights = again, [part.ivar for part in again]
                 problem = self._problem(data, weights)
                 solution = self.minimise(problem, solution.x, low, high)
@@ -370,7 +371,9 @@ class Fitter:
             spread = self.function.error(labels.float())[:, 0] / usual[0]
             own = independent_error(usual, self.function.modes)
             variance = own[place].square() * spread[:, None].square()
-            common = self.function.common(labels.float(), self.mixture) if len(self.modes) else None
+            common = (
+                self.function.amplitude_covariance(labels.float(), self.mixture) if len(self.modes) else None
+            )
             precision = None if common is None else torch.linalg.inv(common)
         if len(self.gap):
             variance = variance + self.gap[place].square()

@@ -54,7 +54,7 @@ class SpectrumFunction(Protocol):
     def error(self, x: Tensor, /) -> Tensor:
         """Return the 1-sigma error (n, p) at labels: ``uncertainty``, times one factor for each row."""
 
-    def common(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
+    def amplitude_covariance(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
         """Return the covariance (n, k, k) of amplitudes of ``modes``, over that factor, at labels.
 
         They are mixed (r, k); None where the covariance is that of unit variances everywhere.
@@ -111,7 +111,7 @@ class DifferentiableFunction:
         """Return the 1-sigma error (n, p), the same at all labels."""
         return self.uncertainty.expand(len(x), -1)
 
-    def common(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
+    def amplitude_covariance(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
         """Return None: amplitudes of the modes have unit variances everywhere."""
         return None
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from draper.configs.emulator import Activation
 from draper.errors import DivergedError, option_text
-from draper.nn.error_modes import common_errors, reach
+from draper.nn.error_modes import common_errors, error_width
 from draper.nn.footprint import (
     complete_rows,
     good_pixels,
@@ -112,7 +112,7 @@ class EmulatorNetwork(Perceptron):
 
     @property
     def posterior_noise(self) -> float:
-        """The variance of a training spectrum, in the units of :meth:`posterior`."""
+        """The variance of a training spectrum in units of :meth:`posterior`, for up to 8,192 of them."""
         return 1.0
 
     def error(self, x: Tensor) -> Tensor:
@@ -210,8 +210,8 @@ class EmulatorNetwork(Perceptron):
         factor = self._factor(leverage)
         measure(self, held_out, factor)
         found = common_errors(self, held_out, factor)
-        self.modes, self.reach = found.modes, reach(self, found)
-        is_local = bool(self.reach.isfinite().all())
+        self.modes, self.error_width = found.modes, error_width(self, found)
+        is_local = bool(self.error_width.isfinite().all())
         self.held_out, self.amplitudes = (
             part[: len(part) * is_local] for part in (found.labels, found.amplitudes)
         )

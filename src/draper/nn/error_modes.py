@@ -99,20 +99,20 @@ def common_errors(network: SpectralNetwork, valid: Batches, factor: Tensor) -> C
     )
 
 
-def reach(network: SpectralNetwork, found: CommonErrors) -> Tensor:
-    """Return how far (d,) errors are alike: the Gaussian widths of :func:`nearby_covariance`, by label.
+def error_width(network: SpectralNetwork, found: CommonErrors) -> Tensor:
+    """Return how far in each label (d,) errors are alike: the widths of :func:`nearby_covariance`.
 
     Those labels count most that spectra depend on most. The widths are those under which errors left out one
     by one are most likely; infinite if that gains nothing over a covariance that is the same everywhere.
     """
-    alike = torch.full((network.labels,), torch.inf)
+    everywhere = found.labels.new_full((network.labels,), torch.inf)
     if found.noisy or not found.amplitudes.shape[1]:
-        return alike
+        return everywhere
     some = found.labels[:: -(-len(found.labels) // DERIVATIVES)]
     weight = torch.cat([network.jacobian(x)[1].square().mean((0, 1))[None] for x in torch.split(some, 8)])
     weight = weight.mean(0).sqrt()
     usual = (weight / weight.max()).clamp(min=1e-3).rsqrt()
-    best, least = alike, found.amplitudes.double().square().sum(1).mean()
+    best, least = everywhere, found.amplitudes.double().square().sum(1).mean()
     for width in WIDTHS:
         loss = torch.cat(
             [
@@ -127,7 +127,7 @@ def reach(network: SpectralNetwork, found: CommonErrors) -> Tensor:
 
 def _misfit(labels: Tensor, amplitudes: Tensor, width: Tensor, rows: Tensor) -> Tensor:
     """Return -2 times the log likelihood (k,) of some amplitudes (n, r), by those of all others."""
-    own = nearby_covariance(labels[rows], labels, amplitudes, width, apart=True)
+    own = nearby_covariance(labels[rows], labels, amplitudes, width, rows)
     root = torch.linalg.cholesky(own)
     unit = torch.linalg.solve_triangular(root, amplitudes[rows, :, None].double(), upper=False)
     misfit: Tensor = unit.square().sum((1, 2)) + 2 * root.diagonal(dim1=1, dim2=2).log().sum(1)

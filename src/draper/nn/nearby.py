@@ -10,7 +10,7 @@ ELSEWHERE = 30.0
 
 
 def nearby_covariance(
-    x: Tensor, labels: Tensor, amplitudes: Tensor, width: Tensor, *, apart: bool = False
+    x: Tensor, labels: Tensor, amplitudes: Tensor, width: Tensor, left_out: Tensor | None = None
 ) -> Tensor:
     """Return covariances (k, r, r) of amplitudes at labels x (k, d): those of spectra nearby.
 
@@ -22,8 +22,8 @@ def nearby_covariance(
         Of held-out spectra; amplitudes have unit variances.
     width : Tensor (d,)
         Standard deviations of the Gaussian by which those nearby count more.
-    apart
-        Whether spectra at the very labels are left out.
+    left_out : Tensor (k,), optional
+        The number of a held-out spectrum that does not count, for each of the labels.
 
     Examples
     --------
@@ -33,8 +33,8 @@ def nearby_covariance(
     """
     distance = torch.cdist((x / width).double(), (labels / width).double())
     weight = (-0.5 * distance.square()).exp()
-    if apart:
-        weight = weight * (distance > 0)
+    if left_out is not None:
+        weight[torch.arange(len(x)), left_out] = 0
     total = weight.sum(1, keepdim=True).clamp(min=1e-30)
     number = total.square() / weight.square().sum(1, keepdim=True).clamp(min=1e-60)
     share = (number / (number + ELSEWHERE))[:, :, None]

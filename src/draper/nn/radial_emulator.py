@@ -122,7 +122,7 @@ class RadialEmulator(EmulatorNetwork):
     @property
     def posterior_noise(self) -> float:
         """The variance of a training spectrum: the ridges of the regressions."""
-        return sum(float(power * kernel.ridge.exp()) for kernel, _, power in self._regressions())
+        return sum(float(power * kernel.ridge.detach().exp()) for kernel, _, power in self._regressions())
 
     def _regressions(self) -> Iterator[tuple[RadialNetwork, Tensor, Tensor]]:
         """Iterate over kernels, the roots (m, m) of their matrices at the training points, and powers."""

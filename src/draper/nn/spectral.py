@@ -50,7 +50,7 @@ class SpectralNetwork(Module):
         Rms error of each pixel over held-out spectra; NaN where there were none.
     modes : Tensor (r, p)
         The part of these errors that pixels have in common; see :mod:`draper.nn.error_modes`.
-    held_out, amplitudes, reach : Tensor (n, d), (n, r), (d,)
+    held_out, amplitudes, error_width : Tensor (n, d), (n, r), (d,)
         Scaled labels of held-out spectra, amplitudes of these modes in them, and how far from them in labels
         errors are alike; n is 0 where they are the same everywhere.
     gap : Tensor (p,) or (0,)
@@ -74,10 +74,10 @@ class SpectralNetwork(Module):
         self.register_buffer("modes", torch.zeros(0, pixels))
         self.held_out: Tensor
         self.amplitudes: Tensor
-        self.reach: Tensor
+        self.error_width: Tensor
         self.register_buffer("held_out", torch.zeros(0, labels))
         self.register_buffer("amplitudes", torch.zeros(0, 0))
-        self.register_buffer("reach", torch.full((labels,), torch.inf))
+        self.register_buffer("error_width", torch.full((labels,), torch.inf))
         self.gap: Tensor
         self.register_buffer("gap", torch.zeros(0))
 
@@ -93,16 +93,16 @@ class SpectralNetwork(Module):
         """Return the 1-sigma error (n, p) of the flux."""
         return self.uncertainty.expand(len(x), -1)
 
-    def common(self, x: Tensor, mixture: Tensor) -> Tensor | None:
+    def amplitude_covariance(self, x: Tensor, mixture: Tensor) -> Tensor | None:
         """Return the covariance (n, k, k) of mixed (r, k) amplitudes of the modes; None where it is 1."""
         if not len(self.held_out):
             return None
-        return nearby_covariance(x, self.held_out, self.amplitudes @ mixture, self.reach)
+        return nearby_covariance(x, self.held_out, self.amplitudes @ mixture, self.error_width)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Load arrays, some of which have lengths that depend on the training data."""
         # Older files lack some.
-        later = {name: getattr(self, name) for name in ("gap", "held_out", "amplitudes", "reach")}
+        later = {name: getattr(self, name) for name in ("gap", "held_out", "amplitudes", "error_width")}
         state_dict = {**{f"{prefix}{name}": array for name, array in later.items()}, **state_dict}
         for name in ("points", "facets", "modes", "gap", "held_out", "amplitudes"):
             if f"{prefix}{name}" in state_dict:

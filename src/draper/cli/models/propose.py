@@ -8,11 +8,15 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 from rich.markup import escape
+from rich.table import Table
 
 from draper.cli.labels import label_columns
 from draper.cli.model import opened
 from draper.cli.output import require_tables, results, say, say_json
 from draper.cli.parameters import Json, Output, Overwrite
+
+SHOWN = 10
+"""Largest number of rows that are printed."""
 
 
 def propose(
@@ -43,11 +47,11 @@ def propose(
     out
         A table to write: .csv, .ecsv, .fits or .parquet.
     among
-        A table of labels to choose from, if not every spectrum can be computed. By default labels are chosen
-        freely inside the cloud of the training spectra.
+        A table of labels to choose from, if not every spectrum can be computed; its other columns are
+        kept. By default labels lie between those of the training spectra.
     stars
-        A table of the labels of stars that will be fitted, where errors matter; those to choose from by
-        default.
+        A table of the labels of stars that will be fitted, where errors matter (elements and vmic may be left
+        out); those to choose from by default.
     seed
         Seed of what is drawn.
     json
@@ -67,7 +71,15 @@ def propose(
     if json:
         say_json({"path": out, "labels": {name: column.tolist() for name, column in found.items()}})
         return
-    ranges = ", ".join(f"{name} {column.min():.4g} to {column.max():.4g}" for name, column in found.items())
-    say(escape(f"{number:,} spectra to compute: {ranges}"))
+    table = Table(title=f"spectra to compute: {number:,}", title_justify="left", box=None, pad_edge=False)
+    for name in found:
+        table.add_column(escape(name))
+    for row in range(min(number, SHOWN)):
+        table.add_row(
+            *(escape(f"{c[row]:.5g}" if c.dtype.kind == "f" else str(c[row])) for c in found.values())
+        )
+    say(table)
+    if number > SHOWN and out is None:
+        say(f"and {number - SHOWN:,} more: --out TABLE writes all")
     if out is not None:
         say(escape(f"written to {out}"))

@@ -138,7 +138,7 @@ def spectra(
 
 
 def gaps(flux: Rows) -> NDArray[np.bool_]:
-    """Return where spectra (n, q) that have flux elsewhere are exactly zero in many neighbouring pixels.
+    """Return pixels (q,) where all spectra (n, q) are exactly zero, with many neighbours, but not everywhere.
 
     Examples
     --------
@@ -147,11 +147,8 @@ def gaps(flux: Rows) -> NDArray[np.bool_]:
     >>> np.flatnonzero(gaps(flux))
     array([10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24])
     """
-    zero = np.asarray(flux == 0)
-    rows = zero.any(axis=1) & ~zero.all(axis=1)
-    zero[~rows] = False
-    zero[rows] = binary_opening(zero[rows], np.ones((1, GAP), dtype=bool))
-    return zero
+    zero = np.asarray((flux == 0).all(axis=0))
+    return np.asarray(binary_opening(zero, np.ones(GAP, dtype=bool)) & ~zero.all())
 
 
 def inverse_variance(error: ArrayLike) -> NDArray[np.float32]:

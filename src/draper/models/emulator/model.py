@@ -34,7 +34,6 @@ from draper.models.emulator.distil import distil
 from draper.models.emulator.networks import build_network, options_of_network
 from draper.models.emulator.propose import propose
 from draper.models.held_out import Errors, sample, spectrum_errors
-from draper.nn.emulator import EmulatorNetwork
 from draper.nn.hull import outside
 from draper.nn.query import QueryNetwork
 from draper.nn.spectral import SpectralNetwork
@@ -449,7 +448,7 @@ class Emulator(Model):
         among: Mapping[str, ArrayLike] | None = None,
         stars: Mapping[str, ArrayLike] | None = None,
         seed: int = 0,
-    ) -> dict[str, NDArray[np.float64]]:
+    ) -> dict[str, NDArray[Any]]:
         """Return the labels of n further spectra whose computation would lower the emulator's error most.
 
         Parameters
@@ -457,26 +456,20 @@ class Emulator(Model):
         n
             How many.
         among
-            Columns of labels to choose from, if not every spectrum can be computed; by default all labels
-            inside the cloud of the training spectra.
+            Columns of labels to choose from, if not every spectrum can be computed; by default labels between
+            those of the training spectra. Of more than 4,096 rows (or 2 n), as many are considered at random.
         stars
             Columns of the labels at which the error should be low, such as those of a survey's stars; by
-            default those of ``among``.
+            default those to choose from. Elements and vmic may be left out, as in :meth:`generate`.
         seed
             Seed of what is drawn.
 
         Returns
         -------
         dict
-            A column (n,) for each label, the most useful spectrum first.
+            A column (n,) for each label, the most useful spectrum first; all columns of ``among``, if given.
         """
-        if not isinstance(self.network, EmulatorNetwork):
-            raise DraperError(
-                "this form of the emulator does not know how its error would change",
-                given=f"architecture={self.config.architecture}",
-                expected="architecture=radial or perceptron",
-            )
-        return propose(self.network, self.labels, n, among=among, stars=stars, seed=seed)
+        return propose(self, n, among=among, stars=stars, seed=seed)
 
     def citation(self) -> str:
         """Return the BibTeX entries to cite."""

@@ -3,95 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from scipy.stats import qmc
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from draper.data.labels import LabelSet, columns
-from draper.errors import DraperError, option_text
+from draper.errors import DraperError
+from draper.models.emulator.columns import complete_columns
+from draper.models.emulator.distil import draw_labels
 from draper.nn.emulator import EmulatorNetwork
-from draper.nn.hull import outside
+
+if TYPE_CHECKING:
+    from draper.models.emulator.model import Emulator
 
 CANDIDATES = 4096
-"""Labels among which to choose, if no table is given."""
+"""Labels among which to choose, or twice as many as are chosen, where there are so many."""
 
 WANTED = 1024
 """Labels at which the error is to be low."""
 
-DRAWN = 2**18
-"""Largest number of labels that are drawn in the box, to find some inside the cloud of training spectra."""
-
-
-def candidates(
-    network: EmulatorNetwork, labels: LabelSet, table: Mapping[str, ArrayLike] | None, seed: int, limit: int
-) -> Tensor:
-    """Return scaled labels (m, d) of a table, or even ones inside the cloud of the training spectra.
-
-    There are at most ``limit`` of the latter; rows of a table that lie outside the box do not count.
-    """
-    if table is not None:
-        values = columns(table, labels.names)
-        inside = np.isfinite(values).all(axis=1) & labels.inside(values)
-        if not inside.any():
-            raise DraperError(
-                "no row of the table lies within the ranges of the labels",
-                given=f"{len(values)} rows",
-                expected=repr(labels),
-            )
-        return torch.from_numpy(labels.scale(values[inside]) - 0.5).float()
-    unit = qmc.Sobol(len(labels), seed=seed).random(DRAWN).astype(np.float32)
-    x = torch.from_numpy(unit - 0.5)
-    return x[~outside(x, network.facets)][:limit]
-
-
-def best(network: EmulatorNetwork, among: Tensor, wanted: Tensor, n: int) -> Tensor:
-    """Return the numbers (n,) of those of some labels (m, d) that would lower the error most, best first.
-
-    The error is the mean variance of the flux at the ``wanted`` labels (k, d), as the network's own Gaussian
-    process has it: each choice counts with all that were made before. How a network would be trained anew on
-    more spectra is not taken into account.
-    """
-    with torch.no_grad():
-        own = network.posterior(among, among).double()
-        far = network.posterior(among, wanted).double()
-        ridge = network.posterior_noise
-        left = torch.ones(len(among), dtype=torch.bool)
-        chosen = []
-        for _ in range(n):
-            gain = far.square().sum(1) / (own.diagonal() + ridge)
-            number = int(torch.where(left, gain, -torch.inf).argmax())
-            size = own[number, number] + ridge
-            column, row = own[number].clone(), far[number].clone()
-            own -= column[:, None] * (column / size)
-            far -= column[:, None] * (row / size)
-            left[number] = False
-            chosen.append(number)
-    return torch.tensor(chosen, dtype=torch.int64)
-
 
 def propose(
-    network: EmulatorNetwork,
-    labels: LabelSet,
+    model: Emulator,
     n: int,
     *,
     among: Mapping[str, ArrayLike] | None = None,
     stars: Mapping[str, ArrayLike] | None = None,
     seed: int = 0,
-) -> dict[str, np.ndarray]:
+) -> dict[str, NDArray[Any]]:
     """Return columns (n,) of labels; see :meth:`draper.models.emulator.model.Emulator.propose`."""
-    pool = candidates(network, labels, among, seed, max(CANDIDATES, 2 * n))
+    network = model.network
+    if not isinstance(network, EmulatorNetwork):
+        raise DraperError(
+            "this architecture does not know how its error would change",
+            given=model.config.architecture,
+            expected="radial or perceptron",
+        )
+    most = max(CANDIDATES, 2 * n)
+    table = draw_labels(model, most, seed) if among is None else complete_columns(model.labels, among)
+    rows, pool = usable(model, table, most, seed)
     if len(pool) < n:
         raise DraperError(
             "there are fewer labels to choose from than are asked for",
             given=f"n={n}",
-            expected=f"at most {len(pool)}",
-            hint=f"give a longer table with {option_text('among', 'TABLE')}" if among is not None else "",
+            expected=f"at most {len(pool)}, the rows within the ranges of the labels",
         )
-    wanted = candidates(network, labels, among if stars is None else stars, seed + 1, WANTED)
-    some = np.random.default_rng(seed).permutation(len(wanted))[:WANTED]
-    chosen = pool[best(network, pool, wanted[some], n)]
-    values = labels.unscale(chosen.double().numpy() + 0.5)
-    return dict(zip(labels.names, values.T, strict=True))
+    wanted = pool if stars is None else usable(model, complete_columns(model.labels, stars), WANTED, seed)[1]
+    some = torch.randperm(len(wanted), generator=torch.Generator().manual_seed(seed))[:WANTED]
+    with torch.no_grad():
+        chosen = rows[best(network, pool, wanted[some.to(wanted.device)], n).numpy()]
+    return {name: column[chosen] for name, column in table.items()}
+
+
+def usable(
+    model: Emulator, table: Mapping[str, NDArray[Any]], most: int, seed: int
+) -> tuple[NDArray[np.int64], Tensor]:
+    """Return rows (m,) within the ranges of the labels, and their scaled labels (m, d).
+
+    Of more than ``most``, some are chosen at random.
+    """
+    values = model.labels.read(table)
+    rows = np.flatnonzero(model.labels.inside(values))
+    if not len(rows):
+        raise DraperError(
+            "no row of the table lies within the ranges of the labels",
+            given=f"{len(values)} rows",
+            expected=repr(model.labels),
+        )
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+    return rows, torch.from_numpy(model.scaled(values[rows])).to(model.device)
+
+
+def best(network: EmulatorNetwork, among: Tensor, wanted: Tensor, n: int) -> Tensor:
+    """Return the numbers (n,) of those of some labels (m, d) that would lower the error most, best first.
+
+    The error is the mean variance of the flux at the ``wanted`` labels (k, d) by the network's
+    :meth:`~draper.nn.emulator.EmulatorNetwork.posterior`, as that of one Gaussian process: each choice counts
+    with all that were made before. That training on more spectra changes the network itself is not counted.
+    """
+    own, far = (network.posterior(among, labels).double() for labels in (among, wanted))
+    if not bool((far != 0).any()):
+        raise DraperError(
+            "this emulator does not know where it is uncertain",
+            given="a network that was trained elsewhere",
+            hint="train one of your own on its spectra: model.distil()",
+        )
+    noise, left = network.posterior_noise, torch.ones(len(among), dtype=torch.bool, device=own.device)
+    chosen: list[int] = []
+    for _ in range(n):
+        gain = far.square().sum(1) / (own.diagonal().clamp(min=0) + noise)
+        number = int(torch.where(left, gain, -torch.inf).argmax())
+        size = own[number, number].clamp(min=0) + noise
+        column, row = own[number] / size.sqrt(), far[number] / size.sqrt()
+        own.addr_(column, column, alpha=-1)
+        far.addr_(column, row, alpha=-1)
+        left[number] = False
+        chosen.append(number)
+    return torch.tensor(chosen, dtype=torch.int64)

@@ -58,7 +58,7 @@ class KnownLabels:
         """Return the 1-sigma error (n, p)."""
         return self.network.error(x)
 
-    def common(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
+    def amplitude_covariance(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
         """Return None: amplitudes of the modes have unit variances everywhere."""
         return None
 

@@ -56,9 +56,9 @@ class MaskedFunction:
         """Return the 1-sigma error (n, p) of the unmasked function."""
         return self.function.error(x)
 
-    def common(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
+    def amplitude_covariance(self, x: Tensor, mixture: Tensor, /) -> Tensor | None:
         """Return the covariance (n, k, k) of mixed amplitudes of the unmasked function's modes."""
-        return self.function.common(x, mixture)
+        return self.function.amplitude_covariance(x, mixture)
 
 
 @dataclass(frozen=True, eq=False)
