@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from draper.data.labels import LabelSet, label_columns
 from draper.data.spectra import Spectra
@@ -45,6 +46,26 @@ def complete_columns(inputs: LabelSet, labels: Mapping[str, ArrayLike] | Spectra
             hint="fill the columns, or leave these rows out",
         )
     return columns
+
+
+def draw_labels(points: Tensor, labels: LabelSet, n: int, seed: int) -> dict[str, NDArray[np.float64]]:
+    """Return labels of n stars, each on the line between two training points (m, d), so inside the hull.
+
+    The first stars are the training points at the ends of the ranges. Without training points, labels are
+    drawn evenly from the ranges.
+    """
+    random = np.random.default_rng([seed, n])
+    known = points.cpu().double().numpy()
+    if len(known):
+        first, second = known[random.integers(len(known), size=(2, n))]
+        # Mostly near one of the two: points in between are nearer to the middle than training points are.
+        x = first + random.beta(0.5, 0.5, (n, 1)) * (second - first)
+        ends = known[[*known.argmin(0), *known.argmax(0)]][:n]
+        x[: len(ends)] = ends
+    else:
+        x = random.uniform(-0.5, 0.5, (n, len(labels)))
+    values = np.clip(labels.unscale(x + 0.5), labels.low, labels.high)
+    return dict(zip(labels.names, values.T, strict=True))
 
 
 def stellar_labels(train: Part) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from draper.configs.train import TrainConfig
 from draper.data.grid import Grid
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
-from draper.models.emulator.columns import complete_columns
+from draper.models.emulator.columns import complete_columns, draw_labels
 
 if TYPE_CHECKING:
     from draper.models.emulator.model import Emulator
@@ -39,9 +39,9 @@ def distil(
     if isinstance(labels, int):
         if labels < HELD_OUT:
             raise DraperError("too few spectra to train on", given=labels, expected="thousands")
-        valid_labels = draw_labels(teacher, labels // HELD_OUT, train.seed + 1)
+        valid_labels = draw_labels(teacher.network.points, teacher.labels, labels // HELD_OUT, train.seed + 1)
         held_out = training_spectra(teacher, valid_labels, grid)[0]
-        labels = draw_labels(teacher, labels, train.seed)
+        labels = draw_labels(teacher.network.points, teacher.labels, labels, train.seed)
     spectra, error = training_spectra(teacher, labels, grid)
     student = type(teacher)(labels=teacher.labels.names, **options).fit(spectra, valid=held_out, train=train)
     own = student.network.uncertainty
@@ -53,26 +53,6 @@ def distil(
         **origin,
     }
     return student
-
-
-def draw_labels(teacher: Emulator, n: int, seed: int) -> dict[str, NDArray[np.float64]]:
-    """Return labels of n stars, each on the line between two training points, so inside the hull.
-
-    The first stars are the training points at the ends of the ranges. Without training points, labels are
-    drawn evenly from the ranges.
-    """
-    random = np.random.default_rng([seed, n])
-    points = teacher.network.points.cpu().double().numpy()
-    if len(points):
-        first, second = points[random.integers(len(points), size=(2, n))]
-        # Mostly near one of the two: points in between are nearer to the middle than training points are.
-        x = first + random.beta(0.5, 0.5, (n, 1)) * (second - first)
-        ends = points[[*points.argmin(0), *points.argmax(0)]][:n]
-        x[: len(ends)] = ends
-    else:
-        x = random.uniform(-0.5, 0.5, (n, len(teacher.labels)))
-    values = np.clip(teacher.labels.unscale(x + 0.5), teacher.labels.low, teacher.labels.high)
-    return dict(zip(teacher.labels.names, values.T, strict=True))
 
 
 def training_spectra(

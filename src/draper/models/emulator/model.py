@@ -469,7 +469,7 @@ class Emulator(Model):
         dict
             A column (n,) for each label, the most useful spectrum first; all columns of ``among``, if given.
         """
-        return propose(self, n, among=among, stars=stars, seed=seed)
+        return propose(self.network, self.labels, n, among=among, stars=stars, seed=seed)
 
     def citation(self) -> str:
         """Return the BibTeX entries to cite."""

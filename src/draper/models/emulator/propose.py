@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from draper.data.labels import LabelSet
 from draper.errors import DraperError
-from draper.models.emulator.columns import complete_columns
-from draper.models.emulator.distil import draw_labels
+from draper.models.emulator.columns import complete_columns, draw_labels
 from draper.nn.emulator import EmulatorNetwork
-
-if TYPE_CHECKING:
-    from draper.models.emulator.model import Emulator
+from draper.nn.spectral import SpectralNetwork
 
 CANDIDATES = 4096
 """Labels among which to choose, or twice as many as are chosen, where there are so many."""
@@ -26,7 +24,8 @@ WANTED = 1024
 
 
 def propose(
-    model: Emulator,
+    network: SpectralNetwork,
+    labels: LabelSet,
     n: int,
     *,
     among: Mapping[str, ArrayLike] | None = None,
@@ -34,23 +33,26 @@ def propose(
     seed: int = 0,
 ) -> dict[str, NDArray[Any]]:
     """Return columns (n,) of labels; see :meth:`draper.models.emulator.model.Emulator.propose`."""
-    network = model.network
     if not isinstance(network, EmulatorNetwork):
         raise DraperError(
             "this architecture does not know how its error would change",
-            given=model.config.architecture,
+            given=type(network).__name__,
             expected="radial or perceptron",
         )
     most = max(CANDIDATES, 2 * n)
-    table = draw_labels(model, most, seed) if among is None else complete_columns(model.labels, among)
-    rows, pool = usable(model, table, most, seed)
+    table = (
+        draw_labels(network.points, labels, most, seed) if among is None else complete_columns(labels, among)
+    )
+    rows, pool = usable(network, labels, table, most, seed)
     if len(pool) < n:
         raise DraperError(
             "there are fewer labels to choose from than are asked for",
             given=f"n={n}",
             expected=f"at most {len(pool)}, the rows within the ranges of the labels",
         )
-    wanted = pool if stars is None else usable(model, complete_columns(model.labels, stars), WANTED, seed)[1]
+    wanted = pool
+    if stars is not None:
+        wanted = usable(network, labels, complete_columns(labels, stars), WANTED, seed)[1]
     some = torch.randperm(len(wanted), generator=torch.Generator().manual_seed(seed))[:WANTED]
     with torch.no_grad():
         chosen = rows[best(network, pool, wanted[some.to(wanted.device)], n).numpy()]
@@ -58,23 +60,24 @@ def propose(
 
 
 def usable(
-    model: Emulator, table: Mapping[str, NDArray[Any]], most: int, seed: int
+    network: SpectralNetwork, labels: LabelSet, table: Mapping[str, NDArray[Any]], most: int, seed: int
 ) -> tuple[NDArray[np.int64], Tensor]:
     """Return rows (m,) within the ranges of the labels, and their scaled labels (m, d).
 
     Of more than ``most``, some are chosen at random.
     """
-    values = model.labels.read(table)
-    rows = np.flatnonzero(model.labels.inside(values))
+    values = labels.read(table)
+    rows = np.flatnonzero(labels.inside(values))
     if not len(rows):
         raise DraperError(
             "no row of the table lies within the ranges of the labels",
             given=f"{len(values)} rows",
-            expected=repr(model.labels),
+            expected=repr(labels),
         )
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
-    return rows, torch.from_numpy(model.scaled(values[rows])).to(model.device)
+    x = torch.from_numpy(labels.scale(values[rows]) - 0.5).float()
+    return rows, x.to(network.uncertainty.device)
 
 
 def best(network: EmulatorNetwork, among: Tensor, wanted: Tensor, n: int) -> Tensor:
