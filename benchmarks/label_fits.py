@@ -63,7 +63,7 @@ class Stars:
         self.folds: list[tuple[Emulator, Spectra]] = []
         for number in range(0, FOLDS, every):
             model = of_fold(folder, number)
-            for name in ("uncertainty", "modes", "growth", "reach"):
+            for name in ("uncertainty", "modes", "growth", "error_width"):
                 setattr(model.network, name, getattr(packed, name).clone())
             # A star's own error must not tell how large the errors near it are.
             others = torch.from_numpy(fold != number)
