@@ -100,14 +100,15 @@ def test_estimates_are_written(model: LinearAutoencoder, tmp_path: Path) -> None
         estimates["tef"]
 
 
-def test_before_the_first_fit() -> None:
+def test_before_the_first_fit(tmp_path: Path) -> None:
     for call in (
         lambda m: m.predict(made_spectra(1)),
-        lambda m: m.save("x"),
+        lambda m: m.save(tmp_path / "model"),
         lambda m: m.encode(made_spectra(1)),
     ):
         with pytest.raises(DraperError, match="call fit"):
             call(linear())
+    assert not (tmp_path / "model").exists()
     assert "not fitted" in repr(linear())
 
 

@@ -148,10 +148,10 @@ def write(model: Trainable, folder: Path, *, complete: bool) -> None:
 
     from draper.models.card import card
 
-    folder.mkdir(parents=True, exist_ok=True)
     # Clones, since a parameter may have two names.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state().items()}
     weights = save(tensors)
+    folder.mkdir(parents=True, exist_ok=True)
     description = {
         "format": FORMAT,
         "version": VERSION,

@@ -29,8 +29,7 @@ def test_proposed_labels_lie_among_the_training_spectra_and_are_all_different(mo
     assert all(np.array_equal(found[name], again[name]) for name in found)
 
 
-def test_the_posterior_is_that_of_a_network_with_one_spectrum_more(model: Emulator) -> None:
-    """The diagonal is the leverage; a spectrum that is known exactly leaves no error where it is."""
+def test_the_posterior_is_a_covariance_whose_diagonal_is_the_leverage(model: Emulator) -> None:
     network = model.network
     assert isinstance(network, EmulatorNetwork)
     x = network.points[:40] + 0.02
