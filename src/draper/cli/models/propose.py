@@ -72,11 +72,12 @@ def propose(
         say_json({"path": out, "labels": {name: column.tolist() for name, column in found.items()}})
         return
     table = Table(title=f"spectra to compute: {number:,}", title_justify="left", box=None, pad_edge=False)
-    for name in found:
+    shown = {name: found[name] for name in ("id", *names) if name in found}
+    for name in shown:
         table.add_column(escape(name))
     for row in range(min(number, SHOWN)):
         table.add_row(
-            *(escape(f"{c[row]:.5g}" if c.dtype.kind == "f" else str(c[row])) for c in found.values())
+            *(escape(f"{c[row]:.5g}" if c.dtype.kind == "f" else str(c[row])) for c in shown.values())
         )
     say(table)
     if number > SHOWN and out is None:
