@@ -43,9 +43,9 @@ import draper
 from draper import Grid, Spectra, TrainConfig
 from draper.infer.forward import ForwardModel
 from draper.instrument.doppler import SPEED_OF_LIGHT
+from draper.instrument.observed import at_resolving_power
 from draper.models.emulator.model import Emulator
 from draper.models.translator.fitted import level_of
-from draper.models.translator.grids import at_resolving_power
 from draper.models.translator.line_mask import LineMask, mask_lines
 from draper.models.translator.line_scores import element_attribution, false_discovery_rate, feature_precision
 from draper.models.translator.model import Translator

@@ -36,10 +36,11 @@ from sklearn.pipeline import make_pipeline
 from draper import Grid, Spectra, TrainConfig, read
 from draper.data.lines import strong_lines
 from draper.data.resample import resample
+from draper.instrument.observed import at_resolving_power
 from draper.models.emulator.foreign.adopt import adopt
 from draper.models.emulator.model import Emulator
 from draper.models.translator.fitted import level_of
-from draper.models.translator.grids import at_resolving_power, on_common_grid
+from draper.models.translator.grids import on_common_grid
 from draper.models.translator.known_labels import functions
 from draper.models.translator.model import Translator
 from draper.models.translator.scores import domain_auc

@@ -17,11 +17,11 @@ def compressed(n: int = 40) -> tuple[CompressedProblem, PixelProblem, torch.Tens
     made, lam = network(), torch.from_numpy(wavelength())
     x = drawn(n)
     flux = noise(made(x), SIGMA)
-    model, pixels = instrument_model(made, lam, even=False, widths={})
+    model, change = instrument_model(made, lam, even=False, widths={})
     assert isinstance(model, PerceptronModel)
     ivar = torch.full_like(flux, SIGMA**-2)
     compression = Compression(model, ivar[0])
-    pixel = PixelProblem(model, pixels, lam, flux, ivar, Layout(3, rv=False))
+    pixel = PixelProblem(model, change.pixels, lam, flux, ivar, Layout(3, rv=False))
     return CompressedProblem(compression, *compression(flux)), pixel, x
 
 

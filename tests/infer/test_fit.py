@@ -129,11 +129,12 @@ def test_the_continuum_is_eliminated() -> None:
 def test_gradient_and_curvature_are_those_of_chi2() -> None:
     made, lam = network(), torch.from_numpy(LAM)
     truth = torch.cat([drawn(4), torch.tensor([[12.0], [-40.0], [7.0], [90.0]]), torch.full((4, 1), 20.0)], 1)
-    model, pixels = instrument_model(made, lam, even=True, widths={})
+    model, change = instrument_model(made, lam, even=True, widths={})
     flux, ivar = moved(truth[:, :3], truth[:, 3], vsini=truth[:, 4].double())
     problem = PixelProblem(
-        model, pixels, lam, noise(flux, SIGMA).float(), ivar.float(), Layout(3, rv=True, widths=("vsini",)),
-        step=10.0, continuum=Continuum([(float(lam[0]), float(lam[-1]))], 2),
+        model, change.pixels, lam, noise(flux, SIGMA).float(), ivar.float(),
+        Layout(3, rv=True, widths=("vsini",)), step=10.0,
+        continuum=Continuum([(float(lam[0]), float(lam[-1]))], 2),
     )  # fmt: skip
     x, rows = (truth + 0.02).double(), torch.arange(4)
     normal = problem.normal(x, rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from draper.data.labels import Label, LabelSet
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.forward import ForwardModel
+from draper.infer.instrument_model import ResampleAndBroaden
 from draper.infer.label_fit import LabelFit
 from draper.results.estimates import Estimates
 
@@ -151,6 +154,58 @@ def test_the_same_resolving_power_everywhere() -> None:
         assert bound == pytest.approx(fit.information(stars, snr=100.0, rv=0.0)["teff"], rel=1e-6)
     sharp = Grid(wavelength(), resolving_power=20_400.0)
     with pytest.raises(DraperError, match="cannot be sharper"):
-        fit.predict(spectra(flux, grid=sharp), rv=0.0)
-    with pytest.raises(DraperError, match="cannot be sharper"):
         fit.information(stars, snr=100.0, grid=sharp)
+
+
+def test_spectra_that_are_sharper_than_the_model_are_broadened() -> None:
+    """A model of R = 12,000, and spectra of R = 20,000 with a gap of zeros between detectors."""
+    own = Grid(wavelength(), resolving_power=12_000.0)
+    sharp, made, lam = network(width=1.5), network(width=1.5), torch.from_numpy(wavelength())
+    # 1 / 12,000^2 = 1 / 20,000^2 + 1 / 15,000^2.
+    broader = ResampleAndBroaden(lam, lam, {"resolving_power": torch.tensor(15_000.0)})
+    made.last.weight.copy_(broader(made.last.weight.T).T)
+    made.last.bias.copy_(broader(made.last.bias[None])[0])
+    fit = LabelFit(ForwardModel(made, own, LABELS))
+    x = drawn(8)
+    truth = LABELS.unscale((x + 0.5).double().numpy())
+    flux = sharp(x).clone()
+    flux[:, 400:430] = 0.0
+    ivar = np.full(flux.shape, 1e6, dtype=np.float32)
+    ivar[:, 400:430] = 0.0
+    data = Spectra(Grid(wavelength(), resolving_power=20_000.0), flux.numpy(), ivar)
+    found = fit.predict(data, rv=0.0)
+    told = fit.predict(replace(data, grid=own), rv=0.0, resolving_power=20_000.0)
+    assert np.array_equal(found.median, told.median)
+    kept = fit.predict(replace(data, grid=own), rv=0.0)
+    off, off_kept = (np.abs(each.median - truth) / (LABELS.high - LABELS.low) for each in (found, kept))
+    assert off.max() < 0.1 * off_kept.max()
+
+
+def test_errors_that_no_file_states_are_measured() -> None:
+    """Spectra without errors get that of their residuals; others beside them keep their own."""
+    truth = torch.tensor([[5100.0, -0.4], [6200.0, 0.1]])
+    fit = LabelFit(ForwardModel.from_function(linear, GRID, PAIR))
+    known = spectra(noise(linear(truth), SIGMA))
+    unknown = replace(known, ivar=np.ones_like(known.ivar))
+    scaled = replace(unknown, flux=1e-13 * unknown.flux)
+    sigma = fit.predict(known, rv=0.0).sigma
+    for data, options in ((unknown, {}), (unknown, {"jitter": "fit"}), (scaled, {"continuum": 0})):
+        found = fit.predict(data, rv=0.0, **options)  # type: ignore[arg-type]
+        assert found.sigma == pytest.approx(sigma, rel=0.2)
+        assert found.columns["jitter"] / np.median(data.flux) == pytest.approx(SIGMA, rel=0.1)
+
+
+def test_lines_that_the_model_lacks_count_once() -> None:
+    """Errors of labels hold where residuals of neighbouring pixels are alike; chi2 counts all pixels."""
+    generator = np.random.default_rng(0)
+    truth = torch.tensor([[5500.0, -0.5]]).expand(300, 2)
+    wrong = generator.normal(size=(300, len(GRID)))
+    wrong = 0.02 * np.stack([np.convolve(row, np.ones(9) / 3, mode="same") for row in wrong])
+    data = spectra(noise(linear(truth), SIGMA) + torch.from_numpy(wrong))
+    fit = LabelFit(ForwardModel.from_function(linear, GRID, PAIR))
+    found = fit.predict(data, rv=0.0, jitter="fit")
+    pulls = (found.median - truth.numpy()) / found.sigma
+    assert np.sqrt(np.mean(pulls**2, axis=0)) == pytest.approx(1.0, abs=0.25)
+    assert np.median(found.columns["pixels_alike"]) == pytest.approx(9 * 0.8, rel=0.3)
+    assert found.columns["reduced_chi2"] == pytest.approx(1.0, abs=0.02)
+    assert not found.flags["bad_fit"].any()

@@ -81,6 +81,8 @@ class Forecaster(Fitter):
                 solution,
                 none,
                 torch.zeros(len(x)),
+                solution.misfit,
+                torch.ones(len(x)),
                 low,
                 high,
                 self._prior(len(low)),

@@ -16,12 +16,12 @@ from draper.infer.compressed import CompressedProblem, Compression, Guess
 from draper.infer.exposures import Exposure, ExposureTensors, JointProblem, piece_ranges, row_slices
 from draper.infer.fit_result import FitResult, SolvedFit, add_model_spectra, fit_result
 from draper.infer.forward import ForwardModel
-from draper.infer.instrument_model import PerceptronModel, ResampleAndBroaden, instrument_model
+from draper.infer.instrument_model import PerceptronModel, instrument_model
 from draper.infer.least_squares import Problem, Solution, best_solution, minimise
 from draper.infer.pixels import BOUNDS, TYPICAL, WIDE, WIDTHS, Continuum, Layout, PixelProblem
 from draper.infer.priors import MixturePrior, named_prior
 from draper.infer.start import TEMPLATES, at_rest, nearest, velocities
-from draper.infer.weights import add_variance, reweight
+from draper.infer.weights import add_variance, pixels_alike, reweight
 from draper.instrument.broadening import reach, velocity_step
 from draper.instrument.continuum import chebyshev_basis, continuum
 from draper.instrument.doppler import doppler_factor
@@ -94,10 +94,10 @@ class Fitter:
                 )
         fixed = {n: torch.tensor(float(v)) for n, v in options.items() if v not in ("free", None, 0.0)}
         with torch.no_grad():
-            self.flux_of, self.pixels = instrument_model(
+            self.flux_of, change = instrument_model(
                 function, self.wavelength, even=bool(widths), widths=fixed
             )
-            change = ResampleAndBroaden(self.wavelength, self.pixels, fixed)
+            self.pixels = change.pixels
             modes = function.modes if config.emulator_error else function.modes[:0]
             self.modes, self.mixture = leading(change(modes))
         self.has_error = config.emulator_error and bool(function.uncertainty.isfinite().all())
@@ -125,6 +125,8 @@ class Fitter:
                 end.solution,
                 end.several,
                 end.jitter,
+                end.chi2,
+                end.alike,
                 end.low,
                 end.high,
                 end.prior,
@@ -155,7 +157,14 @@ class Fitter:
                 weights, jitter = reweight(problem, solution.x, [part.ivar for part in data], config, number)
                 problem = self._problem(data, weights)
                 solution = self.minimise(problem, solution.x, low, high)
-        return SolvedFit(problem, solution, several, jitter, low, high, self._prior(len(low)))
+        chi2, alike = solution.misfit, torch.ones(problem.rows)
+        if config.jitter == "fit" or len(self.gap):
+            found = [part.flux - part.models(solution.x[:, place])[0] for part, place in problem.each]
+            alike = pixels_alike(found, weights)
+            problem = self._problem(data, [part / alike[:, None] for part in weights])
+            solution = self.minimise(problem, solution.x, low, high)
+        prior = self._prior(len(low))
+        return SolvedFit(problem, solution, several, jitter, chi2, alike, low, high, prior)
 
     def shares_velocity(self, exposures: int) -> bool:
         """Whether all exposures of a star have one velocity."""
@@ -332,9 +341,9 @@ class Fitter:
             for rows in row_slices(len(ivar))
         ):
             return None
-        if self.has_error:
-            return None  # errors that differ between stars give weights of different shapes
-        if (config.jitter != "none" or len(self.gap)) and np.ptp(scale) > 1e-5 * scale[0]:
+        if self.has_error or len(self.gap):
+            return None  # weights of different shapes, and residuals are needed
+        if config.jitter != "none" and np.ptp(scale) > 1e-5 * scale[0]:
             return None
         data, flux, _ = self._prepare(replace(exposures[0], ivar=ivar[:1]))
         rv = torch.tensor([float(config.rv)]).double()
@@ -351,7 +360,17 @@ class Fitter:
         none = torch.zeros(len(flux), dtype=torch.bool)
         jitter = torch.full((len(flux),), config.jitter if isinstance(config.jitter, float) else 0.0)
         return fit_result(
-            self.function, self.labels, problem, solution, none, jitter, low, high, self._prior(len(low))
+            self.function,
+            self.labels,
+            problem,
+            solution,
+            none,
+            jitter,
+            solution.misfit,
+            torch.ones(len(flux)),
+            low,
+            high,
+            self._prior(len(low)),
         )
 
     # --------------------------------------------------------------------- fit

@@ -50,7 +50,7 @@ class FitResult:
     labels : ndarray (n, l)
         All labels of the model, fixed ones included.
     columns : dict of str to ndarray (n,)
-        ``chi2``, ``reduced_chi2``, ``jitter`` [unit of the flux] and ``iterations``.
+        ``chi2``, ``reduced_chi2``, ``jitter`` [unit of the flux], ``pixels_alike`` and ``iterations``.
     flags : dict of str to bool ndarray (n,)
     models, levels : list of ndarray (n, q)
         For each exposure the best-fitting spectra, and the continuum in them; empty unless asked for.
@@ -84,6 +84,10 @@ class SolvedFit:
         Where another minimum is as good.
     jitter : Tensor (n,)
         Further error that is in the weights.
+    chi2 : Tensor (n,)
+        Of all pixels, before the weights were divided by ``alike``.
+    alike : Tensor (n,)
+        Neighbouring pixels that count as one, as their residuals are alike.
     low, high : Tensor (m,)
         Bounds; equal where a parameter is fixed.
     prior
@@ -94,6 +98,8 @@ class SolvedFit:
     solution: Solution
     several: Tensor
     jitter: Tensor
+    chi2: Tensor
+    alike: Tensor
     low: Tensor
     high: Tensor
     prior: MixturePrior | None = None
@@ -111,6 +117,8 @@ def fit_result(
     solution: Solution,
     several: Tensor,
     jitter: Tensor,
+    chi2: Tensor,
+    alike: Tensor,
     low: Tensor,
     high: Tensor,
     prior: MixturePrior | None,
@@ -121,7 +129,7 @@ def fit_result(
     ----------
     function, labels, problem
         The model and the problem that was solved.
-    solution, several, jitter, low, high, prior
+    solution, several, jitter, chi2, alike, low, high, prior
         See :class:`SolvedFit`.
     """
     d, free = len(labels), low < high
@@ -149,7 +157,6 @@ def fit_result(
     diagonal = normal.curvature.diagonal(dim1=1, dim2=2)
     conditional = torch.where(diagonal > 0, diagonal, torch.nan).rsqrt() * span
     freedom = problem.freedom() - len(chosen)
-    chi2 = solution.normal.chi2 - solution.penalty
     reduced = chi2 / freedom.clamp(min=1)
     flags = {
         "not_converged": ~solution.converged,
@@ -177,6 +184,7 @@ def fit_result(
             "chi2": chi2.numpy(),
             "reduced_chi2": reduced.numpy(),
             "jitter": jitter.double().numpy(),
+            "pixels_alike": alike.double().numpy(),
             "iterations": solution.iterations.double().numpy(),
         },
         {name: flag.numpy() & ~empty for name, flag in flags.items()},

@@ -155,7 +155,7 @@ class LabelFit:
         models: bool,
     ) -> tuple[Estimates, list[Spectra]]:
         config = (options or FitConfig()).replace(**changes)
-        exposures, fitter, config = prepare(self.model, spectra, config)
+        exposures, fitter, config = prepare(self.model, spectra, config, whole=models)
         total = len(exposures[0])
         parts: list[FitResult] = []
         with matmul_mode(fastest_mode()):

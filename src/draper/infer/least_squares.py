@@ -151,6 +151,11 @@ class Solution:
     iterations: Tensor
     penalty: Tensor
 
+    @property
+    def misfit(self) -> Tensor:
+        """chi2 (n,) of the pixels, without the prior's part."""
+        return self.normal.chi2 - self.penalty
+
 
 def best_solution(solutions: Sequence[Solution]) -> tuple[Solution, Tensor]:
     """Return the best solution of each row, and where (n,) another one is as good."""

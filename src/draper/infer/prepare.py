@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,26 +11,85 @@ from draper.configs.fit import FitConfig
 from draper.data.grid import Grid, merged
 from draper.data.labels import Label, LabelSet
 from draper.data.masks import read_masked, read_windows
-from draper.data.spectra import Spectra
+from draper.data.spectra import Spectra, lacks_errors
 from draper.errors import DraperError
 from draper.infer.fit import Fitter
 from draper.infer.forward import ForwardModel
 from draper.infer.pixels import BOUNDS
-from draper.instrument.observed import is_coarser
+from draper.instrument.observed import at_resolving_power, is_coarser
 from draper.instrument.resample import FWHM
 from draper.instrument.resolution import is_higher, is_lower, require_reachable, resolving_power_of
 
 ROWS = 1024
 """Stars that are fitted together."""
 
+BEST = 3000.0
+"""Signal-to-noise ratio, at first, of spectra whose errors are unknown: more than any of them has."""
+
+MARGIN = 0.01
+"""What is kept of a spectrum beyond the ends of a model, relative to the wavelength: 3,000 km/s."""
+
 
 def prepare(
-    model: ForwardModel, spectra: Spectra | Sequence[Spectra], config: FitConfig
+    model: ForwardModel, spectra: Spectra | Sequence[Spectra], config: FitConfig, *, whole: bool = False
 ) -> tuple[list[Spectra], Fitter, FitConfig]:
-    """Return the exposures, the fitter for them, and its options."""
+    """Return the exposures, the fitter for them, and its options.
+
+    Pixels that no fit can reach are left out of the exposures, unless these are to be ``whole``.
+    """
     exposures = [spectra] if isinstance(spectra, Spectra) else list(spectra)
+    exposures, config = with_errors(exposures, config)
+    exposures, config = as_sharp_as_the_model(model.grid, exposures, config)
     config = match_options(model, exposures, config)
+    if not whole:
+        exposures = [within(exposure, model.grid, config.windows) for exposure in exposures]
     return exposures, Fitter(model, config), config
+
+
+def with_errors(exposures: Sequence[Spectra], config: FitConfig) -> tuple[list[Spectra], FitConfig]:
+    """Return exposures, with tiny errors where none are known, and options by which residuals add to them."""
+    given: list[Spectra] = []
+    for exposure in exposures:
+        lacks = lacks_errors(exposure)
+        if lacks.any():
+            good = exposure.ivar > 0
+            level = np.nanmedian(np.where(good, np.abs(exposure.flux), np.nan)[lacks], axis=1, keepdims=True)
+            ivar = exposure.ivar.copy()
+            ivar[lacks] = np.where(good[lacks], (BEST / level) ** 2, 0.0)
+            exposure = replace(exposure, ivar=ivar)
+            if config.jitter == "none":
+                config = config.replace(jitter="fit")
+        given.append(exposure)
+    return given, config
+
+
+def as_sharp_as_the_model(
+    own: Grid, exposures: Sequence[Spectra], config: FitConfig
+) -> tuple[list[Spectra], FitConfig]:
+    """Return exposures, those that are sharper than the model's spectra broadened to its resolving power."""
+    power = resolving_power_of(own)
+    if power is None or config.resolving_power == "free":
+        return list(exposures), config
+    chosen, softened = config.resolving_power, []
+    for exposure in exposures:
+        stated = chosen or resolving_power_of(exposure.grid)
+        if stated is not None and is_higher(stated, power):
+            exposure = within(exposure, own)
+            exposure = replace(exposure, grid=replace(exposure.grid, resolving_power=stated))
+            exposure = at_resolving_power(exposure, power)
+        softened.append(exposure)
+    if chosen is not None and is_higher(chosen, power):
+        config = config.replace(resolving_power=power)
+    return softened, config
+
+
+def within(spectra: Spectra, own: Grid, windows: Sequence[tuple[float, float]] = ()) -> Spectra:
+    """Return the pixels between the ends of windows that a model may reach at a velocity; all if none are."""
+    first, last = own.vacuum[0] * (1 - MARGIN), own.vacuum[-1] * (1 + MARGIN)
+    if windows:
+        first, last = max(first, min(windows)[0]), min(last, max(windows)[1])
+    inside = (spectra.grid.vacuum >= first) & (spectra.grid.vacuum <= last)
+    return spectra.pixels(inside) if inside.any() and not inside.all() else spectra
 
 
 def row_blocks(total: int) -> list[slice]:

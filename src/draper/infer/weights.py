@@ -19,6 +19,12 @@ HUBER, CLIP = 1.345, 5.0
 MAD = 0.6745
 """Median absolute deviation of a Gaussian, in its sigma."""
 
+CHANCE = 2.0
+"""Correlation of residuals, in units of what chance gives, below which it is none."""
+
+LAGS = 300
+"""Largest distance [pixels] at which residuals are compared."""
+
 HALVINGS = 40
 """Halvings of the range in which a variance is searched."""
 
@@ -43,20 +49,22 @@ def reweight(
     may be far off.
     """
     squares = [(part.flux - part.models(x[:, place])[0]).square() for part, place in problem.each]
-    weights = list(ivar)
+    shares = [torch.ones_like(own) for own in ivar]
     if config.robust != "none":
         gently = config.robust == "huber" or number < GENTLE
-        weights = [robust_weights(square, own, gently) for square, own in zip(squares, ivar, strict=True)]
-    jitter = torch.zeros(problem.rows)
+        shares = [robust_shares(square, own, gently) for square, own in zip(squares, ivar, strict=True)]
+    variance = torch.zeros(problem.rows)
     if config.jitter == "fit":
-        variance = missing_variance(torch.cat(squares, 1), torch.cat(weights, 1), problem.size)
-        weights = [add_variance(weight, variance[:, None]) for weight in weights]
-        jitter = variance.sqrt()
-    return weights, jitter
+        share = torch.cat(shares, 1)
+        # An outlier keeps its share of the weight, however large the jitter is.
+        kept = torch.cat(list(ivar), 1) * (share > 0)
+        variance = missing_variance(torch.cat(squares, 1) * share, kept, problem.size)
+    weights = [add_variance(own, variance[:, None]) * share for own, share in zip(ivar, shares, strict=True)]
+    return weights, variance.sqrt()
 
 
-def robust_weights(squares: Tensor, ivar: Tensor, gently: bool) -> Tensor:
-    """Return weights (n, q) that are lower for outliers, relative to the scatter of each spectrum.
+def robust_shares(squares: Tensor, ivar: Tensor, gently: bool) -> Tensor:
+    """Return the shares (n, q) of weights that pixels keep, less for outliers of each spectrum's scatter.
 
     Parameters
     ----------
@@ -71,8 +79,7 @@ def robust_weights(squares: Tensor, ivar: Tensor, gently: bool) -> Tensor:
     # Where the model is poor everywhere, residuals in lines must not all count as outliers.
     scatter = torch.where(ivar > 0, pull, torch.nan).nanmedian(dim=1).values / MAD
     pull = pull / scatter.nan_to_num(1.0).clamp(min=1.0)[:, None]
-    share = HUBER / pull.clamp(min=HUBER) if gently else (pull < CLIP).float()
-    return ivar * share
+    return HUBER / pull.clamp(min=HUBER) if gently else (pull < CLIP).float()
 
 
 def missing_variance(squares: Tensor, ivar: Tensor, parameters: int) -> Tensor:
@@ -85,3 +92,43 @@ def missing_variance(squares: Tensor, ivar: Tensor, parameters: int) -> Tensor:
         large = (squares * add_variance(ivar, middle[:, None])).sum(1) > freedom
         low, high = torch.where(large, middle, low), torch.where(large, high, middle)
     return torch.where((squares * ivar).sum(1) <= freedom, 0.0, high)
+
+
+def pixels_alike(residuals: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Return of how many neighbouring pixels (n,) the residuals are alike, by their autocorrelation.
+
+    A line that a model lacks is wrong in all of its pixels: these count as one. White noise gives 1. The sum
+    of correlations over the distance ends where they first are what chance may give.
+
+    Parameters
+    ----------
+    residuals, weights : sequence of Tensor (n, q)
+        Of each exposure; the inverse variances are those after everything is counted, 0 where bad.
+
+    Examples
+    --------
+    >>> noise = torch.randn(1, 3000, generator=torch.Generator().manual_seed(0))
+    >>> alike = noise.repeat_interleave(4, dim=1)
+    >>> [float(pixels_alike([x], [torch.ones_like(x)]).round(decimals=1)) for x in (noise, alike)]
+    [1.0, 4.0]
+    """
+    pulls = [residual * weight.sqrt() for residual, weight in zip(residuals, weights, strict=True)]
+    used = [(weight > 0).float() for weight in weights]
+
+    def products(distance: int) -> tuple[Tensor, Tensor]:
+        """Return the sums of products of pixels so far apart, and their numbers."""
+        sums = torch.stack([(x[:, distance:] * x[:, : x.shape[1] - distance]).sum(1) for x in pulls]).sum(0)
+        counts = torch.stack([(u[:, distance:] * u[:, : u.shape[1] - distance]).sum(1) for u in used]).sum(0)
+        return sums, counts.clamp(min=1)
+
+    square, count = products(0)
+    variance = (square / count).clamp(min=1e-30)
+    total, goes_on = torch.ones_like(variance), variance > 1e-30
+    for distance in range(1, min(LAGS, max(x.shape[1] for x in pulls) // 4)):
+        sums, counts = products(distance)
+        share = sums / counts / variance
+        goes_on &= share > CHANCE / counts.sqrt()
+        if not goes_on.any():
+            break
+        total += 2 * share * goes_on
+    return total

@@ -89,6 +89,18 @@ class SpectralNetwork(Module):
     def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return flux (n, p) and its derivatives (n, p, d)."""
 
+    @property
+    def can_correct_lines(self) -> bool:
+        """Whether :meth:`correct_lines` can be applied."""
+        return False
+
+    def correct_lines(self, share: Tensor, extra: Tensor) -> None:
+        """Change the depth d of all spectra to (1 + a) d + b m, with m its mean over the pixels.
+
+        ``share`` (p,) is a and ``extra`` (p,) is b; see :func:`draper.infer.zero_point.line_correction`.
+        """
+        raise NotImplementedError
+
     def error(self, x: Tensor) -> Tensor:
         """Return the 1-sigma error (n, p) of the flux."""
         return self.uncertainty.expand(len(x), -1)
@@ -246,6 +258,28 @@ class Perceptron(SpectralNetwork):
             with torch.inference_mode(False), torch.no_grad():
                 self._cached = state, *self.readout()
         return self._cached[1:]
+
+    @property
+    def can_correct_lines(self) -> bool:
+        """Whether flux is linear in the last layer, each pixel of which may use all hidden units."""
+        return not self.bounded and self.last.mask is None
+
+    @torch.no_grad()
+    def correct_lines(self, share: Tensor, extra: Tensor) -> None:
+        """Change the last layer, or its principal components, and the errors."""
+
+        def corrected(depths: Tensor) -> Tensor:
+            """Return depths (..., p)."""
+            return (1 + share) * depths + extra * depths.mean(-1, keepdim=True)
+
+        self.mean.copy_(1 - corrected(1 - self.mean))
+        if len(self.basis):
+            self.basis.copy_(corrected(self.basis))
+        else:
+            self.last.weight.copy_(corrected(self.last.weight.T).T)
+            self.last.bias.copy_(corrected(self.last.bias))
+        self.modes.copy_(corrected(self.modes))
+        self.uncertainty.copy_((1 + share).abs() * self.uncertainty)
 
     @property
     def _is_direct(self) -> bool:

@@ -296,6 +296,30 @@ class Estimates:
         """Iterate over the names of the arrays that have one entry for each spectrum."""
         return (name for name in ("ids", *AXES) if name != "levels" and getattr(self, name) is not None)
 
+    def widened(self, errors: ArrayLike) -> Self:
+        """Return estimates with further independent 1-sigma errors (l,) of all labels.
+
+        Quantiles and samples keep their shape: they are stretched about the median.
+
+        Examples
+        --------
+        >>> from draper.data.labels import Label
+        >>> estimates = Estimates(LabelSet([Label("logg", high=5.0)]), [[4.4]], [[0.03]], ["sun"])
+        >>> estimates.widened([0.04]).sigma.round(3)
+        array([[0.05]])
+        """
+        more = np.asarray(errors, dtype=np.float64)
+        sigma = np.hypot(self.sigma, more)
+        # Without an error of its own a label has no shape that could be stretched.
+        factor = np.divide(sigma, self.sigma, out=np.ones_like(sigma), where=self.sigma > 0)
+        stretched = {
+            name: self.median[:, None] + (values - self.median[:, None]) * factor[:, None]
+            for name in ("quantiles", "samples")
+            if (values := getattr(self, name)) is not None
+        }
+        covariance = None if self.covariance is None else self.covariance + np.diag(more**2)
+        return replace(self, sigma=sigma, covariance=covariance, **stretched)
+
     # ------------------------------------------------------------------ reading them
 
     def __len__(self) -> int:

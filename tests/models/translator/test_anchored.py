@@ -17,11 +17,12 @@ from draper.errors import DraperError
 from draper.infer.label_fit import LabelFit
 from draper.instrument.continuum import chebyshev_basis
 from draper.instrument.doppler import SPEED_OF_LIGHT
+from draper.instrument.observed import at_resolving_power
 from draper.models.provenance import SEEN
 from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
 from draper.models.translator.anchors import Anchors, Choice, learn, simplest, with_residual
 from draper.models.translator.fitted import level_of
-from draper.models.translator.grids import at_resolving_power, on_common_grid
+from draper.models.translator.grids import on_common_grid
 from draper.models.translator.label_fit import AnchoredProblem, Nuisances, fit_labels
 from draper.models.translator.model import Translator
 from draper.models.translator.residual import learnt

@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from draper.data.grid import Grid
 from draper.data.resample import resample
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
-from draper.instrument.observed import Widths
-from draper.instrument.observed import observed as observed_at
+from draper.instrument.observed import at_resolving_power
 from draper.instrument.resolution import is_lower, resolving_power_of
-
-ROWS = 256
-"""Spectra that are broadened together."""
 
 
 def overlap(synthetic: Grid, observed: Grid) -> Grid:
@@ -60,21 +55,3 @@ def on_common_grid(
 def on_pixels_of(grid: Grid, spectra: Spectra) -> Spectra:
     """Return spectra with a grid of equal pixels, whose resolving power may differ; others as they are."""
     return replace(spectra, grid=grid) if spectra.grid.matches(grid) else spectra
-
-
-def at_resolving_power(spectra: Spectra, power: float) -> Spectra:
-    """Return spectra that are broadened to a lower resolving power; weights stay as they are.
-
-    Examples
-    --------
-    >>> sharp = Spectra(Grid.linear(5000, 5100, 0.1, medium="vacuum"), [[1.0] * 500 + [0.0] + [1.0] * 500])
-    >>> round(float(at_resolving_power(sharp, 2000.0).flux.min()), 2)
-    0.96
-    """
-    parts = []
-    for start in range(0, len(spectra), ROWS):
-        flux = torch.from_numpy(np.array(spectra.flux[start : start + ROWS]))
-        widths = Widths.of(len(flux), resolving_power=power)
-        parts.append(observed_at(flux, torch.zeros_like(flux), spectra.grid, widths)[0].numpy())
-    grid = replace(spectra.grid, resolving_power=power)
-    return replace(spectra, grid=grid, flux=np.concatenate([spectra.flux[:0], *parts]))
