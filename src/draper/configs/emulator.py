@@ -62,6 +62,7 @@ class EmulatorConfig(ModelConfig):
     commands: ClassVar[tuple[str, ...]] = (
         "draper.cli.models.forecast:information",
         "draper.cli.models.propose:propose",
+        "draper.cli.models.zero_point:zero_point",
         "draper.cli.models.foreign:import_",
         "draper.cli.models.foreign:export",
     )

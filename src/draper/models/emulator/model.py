@@ -24,6 +24,7 @@ from draper.errors import DraperError, option_text
 from draper.infer.forward import ForwardModel
 from draper.infer.label_fit import LabelFit
 from draper.infer.limits import Side
+from draper.infer.zero_point import sun
 from draper.instrument.observed import Widths, is_coarser, observed, only_resamples
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.resolution import resolving_power_of
@@ -33,6 +34,7 @@ from draper.models.emulator.columns import complete_columns, stellar_labels
 from draper.models.emulator.distil import distil
 from draper.models.emulator.networks import build_network, options_of_network
 from draper.models.emulator.propose import propose
+from draper.models.emulator.zero_point import described, set_zero_point, with_zero_point, zero_point_section
 from draper.models.held_out import Errors, sample, spectrum_errors
 from draper.nn.hull import outside
 from draper.nn.query import QueryNetwork
@@ -66,6 +68,7 @@ class Emulator(Model):
         "jacobian",
         "propose",
         "learn_error",
+        "zero_point",
         "distil",
         "export",
     )
@@ -329,7 +332,8 @@ class Emulator(Model):
         >>> model.predict(made_spectra(3, seed=5), rv=0.0).labels.names
         ('teff', 'logg', 'fe_h')
         """
-        return self.label_fit.predict(spectra, self.fit_options(options, changes), progress=progress)
+        estimates = self.label_fit.predict(spectra, self.fit_options(options, changes), progress=progress)
+        return with_zero_point(estimates, self.training.get("zero_point"))
 
     def fit_options(self, options: Config | None, changes: Mapping[str, Any]) -> FitConfig:
         """Return how to fit: options, with some changed."""
@@ -367,6 +371,7 @@ class Emulator(Model):
         """
         config = self.fit_options(options, changes)
         estimates, models = self.label_fit.explain(spectra, config, progress=progress)
+        estimates = with_zero_point(estimates, self.training.get("zero_point"))
         rv = np.full(len(spectra), config.rv) if config.rv != "free" else estimates["rv"]
         return estimates, models[0].with_columns(rv=rv)
 
@@ -380,6 +385,65 @@ class Emulator(Model):
         config = self.fit_options(options, changes)
         self.training["error_learnt_from"] = self.label_fit.learn_error(spectra, config)
         return self
+
+    def zero_point(
+        self,
+        spectra: Spectra,
+        labels: Mapping[str, ArrayLike] | Literal["sun"] | None = None,
+        options: Config | None = None,
+        *,
+        lines: bool | None = None,
+        **changes: Any,
+    ) -> Self:
+        """Take stars with known labels, such as the Sun, as the zero point of the labels of all later fits.
+
+        Lines are corrected by what these stars show of them, and labels are moved so that these stars get, on
+        average, the known ones. From five stars on, the scatter of the rest is added to the errors of all
+        later fits. The artifact keeps all of it; results say so in a column ``zero_point``.
+
+        Parameters
+        ----------
+        spectra
+            Spectra of the stars.
+        labels
+            What is known of them: columns by name, with NaN where unknown and ``teff_err`` and so on for
+            errors; or ``sun``. By default the columns of the spectra. Stars outside the model's labels are
+            left aside.
+        options, changes
+            How to fit, as later spectra will be fitted; as in :meth:`predict`.
+        lines
+            Whether lines are corrected; by default if the spectra are at least half as sharp as the model.
+
+        Examples
+        --------
+        >>> from draper.configs.train import TrainConfig
+        >>> from draper.simulate.made import made_spectra
+        >>> train = TrainConfig(epochs=5, threads=1, progress="none")
+        >>> model = Emulator(hidden=[32, 32]).fit(made_spectra(300), train=train)
+        >>> stars = made_spectra(8, seed=5)
+        >>> model = model.zero_point(stars, {"teff": stars.table["teff"].clip(4100, 6900)}, rv=0.0)
+        >>> str(model.predict(stars, rv=0.0).columns["zero_point"][0])
+        '8 stars (lines, labels)'
+        """
+        if "zero_point" in self.training:
+            raise DraperError(
+                "the model has a zero point already",
+                given=described(self.training["zero_point"]),
+                hint="give all reference stars at once, to the model without it",
+            )
+        if labels == "sun":
+            labels = sun(self.labels)
+        elif isinstance(labels, str):
+            raise DraperError("known labels are columns by name, or sun", given=labels)
+        config = self.fit_options(options, changes)
+        self.labels, facts = set_zero_point(self.network, self.label_fit, spectra, labels, config, lines)
+        self.training["zero_point"] = {**facts, "options": config.model_dump(mode="json", exclude_unset=True)}
+        return self
+
+    def card_sections(self) -> Mapping[str, str]:
+        """Return what the card says of the zero point."""
+        facts = self.training.get("zero_point")
+        return {"Zero point": zero_point_section(facts, self.labels)} if facts else {}
 
     reconstructs_from: ClassVar[str] = "their true labels"
 
