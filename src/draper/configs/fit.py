@@ -29,7 +29,7 @@ def recipes() -> list[str]:
     Examples
     --------
     >>> recipes()
-    ['apogee', 'gaia-rvs', 'lamost']
+    ['apogee', 'gaia-rvs', 'harps', 'lamost', 'miles', 'uves']
     """
     folder = files("draper.configs").joinpath("recipes")
     return sorted(file.name.removesuffix(SUFFIX) for file in folder.iterdir())
@@ -61,8 +61,8 @@ class FitConfig(Config):
     flags: ClassVar[str] = "fit"
 
     recipe: str | None = None
-    """Options that suit an instrument: gaia-rvs, apogee, lamost, or a TOML file of your own; options that are
-    given replace those of the recipe. None by default."""
+    """Options that suit an instrument: gaia-rvs, apogee, lamost, harps, uves, miles, or a TOML file of your
+    own; options that are given replace those of the recipe. None by default."""
     fixed: dict[str, float] = {}
     """Labels that are not fitted, and their values (``--fit.fixed '{"logg": 4.4}'``); none by default."""
     priors: str | dict[str, tuple[float, float]] = {}

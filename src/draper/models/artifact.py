@@ -38,6 +38,9 @@ RENAMED: dict[str, dict[str, str]] = {
 }
 """Options of version 1 by model, and their names since version 2."""
 
+LARGE = 500_000
+"""Numbers from which on an array is large: these may be written in half precision."""
+
 PACKAGES = ("draper", "torch", "numpy", "safetensors")
 
 
@@ -142,14 +145,23 @@ def migrated(description: dict[str, Any]) -> dict[str, Any]:
     return {**description, "version": VERSION, "config": config}
 
 
-def write(model: Trainable, folder: Path, *, complete: bool) -> None:
-    """Write description, weights and card; each file replaces the one before in one step."""
+def write(model: Trainable, folder: Path, *, complete: bool, half: bool = False) -> None:
+    """Write description, weights and card; each file replaces the one before in one step.
+
+    With ``half``, large arrays of single precision are written in half precision; reading turns them back.
+    """
+    import torch
     from safetensors.torch import save
 
     from draper.models.card import card
 
     # Clones, since a parameter may have two names.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state().items()}
+    if half:
+        tensors = {
+            name: tensor.half() if tensor.dtype == torch.float32 and tensor.numel() > LARGE else tensor
+            for name, tensor in tensors.items()
+        }
     weights = save(tensors)
     folder.mkdir(parents=True, exist_ok=True)
     description = {

@@ -554,12 +554,12 @@ class Model(ABC):
                 {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
             )
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the artifact folder; ``overwrite`` replaces a model that is there."""
+    def save(self, path: str | Path, *, overwrite: bool = False, half: bool = False) -> Path:
+        """Write the artifact folder, or replace one (``overwrite``); ``half``: large arrays as float16."""
         folder = Path(path)
         if not (overwrite and (folder / artifact.DESCRIPTION).exists()):
             require_empty(folder)
-        artifact.write(self, folder, complete=True)
+        artifact.write(self, folder, complete=True, half=half)
         History(folder / artifact.HISTORY, self.history)
         return folder
 
