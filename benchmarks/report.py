@@ -42,6 +42,16 @@ def processor() -> str:
     )
 
 
+def show(row: dict[str, Any]) -> dict[str, Any]:
+    """Print a row, and return it."""
+    print(
+        "  ",
+        ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
+        flush=True,
+    )
+    return row
+
+
 def report(
     title: str,
     rows: list[dict[str, Any]],

@@ -49,7 +49,7 @@ from draper.models.translator.fitted import level_of
 from draper.models.translator.line_mask import LineMask, mask_lines
 from draper.models.translator.line_scores import element_attribution, false_discovery_rate, feature_precision
 from draper.models.translator.model import Translator
-from report import arguments, report
+from report import arguments, report, show
 
 Array = NDArray[np.float64]
 
@@ -389,16 +389,6 @@ def cycle(data: Data, steps: int, seed: int) -> tuple[Array, float]:
 
 
 # ------------------------------------------------------------------------------ parts
-
-
-def show(row: dict[str, Any]) -> dict[str, Any]:
-    """Print a row, and return it."""
-    print(
-        "  ",
-        ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
-        flush=True,
-    )
-    return row
 
 
 def levels(data: Data, options: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:

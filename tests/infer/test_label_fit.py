@@ -198,7 +198,7 @@ def test_errors_that_no_file_states_are_measured() -> None:
 def test_lines_that_the_model_lacks_count_once() -> None:
     """Errors of labels hold where residuals of neighbouring pixels are alike; chi2 counts all pixels."""
     generator = np.random.default_rng(0)
-    truth = torch.tensor([[5500.0, -0.5]]).expand(300, 2)
+    truth = torch.tensor([[5500.0, -1.5]]).expand(300, 2)
     wrong = generator.normal(size=(300, len(GRID)))
     wrong = 0.02 * np.stack([np.convolve(row, np.ones(9) / 3, mode="same") for row in wrong])
     data = spectra(noise(linear(truth), SIGMA) + torch.from_numpy(wrong))
@@ -209,3 +209,13 @@ def test_lines_that_the_model_lacks_count_once() -> None:
     assert np.median(found.columns["pixels_alike"]) == pytest.approx(9 * 0.8, rel=0.3)
     assert found.columns["reduced_chi2"] == pytest.approx(1.0, abs=0.02)
     assert not found.flags["bad_fit"].any()
+
+
+def test_a_fit_that_explains_no_lines_is_flagged_even_if_errors_are_measured() -> None:
+    """Flux in other units than the model's, without a continuum: chi2 is 1, as the jitter takes up all."""
+    made = network()
+    fit = LabelFit(forward(made, wavelength()))
+    flux = made(drawn(4))
+    data = Spectra(GRID, flux.numpy(), np.ones(flux.shape))
+    assert not fit.predict(data, rv=0.0).flags["bad_fit"].any()
+    assert fit.predict(replace(data, flux=0.3 * data.flux), rv=0.0).flags["bad_fit"].all()

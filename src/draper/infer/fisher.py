@@ -15,7 +15,7 @@ from torch import Tensor
 
 from draper.infer.exposures import Exposure
 from draper.infer.fit import Fitter
-from draper.infer.fit_result import FitResult, fit_result, physical_units
+from draper.infer.fit_result import FitResult, Misfit, fit_result, physical_units
 from draper.infer.pixels import PixelProblem
 
 FloatArray = NDArray[np.float64]
@@ -80,9 +80,7 @@ class Forecaster(Fitter):
                 problem,
                 solution,
                 none,
-                torch.zeros(len(x)),
-                solution.misfit,
-                torch.ones(len(x)),
+                Misfit.of(solution, "none"),
                 low,
                 high,
                 self._prior(len(low)),

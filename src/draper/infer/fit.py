@@ -14,14 +14,14 @@ from draper.configs.fit import FitConfig
 from draper.errors import DraperError, did_you_mean
 from draper.infer.compressed import CompressedProblem, Compression, Guess
 from draper.infer.exposures import Exposure, ExposureTensors, JointProblem, piece_ranges, row_slices
-from draper.infer.fit_result import FitResult, SolvedFit, add_model_spectra, fit_result
+from draper.infer.fit_result import FitResult, Misfit, SolvedFit, add_model_spectra, fit_result
 from draper.infer.forward import ForwardModel
 from draper.infer.instrument_model import PerceptronModel, instrument_model
 from draper.infer.least_squares import Problem, Solution, best_solution, minimise
 from draper.infer.pixels import BOUNDS, TYPICAL, WIDE, WIDTHS, Continuum, Layout, PixelProblem
 from draper.infer.priors import MixturePrior, named_prior
 from draper.infer.start import TEMPLATES, at_rest, nearest, velocities
-from draper.infer.weights import add_variance, pixels_alike, reweight
+from draper.infer.weights import add_variance, line_depths, pixels_alike, reweight
 from draper.instrument.broadening import reach, velocity_step
 from draper.instrument.continuum import chebyshev_basis, continuum
 from draper.instrument.doppler import doppler_factor
@@ -41,6 +41,9 @@ CHANGED = 0.002
 
 ROUNDS = 6
 """Rounds in which robust weights and jitter are measured again."""
+
+POOR = 0.5
+"""Jitter from which on a fit is a bad one, in units of the rms depth of the lines that are fitted."""
 
 
 class Fitter:
@@ -124,9 +127,7 @@ class Fitter:
                 end.problem,
                 end.solution,
                 end.several,
-                end.jitter,
-                end.chi2,
-                end.alike,
+                end.misfit,
                 end.low,
                 end.high,
                 end.prior,
@@ -151,20 +152,24 @@ class Fitter:
                 data, weights = again, [part.ivar for part in again]
                 problem = self._problem(data, weights)
                 solution = self.minimise(problem, solution.x, low, high)
-        jitter = torch.full((problem.rows,), config.jitter if isinstance(config.jitter, float) else 0.0)
+        measured: Tensor | None = None
         if config.robust != "none" or config.jitter == "fit":
             for number in range(ROUNDS):
-                weights, jitter = reweight(problem, solution.x, [part.ivar for part in data], config, number)
+                weights, measured = reweight(
+                    problem, solution.x, [part.ivar for part in data], config, number
+                )
                 problem = self._problem(data, weights)
                 solution = self.minimise(problem, solution.x, low, high)
-        chi2, alike = solution.misfit, torch.ones(problem.rows)
+        misfit = Misfit.of(solution, config.jitter)
+        if config.jitter == "fit" and measured is not None:
+            poor = measured > POOR * line_depths(problem, solution.x)
+            misfit = replace(misfit, jitter=measured, is_poor=poor)
         if config.jitter == "fit" or len(self.gap):
             found = [part.flux - part.models(solution.x[:, place])[0] for part, place in problem.each]
-            alike = pixels_alike(found, weights)
-            problem = self._problem(data, [part / alike[:, None] for part in weights])
+            misfit = replace(misfit, alike=pixels_alike(found, weights))
+            problem = self._problem(data, [part / misfit.alike[:, None] for part in weights])
             solution = self.minimise(problem, solution.x, low, high)
-        prior = self._prior(len(low))
-        return SolvedFit(problem, solution, several, jitter, chi2, alike, low, high, prior)
+        return SolvedFit(problem, solution, several, misfit, low, high, self._prior(len(low)))
 
     def shares_velocity(self, exposures: int) -> bool:
         """Whether all exposures of a star have one velocity."""
@@ -358,16 +363,13 @@ class Fitter:
         low, high = self._bounds(1)
         solution = self.minimise(problem, guess(short), low, high)
         none = torch.zeros(len(flux), dtype=torch.bool)
-        jitter = torch.full((len(flux),), config.jitter if isinstance(config.jitter, float) else 0.0)
         return fit_result(
             self.function,
             self.labels,
             problem,
             solution,
             none,
-            jitter,
-            solution.misfit,
-            torch.ones(len(flux)),
+            Misfit.of(solution, config.jitter),
             low,
             high,
             self._prior(len(low)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -71,6 +72,34 @@ class FitResult:
 
 
 @dataclass(frozen=True)
+class Misfit:
+    """What the residuals of n fits say.
+
+    Attributes
+    ----------
+    chi2 : Tensor (n,)
+        Of all pixels, before the weights were divided by ``alike``.
+    jitter : Tensor (n,)
+        Further error that is in the weights.
+    alike : Tensor (n,)
+        Neighbouring pixels that count as one, as their residuals are alike.
+    is_poor : Tensor (n,) bool
+        Whether the jitter is as large as the lines that are fitted.
+    """
+
+    chi2: Tensor
+    jitter: Tensor
+    alike: Tensor
+    is_poor: Tensor
+
+    @classmethod
+    def of(cls, solution: Solution, jitter: float | Literal["none", "fit"]) -> Self:
+        """Return what a solution says if nothing is learnt from residuals."""
+        plain = torch.full_like(solution.misfit, jitter if isinstance(jitter, float) else 0.0).float()
+        return cls(solution.misfit, plain, torch.ones_like(plain), torch.zeros_like(plain).bool())
+
+
+@dataclass(frozen=True)
 class SolvedFit:
     """A problem with its final weights, and its solution.
 
@@ -82,12 +111,8 @@ class SolvedFit:
         Its best parameters.
     several : Tensor (n,) bool
         Where another minimum is as good.
-    jitter : Tensor (n,)
-        Further error that is in the weights.
-    chi2 : Tensor (n,)
-        Of all pixels, before the weights were divided by ``alike``.
-    alike : Tensor (n,)
-        Neighbouring pixels that count as one, as their residuals are alike.
+    misfit
+        What the residuals say.
     low, high : Tensor (m,)
         Bounds; equal where a parameter is fixed.
     prior
@@ -97,9 +122,7 @@ class SolvedFit:
     problem: JointProblem
     solution: Solution
     several: Tensor
-    jitter: Tensor
-    chi2: Tensor
-    alike: Tensor
+    misfit: Misfit
     low: Tensor
     high: Tensor
     prior: MixturePrior | None = None
@@ -116,9 +139,7 @@ def fit_result(
     problem: JointProblem | CompressedProblem,
     solution: Solution,
     several: Tensor,
-    jitter: Tensor,
-    chi2: Tensor,
-    alike: Tensor,
+    misfit: Misfit,
     low: Tensor,
     high: Tensor,
     prior: MixturePrior | None,
@@ -129,7 +150,7 @@ def fit_result(
     ----------
     function, labels, problem
         The model and the problem that was solved.
-    solution, several, jitter, chi2, alike, low, high, prior
+    solution, several, misfit, low, high, prior
         See :class:`SolvedFit`.
     """
     d, free = len(labels), low < high
@@ -157,13 +178,13 @@ def fit_result(
     diagonal = normal.curvature.diagonal(dim1=1, dim2=2)
     conditional = torch.where(diagonal > 0, diagonal, torch.nan).rsqrt() * span
     freedom = problem.freedom() - len(chosen)
-    reduced = chi2 / freedom.clamp(min=1)
+    reduced = misfit.chi2 / freedom.clamp(min=1)
     flags = {
         "not_converged": ~solution.converged,
         "rv_limit": (solution.bound[:, free] & is_rv).any(1),
         "outside": beyond(x[:, :d], whole, function.facets)
         | torch.from_numpy((of_labels[:, is_label.numpy()] == "edge").any(axis=1)),
-        "bad_fit": reduced > 1 + BAD_FIT * (2 / freedom.clamp(min=1)).sqrt(),
+        "bad_fit": misfit.is_poor | (reduced > 1 + BAD_FIT * (2 / freedom.clamp(min=1)).sqrt()),
         "several_minima": several,
     }
     empty = (freedom <= 0).numpy()
@@ -181,10 +202,10 @@ def fit_result(
         of_labels,
         unless_empty(_physical(labels, x)[:, :d]),
         {
-            "chi2": chi2.numpy(),
+            "chi2": misfit.chi2.numpy(),
             "reduced_chi2": reduced.numpy(),
-            "jitter": jitter.double().numpy(),
-            "pixels_alike": alike.double().numpy(),
+            "jitter": misfit.jitter.double().numpy(),
+            "pixels_alike": misfit.alike.double().numpy(),
             "iterations": solution.iterations.double().numpy(),
         },
         {name: flag.numpy() & ~empty for name, flag in flags.items()},

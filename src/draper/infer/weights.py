@@ -132,3 +132,16 @@ def pixels_alike(residuals: Sequence[Tensor], weights: Sequence[Tensor]) -> Tens
             break
         total += 2 * share * goes_on
     return total
+
+
+def line_depths(problem: JointProblem, x: Tensor) -> Tensor:
+    """Return the scatter (n,) of fitted spectra about their continua, for parameters (n, m)."""
+    total, count = torch.zeros(problem.rows), torch.zeros(problem.rows)
+    for part, place in problem.each:
+        model, level = part.models(x[:, place])
+        used = part.ivar > 0
+        shape = torch.where(used & (level != 0), model / level, 0.0)
+        mean = shape.sum(1, keepdim=True) / used.sum(1, keepdim=True).clamp(min=1)
+        total += ((model - level * mean).square() * used).sum(1)
+        count += used.sum(1)
+    return (total / count.clamp(min=1)).sqrt()
