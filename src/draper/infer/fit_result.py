@@ -83,20 +83,20 @@ class Misfit:
         Further error that is in the weights.
     alike : Tensor (n,)
         Neighbouring pixels that count as one, as their residuals are alike.
-    is_poor : Tensor (n,) bool
-        Whether the jitter is as large as the lines that are fitted.
+    is_poor : Tensor (n,) bool, optional
+        Whether a fitted jitter, which brings chi2 to 1, is about as large as the lines that are fitted.
     """
 
     chi2: Tensor
     jitter: Tensor
     alike: Tensor
-    is_poor: Tensor
+    is_poor: Tensor | None = None
 
     @classmethod
     def of(cls, solution: Solution, jitter: float | Literal["none", "fit"]) -> Self:
         """Return what a solution says if nothing is learnt from residuals."""
         plain = torch.full_like(solution.misfit, jitter if isinstance(jitter, float) else 0.0).float()
-        return cls(solution.misfit, plain, torch.ones_like(plain), torch.zeros_like(plain).bool())
+        return cls(solution.misfit, plain, torch.ones_like(plain))
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,9 @@ def fit_result(
         "rv_limit": (solution.bound[:, free] & is_rv).any(1),
         "outside": beyond(x[:, :d], whole, function.facets)
         | torch.from_numpy((of_labels[:, is_label.numpy()] == "edge").any(axis=1)),
-        "bad_fit": misfit.is_poor | (reduced > 1 + BAD_FIT * (2 / freedom.clamp(min=1)).sqrt()),
+        "bad_fit": reduced > 1 + BAD_FIT * (2 / freedom.clamp(min=1)).sqrt()
+        if misfit.is_poor is None
+        else misfit.is_poor,
         "several_minima": several,
     }
     empty = (freedom <= 0).numpy()
