@@ -18,6 +18,7 @@ not, over a polynomial.
 from __future__ import annotations
 
 import argparse
+import csv
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 
 from draper import Grid, Spectra, TrainConfig, read
-from draper.data.lines import strong_lines
+from draper.data.lines import Lines, strong_lines
 from draper.data.resample import resample
 from draper.instrument.observed import at_resolving_power
 from draper.models.emulator.foreign.adopt import adopt
@@ -42,6 +43,7 @@ from draper.models.emulator.model import Emulator
 from draper.models.translator.fitted import level_of
 from draper.models.translator.grids import on_common_grid
 from draper.models.translator.known_labels import functions
+from draper.models.translator.line_strength import LineChanges
 from draper.models.translator.model import Translator
 from draper.models.translator.scores import domain_auc
 from draper.results.estimates import Estimates
@@ -67,6 +69,9 @@ BENCHMARK_STARS = {
 
 CHIP, GIANTS = slice(2919, 5319), ((3700.0, 0.5, -0.95, -0.1), (5500.0, 3.8, 0.5, 0.5))
 """Pixels of the middle detector of APOGEE, and ranges of the labels of synthetic giants."""
+
+DIFFERS = 0.05
+"""Difference of log gf from which on two lists do not agree."""
 
 RVS_POWER, RVS_SNR = 11_500.0, 100.0
 """Resolving power, and signal-to-noise ratio per pixel, of made RVS spectra."""
@@ -373,7 +378,8 @@ def rvs(folder: Path, name: str) -> Spectra:
 def line_lists(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of a table: spectra of another line list, whose labels no one is told.
 
-    A sixth of them is left out, and fitted. Printed too: the lines that the first list must lack.
+    A sixth of them is left out, and fitted. Printed too: the lines that the first list must lack, and those
+    whose log gf it should change beside what the lists say.
     """
     synthetic, seen = rvs(options.data, "rvs_grid"), rvs(options.data, "rvs_ges")
     random = np.random.default_rng(0)
@@ -398,6 +404,53 @@ def line_lists(options: argparse.Namespace) -> list[dict[str, Any]]:
         )
         print(rows[-1], flush=True)
     print(model.new_lines(seen[left], lines=strong_lines()))
+    lines, true = list_differences(options.data / "lines/lines_rvs.csv")
+    changes = model.line_changes(lines, seen[left])
+    rows += strengths(changes, true)
+    return rows
+
+
+def list_differences(path: Path) -> tuple[Lines, dict[float, float]]:
+    """Return lines of the first list, and by vacuum wavelength the log gf of the second minus the first."""
+    with path.open() as file:
+        table = [row for row in csv.DictReader(file) if row["strength_max"]]  # all but hydrogen
+    species = np.array([f"{row['element']} {'I' * int(row['ion'])}" for row in table])
+    wavelength = np.array([float(row["wave_vac_A"]) for row in table])
+    order = np.argsort(wavelength)
+    lines = Lines(
+        species[order], wavelength[order], np.array([float(row["strength_max"]) for row in table])[order]
+    )
+    both = [row for row in table if row["loggf_ges"]]
+    return lines, {float(row["wave_vac_A"]): float(row["loggf_ges"]) - float(row["loggf"]) for row in both}
+
+
+def strengths(changes: LineChanges, true: dict[float, float]) -> list[dict[str, Any]]:
+    """Return rows of a table of changes of log gf beside the true ones; print those of single lines."""
+    known = np.array([wavelength in true for wavelength in changes.wavelength])
+    differ = np.array([true.get(wavelength, np.nan) for wavelength in changes.wavelength])
+    for row in np.flatnonzero(known & ((np.abs(differ) > DIFFERS) | (changes.status == "changed"))):
+        print(
+            f"   {changes.species[row]} {changes.wavelength[row]:.3f}: {changes.status[row]}, found "
+            f"{changes.log_gf_change[row]:.3f} +- {changes.error[row]:.3f}, true {differ[row]:.3f}",
+            flush=True,
+        )
+    rows = []
+    for name, group in (
+        ("log gf differs", np.abs(differ) > DIFFERS),
+        ("the same", np.abs(differ) <= DIFFERS),
+    ):
+        chosen = known & group & np.isfinite(changes.log_gf_change)
+        off = (changes.log_gf_change - differ)[chosen]
+        rows.append(
+            {
+                "method": f"lines, {name}",
+                "spectra": int(chosen.sum()),
+                "called changed %": float(100 * np.mean(changes.status[chosen] == "changed")),
+                "off, median of absolute": float(np.median(np.abs(off))),
+                "off / error, robust": float(1.4826 * np.median(np.abs(off / changes.error[chosen]))),
+            }
+        )
+        print(rows[-1], flush=True)
     return rows
 
 

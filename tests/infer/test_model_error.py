@@ -64,6 +64,15 @@ def test_pulls_become_right(model: Emulator, tmp_path: Path) -> None:
     assert again.training["error_learnt_from"] == 200
 
 
+def test_spectra_without_errors_tell_as_much(model: Emulator) -> None:
+    told = stars(model, 60, seed=7)
+    untold = replace(told, ivar=np.ones_like(told.ivar))
+    learnt = model.learn_error(untold, rv=0.0).network.gap.numpy()
+    # Here noise is part of what is missing.
+    assert learnt[LINE] == pytest.approx(model.learn_error(told, rv=0.0).network.gap.numpy()[LINE], rel=0.2)
+    assert np.median(learnt) == pytest.approx(NOISE, rel=0.3)
+
+
 @pytest.mark.parametrize("rv", [0.0, "free"])
 def test_units_of_the_flux_do_not_matter(model: Emulator, rv: float | str) -> None:
     learnt = [

@@ -30,10 +30,10 @@ def learn_error(model: ForwardModel, spectra: Spectra, config: FitConfig) -> int
             expected=f"at least {ENOUGH}",
             hint="jitter='fit' needs only one",
         )
-    _, fitter, _ = prepare(model, good, config.replace(jitter="none", model_error=False))
+    (seen,), fitter, _ = prepare(model, good, config.replace(jitter="none", model_error=False))
     with matmul_mode(fastest_mode()):
         for _ in range(ROUNDS):
-            parts = [residuals(fitter, [Exposure.of(good[rows])]) for rows in row_blocks(len(good))]
+            parts = [residuals(fitter, [Exposure.of(seen[rows])]) for rows in row_blocks(len(seen))]
             fitter.gap = excess_error(*(torch.cat(part) for part in zip(*parts, strict=True)))
     model.function.gap = fitter.gap
     return len(good)

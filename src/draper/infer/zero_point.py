@@ -35,10 +35,10 @@ MISFIT = 0.005
 SCATTER_FROM = 5
 """Number of stars from which on the scatter beyond their errors is measured."""
 
-BEND = 2.0
-"""Differences [sigma] beyond which a star counts less."""
+BEND = 1.0
+"""Differences [sigma] beyond which a star counts less; so the scatter is that of the inner two thirds."""
 
-BENT_SQUARE = 0.9205
+BENT_SQUARE = 0.5161
 """Mean of z^2 for a standard Gaussian z, with |z| cut off at ``BEND``."""
 
 ROUNDS = 50

@@ -186,6 +186,18 @@ def test_changes_of_gf_are_measured() -> None:
     assert np.median(np.abs(pulls)) < 1.5
 
 
+def test_changes_of_saturated_lines_have_the_right_sign() -> None:
+    """Depths of strong lines hardly respond to abundance, and less so the stronger they are."""
+    change = np.where(np.arange(49) % 2 == 0, 0.2, -0.2)
+    strong = lines_with(STRENGTH + 1.6)
+    known = Lines(np.array(["Fe I", "Mg I", "C I"])[OWNERS], WAVES, STRENGTH + 1.6)
+    result = line_changes(strong, lines_with(STRENGTH + 1.6 + change, 1e-3), known, STARS)
+    index = np.searchsorted(WAVES, result.wavelength - 1e-6)
+    atomic = OWNERS[index] < 2
+    assert np.median(np.abs(result.log_gf_change - change[index])[atomic]) < 0.05
+    assert (np.sign(result.log_gf_change) == np.sign(change[index]))[atomic].mean() > 0.9
+
+
 def test_tables_are_written_and_drawn(tmp_path) -> None:
     gone = np.arange(49) % 6 == 3
     found = new_lines(lines_with(np.where(gone, -20, STRENGTH)), lines_with(STRENGTH), STARS)

@@ -23,6 +23,7 @@ from draper.models.translator.response_difference import Comparison, own_varianc
 from draper.models.translator.responses import (
     ABUNDANCE,
     Responses,
+    depths,
     element_directions,
     stars_of,
 )
@@ -30,9 +31,6 @@ from draper.results.missing_lines import UNKNOWN, LineTable
 
 FloatArray = NDArray[np.float64]
 Stars = ArrayLike | Mapping[str, ArrayLike] | Spectra | int
-
-CONTINUUM = 0.95
-"""Quantile of the pixels of a spectrum that stands for its continuum, where depths are measured."""
 
 
 def attributable(network: AnchoredNetwork, labels: LabelSet) -> bool:
@@ -59,7 +57,7 @@ def find_lines(
     error = residual_error(observed, columns)
     if attributable(network, labels) and not by_depth:
         return new_lines(synthetic, observed, columns, q=q, least=least, lines=lines, seed=seed, error=error)
-    old, new = depths(synthetic, observed, columns)
+    old, new = depths_of(synthetic, observed, columns)
     return search(old, new, observed, q=q, least=least, lines=lines, seed=seed, error=error)
 
 
@@ -87,7 +85,7 @@ def find_changes(
     return line_changes(synthetic, observed, lines, columns, q=q, seed=seed, error=error)
 
 
-def depths(
+def depths_of(
     synthetic: ForwardModel, observed: ForwardModel, stars: Mapping[str, FloatArray]
 ) -> tuple[Responses, Responses]:
     """Return minus the depths of lines in both kinds of spectra, in place of responses to an element.
@@ -97,11 +95,7 @@ def depths(
     x = _scaled(observed, stars)
     with torch.no_grad():
         old, new = (model.function(x).numpy() for model in (synthetic, observed))
-    continuum = np.quantile(new, CONTINUUM, axis=1, keepdims=True)
-    before, after = (
-        Responses((UNKNOWN,), flux, (flux - continuum).astype(np.float32)[..., None]) for flux in (old, new)
-    )
-    return before, after
+    return depths(old, new)
 
 
 def residual_error(

@@ -25,7 +25,7 @@ from draper.models.translator.response_difference import (
     smoothed,
     typical_width,
 )
-from draper.models.translator.responses import as_forward_model, element_labels, stars_of
+from draper.models.translator.responses import as_forward_model, depths, element_labels, stars_of
 from draper.results.table import write_table
 
 FloatArray = NDArray[np.float64]
@@ -37,19 +37,16 @@ ABSENT = 0.1
 """A line is missing if its response in synthetic spectra is below this fraction of that in observed ones."""
 
 SHIFTS = (-0.6, -0.3, 0.0, 0.3, 0.6)
-"""Changes of all abundances [dex] at which the response of lines is computed, to learn how they grow."""
+"""Changes of all abundances [dex] at which lines are computed, to learn how they grow."""
 
 LEAST_GROWTH = 0.2
-"""Smallest growth of a line's response with its log gf, which is 1 for a weak line."""
+"""Smallest growth of a line with log gf, relative to that at no change."""
 
 SHARED = 0.3
 """Relative error of the shares of overlapping lines in the response of a pixel."""
 
-LEAST_RATIO = 0.01
-"""Smallest ratio of responses whose logarithm is taken."""
-
 WIDEST = 3.0
-"""Standard deviation of the prior of a ratio, which only counts where lines cannot be told apart."""
+"""Standard deviation [dex] of the prior of a change, which only counts where lines cannot be told apart."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,8 +61,6 @@ class LineChanges:
         Vacuum Angstrom.
     element : ndarray (m,) of str
         Element with whose abundance the line was measured.
-    ratio, ratio_error : ndarray (m,)
-        Response of observed spectra over that of synthetic ones, with 1-sigma error; NaN for missing lines.
     log_gf_change, error : ndarray (m,)
         What to add to log gf, with 1-sigma error; NaN for missing lines.
     q_value : ndarray (m,)
@@ -77,8 +72,6 @@ class LineChanges:
     species: NDArray[np.str_]
     wavelength: FloatArray
     element: NDArray[np.str_]
-    ratio: FloatArray
-    ratio_error: FloatArray
     log_gf_change: FloatArray
     error: FloatArray
     q_value: FloatArray
@@ -116,9 +109,10 @@ def line_changes(
 ) -> LineChanges:
     """Measure by how much the log gf of known lines should change, one value a line, shared by all stars.
 
-    A line of another log gf responds to the abundance of its element as a line of another abundance does. Of
-    a weak line the response is proportional to gf; of others the growth of the response with abundance is
-    measured in the synthetic spectra. Lines of an element that overlap are fitted together.
+    A line of another log gf looks as it would at another abundance of its element. So the difference of the
+    spectra, over the response of synthetic ones to that abundance, is the change of log gf; where that is
+    large, lines grow as in synthetic spectra of other abundances. Lines of an element that overlap are
+    fitted together. A line is missing where synthetic spectra do not respond, and observed ones do.
 
     Parameters
     ----------
@@ -151,15 +145,17 @@ def line_changes(
     stars = stars_of(two, labels, seed)
     old, new = (responses_at(model, stars, two) for model in (one, two))
     compared = compare(old, new, two, float(width or typical_width(new.flux.mean(axis=0))))
-    # Errors that scale with the response cannot be told from changes of gf, and are not part of the noise.
-    compared = replace(compared, templates=compared.templates[[0, 2]])
-    compared, noise, _ = settle(compared, one_sided=False)
-    if error is not None:
-        noise = np.maximum(noise, error(compared))
-    grown = [
-        compared.mean(responses_at(one, _shifted(two, stars, shift), two) if shift else old)
-        for shift in SHIFTS
-    ]
+    deep = compare(*depths(old.flux, new.flux), two, compared.width)
+    settled = []
+    for each in (compared, deep):
+        # Errors that scale with lines cannot be told from changes of gf, and are not part of the noise.
+        flat, noise, _ = settle(replace(each, templates=each.templates[[0, 2]]), one_sided=False)
+        settled.append((flat, noise if error is None else np.maximum(noise, error(flat))))
+    (compared, noise), (deep, deep_noise) = settled
+    # Responses and fluxes are averaged with the same weights of stars as depths.
+    slopes = deep.mean(old)
+    shifted = [responses_at(one, _shifted(two, stars, shift), two) if shift else old for shift in SHIFTS]
+    grown = np.concatenate([deep.mean(replace(old, slopes=(s.flux - old.flux)[..., None])) for s in shifted])
     vacuum = compared.grid.vacuum
     within = lines.within(vacuum[0], vacuum[-1])
     parts = []
@@ -168,7 +164,12 @@ def line_changes(
         own = np.flatnonzero(owners == element)
         if len(own):
             part = Lines(within.species[own], within.wavelength[own], within.strength[own])
-            fitted = _fitted(part, compared, np.stack([one[row] for one in grown]), noise[row], row)
+            present, absent, significance = _seen(part, compared, noise[row], row)
+            change = _changes(part, deep, slopes[row], deep_noise[0], grown, present)
+            significance[present] = change[2]
+            log_gf, log_gf_error = np.full((2, len(own)), np.nan)
+            log_gf[present], log_gf_error[present] = change[:2]
+            fitted = (log_gf, log_gf_error, significance, absent, absent | present)
             parts.append((part, np.full(len(own), element), *fitted))
     if not parts:
         raise DraperError(
@@ -179,93 +180,107 @@ def line_changes(
     species, wavelength = (
         np.concatenate([getattr(part[0], name) for part in parts]) for name in ("species", "wavelength")
     )
-    owner, ratio, ratio_error, log_gf, log_gf_error, significance, absent, measured = (
-        np.concatenate([part[number] for part in parts]) for number in range(1, 9)
+    owner, log_gf, log_gf_error, significance, absent, measured = (
+        np.concatenate([part[number] for part in parts]) for number in range(1, 7)
     )
     chance = 2 * norm.sf(np.abs(significance[measured]))
-    q_values = np.ones(len(ratio))
+    q_values = np.ones(len(owner))
     q_values[measured] = false_discovery_control(chance) if measured.any() else chance
     status = np.where(q_values <= q, np.where(absent, "missing", "changed"), "unchanged")
     order = np.argsort(wavelength, kind="stable")
     order = order[measured[order]]
     columns: tuple[NDArray[Any], ...] = (
-        species, wavelength, owner, ratio, ratio_error, log_gf, log_gf_error, q_values, status
+        species, wavelength, owner, log_gf, log_gf_error, q_values, status
     )  # fmt: skip
     return LineChanges(*(column[order] for column in columns))
 
 
-def _fitted(
-    lines: Lines, compared: Comparison, grown: FloatArray, noise: FloatArray, row: int
-) -> tuple[NDArray[Any], ...]:
-    """Return ratios of m lines of one element and changes of log gf, both with errors, and how sure they are.
+def _seen(
+    lines: Lines, compared: Comparison, noise: FloatArray, row: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], FloatArray]:
+    """Return of m lines of an element which synthetic spectra have, which they lack, and how sure that is.
+
+    ``noise`` (p,) is that of the difference of responses; ``row`` is the number of the element.
+    """
+    change, before = compared.difference[row], compared.mean(compared.old)[row]
+    at = _nearest(lines, compared)
+    was, now = -before[at] / noise[at], -(before + change)[at] / noise[at]
+    absent = (now > MEASURED) & (was < ABSENT * now)
+    return (was > MEASURED) & ~absent, absent, np.where(absent, -change[at] / noise[at], 0.0)
+
+
+def _nearest(lines: Lines, compared: Comparison) -> NDArray[np.int64]:
+    """Return the pixel (m,) at the centre of each line."""
+    centres = np.interp(lines.wavelength, compared.grid.vacuum, np.arange(len(compared.grid)))
+    return np.asarray(np.clip(np.rint(centres), 0, len(compared.grid) - 1), dtype=np.int64)
+
+
+def _changes(
+    lines: Lines,
+    depths: Comparison,
+    slope: FloatArray,
+    noise: FloatArray,
+    grown: FloatArray,
+    present: NDArray[np.bool_],
+) -> FloatArray:
+    """Return changes of log gf of k present lines of one element, their errors, and how sure they are (3, k).
 
     Parameters
     ----------
     lines
         The m lines.
-    grown : ndarray (s, p)
-        Synthetic responses to the element at each of ``SHIFTS``.
+    depths
+        The flux of both kinds of spectra, and the mean difference.
+    slope : ndarray (p,)
+        Mean response of the synthetic flux to the element.
     noise : ndarray (p,)
-        Noise of the difference.
-    row
-        Number of the element.
-
-    Returns
-    -------
-    tuple of ndarray (m,)
-        Ratio, its error, change of log gf, its error, difference over its error, whether synthetic spectra
-        lack the line, and whether it could be measured.
+        Noise of the mean difference.
+    grown : ndarray (s, p)
+        By how much the synthetic flux changes at each of ``SHIFTS``.
+    present : ndarray (m,) bool
+        Lines that synthetic spectra have.
     """
-    grid, change, before = compared.grid, compared.difference[row], grown[SHIFTS.index(0.0)]
-    sigma = compared.width / FWHM
+    grid, change = depths.grid, depths.difference[0]
+    sigma = depths.width / FWHM
     pixels = np.arange(len(grid), dtype=np.float64)
     centres = np.interp(lines.wavelength, grid.vacuum, pixels)
     offsets = np.abs(pixels - centres[:, None])
     # Profiles of lines in smoothed spectra; the response of saturated lines grows with the root of gf only.
     shapes = np.exp(-0.25 * (offsets / sigma) ** 2) * 10 ** (0.5 * lines.strength[:, None])
     shares = shapes / np.maximum(shapes.sum(axis=0), 1e-30)
-    at = np.clip(np.rint(centres).astype(int), 0, len(grid) - 1)
-    was, now = -before[at] / noise[at], -(before + change)[at] / noise[at]
-    absent = (now > MEASURED) & (was < ABSENT * now)
-    present = (was > MEASURED) & ~absent
     # Far from a line it explains no difference.
-    own = np.where(offsets <= 1.5 * compared.width, shares, 0.0)[present]
-    columns = own * before / noise
+    own = np.where(offsets <= 1.5 * depths.width, shares, 0.0)[present]
+    columns = own * slope / noise
     prior = np.eye(len(columns)) / WIDEST**2
     normal = columns @ columns.T
     inverse = np.linalg.inv(normal + prior)
-    excess = inverse @ (columns @ (change / noise))
+    found = inverse @ (columns @ (change / noise))
     # Smoothing makes the noise of neighbouring pixels alike, so that they tell less than independent ones.
-    spread = smoothed(columns, grid, compared.width * 2**0.5) * max(1.0, 2 * np.pi**0.5 * sigma)
+    spread = smoothed(columns, grid, depths.width * 2**0.5) * max(1.0, 2 * np.pi**0.5 * sigma)
     covariance = inverse @ (columns @ spread.T + prior) @ inverse
     # What neighbours change is attributed to the line in part, as shares are not exact.
-    overlap = normal / np.maximum(np.diag(normal)[:, None], 1e-30) - np.eye(len(normal))
-    leaked = SHARED * overlap * excess
-    variance = np.clip(np.diag(covariance), 1e-12, None) + (leaked**2).sum(axis=1)
-    columns_of = np.full((5, len(lines)), np.nan)
-    columns_of[:2, present] = 1 + excess, np.sqrt(variance)
-    columns_of[2:4, present] = _log_gf(1 + excess, np.sqrt(variance), (own * before / noise**2) @ grown.T)
-    columns_of[4] = np.where(absent, -change[at] / noise[at], 0.0)
-    columns_of[4, present] = excess / np.sqrt(variance)
-    return (*columns_of, absent, absent | present)
+    power = np.maximum(np.diag(normal), 1e-30)
+    leaked = SHARED * (normal / power[:, None] - np.eye(len(normal))) * found
+    error = np.sqrt(np.clip(np.diag(covariance), 1e-12, None) + (leaked**2).sum(axis=1))
+    curves = (columns / noise) @ grown.T / power[:, None]
+    return np.stack([*_on_curves(found, error, curves), found / error])
 
 
-def _log_gf(ratio: FloatArray, error: FloatArray, growth: FloatArray) -> FloatArray:
-    """Return changes of log gf and errors (2, m) of ratios (m,), from responses (m, s) at ``SHIFTS``."""
-    zero = SHIFTS.index(0.0)
-    curves = np.log10(np.maximum(growth / growth[:, [zero]], LEAST_RATIO))
+def _on_curves(found: FloatArray, error: FloatArray, curves: FloatArray) -> FloatArray:
+    """Return changes of log gf and errors (2, m) from those (m,) that hold if growth is linear.
+
+    ``curves`` (m, s) are what such a fit finds of lines that have changed by ``SHIFTS``.
+    """
     steps = np.diff(SHIFTS)
-    # Of saturated lines the response of the core falls as that of the wings grows.
     rises = np.clip(np.diff(curves, axis=1), LEAST_GROWTH * steps, None)
-    curves = np.concatenate([np.zeros((len(ratio), 1)), np.cumsum(rises, axis=1)], axis=1)
-    curves -= curves[:, [zero]]
-    positive = np.maximum(ratio, LEAST_RATIO)
-    target = np.log10(positive)
-    piece = np.clip((target[:, None] > curves).sum(axis=1) - 1, 0, len(steps) - 1)
-    rows = np.arange(len(ratio))
+    curves = np.concatenate([np.zeros((len(found), 1)), np.cumsum(rises, axis=1)], axis=1)
+    curves -= curves[:, [SHIFTS.index(0.0)]]
+    piece = np.clip((found[:, None] > curves).sum(axis=1) - 1, 0, len(steps) - 1)
+    rows = np.arange(len(found))
     slope = rises[rows, piece] / steps[piece]
-    change = np.array(SHIFTS)[piece] + (target - curves[rows, piece]) / slope
-    return np.stack([change, error / (positive * np.log(10) * slope)])
+    change = np.array(SHIFTS)[piece] + (found - curves[rows, piece]) / slope
+    # Lines have not been computed beyond.
+    return np.stack([np.clip(change, 2 * SHIFTS[0], 2 * SHIFTS[-1]), error / slope])
 
 
 def _shifted(model: ForwardModel, stars: Mapping[str, FloatArray], shift: float) -> dict[str, FloatArray]:

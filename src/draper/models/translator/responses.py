@@ -16,11 +16,15 @@ from draper.errors import DraperError
 from draper.infer.forward import ForwardModel
 from draper.models.emulator.columns import complete_columns
 from draper.models.emulator.model import Emulator
+from draper.results.missing_lines import UNKNOWN
 
 FloatArray = NDArray[np.float64]
 
 ABUNDANCE = re.compile(r"(alpha|[a-z]{1,2})_(fe|h)")
 """Names of labels that are abundances: [X/Fe] or [X/H]."""
+
+CONTINUUM = 0.95
+"""Quantile of the pixels of a spectrum that stands for its continuum, where depths are measured."""
 
 ROWS = 16
 """Stars whose derivatives are computed at once; 20 labels and 7,000 pixels are 10 MB a star."""
@@ -89,6 +93,14 @@ class Responses:
     elements: tuple[str, ...]
     flux: NDArray[np.float32]
     slopes: NDArray[np.float32]
+
+
+def depths(old: ArrayLike, new: ArrayLike) -> tuple[Responses, Responses]:
+    """Return minus the depths of lines in spectra (n, p) of two kinds, in the place of responses."""
+    before, after = (np.asarray(flux, dtype=np.float32) for flux in (old, new))
+    level = np.quantile(after, CONTINUUM, axis=1, keepdims=True).astype(np.float32)
+    first, second = (Responses((UNKNOWN,), flux, (flux - level)[..., None]) for flux in (before, after))
+    return first, second
 
 
 def responses(model: ForwardModel, values: ArrayLike) -> Responses:
