@@ -36,10 +36,10 @@ SCATTER_FROM = 5
 """Number of stars from which on the scatter beyond their errors is measured."""
 
 BEND = 1.0
-"""Differences [sigma] beyond which a star counts less; so the scatter is that of the inner two thirds."""
+"""Differences [sigma] beyond which a star counts less in an offset."""
 
-BENT_SQUARE = 0.5161
-"""Mean of z^2 for a standard Gaussian z, with |z| cut off at ``BEND``."""
+CUT, CUT_SQUARE = 2.0, 0.9205
+"""Differences [sigma] at which those of a scatter are cut off; mean of z^2 of a Gaussian that is cut so."""
 
 ROUNDS = 50
 """Rounds of weights; halvings of the range of a variance."""
@@ -174,12 +174,12 @@ def _offset(difference: FloatArray, variance: FloatArray) -> tuple[float, float,
 
 
 def _scatter(off: FloatArray, own: FloatArray) -> float:
-    """Return the scatter that brings squared differences, cut off beyond ``BEND`` sigma, to their mean."""
-    expected = BENT_SQUARE * (len(off) - 1) / len(off)
+    """Return the scatter that brings squared differences, cut off beyond ``CUT`` sigma, to their mean."""
+    expected = CUT_SQUARE * (len(off) - 1) / len(off)
     low, high = 0.0, float(np.max(off**2)) + 1e-30
     for _ in range(ROUNDS):
         middle = 0.5 * (low + high)
-        if np.minimum(off**2 / (own + middle), BEND**2).mean() > expected:
+        if np.minimum(off**2 / (own + middle), CUT**2).mean() > expected:
             low = middle
         else:
             high = middle
