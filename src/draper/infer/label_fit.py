@@ -20,7 +20,7 @@ from draper.infer.limits import Side, limits
 from draper.infer.model_error import learn_error
 from draper.infer.prepare import free_quantities, prepare, row_blocks
 from draper.infer.truncated import LEVELS
-from draper.nn.precision import fastest_mode, matmul_mode
+from draper.nn.precision import fit_mode
 from draper.results.estimates import Estimates
 from draper.results.information import Information
 
@@ -104,7 +104,7 @@ class LabelFit:
     ) -> dict[str, NDArray[np.float64]]:
         """Return limits (n,) of labels or free widths by profile likelihood; see :func:`.limits.limits`."""
         exposures, fitter, _ = prepare(self.model, spectra, (options or FitConfig()).replace(**changes))
-        with matmul_mode(fastest_mode()):
+        with fit_mode():
             parts = [
                 limits(fitter, [Exposure.of(exposure[rows]) for exposure in exposures], names, level, side)
                 for rows in row_blocks(len(exposures[0]))
@@ -155,10 +155,10 @@ class LabelFit:
         models: bool,
     ) -> tuple[Estimates, list[Spectra]]:
         config = (options or FitConfig()).replace(**changes)
-        exposures, fitter, config = prepare(self.model, spectra, config, whole=models)
-        total = len(exposures[0])
         parts: list[FitResult] = []
-        with matmul_mode(fastest_mode()):
+        with fit_mode():
+            exposures, fitter, config = prepare(self.model, spectra, config, whole=models)
+            total = len(exposures[0])
             for rows in row_blocks(total):
                 parts.append(fitter([Exposure.of(exposure[rows]) for exposure in exposures], models=models))
                 if progress is not None:

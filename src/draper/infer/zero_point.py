@@ -16,7 +16,7 @@ from draper.infer.exposures import Exposure
 from draper.infer.forward import ForwardModel
 from draper.infer.prepare import prepare
 from draper.infer.start import at_rest
-from draper.nn.precision import fastest_mode, matmul_mode
+from draper.nn.precision import fit_mode
 
 FloatArray = NDArray[np.float64]
 
@@ -90,10 +90,10 @@ def line_correction(
     first = None
     for row, values in enumerate(known):
         fixed = {name: float(value) for name, value in zip(names, values, strict=True) if np.isfinite(value)}
-        (exposure,), fitter, _ = prepare(
-            model, spectra[row], config.replace(fixed={**config.fixed, **fixed}, jitter="fit")
-        )
-        with matmul_mode(fastest_mode()):
+        with fit_mode():
+            (exposure,), fitter, _ = prepare(
+                model, spectra[row], config.replace(fixed={**config.fixed, **fixed}, jitter="fit")
+            )
             solved = fitter.solve([Exposure.of(exposure)])
         ((part, place),) = solved.problem.each
         x = solved.solution.x[:, place]

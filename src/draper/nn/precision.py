@@ -49,6 +49,22 @@ def reproducible() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def fit_mode() -> Iterator[None]:
+    """Compute with one thread inside the block, in the fastest mode that is accurate.
+
+    Fits are many small operations: several threads would wait for each other more than they compute, five
+    times as long in all where other work keeps the processor busy.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with matmul_mode(fastest_mode()):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @cache
 def fastest_mode(device: str = "cpu") -> Mode:
     """Return the fastest mode that is accurate to float32; measured once per process."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from draper.errors import DraperError, option_text
 from draper.infer.forward import ForwardModel
 from draper.infer.label_fit import LabelFit
 from draper.infer.limits import Side
+from draper.infer.prepare import as_sharp_as_the_model
 from draper.infer.zero_point import sun
 from draper.instrument.observed import Widths, is_coarser, observed, only_resamples
 from draper.instrument.pipeline import Pipeline
@@ -41,6 +42,9 @@ from draper.nn.query import QueryNetwork
 from draper.nn.spectral import SpectralNetwork
 from draper.results.estimates import Estimates
 from draper.results.information import Information
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_COMPONENTS = 1000
 """Largest default number of principal components."""
@@ -374,6 +378,13 @@ class Emulator(Model):
         estimates = with_zero_point(estimates, self.training.get("zero_point"))
         rv = np.full(len(spectra), config.rv) if config.rv != "free" else estimates["rv"]
         return estimates, models[0].with_columns(rv=rv)
+
+    def pictures(
+        self, spectra: Spectra, estimates: Estimates, options: Config | None = None
+    ) -> Iterator[Figure]:
+        """Draw spectra as they are fitted: those that are sharper than the model are broadened."""
+        (seen,), config = as_sharp_as_the_model(self.own_grid, [spectra], self.fit_options(options, {}))
+        return super().pictures(seen, estimates, config)
 
     def learn_error(self, spectra: Spectra, options: Config | None = None, **changes: Any) -> Self:
         """Learn the emulator's error on real stars, pixel by pixel, from the residuals of their spectra.
