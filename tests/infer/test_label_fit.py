@@ -187,12 +187,14 @@ def test_errors_that_no_file_states_are_measured() -> None:
     fit = LabelFit(ForwardModel.from_function(linear, GRID, PAIR))
     known = spectra(noise(linear(truth), SIGMA))
     unknown = replace(known, ivar=np.ones_like(known.ivar))
-    scaled = replace(unknown, flux=1e-13 * unknown.flux)
+    scaled = replace(unknown, flux=1e-15 * unknown.flux)
     sigma = fit.predict(known, rv=0.0).sigma
     for data, options in ((unknown, {}), (unknown, {"jitter": "fit"}), (scaled, {"continuum": 0})):
         found = fit.predict(data, rv=0.0, **options)  # type: ignore[arg-type]
         assert found.sigma == pytest.approx(sigma, rel=0.2)
         assert found.columns["jitter"] / np.median(data.flux) == pytest.approx(SIGMA, rel=0.1)
+    nothing = fit.predict(replace(unknown, flux=np.zeros_like(unknown.flux)), rv=0.0)
+    assert nothing.flags["bad_fit"].all()
 
 
 def test_lines_that_the_model_lacks_count_once() -> None:

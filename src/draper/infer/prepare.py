@@ -26,6 +26,9 @@ ROWS = 1024
 BEST = 3000.0
 """Signal-to-noise ratio, at first, of spectra whose errors are unknown: more than any of them has."""
 
+LARGEST = 1e18
+"""Root of the largest weight of a pixel."""
+
 MARGIN = 0.01
 """What is kept of a spectrum beyond the ends of a model, relative to the wavelength: 3,000 km/s."""
 
@@ -55,7 +58,9 @@ def with_errors(exposures: Sequence[Spectra], config: FitConfig) -> tuple[list[S
             good = exposure.ivar > 0
             level = np.nanmedian(np.where(good, np.abs(exposure.flux), np.nan)[lacks], axis=1, keepdims=True)
             ivar = exposure.ivar.copy()
-            ivar[lacks] = np.where(good[lacks], (BEST / level) ** 2, 0.0)
+            # Weights of 32 bits end at 3e38, and residuals are squared: fluxes may be as small as 1e-15.
+            weight = (BEST / np.maximum(level, BEST / LARGEST)) ** 2
+            ivar[lacks] = np.where(good[lacks], weight, 0.0)
             exposure = replace(exposure, ivar=ivar)
             if config.jitter == "none":
                 config = config.replace(jitter="fit")

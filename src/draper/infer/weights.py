@@ -86,7 +86,7 @@ def missing_variance(squares: Tensor, ivar: Tensor, parameters: int) -> Tensor:
     """Return the variance (n,) that brings the reduced chi2 of residuals down to 1; 0 where it is below."""
     freedom = ((ivar > 0).sum(1) - parameters).clamp(min=1)
     low = torch.zeros(len(squares))
-    high = (squares * (ivar > 0)).amax(1).clamp(min=1e-20)
+    high = (squares * (ivar > 0)).amax(1).clamp(min=1e-37)
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
         large = (squares * add_variance(ivar, middle[:, None])).sum(1) > freedom
