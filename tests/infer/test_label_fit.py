@@ -193,6 +193,12 @@ def test_errors_that_no_file_states_are_measured() -> None:
         found = fit.predict(data, rv=0.0, **options)  # type: ignore[arg-type]
         assert found.sigma == pytest.approx(sigma, rel=0.2)
         assert found.columns["jitter"] / np.median(data.flux) == pytest.approx(SIGMA, rel=0.1)
+    # A star with errors keeps them beside others without.
+    ivar = known.ivar.copy()
+    ivar[1] = 1.0
+    both = fit.predict(replace(known, ivar=ivar), rv=0.0)
+    assert both.sigma[0] == pytest.approx(sigma[0], rel=1e-4)
+    assert (both.columns["jitter"] > 0).tolist() == [False, True]
     nothing = fit.predict(replace(unknown, flux=np.zeros_like(unknown.flux)), rv=0.0)
     assert nothing.flags["bad_fit"].all()
 

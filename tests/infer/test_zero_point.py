@@ -137,11 +137,27 @@ def test_outliers_count_less() -> None:
     assert found.offset == pytest.approx([0.1, 0.1], abs=0.04)
     assert found.scatter == pytest.approx([0.05, 0.055], rel=0.35)
     assert found.error == pytest.approx(0.05 / np.sqrt(40), rel=0.4)
-    few = Offsets.of(off[5:7], np.full((2, 2), 1e-4))
+    few = Offsets.of(np.array([[0.1, 0.3], [0.1, -0.3]]), np.full((2, 2), 1e-4))
     assert (few.scatter == 0).all()
-    assert few.error == pytest.approx(0.01 / np.sqrt(2))
+    # Those that do not agree have a mean that is known no better than they scatter.
+    assert few.error == pytest.approx([0.01 / 2**0.5, 0.3])
     unknown = Offsets.of(np.full((3, 1), np.nan), np.ones((3, 1)))
     assert (unknown.offset, unknown.error, unknown.stars) == (0, 0, 0)
+
+
+def test_noise_of_a_star_is_not_taken_for_its_lines() -> None:
+    """A noisy reference star: later labels are off by what the zero point says, whether errors are stated."""
+    stars, model = real_stars(40, seed=2), emulator()
+    x = drawn(1, 3, reach=0.25)
+    flux = network()(x).numpy() + 0.03 * np.random.default_rng(1).normal(size=(1, len(GRID)))
+    table = {name: LABELS.unscale((x + 0.5).double().numpy())[:, n] for n, name in enumerate(LABELS.names)}
+    noisy = Spectra(GRID, flux.astype(np.float32), np.ones_like(flux), table)
+    model.zero_point(noisy, **FIT)
+    truth = network()(drawn(40, 2, reach=0.25)).numpy()
+    clean = replace(stars, flux=truth, ivar=np.full_like(truth, 1e6))
+    off = errors(model, clean) * (LABELS.high - LABELS.low)
+    stated = [model.training["zero_point"]["labels"][name]["error"] for name in LABELS.names]
+    assert (np.abs(np.median(off, axis=0)) < 4 * np.array(stated)).all()
 
 
 def test_the_sun_is_known() -> None:
@@ -162,5 +178,7 @@ def test_what_is_no_zero_point_is_refused() -> None:
     model.zero_point(stars, **FIT)
     with pytest.raises(DraperError, match="has a zero point already"):
         model.zero_point(stars, **FIT)
+    with pytest.raises(DraperError, match="learn_error is for a model without a zero point"):
+        model.learn_error(real_stars(20, seed=5), **FIT)
     with pytest.raises(DraperError, match="cannot be corrected"):
         emulator(bounded=True).zero_point(stars, lines=True, **FIT)

@@ -31,7 +31,7 @@ def plain_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the precision that the numbers were computed with; it decides where a fit ends."""
     for module in ("exposures", "compressed"):
         monkeypatch.setattr(f"draper.infer.{module}.bfloat16_helps", lambda: False)
-    for module in ("infer.label_fit", "models.base"):
+    for module in ("nn.precision", "models.base"):
         monkeypatch.setattr(f"draper.{module}.fastest_mode", lambda *_: "highest")
 
 

@@ -12,10 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from draper.data.grid import Grid
-from draper.data.spectra import Spectra
+from draper.data.spectra import Spectra, lacks_errors
 from draper.infer.least_squares import Normal, Problem
 from draper.infer.pixels import PixelProblem
 from draper.nn.precision import bfloat16_helps
+
+BEST = 3000.0
+"""Signal-to-noise ratio, at first, of spectra whose errors are unknown: more than any of them has."""
+
+LARGEST = 1e19
+"""Root of the largest weight of a pixel."""
 
 CACHED = 64
 """Spectra that are processed together: few stay in the processor's cache."""
@@ -32,17 +38,36 @@ class Exposure:
     flux, ivar : ndarray (n, q)
     windows
         Parts of the spectrum that have a continuum of their own, unless the options name windows.
+    lacks_errors : ndarray (n,) bool, optional
+        Spectra whose errors are not known, and fitted as a jitter.
     """
 
     wavelength: NDArray[np.float64]
     flux: NDArray[np.float32]
     ivar: NDArray[np.float32]
     windows: tuple[tuple[float, float], ...] = ()
+    lacks_errors: NDArray[np.bool_] | None = None
+
+    def without_errors(self) -> Tensor:
+        """Return which spectra (n,) lack errors."""
+        n = len(self.flux)
+        return torch.zeros(n).bool() if self.lacks_errors is None else torch.from_numpy(self.lacks_errors)
 
     @classmethod
     def of(cls, spectra: Spectra) -> Self:
-        """Return the exposure of spectra; pieces between gaps have a continuum each."""
-        return cls(spectra.grid.vacuum, spectra.flux, spectra.ivar, piece_ranges(spectra.grid))
+        """Return the exposure of spectra; pieces between gaps have a continuum each.
+
+        Where no errors are known they are tiny at first: the residuals add to them.
+        """
+        flux, ivar, lacks = spectra.flux, spectra.ivar, lacks_errors(spectra)
+        if lacks.any():
+            unknown = lacks[:, None] & (ivar == 1)
+            level = np.nanmedian(np.where(unknown, np.abs(flux), np.nan)[lacks], axis=1, keepdims=True)
+            weight = np.zeros_like(ivar)
+            # Weights of 32 bits end at 3e38, and residuals are squared: fluxes may be as small as 1e-16.
+            weight[lacks] = (BEST / np.maximum(level, BEST / LARGEST)) ** 2
+            ivar = np.where(unknown, weight, ivar)
+        return cls(spectra.grid.vacuum, flux, ivar, piece_ranges(spectra.grid), lacks)
 
 
 @dataclass(frozen=True)

@@ -153,20 +153,28 @@ class Fitter:
                 problem = self._problem(data, weights)
                 solution = self.minimise(problem, solution.x, low, high)
         measured: Tensor | None = None
-        if config.robust != "none" or config.jitter == "fit":
+        fits_jitter = torch.full((problem.rows,), config.jitter == "fit")
+        if config.jitter == "none":
+            fits_jitter = torch.stack([exposure.without_errors() for exposure in exposures]).any(0)
+        if config.robust != "none" or fits_jitter.any():
             for number in range(ROUNDS):
                 weights, measured = reweight(
-                    problem, solution.x, [part.ivar for part in data], config, number
+                    problem, solution.x, [part.ivar for part in data], config, number, fits_jitter
                 )
                 problem = self._problem(data, weights)
                 solution = self.minimise(problem, solution.x, low, high)
         misfit = Misfit.of(solution, config.jitter)
-        if config.jitter == "fit" and measured is not None:
-            poor = measured > POOR * line_depths(problem, solution.x)
-            misfit = replace(misfit, jitter=measured, is_poor=poor)
-        if config.jitter == "fit" or len(self.gap):
+        if fits_jitter.any() or len(self.gap):
             found = [part.flux - part.models(solution.x[:, place])[0] for part, place in problem.each]
-            misfit = replace(misfit, alike=pixels_alike(found, weights))
+            # Weights that already are too small, as noise was averaged, need not be divided again.
+            reduced = (misfit.chi2 / problem.freedom().clamp(min=1)).clamp(max=1).float()
+            alike = (pixels_alike(found, weights) * reduced).clamp(min=1)
+            misfit = replace(misfit, alike=alike if len(self.gap) else torch.where(fits_jitter, alike, 1.0))
+            if measured is not None:
+                # What is different in every pixel is noise, and no fault of the fit.
+                common = measured * (1 - 1 / misfit.alike).sqrt()
+                poor = common > POOR * line_depths(problem, solution.x)
+                misfit = replace(misfit, jitter=measured, is_poor=poor, fits_jitter=fits_jitter)
             problem = self._problem(data, [part / misfit.alike[:, None] for part in weights])
             solution = self.minimise(problem, solution.x, low, high)
         return SolvedFit(problem, solution, several, misfit, low, high, self._prior(len(low)))
@@ -346,8 +354,12 @@ class Fitter:
             for rows in row_slices(len(ivar))
         ):
             return None
-        if self.has_error or len(self.gap):
-            return None  # weights of different shapes, and residuals are needed
+        if (
+            self.has_error
+            or len(self.gap)
+            or (exposures[0].lacks_errors is not None and exposures[0].lacks_errors.any())
+        ):
+            return None  # weights of different shapes, or residuals are needed
         if config.jitter != "none" and np.ptp(scale) > 1e-5 * scale[0]:
             return None
         data, flux, _ = self._prepare(replace(exposures[0], ivar=ivar[:1]))

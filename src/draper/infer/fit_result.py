@@ -83,14 +83,23 @@ class Misfit:
         Further error that is in the weights.
     alike : Tensor (n,)
         Neighbouring pixels that count as one, as their residuals are alike.
-    is_poor : Tensor (n,) bool, optional
-        Whether a fitted jitter, which brings chi2 to 1, is about as large as the lines that are fitted.
+    is_poor, fits_jitter : Tensor (n,) bool, optional
+        Whether a fitted jitter, which brings chi2 to 1, is about as large as the lines that are fitted; and
+        which spectra have one.
     """
 
     chi2: Tensor
     jitter: Tensor
     alike: Tensor
     is_poor: Tensor | None = None
+    fits_jitter: Tensor | None = None
+
+    def is_bad(self, limit: Tensor, freedom: Tensor) -> Tensor:
+        """Return which fits (n,) are bad: by their reduced chi2, or by a jitter that brings this to 1."""
+        by_chi2 = self.chi2 / freedom.clamp(min=1) > limit
+        if self.is_poor is None or self.fits_jitter is None:
+            return by_chi2
+        return torch.where(self.fits_jitter, self.is_poor, by_chi2)
 
     @classmethod
     def of(cls, solution: Solution, jitter: float | Literal["none", "fit"]) -> Self:
@@ -184,9 +193,7 @@ def fit_result(
         "rv_limit": (solution.bound[:, free] & is_rv).any(1),
         "outside": beyond(x[:, :d], whole, function.facets)
         | torch.from_numpy((of_labels[:, is_label.numpy()] == "edge").any(axis=1)),
-        "bad_fit": reduced > 1 + BAD_FIT * (2 / freedom.clamp(min=1)).sqrt()
-        if misfit.is_poor is None
-        else misfit.is_poor,
+        "bad_fit": misfit.is_bad(1 + BAD_FIT * (2 / freedom.clamp(min=1)).sqrt(), freedom),
         "several_minima": several,
     }
     empty = (freedom <= 0).numpy()

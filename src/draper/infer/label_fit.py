@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from draper.infer.forecast import equal_columns, forecast
 from draper.infer.forward import ForwardModel
 from draper.infer.limits import Side, limits
 from draper.infer.model_error import learn_error
-from draper.infer.prepare import free_quantities, prepare, row_blocks
+from draper.infer.prepare import free_quantities, prepare, row_blocks, within
 from draper.infer.truncated import LEVELS
 from draper.nn.precision import fit_mode
 from draper.results.estimates import Estimates
@@ -157,14 +157,17 @@ class LabelFit:
         config = (options or FitConfig()).replace(**changes)
         parts: list[FitResult] = []
         with fit_mode():
-            exposures, fitter, config = prepare(self.model, spectra, config, whole=models)
+            whole, fitter, config = prepare(self.model, spectra, config, whole=True)
+            exposures = [within(exposure, self.model.grid, config.windows) for exposure in whole]
             total = len(exposures[0])
             for rows in row_blocks(total):
                 parts.append(fitter([Exposure.of(exposure[rows]) for exposure in exposures], models=models))
                 if progress is not None:
                     progress(min(rows.stop, total), total)
         return self._estimates(parts, exposures[0].ids, config), [
-            best_fit(exposure, parts, number) for number, exposure in enumerate(exposures) if models
+            on_all_pixels(best_fit(exposure, parts, number), whole[number])
+            for number, exposure in enumerate(exposures)
+            if models
         ]
 
     def _estimates(self, parts: Sequence[FitResult], ids: NDArray[np.str_], config: FitConfig) -> Estimates:
@@ -184,6 +187,17 @@ class LabelFit:
             label_flags=np.concatenate([part.label_flags for part in parts]),
             columns=columns,
         )
+
+
+def on_all_pixels(made: Spectra, spectra: Spectra) -> Spectra:
+    """Return model spectra on the pixels of spectra, some of which the fit has left out."""
+    if len(made.grid) == len(spectra.grid):
+        return made
+    start = int(np.searchsorted(spectra.grid.vacuum, made.grid.vacuum[0]))
+    flux, ivar = np.zeros((2, *spectra.flux.shape), dtype=np.float32)
+    reached = slice(start, start + len(made.grid))
+    flux[:, reached], ivar[:, reached] = made.flux, made.ivar
+    return replace(made, grid=spectra.grid, flux=flux, ivar=ivar)
 
 
 def best_fit(spectra: Spectra, parts: Sequence[FitResult], number: int) -> Spectra:

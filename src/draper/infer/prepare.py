@@ -11,7 +11,7 @@ from draper.configs.fit import FitConfig
 from draper.data.grid import Grid, merged
 from draper.data.labels import Label, LabelSet
 from draper.data.masks import read_masked, read_windows
-from draper.data.spectra import Spectra, lacks_errors
+from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.fit import Fitter
 from draper.infer.forward import ForwardModel
@@ -22,12 +22,6 @@ from draper.instrument.resolution import is_higher, is_lower, require_reachable,
 
 ROWS = 1024
 """Stars that are fitted together."""
-
-BEST = 3000.0
-"""Signal-to-noise ratio, at first, of spectra whose errors are unknown: more than any of them has."""
-
-LARGEST = 1e18
-"""Root of the largest weight of a pixel."""
 
 MARGIN = 0.01
 """What is kept of a spectrum beyond the ends of a model, relative to the wavelength: 3,000 km/s."""
@@ -41,31 +35,11 @@ def prepare(
     Pixels that no fit can reach are left out of the exposures, unless these are to be ``whole``.
     """
     exposures = [spectra] if isinstance(spectra, Spectra) else list(spectra)
-    exposures, config = with_errors(exposures, config)
     exposures, config = as_sharp_as_the_model(model.grid, exposures, config)
     config = match_options(model, exposures, config)
     if not whole:
         exposures = [within(exposure, model.grid, config.windows) for exposure in exposures]
     return exposures, Fitter(model, config), config
-
-
-def with_errors(exposures: Sequence[Spectra], config: FitConfig) -> tuple[list[Spectra], FitConfig]:
-    """Return exposures, with tiny errors where none are known, and options by which residuals add to them."""
-    given: list[Spectra] = []
-    for exposure in exposures:
-        lacks = lacks_errors(exposure)
-        if lacks.any():
-            good = exposure.ivar > 0
-            level = np.nanmedian(np.where(good, np.abs(exposure.flux), np.nan)[lacks], axis=1, keepdims=True)
-            ivar = exposure.ivar.copy()
-            # Weights of 32 bits end at 3e38, and residuals are squared: fluxes may be as small as 1e-15.
-            weight = (BEST / np.maximum(level, BEST / LARGEST)) ** 2
-            ivar[lacks] = np.where(good[lacks], weight, 0.0)
-            exposure = replace(exposure, ivar=ivar)
-            if config.jitter == "none":
-                config = config.replace(jitter="fit")
-        given.append(exposure)
-    return given, config
 
 
 def as_sharp_as_the_model(

@@ -41,12 +41,17 @@ def add_variance(ivar: Tensor, variance: Tensor) -> Tensor:
 
 
 def reweight(
-    problem: JointProblem, x: Tensor, ivar: Sequence[Tensor], config: FitConfig, number: int
+    problem: JointProblem,
+    x: Tensor,
+    ivar: Sequence[Tensor],
+    config: FitConfig,
+    number: int,
+    fits_jitter: Tensor,
 ) -> tuple[list[Tensor], Tensor]:
     """Return new weights (n, q) of each exposure from its residuals, and the jitter (n,) in them.
 
-    ``number`` counts the rounds: the first ones use Huber weights instead of clipping, since the first fit
-    may be far off.
+    ``fits_jitter`` (n,) says for which spectra there is one. ``number`` counts the rounds: the first ones use
+    Huber weights instead of clipping, since the first fit may be far off.
     """
     squares = [(part.flux - part.models(x[:, place])[0]).square() for part, place in problem.each]
     shares = [torch.ones_like(own) for own in ivar]
@@ -54,11 +59,12 @@ def reweight(
         gently = config.robust == "huber" or number < GENTLE
         shares = [robust_shares(square, own, gently) for square, own in zip(squares, ivar, strict=True)]
     variance = torch.zeros(problem.rows)
-    if config.jitter == "fit":
+    if fits_jitter.any():
         share = torch.cat(shares, 1)
         # An outlier keeps its share of the weight, however large the jitter is.
         kept = torch.cat(list(ivar), 1) * (share > 0)
-        variance = missing_variance(torch.cat(squares, 1) * share, kept, problem.size)
+        missing = missing_variance(torch.cat(squares, 1) * share, kept, problem.size)
+        variance = torch.where(fits_jitter, missing, 0.0)
     weights = [add_variance(own, variance[:, None]) * share for own, share in zip(ivar, shares, strict=True)]
     return weights, variance.sqrt()
 
@@ -85,13 +91,14 @@ def robust_shares(squares: Tensor, ivar: Tensor, gently: bool) -> Tensor:
 def missing_variance(squares: Tensor, ivar: Tensor, parameters: int) -> Tensor:
     """Return the variance (n,) that brings the reduced chi2 of residuals down to 1; 0 where it is below."""
     freedom = ((ivar > 0).sum(1) - parameters).clamp(min=1)
-    low = torch.zeros(len(squares))
+    squares, ivar = squares.double(), ivar.double()
+    low = torch.zeros(len(squares)).double()
     high = (squares * (ivar > 0)).amax(1).clamp(min=1e-37)
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
         large = (squares * add_variance(ivar, middle[:, None])).sum(1) > freedom
         low, high = torch.where(large, middle, low), torch.where(large, high, middle)
-    return torch.where((squares * ivar).sum(1) <= freedom, 0.0, high)
+    return torch.where((squares * ivar).sum(1) <= freedom, 0.0, high).float()
 
 
 def pixels_alike(residuals: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
@@ -117,9 +124,13 @@ def pixels_alike(residuals: Sequence[Tensor], weights: Sequence[Tensor]) -> Tens
 
     def products(distance: int) -> tuple[Tensor, Tensor]:
         """Return the sums of products of pixels so far apart, and their numbers."""
-        sums = torch.stack([(x[:, distance:] * x[:, : x.shape[1] - distance]).sum(1) for x in pulls]).sum(0)
-        counts = torch.stack([(u[:, distance:] * u[:, : u.shape[1] - distance]).sum(1) for u in used]).sum(0)
-        return sums, counts.clamp(min=1)
+
+        def total(rows: Sequence[Tensor]) -> Tensor:
+            return torch.stack(
+                [(x[:, distance:] * x[:, : max(0, x.shape[1] - distance)]).sum(1) for x in rows]
+            ).sum(0)
+
+        return total(pulls), total(used).clamp(min=1)
 
     square, count = products(0)
     variance = (square / count).clamp(min=1e-30)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from draper.configs.fit import FitConfig
+from draper.data.grid import Grid
 from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
 from draper.infer.exposures import Exposure
@@ -31,6 +32,9 @@ MISSING = 0.02
 
 MISFIT = 0.005
 """Difference that is left between real and computed spectra with the right lines."""
+
+FEWEST_PIXELS = 30
+"""Fewest pixels that show their noise."""
 
 SCATTER_FROM = 5
 """Number of stars from which on the scatter beyond their errors is measured."""
@@ -87,7 +91,7 @@ def line_correction(
     pixels = len(model.grid)
     curvature, gradient = torch.zeros(pixels, 2, 2).double(), torch.zeros(pixels, 2).double()
     wavelength = torch.tensor(model.grid.vacuum)
-    first = None
+    first, (noise, level) = None, noise_of(spectra, model.grid)
     for row, values in enumerate(known):
         fixed = {name: float(value) for name, value in zip(names, values, strict=True) if np.isfinite(value)}
         with fit_mode():
@@ -103,15 +107,41 @@ def line_correction(
         seen, weight = at_rest(wavelength, part.observed, ratio, part.ivar, rv)
         depth = 1 - model.function(solved.solution.x[:, : len(names)].float())[0].double()
         lack = (1 - depth) * (1 - seen[0].double())
-        lack = torch.where(weight[0] > 0, lack, 0.0)
-        parts = torch.stack([depth, depth.mean().expand(pixels)], dim=1) * (weight[0] > 0)[:, None]
-        curvature += parts[:, :, None] * parts[:, None] / MISFIT**2
-        gradient += parts * lack[:, None] / MISFIT**2
+        good = weight[0] > 0
+        density = good / (MISFIT**2 + float(noise[row] / level[row]) ** 2)
+        parts = torch.stack([depth, depth.mean().expand(pixels)], dim=1)
+        curvature += parts[:, :, None] * parts[:, None] * density[:, None, None]
+        gradient += parts * torch.where(good, density * lack, 0.0)[:, None]
         first = depth.mean() if first is None else first
     assert first is not None
     prior = torch.tensor([STRENGTH**-2, float(MISSING / first) ** -2]).double()
     share, extra = torch.linalg.solve(curvature + torch.diag(prior), gradient).T.float()
     return share, extra
+
+
+def noise_of(spectra: Spectra, grid: Grid) -> tuple[FloatArray, FloatArray]:
+    """Return the noise (n,) of spectra within a grid, and their level (n,), both in units of the flux.
+
+    Noise is what differs between every second pixel (Stoehr et al. 2008), so that neither errors need be
+    stated nor lines be known.
+
+    Examples
+    --------
+    >>> grid = Grid.linear(5000, 5100, 0.05, medium="vacuum")
+    >>> flux = 3 + 0.03 * np.random.default_rng(0).normal(size=(1, len(grid)))
+    >>> noise, level = noise_of(Spectra(grid, flux), grid)
+    >>> noise.round(2), level.round(1)
+    (array([0.03]), array([3.]))
+    """
+    inside = (spectra.grid.vacuum >= grid.vacuum[0]) & (spectra.grid.vacuum <= grid.vacuum[-1])
+    noise, level = np.zeros(len(spectra)), np.ones(len(spectra))
+    for row, (flux, ivar) in enumerate(zip(spectra.flux[:, inside], spectra.ivar[:, inside], strict=True)):
+        good = flux[ivar > 0].astype(np.float64)
+        if len(good) > FEWEST_PIXELS:
+            jumps = np.abs(2 * good[2:-2] - good[:-4] - good[4:])
+            noise[row] = 1.4826 / 6**0.5 * np.median(jumps)
+            level[row] = max(float(np.median(np.abs(good))), 1e-30)
+    return noise, level
 
 
 @dataclass(frozen=True)
@@ -170,7 +200,11 @@ def _offset(difference: FloatArray, variance: FloatArray) -> tuple[float, float,
         share = np.minimum(1, BEND / np.maximum(np.abs(off - offset) / np.sqrt(total), 1e-9))
         weight = (share if count >= SCATTER_FROM else 1.0) / total
         offset = float(np.sum(weight * off) / np.sum(weight))
-    return offset, float(np.sum(weight) ** -0.5), scatter, count
+    error = float(np.sum(weight) ** -0.5)
+    if 1 < count < SCATTER_FROM:
+        # Too few for a scatter; but where they do not agree, their mean is less sure.
+        error *= max(1.0, float(np.sqrt(np.sum((off - offset) ** 2 / own) / (count - 1))))
+    return offset, error, scatter, count
 
 
 def _scatter(off: FloatArray, own: FloatArray) -> float:

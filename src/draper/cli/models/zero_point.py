@@ -37,7 +37,8 @@ def zero_point(
     """Take stars with known labels, the Sun first, as the zero point of all later fits of an emulator.
 
     Lines are corrected by what their spectra show, and labels are moved so that these stars get the known
-    ones; errors of later fits hold what is left. The result is an emulator of its own.
+    ones; from five stars on, errors of later fits hold what they scatter by. The result is an emulator of
+    its own.
 
     Example: draper zero-point builtin:optical-emulator sun.fits --sun --fit.recipe harps -o harps-emulator/
 

@@ -52,6 +52,8 @@ def distil(
         "architecture": teacher.config.architecture,
         **origin,
     }
+    if "zero_point" in teacher.training:
+        student.training["zero_point"] = teacher.training["zero_point"]
     return student
 
 

@@ -391,8 +391,9 @@ class Emulator(Model):
 
         Fits the spectra of at least ten stars, and keeps by how much their residuals exceed the noise and the
         emulator's own error. Later fits add it to the errors of the pixels, unless ``model_error=False``.
-        ``options`` and ``changes`` are those of :meth:`predict`.
+        ``options`` and ``changes`` are those of :meth:`predict`. A zero point comes afterwards.
         """
+        self._require_no_zero_point("learn_error")
         config = self.fit_options(options, changes)
         self.training["error_learnt_from"] = self.label_fit.learn_error(spectra, config)
         return self
@@ -450,6 +451,14 @@ class Emulator(Model):
         self.labels, facts = set_zero_point(self.network, self.label_fit, spectra, labels, config, lines)
         self.training["zero_point"] = {**facts, "options": config.model_dump(mode="json", exclude_unset=True)}
         return self
+
+    def _require_no_zero_point(self, verb: str) -> None:
+        if "zero_point" in self.training:
+            raise DraperError(
+                f"{verb} is for a model without a zero point",
+                given=described(self.training["zero_point"]),
+                hint="use the model that the zero point was given to",
+            )
 
     def card_sections(self) -> Mapping[str, str]:
         """Return what the card says of the zero point."""
@@ -544,6 +553,7 @@ class Emulator(Model):
         dict
             A column (n,) for each label, the most useful spectrum first; all columns of ``among``, if given.
         """
+        self._require_no_zero_point("propose")
         return propose(self.network, self.labels, n, among=among, stars=stars, seed=seed)
 
     def citation(self) -> str:

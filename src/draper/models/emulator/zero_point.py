@@ -15,7 +15,7 @@ from draper.data.labels import LabelSet
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.label_fit import LabelFit
-from draper.infer.zero_point import Offsets, line_correction
+from draper.infer.zero_point import Offsets, line_correction, noise_of
 from draper.instrument.resolution import resolving_power_of
 from draper.nn.spectral import SpectralNetwork
 from draper.results.estimates import Estimates
@@ -37,7 +37,14 @@ def known_labels(
     for number, name in enumerate(labels.names):
         for array, column in ((values, name), (errors, f"{name}_err")):
             if column in table:
-                array[:, number] = np.asarray(table[column], dtype=np.float64)
+                given_values = np.asarray(table[column], dtype=np.float64)
+                if given_values.size not in (1, len(spectra)):
+                    raise DraperError(
+                        f"known labels '{column}' do not belong to the spectra",
+                        given=f"{given_values.size} values",
+                        expected=f"one for each of {len(spectra)} spectra, or one for all",
+                    )
+                array[:, number] = given_values
     if not np.isfinite(values).any():
         raise DraperError(
             "no label of the reference stars is known",
@@ -83,6 +90,11 @@ def set_zero_point(
             hint="lines=False moves labels alone",
         )
     before = fit.predict(spectra, config)
+    if before.flags["no_data"].all():
+        raise DraperError(
+            "no reference star could be fitted",
+            given=f"{len(spectra)} stars without good pixels in the range of the model",
+        )
     if lines:
         network.correct_lines(*line_correction(fit.model, spectra, known, config))
     found = fit.predict(spectra, config) if lines else before
@@ -93,6 +105,9 @@ def set_zero_point(
             place = found.labels.names.index(name)
             median[:, number], sigma[:, number] = found.median[:, place], found.sigma[:, place]
             first[:, number] = before.median[:, before.labels.names.index(name)]
+            if lines:
+                noise = noise_error(before, place, noise_of(spectra, grid)[0])
+                sigma[:, number] = np.fmax(sigma[:, number], noise)
     offsets = Offsets.of(median - known, sigma**2 + errors**2)
     moved = LabelSet(
         replace(label, low=label.low - by, high=label.high - by)
@@ -116,6 +131,16 @@ def set_zero_point(
         },
     }
     return moved, facts
+
+
+def noise_error(before: Estimates, place: int, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the part of an error (n,) that noise makes; 0 where a fit had stated errors alone.
+
+    After lines are corrected the residuals, from which errors were measured, are gone, and noise with them.
+    """
+    jitter, alike = before.columns["jitter"], before.columns["pixels_alike"]
+    share = np.divide(noise, jitter, out=np.zeros_like(noise), where=jitter > 0)
+    return np.asarray(before.sigma[:, place] * np.minimum(share, 1) / np.sqrt(alike))
 
 
 def are_sharp(seen: Grid, own: Grid, config: FitConfig) -> bool:
@@ -161,7 +186,7 @@ def zero_point_section(facts: Mapping[str, Any], labels: LabelSet) -> str:
         "Lines were corrected by their spectra, pixel by pixel." if facts["lines"] else "",
         "Below are what fits gave before, minus the known value; what is subtracted, after lines were "
         "corrected, with its error; and the scatter of these stars beyond the errors of both (0: too few "
-        "stars to know). Errors of all fits hold the last two.",
+        "stars to know). Errors of predicted labels hold the last two.",
     ]
     rows = ["| label | stars | before | subtracted | scatter |", "|---|---|---|---|---|"]
     for name, own in facts["labels"].items():

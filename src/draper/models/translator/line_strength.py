@@ -262,7 +262,7 @@ def _changes(
     power = np.maximum(np.diag(normal), 1e-30)
     leaked = SHARED * (normal / power[:, None] - np.eye(len(normal))) * found
     error = np.sqrt(np.clip(np.diag(covariance), 1e-12, None) + (leaked**2).sum(axis=1))
-    curves = (columns / noise) @ grown.T / power[:, None]
+    curves = inverse @ ((columns / noise) @ grown.T)
     return np.stack([*_on_curves(found, error, curves), found / error])
 
 
