@@ -182,3 +182,18 @@ def test_what_is_no_zero_point_is_refused() -> None:
         model.learn_error(real_stars(20, seed=5), **FIT)
     with pytest.raises(DraperError, match="cannot be corrected"):
         emulator(bounded=True).zero_point(stars, lines=True, **FIT)
+
+
+def test_explained_spectra_end_where_the_model_ends() -> None:
+    """The continuum of a fit goes on beyond, and is no model there; labels are those of predict."""
+    wide = Grid(8450.0 * np.exp(np.arange(-60, 960) * 10 / 299792.458), resolving_power=12_000.0)
+    flux = np.ones((1, len(wide)), dtype=np.float32)
+    flux[:, 60:960] = network()(drawn(1)).numpy()
+    seen = Spectra(wide, flux, np.full_like(flux, 1e6))
+    model, options = emulator(), {"rv": "free", "continuum": 2}
+    found, made = model.explain(seen, **options)
+    assert made.grid.matches(wide)
+    assert not made.ivar[:, :59].any()
+    assert not made.ivar[:, 961:].any()
+    assert made.ivar[:, 70:950].all()
+    assert np.array_equal(found.median, model.predict(seen, **options).median)

@@ -354,11 +354,7 @@ class Fitter:
             for rows in row_slices(len(ivar))
         ):
             return None
-        if (
-            self.has_error
-            or len(self.gap)
-            or (exposures[0].lacks_errors is not None and exposures[0].lacks_errors.any())
-        ):
+        if self.has_error or len(self.gap) or exposures[0].without_errors().any():
             return None  # weights of different shapes, or residuals are needed
         if config.jitter != "none" and np.ptp(scale) > 1e-5 * scale[0]:
             return None

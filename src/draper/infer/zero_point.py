@@ -180,11 +180,6 @@ class Offsets:
         columns = [_offset(*column) for column in zip(difference.T, variance.T, strict=True)]
         return cls(*(np.array(values) for values in zip(*columns, strict=True)))
 
-    @property
-    def widening(self) -> FloatArray:
-        """1-sigma errors (d,) that fits of other stars have beyond their own."""
-        return np.asarray(np.hypot(self.error, self.scatter))
-
 
 def _offset(difference: FloatArray, variance: FloatArray) -> tuple[float, float, float, int]:
     """Return offset, error, scatter and number of stars of one label."""

@@ -26,6 +26,7 @@ from draper.infer.label_fit import LabelFit
 from draper.infer.limits import Side
 from draper.infer.prepare import as_sharp_as_the_model
 from draper.infer.zero_point import sun
+from draper.instrument.doppler import doppler_factor
 from draper.instrument.observed import Widths, is_coarser, observed, only_resamples
 from draper.instrument.pipeline import Pipeline
 from draper.instrument.resolution import resolving_power_of
@@ -371,13 +372,16 @@ class Emulator(Model):
     ) -> tuple[Estimates, Spectra]:
         """Return labels as :meth:`predict` does, and the model spectra with continuum on the data's grid.
 
-        Their column ``rv`` is the fitted or fixed velocity [km/s].
+        Pixels beyond the model have no weight. The column ``rv`` is the fitted or fixed velocity [km/s].
         """
         config = self.fit_options(options, changes)
         estimates, models = self.label_fit.explain(spectra, config, progress=progress)
         estimates = with_zero_point(estimates, self.training.get("zero_point"))
         rv = np.full(len(spectra), config.rv) if config.rv != "free" else estimates["rv"]
-        return estimates, models[0].with_columns(rv=rv)
+        place = models[0].grid.vacuum / np.asarray(doppler_factor(torch.tensor(rv)))[:, None]
+        first, last = self.own_grid.vacuum[[0, -1]]
+        ivar = np.where((place >= first) & (place <= last), models[0].ivar, 0.0).astype(np.float32)
+        return estimates, replace(models[0], ivar=ivar).with_columns(rv=rv)
 
     def pictures(
         self, spectra: Spectra, estimates: Estimates, options: Config | None = None
