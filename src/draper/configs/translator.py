@@ -74,9 +74,9 @@ class TranslatorConfig(ModelConfig):
         "final_rate": 1e-3,
     }
     cycle_training: ClassVar[dict[str, Any]] = {
-        "steps": 20_000,
+        "steps": 12_000,
         "batch_size": 16,
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "warmup": 200,
         "ema": 0.999,
     }

@@ -60,6 +60,29 @@ def projection(channels: int, outputs: int) -> nn.Conv1d:
     return _initialised(nn.Conv1d(channels, outputs, 1))
 
 
+class PixelWeights(nn.Module):
+    """A linear map of the features of each pixel to its flux, with its own weights: (n, c, >= p) to (n, p).
+
+    On a fixed grid of wavelengths, a pixel is in the same line in all spectra; what is made by weights that
+    move along the spectrum would have to be told from the features where it is.
+
+    Parameters
+    ----------
+    channels, pixels
+        Numbers of features c and of pixels p; what lies beyond is left out.
+    """
+
+    def __init__(self, channels: int, pixels: int) -> None:
+        super().__init__()
+        # All pixels start alike, as they would with a convolution.
+        self.weight = nn.Parameter(projection(channels, 1).weight.detach()[0].repeat(1, pixels))
+        self.bias = nn.Parameter(torch.zeros(pixels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return fluxes (n, p)."""
+        return (features[:, :, : len(self.bias)] * self.weight).sum(1) + self.bias
+
+
 def normalised(codes: Tensor) -> Tensor:
     """Return codes (n, channels, l) with mean 0 and variance 1 over the positions of each channel.
 

@@ -44,7 +44,7 @@ def batch(n: int = 6, m: int = 6, pixels: int = 96) -> dict[str, torch.Tensor]:
 def prepared(one: CycleNetwork, of: Batch) -> CycleNetwork:
     with torch.no_grad():
         one.prepare(lambda: iter([of]))
-    return one
+    return one.eval()  # without the noise of split codes
 
 
 def terms_of(one: CycleNetwork, of: Batch, player: str = "generators") -> dict[str, torch.Tensor]:
@@ -79,15 +79,18 @@ def test_any_number_of_pixels_and_of_rows(pixels: int, split: int) -> None:
 
 
 def test_published_sizes() -> None:
-    """The description gives the numbers of weights; the mask is another input, and 7168 px are 28 * 256."""
+    """The description gives the numbers of weights; the mask is another input, and 7168 px are 28 * 256.
+
+    Split features are added, which takes as many channels as the shared ones, and pixels have own weights.
+    """
     one = CycleNetwork(7167)
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in one.named_children()}
     assert sizes["encoders"] == 2 * (14_656 + 32 * 7)
     assert sizes["shared_encoder"] == 1_217_945
     assert sizes["split_encoder"] == 28_900
     assert sizes["shared_decoder"] == 1_237_376
-    assert sizes["split_decoder"] == 15_328
-    assert sizes["generators"] + sizes["last"] == 71_809 + 86_145
+    assert sizes["split_decoder"] == 15_328 + (128 - 32) * (32 * 7 + 1)
+    assert sizes["generators"] == 2 * (71_809 - 33 + 33 * 7167)
     longer = 256 * (7 - 6) + 512 * (28 - 24)
     assert sizes["discriminators"] == 494_945 + 495_073 + 2 * longer
 
@@ -139,8 +142,7 @@ def test_bad_pixels_are_seen_as_bad() -> None:
     one = prepared(network(), of)
     flux, ivar = of["observed.flux"], of["observed.ivar"].clone()
     ivar[:, 10] = 0
-    filled = one.fill[1] * one.scale + one.centre
-    filled = torch.where(ivar > 0, flux, filled)
+    filled = torch.where(ivar > 0, flux, one.mean[1])
     with_mask, _ = one.encode(flux, ivar, "observed")
     without, _ = one.encode(filled, torch.ones_like(ivar), "observed")
     assert not torch.allclose(with_mask, without, atol=1e-4)
@@ -161,7 +163,7 @@ def test_misfit_by_hand() -> None:
             ((0.1 * of["synthetic.flux"].std(0, correction=0).square().mean().sqrt()) ** 2 + floor**2).sqrt(),
         ),
     ):
-        made = shared[f"{domain}.reconstruction"] * one.scale + one.centre
+        made = shared[f"{domain}.reconstruction"] * one.scale + one.mean[DOMAINS.index(domain)]
         good = of[f"{domain}.ivar"] > 0
         residual = torch.where(good, (made - of[f"{domain}.flux"]) / error, 0.0)
         chi2 = residual.square().sum(1) / good.sum(1)
@@ -248,7 +250,8 @@ def test_training_pass_agrees_with_the_verbs() -> None:
         ("to_observed", one.translate(*s, "observed", lent)),
         ("observed.cycle", one.cycle(*o, "observed")),
     ):
-        torch.testing.assert_close(shared[name] * one.scale + one.centre, expected, rtol=1e-4, atol=1e-5)
+        found = shared[name] * one.scale + one.mean[int("observed" in name)]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(shared["to_synthetic.latents"], z)
 
 
@@ -278,6 +281,31 @@ def test_the_most_real_synthetic_spectra_are_chosen() -> None:
     chosen = one.train().shared(of)
     torch.testing.assert_close(chosen["synthetic.flux"], everything["synthetic.flux"][expected])
     assert len(chosen["observed.flux"]) == 4
+
+
+def test_domains_start_alike() -> None:
+    """A star has the same latents in both, and the spectra made of latents differ by the mean spectra."""
+    of = batch()
+    one = prepared(network(split=0), of)
+    deviation = of["synthetic.flux"] - one.mean[0]
+    z, _ = one.encode(of["synthetic.flux"], of["synthetic.ivar"], "synthetic")
+    seen, _ = one.encode(one.mean[1] + deviation, of["synthetic.ivar"], "observed")
+    torch.testing.assert_close(z, seen, rtol=1e-3, atol=1e-4)
+    difference = one.decode(z, None, "observed") - one.decode(z, None, "synthetic")
+    torch.testing.assert_close(difference, (one.mean[1] - one.mean[0]).expand(6, -1), rtol=1e-3, atol=1e-5)
+
+
+def test_split_codes_are_noisy_in_training_alone() -> None:
+    of = batch()
+    one = prepared(network(), of)
+    names = ("observed.reconstruction", "to_observed", "observed.latents")
+    before, again = one.shared(of), one.shared(of)
+    noisy = one.train().shared(of)
+    for name in names:
+        assert torch.equal(before[name], again[name])
+        assert not torch.allclose(before[name], noisy[name], atol=1e-3)
+    for name in ("synthetic.reconstruction", "to_synthetic", "synthetic.latents"):
+        torch.testing.assert_close(before[name], noisy[name])
 
 
 # ---------------------------------------------------------------------------- learning

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from typing import Literal, cast, get_args
 
 import torch
@@ -14,6 +15,7 @@ from draper.configs.translator import Domain
 from draper.errors import DraperError
 from draper.nn.convolutions import (
     PairDiscriminator,
+    PixelWeights,
     discriminator_loss,
     downsampling,
     generator_loss,
@@ -32,6 +34,9 @@ SATURATION = 0.1
 UNKNOWN_ERROR = 0.1
 """Error of spectra that come without errors, in units of the scatter about the mean spectrum."""
 
+SPLIT_NOISE = 1.0
+"""Noise (1 sigma) of split codes in training, in units of their own scatter along the spectrum."""
+
 
 class CycleNetwork(Module):
     """Encoders and generators of two domains around shared layers, and a discriminator for each domain.
@@ -42,9 +47,17 @@ class CycleNetwork(Module):
     judge pairs of a spectrum and its latents, and their real spectra are reconstructions, so that they see
     neither noise nor bad pixels.
 
+    Five things are not as published, without which a training of an hour ends far from the data. Networks see
+    and make differences from the mean spectrum of their domain: else hardly anything in the latents would
+    depend on the star at first. Both domains start from the same weights, hence with the same latents for the
+    same star. The last layer has weights of its own for each pixel, as lines stay where they are. Features of
+    split codes are added to those of the shared ones, not appended. And split codes are noisy in training:
+    what shared latents can hold is cheaper to put there, so that a star's own lines do not hide in what is
+    taken for the instrument.
+
     A batch holds ``synthetic.flux``, ``synthetic.ivar``, ``observed.flux`` and ``observed.ivar`` (n, p), in
-    physical units; the numbers of rows may differ. Inside, flux is standardised by one mean and one scale of
-    all synthetic pixels.
+    physical units; the numbers of rows may differ. Inside, flux is standardised by the mean spectrum of each
+    domain and one scale, that of the scatter of synthetic pixels about theirs.
 
     Parameters
     ----------
@@ -93,7 +106,7 @@ class CycleNetwork(Module):
         discriminator_filters: Sequence[int] = (16, 32, 64, 128, 256),
         discriminator_latent_filters: Sequence[int] = (32, 64, 128, 256, 512),
         adversarial: Literal["logits", "hinge"] = "logits",
-        adversarial_weight: float = 1.0,
+        adversarial_weight: float = 0.1,
         penalty: float = 0.0,
         best_of: int = 1,
         floor: float = 0.005,
@@ -110,26 +123,27 @@ class CycleNetwork(Module):
                 given=f"{self.length} positions for {pixels} px and a total stride of {stride}",
                 hint="use smaller strides, or more channels of the latents",
             )
-        # The second channel of the input says which pixels are good.
-        self.encoders = nn.ModuleDict({name: downsampling(2, filters, strides, kernel) for name in DOMAINS})
+        # The second channel of the input says which pixels are bad.
+        first = downsampling(2, filters, strides, kernel)
+        self.encoders = nn.ModuleDict({name: deepcopy(first) for name in DOMAINS})
         self.shared_encoder = nn.Sequential(
             downsampling(filters[-1], shared_filters, shared_strides, kernel),
             projection(shared_filters[-1], shared),
         )
         back, back_strides = shared_filters[::-1], shared_strides[::-1]
         self.shared_decoder = upsampling(shared, back, back_strides, kernel)
-        inputs = dict.fromkeys(DOMAINS, shared_filters[0])
         if split:
             self.split_encoder = nn.Sequential(
                 downsampling(filters[-1], split_filters, shared_strides, kernel),
                 projection(split_filters[-1], split),
             )
-            self.split_decoder = upsampling(split, split_filters[::-1], back_strides, kernel)
-            inputs["observed"] += split_filters[0]
-        self.generators = nn.ModuleDict(
-            {name: upsampling(inputs[name], filters[::-1], strides[::-1], kernel) for name in DOMAINS}
+            back = (*split_filters[:0:-1], shared_filters[0])
+            self.split_decoder = upsampling(split, back, back_strides, kernel)
+        last = nn.Sequential(
+            upsampling(shared_filters[0], filters[::-1], strides[::-1], kernel),
+            PixelWeights(filters[0], pixels),
         )
-        self.last = nn.ModuleDict({name: projection(filters[0], 1) for name in DOMAINS})
+        self.generators = nn.ModuleDict({name: deepcopy(last) for name in DOMAINS})
         channels = {"synthetic": shared, "observed": shared + split}
         self.discriminators = nn.ModuleDict(
             {
@@ -143,21 +157,19 @@ class CycleNetwork(Module):
                 for name in DOMAINS
             }
         )
-        self.centre: Tensor
+        self.mean: Tensor
         self.scale: Tensor
-        self.fill: Tensor
         self.unknown_error: Tensor
         self.floor: Tensor
         self.split_mean: Tensor
         self.split_factor: Tensor
         numbers = split * self.length
-        self.register_buffer("centre", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(2, pixels))
         self.register_buffer("scale", torch.ones(()))
         # In standardised units, for the two domains:
-        self.register_buffer("fill", torch.zeros(2, pixels))
         self.register_buffer("unknown_error", torch.ones(2))
         self.register_buffer("floor", torch.tensor(floor))
-        # Before the end of training, the prior of split codes is normalised white noise.
+        # Before the end of training, the prior of split codes is white noise.
         self.register_buffer("split_mean", torch.zeros(numbers))
         self.register_buffer("split_factor", torch.eye(numbers))
 
@@ -180,9 +192,8 @@ class CycleNetwork(Module):
         """
         features = self.shared_decoder(shared)
         if domain == "observed" and self.split:
-            codes = self.typical_split() if split is None else split
-            features = torch.cat([features, self.split_decoder(codes).expand(len(shared), -1, -1)], dim=1)
-        return self._spectra(features, domain) * self.scale + self.centre
+            features = features + self.split_decoder(self.typical_split() if split is None else split)
+        return self._spectra(features, domain) * self.scale + self.mean[DOMAINS.index(domain)]
 
     def translate(self, flux: Tensor, ivar: Tensor, to: Domain, split: Tensor | None = None) -> Tensor:
         """Return spectra (n, p) of the other domain as those of the domain ``to`` would look.
@@ -204,14 +215,14 @@ class CycleNetwork(Module):
         return self.decode(*self.encode(flux, ivar, domain), domain)
 
     def typical_split(self) -> Tensor:
-        """Return the split latents (1, split, l) of a typical observed spectrum, normalised like all."""
-        return normalised(self.split_mean.reshape(1, self.split, self.length))
+        """Return the split latents (1, split, l) of a typical observed spectrum: their mean."""
+        return self.split_mean.reshape(1, self.split, self.length)
 
     def sampled_split(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n split latents (n, split, l) drawn from the prior that :meth:`finish` has measured."""
         numbers = torch.randn(n, len(self.split_mean), generator=generator).to(self.split_mean)
         codes = self.split_mean + numbers @ self.split_factor.T
-        return normalised(codes.reshape(n, self.split, self.length))
+        return codes.reshape(n, self.split, self.length)
 
     # ------------------------------------------------------------------ the parts
 
@@ -220,14 +231,13 @@ class CycleNetwork(Module):
         return self._with_mask(*self._filled(flux, ivar, domain))
 
     def _filled(self, flux: Tensor, ivar: Tensor, domain: Domain) -> tuple[Tensor, Tensor]:
-        """Return standardised spectra (n, p) with the mean in bad pixels, and which pixels are good."""
+        """Return standardised spectra (n, p), 0 (the mean) in bad pixels, and which pixels are good."""
         good = ivar > 0
-        fill = self.fill[DOMAINS.index(domain)]
-        return torch.where(good, (flux - self.centre) / self.scale, fill), good
+        return torch.where(good, (flux - self.mean[DOMAINS.index(domain)]) / self.scale, 0.0), good
 
     def _with_mask(self, spectra: Tensor, good: Tensor) -> Tensor:
         """Return standardised spectra (n, p) with their mask, padded: (n, 2, padded p)."""
-        return functional.pad(torch.stack([spectra, good.to(spectra)], dim=1), (0, self.padding))
+        return functional.pad(torch.stack([spectra, (~good).to(spectra)], dim=1), (0, self.padding))
 
     def _encode_both(self, synthetic: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the shared latents of inputs of both domains, and the split ones of the observed domain.
@@ -242,16 +252,16 @@ class CycleNetwork(Module):
 
     def _spectra(self, features: Tensor, domain: Domain) -> Tensor:
         """Return standardised spectra (n, p) from the features (n, c, l) of decoders."""
-        features = self.generators[domain](features)[:, :, : self.pixels]
-        last = cast(nn.Conv1d, self.last[domain])
-        # A product of matrices: torch's convolution to one channel takes seven times as long.
-        weight = last.weight[:, :, 0].expand(len(features), 1, -1)
-        assert last.bias is not None
-        return (torch.bmm(weight, features)[:, 0] + last.bias).float()
+        spectra: Tensor = self.generators[domain](features)
+        return spectra.float()
 
     def _observed(self, features: Tensor, split: Tensor) -> Tensor:
         """Return standardised observed spectra (n, p) from shared and split features (n, c, l)."""
-        return self._spectra(torch.cat([features, split], dim=1) if self.split else features, "observed")
+        return self._spectra(features + split if self.split else features, "observed")
+
+    def _noisy(self, split: Tensor) -> Tensor:
+        """Return split codes (n, split, l) with noise in training, as they are at other times."""
+        return split + SPLIT_NOISE * torch.randn_like(split) if self.training else split
 
     def _lent(self, codes: Tensor, n: int) -> Tensor:
         """Return what n synthetic rows borrow from observed rows (m, ...): row i lends to row i."""
@@ -272,14 +282,14 @@ class CycleNetwork(Module):
             synthetic = {name: tensor[rows] for name, tensor in synthetic.items()}
             inputs[0] = inputs[0][rows]
         z_synthetic, z_observed, split = self._encode_both(*inputs)
+        split = self._noisy(split)
         n, own = len(z_synthetic), self.split_decoder(split) if self.split else split
         features = self.shared_decoder(torch.cat([z_synthetic, z_observed]))
         as_synthetic = self._spectra(features, "synthetic")
         as_observed = self._observed(features, torch.cat([self._lent(own, n), own]))
         to_synthetic, to_observed = as_synthetic[n:], as_observed[:n]
-        z_to_synthetic, z_to_observed, split_to_observed = self._encode_both(
-            *(self._with_mask(one, torch.ones_like(one)) for one in (to_synthetic, to_observed))
-        )
+        translated = (self._with_mask(one, torch.ones_like(one) > 0) for one in (to_synthetic, to_observed))
+        z_to_synthetic, z_to_observed, split_to_observed = self._encode_both(*translated)
         features = self.shared_decoder(torch.cat([z_to_synthetic, z_to_observed]))
         m = len(z_to_synthetic)
         return {
@@ -295,7 +305,7 @@ class CycleNetwork(Module):
             "observed.latents": torch.cat([z_observed, split], dim=1),
             "to_synthetic.latents": z_observed,
             # The split code as read from the translated spectrum: one that is ignored is found out.
-            "to_observed.latents": torch.cat([z_synthetic, split_to_observed], dim=1),
+            "to_observed.latents": torch.cat([z_synthetic, self._noisy(split_to_observed)], dim=1),
         }
 
     def _targets(self, batch: Batch, domain: Domain) -> dict[str, Tensor]:
@@ -382,15 +392,13 @@ class CycleNetwork(Module):
                 square[number] += flux.square().sum(0)
                 magnitude += float(flux.abs().sum()) if domain == "synthetic" else 0.0
         pixels = count.sum(1).clamp(min=1)
-        mean = total / count.clamp(min=1)
-        scatter = ((square - total * mean).sum(1) / pixels).clamp(min=0).sqrt()
-        centre = total[0].sum() / pixels[0]
-        scale = (square[0].sum() / pixels[0] - centre.square()).clamp(min=0).sqrt()
-        scale = scale if float(scale) > 0 else torch.ones(())
-        self.centre.copy_(centre)
-        self.scale.copy_(scale)
         # A pixel that is bad in all spectra of a set gets the mean of all pixels.
-        self.fill.copy_(torch.where(count > 0, (mean - centre) / scale, 0.0))
+        overall = (total.sum(1) / pixels)[:, None]
+        mean = torch.where(count > 0, total / count.clamp(min=1), overall)
+        scatter = ((square - total * mean).sum(1) / pixels).clamp(min=0).sqrt()
+        scale = scatter[0] if float(scatter[0]) > 0 else torch.ones(())
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
         self.floor.copy_(self.floor_fraction * magnitude / float(pixels[0]) / scale)
         self.unknown_error.copy_((UNKNOWN_ERROR * scatter / scale).clamp(min=1e-3))
 
