@@ -375,7 +375,7 @@ def cycle(data: Data, steps: int, seed: int) -> tuple[Array, float]:
     train = TrainConfig(
         steps=steps,
         batch_size=16,
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         warmup=min(200, steps // 5),
         ema=min(0.999, steps / (steps + 5)),
         threads=1,

@@ -76,7 +76,7 @@ class TranslatorConfig(ModelConfig):
     cycle_training: ClassVar[dict[str, Any]] = {
         "steps": 12_000,
         "batch_size": 16,
-        "learning_rate": 2e-3,
+        "learning_rate": 3e-3,
         "warmup": 200,
         "ema": 0.999,
     }

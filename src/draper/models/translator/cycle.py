@@ -34,8 +34,8 @@ SATURATION = 0.1
 UNKNOWN_ERROR = 0.1
 """Error of spectra that come without errors, in units of the scatter about the mean spectrum."""
 
-SPLIT_NOISE = 1.0
-"""Noise (1 sigma) of split codes in training, in units of their own scatter along the spectrum."""
+SHARED_NOISE, SPLIT_NOISE = 0.3, 2.0
+"""Noise (1 sigma) of latents in training, in units of their own scatter along the spectrum."""
 
 
 class CycleNetwork(Module):
@@ -51,9 +51,9 @@ class CycleNetwork(Module):
     and make differences from the mean spectrum of their domain: else hardly anything in the latents would
     depend on the star at first. Both domains start from the same weights, hence with the same latents for the
     same star. The last layer has weights of its own for each pixel, as lines stay where they are. Features of
-    split codes are added to those of the shared ones, not appended. And split codes are noisy in training:
-    what shared latents can hold is cheaper to put there, so that a star's own lines do not hide in what is
-    taken for the instrument.
+    split codes are added to those of the shared ones, not appended. And latents are noisy in training: little
+    of the noise of spectra is learnt by heart. Split codes are much noisier: what shared latents can hold is
+    cheaper to put there, so that a star's own lines do not hide in what is taken for the instrument.
 
     A batch holds ``synthetic.flux``, ``synthetic.ivar``, ``observed.flux`` and ``observed.ivar`` (n, p), in
     physical units; the numbers of rows may differ. Inside, flux is standardised by the mean spectrum of each
@@ -259,9 +259,12 @@ class CycleNetwork(Module):
         """Return standardised observed spectra (n, p) from shared and split features (n, c, l)."""
         return self._spectra(features + split if self.split else features, "observed")
 
-    def _noisy(self, split: Tensor) -> Tensor:
-        """Return split codes (n, split, l) with noise in training, as they are at other times."""
-        return split + SPLIT_NOISE * torch.randn_like(split) if self.training else split
+    def _noisy(self, synthetic: Tensor, observed: Tensor, split: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return shared latents of both domains and split ones, with noise in training."""
+        if not self.training:
+            return synthetic, observed, split
+        synthetic, observed = (z + SHARED_NOISE * torch.randn_like(z) for z in (synthetic, observed))
+        return synthetic, observed, split + SPLIT_NOISE * torch.randn_like(split)
 
     def _lent(self, codes: Tensor, n: int) -> Tensor:
         """Return what n synthetic rows borrow from observed rows (m, ...): row i lends to row i."""
@@ -281,15 +284,14 @@ class CycleNetwork(Module):
             rows = self._most_real(*inputs)
             synthetic = {name: tensor[rows] for name, tensor in synthetic.items()}
             inputs[0] = inputs[0][rows]
-        z_synthetic, z_observed, split = self._encode_both(*inputs)
-        split = self._noisy(split)
+        z_synthetic, z_observed, split = self._noisy(*self._encode_both(*inputs))
         n, own = len(z_synthetic), self.split_decoder(split) if self.split else split
         features = self.shared_decoder(torch.cat([z_synthetic, z_observed]))
         as_synthetic = self._spectra(features, "synthetic")
         as_observed = self._observed(features, torch.cat([self._lent(own, n), own]))
         to_synthetic, to_observed = as_synthetic[n:], as_observed[:n]
         translated = (self._with_mask(one, torch.ones_like(one) > 0) for one in (to_synthetic, to_observed))
-        z_to_synthetic, z_to_observed, split_to_observed = self._encode_both(*translated)
+        z_to_synthetic, z_to_observed, split_to_observed = self._noisy(*self._encode_both(*translated))
         features = self.shared_decoder(torch.cat([z_to_synthetic, z_to_observed]))
         m = len(z_to_synthetic)
         return {
@@ -305,7 +307,7 @@ class CycleNetwork(Module):
             "observed.latents": torch.cat([z_observed, split], dim=1),
             "to_synthetic.latents": z_observed,
             # The split code as read from the translated spectrum: one that is ignored is found out.
-            "to_observed.latents": torch.cat([z_synthetic, self._noisy(split_to_observed)], dim=1),
+            "to_observed.latents": torch.cat([z_synthetic, split_to_observed], dim=1),
         }
 
     def _targets(self, batch: Batch, domain: Domain) -> dict[str, Tensor]:
