@@ -53,8 +53,10 @@ class Linearised(ABC):
             (self.columns(pixels) @ weights[:, pixels, None])[:, :, 0] for pixels in blocks(weights.shape[1])
         )
 
-    def curvature(self, density: Tensor, others: Tensor, *, rough: bool = False) -> Tensor:
-        """Return the weighted products (n, d + e, d + e) of all derivatives, those by labels first.
+    def curvature(
+        self, density: Tensor, others: Tensor, shared: Tensor, *, rough: bool = False
+    ) -> Tensor:
+        """Return weighted products (n, d + e + r, d + e + r) of derivatives: by labels, others, shared ones.
 
         Parameters
         ----------
@@ -62,17 +64,36 @@ class Linearised(ABC):
             Weights.
         others : Tensor (n, e, p)
             Derivatives by parameters other than labels.
+        shared : Tensor (r, p)
+            Derivatives that are the same for all rows.
         rough
             Compute in bfloat16, whose errors average out over pixels; sums are float32.
         """
         kind = torch.bfloat16 if rough else torch.float32
-        root, others = density.clamp(min=0).sqrt()[:, None].to(kind), others.to(kind)
+        density = density.clamp(min=0)
+        root, others, shared = density.sqrt()[:, None].to(kind), others.to(kind), shared.to(kind)
 
-        def part(pixels: slice) -> Tensor:
+        def part(pixels: slice) -> tuple[Tensor, Tensor]:
             rows = torch.cat([self.columns(pixels, kind), others[:, :, pixels]], dim=1) * root[:, :, pixels]
-            return (rows @ rows.transpose(1, 2)).float()
+            cross = (rows * root[:, :, pixels]).flatten(0, 1) @ shared[:, pixels].T
+            return (rows @ rows.transpose(1, 2)).float(), cross.reshape(*rows.shape[:2], -1).float()
 
-        return add_up(part(pixels) for pixels in blocks(density.shape[1]))
+        parts = [part(pixels) for pixels in blocks(density.shape[1])]
+        own, cross = (add_up(iter(each)) for each in zip(*parts, strict=True))
+        both = weighted_products(shared, density.to(kind))
+        upper = torch.cat([own, cross], dim=2)
+        return torch.cat([upper, torch.cat([cross.transpose(1, 2), both], dim=2)], dim=1)
+
+
+def weighted_products(rows: Tensor, weights: Tensor) -> Tensor:
+    """Return the products (n, r, r) of rows (r, p) with each other, with weights (n, p) of the pixels.
+
+    One after the other, which fits in the cache.
+    """
+    products = torch.empty(len(weights), len(rows), len(rows))
+    for product, weight in zip(products, weights, strict=True):
+        product.copy_((rows * weight) @ rows.T)
+    return products
 
 
 def blocks(pixels: int) -> Iterator[slice]:

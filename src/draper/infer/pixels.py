@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from draper.infer.instrument_model import InstrumentModel, Linearised, LinearisedArrays
+from draper.infer.instrument_model import InstrumentModel, Linearised, LinearisedArrays, weighted_products
 from draper.infer.least_squares import Normal, Problem
 from draper.instrument.broadening import EVEN, broaden
 from draper.instrument.doppler import SPEED_OF_LIGHT, doppler_factor
@@ -235,6 +235,8 @@ class PixelProblem(Problem):
         )
         if self.even:
             self.steps = torch.log(observed / wavelength[0]) / self.even
+        steps = torch.diff(wavelength)
+        self.linear = bool(steps.max() - steps.min() < EVEN * steps.mean())
         self.by_velocity = -1 / SPEED_OF_LIGHT / torch.log(wavelength[2:] / wavelength[:-2]).float()
 
     def normal(self, x: Tensor, rows: Tensor, *, rough: bool = False) -> Normal:
@@ -242,9 +244,9 @@ class PixelProblem(Problem):
         with torch.no_grad():
             at = self._evaluate(x, rows)
             best, flux, m = at.best, at.local.flux, at.gradient.shape[1]
-            others = [at.by_rv, at.by_width, *self._nuisances(flux, at.rv, rows, best)]
+            others = torch.cat([at.by_rv, at.by_width, *self._nuisances(flux, at.rv, rows, best)], dim=1)
             density = self._weights_on_model_pixels(self.ivar[rows] * best.level.square(), at.rv, rows)
-            curvature = at.local.curvature(density, torch.cat(others, dim=1), rough=rough).double()
+            curvature = self._curvature(at.local, density, others, rows, rough).double()
             cross, own = curvature[:, :m, m:], regularise(curvature[:, m:, m:], best.count, best.precision)
             curvature = curvature[:, :m, :m]
             if own.shape[1]:
@@ -278,20 +280,31 @@ class PixelProblem(Problem):
         chi2 = (weighted * residual).double().sum(1) + best.penalty
         return Evaluation(local, rv, by_rv, by_width, best, chi2, gradient)
 
+    def _curvature(
+        self, local: Linearised, density: Tensor, others: Tensor, rows: Tensor, rough: bool
+    ) -> Tensor:
+        """Return products (n, k, k) of derivatives by labels, by others (n, e, p), and by the modes."""
+        curvature = local.curvature(density, others, self.modes, rough=rough)
+        scale = torch.ones(curvature.shape[:2])
+        scale[:, scale.shape[1] - len(self.modes) :] = self.spread[rows, None]
+        return curvature * scale[:, :, None] * scale[:, None]
+
     def _nuisances(self, flux: Tensor, rv: Tensor, rows: Tensor, best: ProfiledFlux) -> list[Tensor]:
-        """Return derivatives (n, e, p) by profiled coefficients over the continuum, on the model's pixels."""
-        modes = self.modes * self.spread[rows, None, None]
+        """Return derivatives (n, e, p) by coefficients of the continuum, over it, on the model's pixels."""
         if self.continuum is None:
-            return [modes]
+            return []
         there = self.continuum.basis(self.wavelength * self._doppler(rv, rows))
         level = (there @ best.coefficients[:, : there.shape[2]])[:, :, 0]
         share = torch.where(level.abs() > 0, flux / level, 0.0)
-        return [share[:, None] * there.transpose(1, 2), modes]
+        return [share[:, None] * there.transpose(1, 2)]
 
     def _left_pixel(self, place: Tensor, factor: Tensor) -> Tensor:
         """Return the model's pixel (n, q) at or before each place; ``factor`` (n, 1) has moved it there."""
         if self.even:
             return (self.steps - torch.log(factor) / self.even).long()
+        if self.linear:
+            first, last = self.wavelength[0], self.wavelength[-1]
+            return ((place - first) * ((len(self.wavelength) - 1) / (last - first))).floor_().long()
         return torch.searchsorted(self.wavelength, place.contiguous(), right=True) - 1
 
     def _doppler(self, rv: Tensor, rows: Tensor) -> Tensor:
@@ -313,29 +326,50 @@ class PixelProblem(Problem):
         """Return models (n, q) with the best coefficients of continuum and modes."""
         data, weight = self.flux[rows], self.ivar[rows]
         precision = None if self.precision is None else self.precision[rows]
-        level, columns, count = torch.ones(()), [], 0
-        if self.continuum is not None:
+        if self.continuum is None:
+            level, columns, target = torch.ones(()), model[:, :, None][:, :, :0], data - model
+        else:
             basis = self.continuum.basis(self.observed)
-            count = basis.shape[1]
-            columns.append(model[:, :, None] * basis)
+            columns, target = model[:, :, None] * basis, data
             # Modes are multiplied by the continuum: by that without them, so that all stays linear.
-            level = (basis @ solve_linear(columns[0], weight, data, count))[:, :, 0]
-        if len(self.modes):
-            place = (self.observed / self._doppler(rv, rows)).contiguous()
-            right = torch.searchsorted(self.wavelength, place).clamp(1, len(self.wavelength) - 1)
-            middle = (self.wavelength[right] + self.wavelength[right - 1]) / 2
-            near = right - (middle > place).long()
-            columns.append(self.modes.T[near] * (self.spread[rows, None] * level)[..., None])
-        if not columns:
+            level = (basis @ solve_linear(columns, weight, data))[:, :, 0]
+        count = columns.shape[2]
+        if count + len(self.modes) == 0:
             return ProfiledFlux(model, level, torch.zeros(len(model), 0, 1), 0)
-        design = torch.cat(columns, dim=2)
-        target = data - model if self.continuum is None else data
-        coefficients = solve_linear(design, weight, target, count, precision)
-        total = (design @ coefficients)[:, :, 0]
+        amplitude = (self.spread[rows, None] * level).expand_as(data)
+        near = self._nearest_pixel(rv, rows)
+
+        def on_model_pixels(values: Tensor) -> Tensor:
+            return torch.zeros(len(data), len(self.wavelength)).scatter_add_(1, near, values)
+
+        # Modes are the same for all rows: their products need no copy of them for each row.
+        weighted = weight[:, :, None] * columns
+        scaled = weight * amplitude
+        cross = [on_model_pixels(amplitude * weighted[:, :, number]) @ self.modes.T for number in range(count)]
+        own = torch.zeros(len(data), count + len(self.modes), count + len(self.modes), dtype=torch.float64)
+        own[:, :count, :count] = weighted.transpose(1, 2) @ columns
+        if cross:
+            own[:, :count, count:] = torch.stack(cross, dim=1)
+            own[:, count:, :count] = own[:, :count, count:].transpose(1, 2)
+        own[:, count:, count:] = weighted_products(self.modes, on_model_pixels(scaled * amplitude))
+        known = [weighted.transpose(1, 2) @ target[:, :, None]]
+        known.append((on_model_pixels(scaled * target) @ self.modes.T)[:, :, None])
+        coefficients = torch.linalg.solve(regularise(own, count, precision), torch.cat(known, dim=1).double())
+        coefficients = coefficients.float()
+        modes = (coefficients[:, count:, 0] @ self.modes).gather(1, near) * amplitude
+        total = (columns @ coefficients[:, :count])[:, :, 0] + modes
         if self.continuum is None:
             return ProfiledFlux(total + model, level, coefficients, count, precision)
         level = (basis @ coefficients[:, :count])[:, :, 0]
         return ProfiledFlux(total, level, coefficients, count, precision)
+
+    def _nearest_pixel(self, rv: Tensor, rows: Tensor) -> Tensor:
+        """Return the model's pixel (n, q) that is nearest to each pixel of the data."""
+        factor = self._doppler(rv, rows)
+        place = (self.observed / factor).contiguous()
+        left = self._left_pixel(place, factor).clamp(0, len(self.wavelength) - 2)
+        middle = (self.wavelength[left] + self.wavelength[left + 1]) / 2
+        return left + (place > middle).long()
 
     def model(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the flux that is compared with the data (k, q), and the continuum in it."""
@@ -435,11 +469,9 @@ def regularise(own: Tensor, count: int, precision: Tensor | None = None) -> Tens
     return own + known
 
 
-def solve_linear(
-    design: Tensor, weight: Tensor, target: Tensor, count: int, precision: Tensor | None = None
-) -> Tensor:
-    """Return coefficients (n, k, 1) of a design (n, q, k), all but ``count`` of them of order 1."""
+def solve_linear(design: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+    """Return the best coefficients (n, k, 1) of a design (n, q, k)."""
     weighted = (weight[:, :, None] * design).transpose(1, 2)
-    own = regularise((weighted @ design).double(), count, precision)
+    own = regularise((weighted @ design).double(), design.shape[2])
     coefficients: Tensor = torch.linalg.solve(own, (weighted @ target[:, :, None]).double())
     return coefficients.float()

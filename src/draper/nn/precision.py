@@ -13,6 +13,7 @@ from functools import cache
 from typing import Literal
 
 import torch
+from threadpoolctl import threadpool_limits
 
 Mode = Literal["highest", "medium"]
 
@@ -50,16 +51,16 @@ def reproducible() -> Iterator[None]:
 
 
 @contextmanager
-def fit_mode() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute with one thread inside the block, in the fastest mode that is accurate.
 
-    Fits are many small operations: several threads would wait for each other more than they compute, five
-    times as long in all where other work keeps the processor busy.
+    Verbs are many small operations: several threads would wait for each other more than they compute, five
+    times as long in all where other work keeps the processor busy. Also a decorator of functions.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with matmul_mode(fastest_mode()):
+        with matmul_mode(fastest_mode()), threadpool_limits(1):
             yield
     finally:
         torch.set_num_threads(threads)

@@ -259,12 +259,9 @@ class CycleNetwork(Module):
         """Return standardised observed spectra (n, p) from shared and split features (n, c, l)."""
         return self._spectra(features + split if self.split else features, "observed")
 
-    def _noisy(self, synthetic: Tensor, observed: Tensor, split: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return shared latents of both domains and split ones, with noise in training."""
-        if not self.training:
-            return synthetic, observed, split
-        synthetic, observed = (z + SHARED_NOISE * torch.randn_like(z) for z in (synthetic, observed))
-        return synthetic, observed, split + SPLIT_NOISE * torch.randn_like(split)
+    def _noisy(self, latents: Tensor, sigma: float) -> Tensor:
+        """Return latents (n, c, l) with noise in training, as they are at other times."""
+        return latents + sigma * torch.randn_like(latents) if self.training else latents
 
     def _lent(self, codes: Tensor, n: int) -> Tensor:
         """Return what n synthetic rows borrow from observed rows (m, ...): row i lends to row i."""
@@ -284,15 +281,17 @@ class CycleNetwork(Module):
             rows = self._most_real(*inputs)
             synthetic = {name: tensor[rows] for name, tensor in synthetic.items()}
             inputs[0] = inputs[0][rows]
-        z_synthetic, z_observed, split = self._noisy(*self._encode_both(*inputs))
+        z_synthetic, z_observed, split = self._encode_both(*inputs)
+        split = self._noisy(split, SPLIT_NOISE)
         n, own = len(z_synthetic), self.split_decoder(split) if self.split else split
-        features = self.shared_decoder(torch.cat([z_synthetic, z_observed]))
+        features = self.shared_decoder(self._noisy(torch.cat([z_synthetic, z_observed]), SHARED_NOISE))
         as_synthetic = self._spectra(features, "synthetic")
         as_observed = self._observed(features, torch.cat([self._lent(own, n), own]))
         to_synthetic, to_observed = as_synthetic[n:], as_observed[:n]
         translated = (self._with_mask(one, torch.ones_like(one) > 0) for one in (to_synthetic, to_observed))
-        z_to_synthetic, z_to_observed, split_to_observed = self._noisy(*self._encode_both(*translated))
-        features = self.shared_decoder(torch.cat([z_to_synthetic, z_to_observed]))
+        z_to_synthetic, z_to_observed, split_to_observed = self._encode_both(*translated)
+        again = torch.cat([z_to_synthetic, z_to_observed])
+        features = self.shared_decoder(self._noisy(again, SHARED_NOISE))
         m = len(z_to_synthetic)
         return {
             **{f"synthetic.{name}": tensor for name, tensor in synthetic.items()},
@@ -307,7 +306,7 @@ class CycleNetwork(Module):
             "observed.latents": torch.cat([z_observed, split], dim=1),
             "to_synthetic.latents": z_observed,
             # The split code as read from the translated spectrum: one that is ignored is found out.
-            "to_observed.latents": torch.cat([z_synthetic, split_to_observed], dim=1),
+            "to_observed.latents": torch.cat([z_synthetic, self._noisy(split_to_observed, SPLIT_NOISE)], dim=1),
         }
 
     def _targets(self, batch: Batch, domain: Domain) -> dict[str, Tensor]:
