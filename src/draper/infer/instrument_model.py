@@ -53,9 +53,7 @@ class Linearised(ABC):
             (self.columns(pixels) @ weights[:, pixels, None])[:, :, 0] for pixels in blocks(weights.shape[1])
         )
 
-    def curvature(
-        self, density: Tensor, others: Tensor, shared: Tensor, *, rough: bool = False
-    ) -> Tensor:
+    def curvature(self, density: Tensor, others: Tensor, shared: Tensor, *, rough: bool = False) -> Tensor:
         """Return weighted products (n, d + e + r, d + e + r) of derivatives: by labels, others, shared ones.
 
         Parameters

@@ -343,21 +343,19 @@ class PixelProblem(Problem):
             return torch.zeros(len(data), len(self.wavelength)).scatter_add_(1, near, values)
 
         # Modes are the same for all rows: their products need no copy of them for each row.
-        weighted = weight[:, :, None] * columns
-        scaled = weight * amplitude
-        cross = [on_model_pixels(amplitude * weighted[:, :, number]) @ self.modes.T for number in range(count)]
+        weighted, scaled = weight[:, :, None] * columns, weight * amplitude
         own = torch.zeros(len(data), count + len(self.modes), count + len(self.modes), dtype=torch.float64)
         own[:, :count, :count] = weighted.transpose(1, 2) @ columns
-        if cross:
-            own[:, :count, count:] = torch.stack(cross, dim=1)
-            own[:, count:, :count] = own[:, :count, count:].transpose(1, 2)
+        for number in range(count):
+            cross = on_model_pixels(scaled * columns[:, :, number]) @ self.modes.T
+            own[:, number, count:] = own[:, count:, number] = cross.double()
         own[:, count:, count:] = weighted_products(self.modes, on_model_pixels(scaled * amplitude))
         known = [weighted.transpose(1, 2) @ target[:, :, None]]
         known.append((on_model_pixels(scaled * target) @ self.modes.T)[:, :, None])
         coefficients = torch.linalg.solve(regularise(own, count, precision), torch.cat(known, dim=1).double())
         coefficients = coefficients.float()
-        modes = (coefficients[:, count:, 0] @ self.modes).gather(1, near) * amplitude
-        total = (columns @ coefficients[:, :count])[:, :, 0] + modes
+        errors = (coefficients[:, count:, 0] @ self.modes).gather(1, near) * amplitude
+        total = (columns @ coefficients[:, :count])[:, :, 0] + errors
         if self.continuum is None:
             return ProfiledFlux(total + model, level, coefficients, count, precision)
         level = (basis @ coefficients[:, :count])[:, :, 0]
@@ -402,11 +400,8 @@ class PixelProblem(Problem):
 
     def _broaden(self, spectra: Tensor, widths: Mapping[str, Tensor]) -> Tensor:
         """Return spectra (n, k, p), those of each row broadened alike."""
-        if not widths:
-            return spectra
-        n, k, p = spectra.shape
-        each: dict[str, Any] = {name: width.expand(n).repeat_interleave(k) for name, width in widths.items()}
-        return broaden(spectra.reshape(n * k, p), self.step, **each).reshape(n, k, p)
+        each: dict[str, Any] = dict(widths)
+        return broaden(spectra, self.step, **each) if widths else spectra
 
     def _broaden_linearised(
         self, local: Linearised, widths: Mapping[str, Tensor]

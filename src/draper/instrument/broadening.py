@@ -78,11 +78,11 @@ def broaden(
     limb_darkening: float | Tensor = 0.6,
     macroturbulence: str = "radial-tangential",
 ) -> Tensor:
-    """Broaden spectra (n, p) on pixels of equal width ``step`` [km/s].
+    """Broaden spectra (n, p), or several for each width (n, k, p), on pixels of equal width ``step`` [km/s].
 
     Parameters
     ----------
-    flux : Tensor (n, p)
+    flux : Tensor (n, p) or (n, k, p)
         Spectra.
     step
         From :func:`velocity_step`.
@@ -97,23 +97,23 @@ def broaden(
 
     Returns
     -------
-    Tensor (n, p)
-        Pixels nearer to an end than :func:`reach` see continued values there.
+    Tensor
+        Of the shape of ``flux``. Pixels nearer to an end than :func:`reach` see continued values there.
     """
     widths = {"vsini": vsini, "vmac": vmac, "resolving_power": resolving_power}
+    shape = (-1, *(1,) * (flux.dim() - 1))
     given: dict[str, Tensor] = {
-        name: torch.as_tensor(width, dtype=flux.dtype, device=flux.device).reshape(-1, 1)
+        name: torch.as_tensor(width, dtype=flux.dtype, device=flux.device).reshape(shape)
         for name, width in widths.items()
         if width is not None
     }
     if not given:
         return flux
-    p = flux.shape[1]
+    p = flux.shape[-1]
     pad = min(reach(step, **{name: width.detach() for name, width in given.items()}), 4 * p)
     length = _fast_length(p + 2 * pad)
-    extended = torch.cat(
-        [flux[:, :1].expand(-1, pad), flux, flux[:, -1:].expand(-1, length - p - pad)], dim=1
-    )
+    ends = (flux[..., :1].expand(*flux.shape[:-1], pad), flux[..., -1:])
+    extended = torch.cat([ends[0], flux, ends[1].expand(*flux.shape[:-1], length - p - pad)], dim=-1)
     # The transform is periodic: the continuation keeps the two ends apart.
     frequency = torch.fft.rfftfreq(length, d=step, dtype=flux.dtype, device=flux.device)
     transform: Any = 1.0
@@ -130,7 +130,7 @@ def broaden(
             )
     if "resolving_power" in given:
         transform = transform * gaussian(frequency, SPEED_OF_LIGHT / (FWHM * given["resolving_power"]))
-    broadened: Tensor = torch.fft.irfft(torch.fft.rfft(extended) * transform, n=length)[:, pad : pad + p]
+    broadened: Tensor = torch.fft.irfft(torch.fft.rfft(extended) * transform, n=length)[..., pad : pad + p]
     return broadened
 
 

@@ -290,6 +290,7 @@ class CycleNetwork(Module):
         to_synthetic, to_observed = as_synthetic[n:], as_observed[:n]
         translated = (self._with_mask(one, torch.ones_like(one) > 0) for one in (to_synthetic, to_observed))
         z_to_synthetic, z_to_observed, split_to_observed = self._encode_both(*translated)
+        split_to_observed = self._noisy(split_to_observed, SPLIT_NOISE)
         again = torch.cat([z_to_synthetic, z_to_observed])
         features = self.shared_decoder(self._noisy(again, SHARED_NOISE))
         m = len(z_to_synthetic)
@@ -306,7 +307,7 @@ class CycleNetwork(Module):
             "observed.latents": torch.cat([z_observed, split], dim=1),
             "to_synthetic.latents": z_observed,
             # The split code as read from the translated spectrum: one that is ignored is found out.
-            "to_observed.latents": torch.cat([z_synthetic, self._noisy(split_to_observed, SPLIT_NOISE)], dim=1),
+            "to_observed.latents": torch.cat([z_synthetic, split_to_observed], dim=1),
         }
 
     def _targets(self, batch: Batch, domain: Domain) -> dict[str, Tensor]:
