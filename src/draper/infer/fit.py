@@ -110,6 +110,7 @@ class Fitter:
         wide = {**{name: torch.tensor(WIDE[name]) for name in widths}, **fixed}
         self.reach = 0.5 * reach(1.0, **wide) if wide else 0.0
         self._last_guess: tuple[Tensor, Tensor, Guess] | None = None
+        self._templates: Tensor | None = None
         self._named_prior: MixturePrior | None = None
 
     def __call__(self, exposures: Sequence[Exposure], *, models: bool = False) -> FitResult:
@@ -206,7 +207,9 @@ class Fitter:
     def _start(self, exposures: Sequence[Exposure]) -> tuple[list[ExposureTensors], Tensor, Tensor]:
         """Return the data, labels (n, d) of the nearest candidates, and parameters (n, starts, m)."""
         points = self._candidate_labels()
-        templates = self._candidate_spectra(points)
+        if self._templates is None:
+            self._templates = self._candidate_spectra(points)
+        templates = self._templates
         parts = [self._prepare(exposure) for exposure in exposures]
         rvs, gains = zip(*(self._velocities(templates, *part) for part in parts), strict=True)
         if self.shares_velocity(len(parts)):

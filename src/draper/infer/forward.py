@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, Self
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -134,11 +134,14 @@ class ForwardModel:
         The p pixels, with the resolving power of the flux.
     labels : LabelSet
         The d labels with the ranges within which they are fitted.
+    kept
+        What one fit leaves for the next.
     """
 
     function: SpectrumFunction
     grid: Grid
     labels: LabelSet
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def from_function(

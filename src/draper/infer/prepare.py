@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from draper.configs.fit import FitConfig
 from draper.data.grid import Grid, merged
@@ -39,7 +40,20 @@ def prepare(
     config = match_options(model, exposures, config)
     if not whole:
         exposures = [within(exposure, model.grid, config.windows) for exposure in exposures]
-    return exposures, Fitter(model, config), config
+    return exposures, _fitter(model, config), config
+
+
+def _fitter(model: ForwardModel, config: FitConfig) -> Fitter:
+    """Return the fitter of a model, the last one again if nothing has changed."""
+    if not isinstance(model.function, torch.nn.Module):
+        return Fitter(model, config)
+    tensors = [*model.function.parameters(), *model.function.buffers()]
+    # Numbers that change in place count their versions up; no other tensor has the address of a kept one.
+    state = [(id(each), 0 if each.is_inference() else each._version) for each in tensors]
+    if model.kept.get("state") != (config, state):
+        model.kept.update(state=(config, state), tensors=tensors, fitter=Fitter(model, config))
+    fitter: Fitter = model.kept["fitter"]
+    return fitter
 
 
 def as_sharp_as_the_model(

@@ -103,6 +103,9 @@ def normalised(codes: Tensor) -> Tensor:
 class PairDiscriminator(nn.Module):
     """Tells apart pairs of a spectrum and its latents.
 
+    The logit is that of convolutions, as published, plus that of a perceptron which sees all numbers of a pair
+    at once: whether a spectrum is that of its latents is a matter of few directions in all pixels.
+
     Parameters
     ----------
     pixels
@@ -113,6 +116,8 @@ class PairDiscriminator(nn.Module):
         Channels of the convolutions along the spectrum, and of those of each position of the latents.
     stride, kernel
         Of the convolutions along the spectrum.
+    hidden
+        Size of the hidden layers of the perceptron.
     """
 
     def __init__(
@@ -124,9 +129,13 @@ class PairDiscriminator(nn.Module):
         *,
         stride: int = 4,
         kernel: int = 7,
+        hidden: int = 128,
     ) -> None:
         super().__init__()
         channels, length = latent
+        numbers = [pixels + channels * length, hidden, hidden]
+        layers = [part for sizes in pairwise(numbers) for part in (nn.Linear(*sizes), _activation())]
+        self.whole = _initialised(nn.Sequential(*layers, nn.Linear(hidden, 1)))
         self.spectrum = downsampling(1, filters, [stride] * len(filters), kernel)
         self.latent = downsampling(channels, latent_filters, [1] * len(latent_filters), 1)
         for _ in filters:
@@ -137,8 +146,9 @@ class PairDiscriminator(nn.Module):
     def forward(self, spectra: Tensor, latents: Tensor) -> Tensor:
         """Return logits (n,) of being real, for spectra (n, p) and latents (n, c, l)."""
         features = [self.spectrum(spectra[:, None]).flatten(1), self.latent(latents).flatten(1)]
-        logits: Tensor = self.last(torch.cat(features, dim=1))[:, 0]
-        return logits.float()
+        pairs = torch.cat([spectra, latents.flatten(1)], dim=1)
+        logits: Tensor = self.last(torch.cat(features, dim=1)) + self.whole(pairs)
+        return logits[:, 0].float()
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:

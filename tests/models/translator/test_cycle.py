@@ -92,7 +92,8 @@ def test_published_sizes() -> None:
     assert sizes["split_decoder"] == 15_328 + (128 - 32) * (32 * 7 + 1)
     assert sizes["generators"] == 2 * (71_809 - 33 + 33 * 7167)
     longer = 256 * (7 - 6) + 512 * (28 - 24)
-    assert sizes["discriminators"] == 494_945 + 495_073 + 2 * longer
+    whole = [128 * (7167 + 28 * channels + 1) + 128 * 129 + 129 for channels in (25, 29)]
+    assert sizes["discriminators"] == 494_945 + 495_073 + 2 * longer + sum(whole)
 
 
 def test_impossible_sizes_are_refused() -> None:

@@ -80,6 +80,8 @@ class Emulator(Model):
     config: EmulatorConfig
     components: int = 0
     """Number of principal components of the training set; the option of that name replaces it."""
+    _forward: ForwardModel | None = None
+    """Kept with what the last fit has left for the next one."""
 
     # -------------------------------------------------------------- the contract
 
@@ -203,7 +205,13 @@ class Emulator(Model):
     @property
     def label_fit(self) -> LabelFit:
         """The fit of this model's labels."""
-        return LabelFit(ForwardModel(self.network, self.own_grid, self.labels))
+        parts = self.network, self.own_grid, self.labels
+        last = self._forward
+        if last is None or any(
+            new is not old for new, old in zip(parts, (last.function, last.grid, last.labels), strict=True)
+        ):
+            last = self._forward = ForwardModel(*parts)
+        return LabelFit(last)
 
     @property
     def device(self) -> torch.device:

@@ -34,7 +34,14 @@ SATURATION = 0.1
 UNKNOWN_ERROR = 0.1
 """Error of spectra that come without errors, in units of the scatter about the mean spectrum."""
 
-SHARED_NOISE, SPLIT_NOISE = 0.3, 2.0
+ADVERSARIAL = (0.05, 0.3)
+"""Weight of the adversarial terms at the start and at the end of training.
+
+That of the others is 1; see :meth:`CycleNetwork.misfit` for their scale. Too much of it at first, and all
+spectra become the mean one, which no discriminator can tell from itself.
+"""
+
+SHARED_NOISE, SPLIT_NOISE = 0.15, 2.0
 """Noise (1 sigma) of latents in training, in units of their own scatter along the spectrum."""
 
 
@@ -77,8 +84,6 @@ class CycleNetwork(Module):
         Channels of the discriminators: along the spectrum (stride 4), and of each position of the latents.
     adversarial
         Loss of the discriminators: ``logits`` (binary cross-entropy) or ``hinge``.
-    adversarial_weight
-        Weight of the adversarial terms; see :meth:`misfit` for the scale of the others.
     penalty
         Weight of the R1 penalty, half the squared gradient of a discriminator at real pairs; 0 for none.
     best_of
@@ -106,7 +111,6 @@ class CycleNetwork(Module):
         discriminator_filters: Sequence[int] = (16, 32, 64, 128, 256),
         discriminator_latent_filters: Sequence[int] = (32, 64, 128, 256, 512),
         adversarial: Literal["logits", "hinge"] = "logits",
-        adversarial_weight: float = 0.1,
         penalty: float = 0.0,
         best_of: int = 1,
         floor: float = 0.005,
@@ -116,7 +120,7 @@ class CycleNetwork(Module):
         self.pixels, self.padding = pixels, -pixels % stride
         self.length = (pixels + self.padding) // stride
         self.split, self.best_of, self.floor_fraction = split, best_of, floor
-        self.adversarial, self.adversarial_weight, self.penalty = adversarial, adversarial_weight, penalty
+        self.adversarial, self.penalty = adversarial, penalty
         if shared * self.length < 3 or 0 < split * self.length < 3:
             raise DraperError(
                 "the latents hold too few numbers to be normalised",
@@ -354,7 +358,8 @@ class CycleNetwork(Module):
     def loss(self, batch: Batch, shared: Batch, player: str, progress: float) -> dict[str, Tensor]:
         """Return the loss of the discriminators, or that of the encoders and generators."""
         terms: dict[str, Tensor] = {}
-        weights = {"adversarial": self.adversarial_weight, "penalty": 0.5 * self.penalty}
+        first, last = ADVERSARIAL
+        weights = {"adversarial": first + (last - first) * progress, "penalty": 0.5 * self.penalty}
         for domain in DOMAINS:
             discriminator = cast(PairDiscriminator, self.discriminators[domain])
             fake = discriminator(shared[f"to_{domain}"], shared[f"to_{domain}.latents"])
