@@ -128,6 +128,15 @@ def test_each_spectrum_has_its_own_width() -> None:
         )
 
 
+def test_spectra_of_one_star_share_its_width() -> None:
+    vsini, power = torch.tensor([3.0, 50.0]), torch.tensor([20_000.0, 9_000.0])
+    spectra = torch.stack([FLUX[0], 1 - FLUX[0], FLUX[0].square()]).expand(2, -1, -1)
+    together = broaden(spectra, STEP, vsini=vsini, resolving_power=power)
+    for number in range(3):
+        alone = broaden(spectra[:, number], STEP, vsini=vsini, resolving_power=power)
+        torch.testing.assert_close(together[:, number], alone, atol=1e-12, rtol=0)
+
+
 def test_gradients() -> None:
     flux = FLUX[:, 440:560].clone().requires_grad_()
     widths = [

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from draper.config import Config
 from draper.configs.emulator import GenerateConfig
@@ -106,3 +107,15 @@ def test_explain_gives_estimates_and_spectra(models: dict[str, Any]) -> None:
     np.testing.assert_array_equal(made.table["rv"], estimates["rv"])
     assert made.grid.matches(few.grid)
     assert emulator.explain(few, rv=12.0)[1].table["rv"].tolist() == [12.0] * 4
+
+
+@pytest.mark.parametrize("name", ["linear", "emulator", "disentangler"])
+def test_verbs_compute_with_one_thread(models: dict[str, Any], name: str) -> None:
+    """More threads wait for each other on a busy machine; those of the caller are restored."""
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    models[name].predict(TEST[:20], progress=lambda done, total: seen.append(torch.get_num_threads()))
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)

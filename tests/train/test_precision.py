@@ -33,5 +33,16 @@ def test_the_trial_measures_float32() -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_one_thread_is_for_the_block_alone() -> None:
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(2)
+    with pytest.raises(ZeroDivisionError), precision.fit_mode():
+        assert torch.get_num_threads() == 1
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before[0])
+    assert torch.get_float32_matmul_precision() == before[1]
+
+
 def test_accelerators_keep_their_mode() -> None:
     assert precision.fastest_mode("cuda") == "highest"

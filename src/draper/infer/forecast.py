@@ -19,7 +19,7 @@ from draper.infer.forward import ForwardModel
 from draper.infer.pixels import WIDTHS
 from draper.infer.prepare import free_quantities, match_options
 from draper.instrument.resolution import require_reachable, resolving_power_of
-from draper.nn.precision import one_thread
+from draper.nn.precision import fit_mode
 from draper.results.information import Information
 
 Columns = dict[str, NDArray[Any]]
@@ -60,7 +60,7 @@ def forecast(
     config = match_options(model, [data], config)
     rv = np.asarray(table.get("rv", np.zeros(n)) if config.rv == "free" else np.full(n, config.rv))
     values = model.labels.read(table)
-    with one_thread():
+    with fit_mode():
         result = Forecaster(model, config).forecast(Exposure.of(data), values, rv.astype(np.float64), widths)
     return Information(
         free_quantities(model.labels, result.fit.names, config),

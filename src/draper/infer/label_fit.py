@@ -20,7 +20,7 @@ from draper.infer.limits import Side, limits
 from draper.infer.model_error import learn_error
 from draper.infer.prepare import free_quantities, prepare, row_blocks, within
 from draper.infer.truncated import LEVELS
-from draper.nn.precision import one_thread
+from draper.nn.precision import fit_mode
 from draper.results.estimates import Estimates
 from draper.results.information import Information
 
@@ -104,7 +104,7 @@ class LabelFit:
     ) -> dict[str, NDArray[np.float64]]:
         """Return limits (n,) of labels or free widths by profile likelihood; see :func:`.limits.limits`."""
         exposures, fitter, _ = prepare(self.model, spectra, (options or FitConfig()).replace(**changes))
-        with one_thread():
+        with fit_mode():
             parts = [
                 limits(fitter, [Exposure.of(exposure[rows]) for exposure in exposures], names, level, side)
                 for rows in row_blocks(len(exposures[0]))
@@ -156,7 +156,7 @@ class LabelFit:
     ) -> tuple[Estimates, list[Spectra]]:
         config = (options or FitConfig()).replace(**changes)
         parts: list[FitResult] = []
-        with one_thread():
+        with fit_mode():
             whole, fitter, config = prepare(self.model, spectra, config, whole=True)
             exposures = [within(exposure, self.model.grid, config.windows) for exposure in whole]
             total = len(exposures[0])

@@ -11,7 +11,7 @@ from draper.infer.exposures import Exposure
 from draper.infer.forward import ForwardModel
 from draper.infer.prepare import prepare, row_blocks
 from draper.infer.residuals import excess_error, residuals
-from draper.nn.precision import one_thread
+from draper.nn.precision import fit_mode
 
 ENOUGH = 10
 """Least number of spectra that an error is learnt from."""
@@ -31,7 +31,7 @@ def learn_error(model: ForwardModel, spectra: Spectra, config: FitConfig) -> int
             hint="jitter='fit' needs only one",
         )
     (seen,), fitter, _ = prepare(model, good, config.replace(jitter="none", model_error=False))
-    with one_thread():
+    with fit_mode():
         for _ in range(ROUNDS):
             parts = [residuals(fitter, [Exposure.of(seen[rows])]) for rows in row_blocks(len(seen))]
             fitter.gap = excess_error(*(torch.cat(part) for part in zip(*parts, strict=True)))

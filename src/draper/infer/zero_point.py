@@ -17,7 +17,7 @@ from draper.infer.exposures import Exposure
 from draper.infer.forward import ForwardModel
 from draper.infer.prepare import prepare
 from draper.infer.start import at_rest
-from draper.nn.precision import one_thread
+from draper.nn.precision import fit_mode
 
 FloatArray = NDArray[np.float64]
 
@@ -94,7 +94,7 @@ def line_correction(
     first, (noise, level) = None, noise_of(spectra, model.grid)
     for row, values in enumerate(known):
         fixed = {name: float(value) for name, value in zip(names, values, strict=True) if np.isfinite(value)}
-        with one_thread():
+        with fit_mode():
             (exposure,), fitter, _ = prepare(
                 model, spectra[row], config.replace(fixed={**config.fixed, **fixed}, jitter="fit")
             )

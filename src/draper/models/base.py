@@ -27,7 +27,7 @@ from draper.models.lock import locked
 from draper.models.provenance import NO_ERRORS, NOTES, SEEN, relation, with_noise
 from draper.models.run import claim_folder, continuable, require_empty, run_training
 from draper.nn.module import Batch, Module
-from draper.nn.precision import one_thread
+from draper.nn.precision import fastest_mode, matmul_mode, one_thread
 from draper.registry import config_class
 from draper.results.estimates import Estimates
 from draper.results.report import Report
@@ -91,9 +91,8 @@ class Model(ABC):
     """Standard normal numbers that the module needs with each row: name to count."""
 
     def __init_subclass__(cls) -> None:
-        """Let each verb of the class compute with one thread: here, so that no family can forget it."""
-        super().__init_subclass__()
-        for name in {*VERBS, "explain", *cls.extra_verbs} & vars(cls).keys():
+        """Let each verb compute with one thread: here, so that no family can forget it."""
+        for name in {*VERBS, "explain", "reconstruct", *cls.extra_verbs} & vars(cls).keys():
             setattr(cls, name, one_thread()(vars(cls)[name]))
 
     def __init__(self, config: ModelConfig | None = None, **options: Any) -> None:
@@ -522,7 +521,7 @@ class Model(ABC):
         self.check(spectra)
         device = next(iter(self.state().values())).device
         results = tuple(np.empty((len(spectra), width), dtype=np.float32) for width in widths)
-        with torch.inference_mode(), one_thread():
+        with torch.inference_mode(), matmul_mode(fastest_mode(device.type)):
             for start in range(0, len(spectra), INFERENCE_ROWS):
                 rows = slice(start, start + INFERENCE_ROWS)
                 part = spectra[rows]
@@ -590,12 +589,7 @@ class Model(ABC):
 
 
 def load(path: str | Path) -> Model:
-    """Return the model in an artifact folder.
-
-    Examples
-    --------
-    ``draper.load("model/").predict(spectra)``
-    """
+    """Return the model in an artifact folder, as in ``draper.load("model/").predict(spectra)``."""
     if not artifact.describe(path)["complete"]:
         raise DraperError(
             "the training of this model is not complete",

@@ -103,8 +103,8 @@ def normalised(codes: Tensor) -> Tensor:
 class PairDiscriminator(nn.Module):
     """Tells apart pairs of a spectrum and its latents.
 
-    The logit is that of convolutions, as published, plus that of a perceptron which sees all numbers of a pair
-    at once: whether a spectrum is that of its latents is a matter of few directions in all pixels.
+    The logit is that of convolutions, as published, plus that of a perceptron which sees all numbers of a
+    pair at once: whether a spectrum is that of its latents is a matter of few directions in all pixels.
 
     Parameters
     ----------

@@ -39,31 +39,33 @@ def matmul_mode(mode: Mode) -> Iterator[None]:
 
 
 @contextmanager
-def reproducible() -> Iterator[None]:
-    """Compute with one thread and in full float32 inside the block, whatever a run around it has chosen."""
+def one_thread() -> Iterator[None]:
+    """Compute with one thread inside the block; also a decorator of functions.
+
+    Verbs are many small operations: several threads would wait for each other more than they compute, five
+    times as long in all where other work keeps the processor busy.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with matmul_mode("highest"), torch.autocast("cpu", enabled=False):
+        with threadpool_limits(1):
             yield
     finally:
         torch.set_num_threads(threads)
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread inside the block, in the fastest mode that is accurate.
+def reproducible() -> Iterator[None]:
+    """Compute with one thread and in full float32 inside the block, whatever a run around it has chosen."""
+    with one_thread(), matmul_mode("highest"), torch.autocast("cpu", enabled=False):
+        yield
 
-    Verbs are many small operations: several threads would wait for each other more than they compute, five
-    times as long in all where other work keeps the processor busy. Also a decorator of functions.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with matmul_mode(fastest_mode()), threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+
+@contextmanager
+def fit_mode() -> Iterator[None]:
+    """Compute on the CPU with one thread inside the block, in the fastest mode that is accurate."""
+    with one_thread(), matmul_mode(fastest_mode()):
+        yield
 
 
 @cache
@@ -101,9 +103,7 @@ def trial(mode: Mode = "medium") -> tuple[float, float]:
     exact = a.double() @ b.double()
     modes: tuple[Mode, Mode] = ("highest", mode)
     best = dict.fromkeys(modes, float("inf"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         # In turn, and the best of many: other processes on the machine must not decide.
         for _ in range(ROUNDS):
             for each in modes:
@@ -111,7 +111,5 @@ def trial(mode: Mode = "medium") -> tuple[float, float]:
                     start = time.perf_counter()
                     product = a @ b
                     best[each] = min(best[each], time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
     error = (product.double() - exact).square().mean().sqrt() / exact.square().mean().sqrt()
     return float(error), best["highest"] / best[mode]

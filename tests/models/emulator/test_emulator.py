@@ -1,5 +1,6 @@
 """Labels to spectra: what is learnt, what is flagged, what is broadened and moved, and how sure it is."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -308,3 +309,25 @@ def test_a_network_that_has_learnt_nothing_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(EmulatorNetwork, "hidden", lambda self, x: torch.zeros(len(x), self.last.in_features))
     with pytest.raises(DivergedError, match="same spectrum for all labels"):
         Emulator(labels=LABELS, hidden=(8,)).fit(clean(60), train=QUICK.replace(epochs=1))
+
+
+def test_what_fits_keep_follows_the_weights(model: Emulator) -> None:
+    """Spectra that come one by one are not prepared for each time; but networks may change in between."""
+    test = clean(3, seed=7)
+    first = model.predict(test)
+    kept = model.label_fit.model.kept["fitter"]
+    again = model.predict(test[:1])
+    assert model.label_fit.model.kept["fitter"] is kept
+    np.testing.assert_allclose(again["teff"], first["teff"][:1], rtol=1e-5)
+    model.predict(test, rv=0.0)
+    assert model.label_fit.model.kept["fitter"] is not kept
+    changed = copy.deepcopy(model)
+    changed.predict(test)
+    with torch.no_grad():
+        for weights in changed.network.parameters():
+            weights.mul_(1.02)
+    fresh = copy.deepcopy(changed)
+    fresh._forward = None
+    found, expected = changed.predict(test), fresh.predict(test)
+    assert np.abs(found["teff"] - first["teff"]).max() > 1
+    np.testing.assert_array_equal(found["teff"], expected["teff"])
