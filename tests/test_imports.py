@@ -14,9 +14,9 @@ ROOT = Path(draper.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 ORDER = (
-    ("errors", "owner"), ("atomic_write", "config"), ("registry", "configs"), ("data",), ("nn",), ("train",),
-    ("instrument",), ("results",), ("simulate",), ("infer",), ("latents",), ("plots",), ("models",),
-    ("testing",), ("catalogue",),
+    ("errors", "owner"), ("atomic_write", "config", "processes"), ("registry", "configs"), ("data",),
+    ("nn",), ("train",), ("instrument",), ("results",), ("simulate",), ("infer",), ("latents",), ("plots",),
+    ("models",), ("testing",), ("catalogue",),
     ("cli", "__main__"), ("web",),
 )  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(ORDER) for name in names}

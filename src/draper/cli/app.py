@@ -13,7 +13,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from pydantic import ValidationError
 
-from draper import __version__
+from draper import __version__, processes
 from draper.cli.data import convert, formats, info, samples
 from draper.cli.demo import demo
 from draper.cli.generate import generate
@@ -84,6 +84,7 @@ def run(arguments: Sequence[str] | None, received: Sequence[int]) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
+    processes.may_start = arguments is None
     try:
         app = make_app(tokens)
         if tokens[:1] == ["train"]:

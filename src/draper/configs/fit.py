@@ -112,6 +112,9 @@ class FitConfig(Config):
     """Maximum number of iterations; 60 by default."""
     tolerance: Annotated[float, Field(gt=0)] = 0.05
     """A fit has converged when the next step would lower chi2 by less than this; 0.05 by default."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Processes, 1 or more, that share blocks of 1,024 spectra; the results are the same. By default commands
+    use all cores, where there are several blocks, and Python uses one process."""
 
     @model_validator(mode="before")
     @classmethod

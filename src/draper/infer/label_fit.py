@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from draper import processes
 from draper.configs.fit import FitConfig
 from draper.data.grid import Grid
 from draper.data.spectra import Spectra
 from draper.infer.exposures import Exposure
+from draper.infer.fit import Fitter
 from draper.infer.fit_result import FitResult
 from draper.infer.forecast import equal_columns, forecast
 from draper.infer.forward import ForwardModel
@@ -21,6 +24,7 @@ from draper.infer.model_error import learn_error
 from draper.infer.prepare import free_quantities, prepare, row_blocks, within
 from draper.infer.truncated import LEVELS
 from draper.nn.precision import fit_mode
+from draper.processes import cores, side_by_side
 from draper.results.estimates import Estimates
 from draper.results.information import Information
 
@@ -160,8 +164,11 @@ class LabelFit:
             whole, fitter, config = prepare(self.model, spectra, config, whole=True)
             exposures = [within(exposure, self.model.grid, config.windows) for exposure in whole]
             total = len(exposures[0])
-            for rows in row_blocks(total):
-                parts.append(fitter([Exposure.of(exposure[rows]) for exposure in exposures], models=models))
+            blocks = row_blocks(total)
+            for rows, part in zip(
+                blocks, self._parts(fitter, exposures, blocks, config, models), strict=True
+            ):
+                parts.append(part)
                 if progress is not None:
                     progress(min(rows.stop, total), total)
         return self._estimates(parts, exposures[0].ids, config), [
@@ -169,6 +176,23 @@ class LabelFit:
             for number, exposure in enumerate(exposures)
             if models
         ]
+
+    def _parts(
+        self,
+        fitter: Fitter,
+        exposures: Sequence[Spectra],
+        blocks: Sequence[slice],
+        config: FitConfig,
+        models: bool,
+    ) -> Iterator[FitResult]:
+        """Yield the fits of blocks of stars, by this process or by several."""
+        tasks = ([Exposure.of(exposure[rows]) for exposure in exposures] for rows in blocks)
+        workers = min(config.workers or (cores() if processes.may_start else 1), len(blocks))
+        if workers == 1:
+            yield from (fitter(task, models=models) for task in tasks)
+            return
+        make = partial(Fitter, replace(self.model, kept={}), config)
+        yield from side_by_side(make, partial(_fit_block, models=models), tasks, workers)
 
     def _estimates(self, parts: Sequence[FitResult], ids: NDArray[np.str_], config: FitConfig) -> Estimates:
         """Return the results of all blocks of stars as one."""
@@ -211,3 +235,8 @@ def best_fit(spectra: Spectra, parts: Sequence[FitResult], number: int) -> Spect
         spectra.unit,
         meta={"source": "best fit of a forward model"},
     )
+
+
+def _fit_block(fitter: Fitter, exposures: list[Exposure], *, models: bool) -> FitResult:
+    with fit_mode():
+        return fitter(exposures, models=models)

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from draper.errors import DraperError
+from draper.processes import cores, one_thread_each
 from draper.simulate.adapters.adapter import Adapter
 from draper.simulate.adapters.worker import begin, begin_process, compute_row
 
@@ -20,9 +20,6 @@ Task = tuple[int, dict[str, float], Path]
 
 POLL_INTERVAL = 0.5
 """Time [s] between checks for a signal."""
-
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""Variables set to 1 while processes are started, since each of them has one core."""
 
 
 def completed(
@@ -38,7 +35,7 @@ def completed(
                 return
             yield number, compute_row(given, file)
         return
-    workers = min(workers or _cores(), len(tasks))
+    workers = min(workers or cores(), len(tasks))
     waiting = iter(tasks)
     while True:
         suspects: list[Task] = []
@@ -67,7 +64,7 @@ def _pooled(
     running: dict[Future[str], Task] = {}
     others = set(multiprocessing.active_children())
     with (
-        _one_thread_each(),
+        one_thread_each(),
         ProcessPoolExecutor(workers, spawn, initializer=begin_process, initargs=(adapter, pixels)) as pool,
     ):
         try:
@@ -105,23 +102,3 @@ def _start_next(
             # A process that dies while a task is handed over closes the pipe, which is an OSError.
             lost.append(task)
             raise BrokenProcessPool(str(error)) from error
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on all systems; it respects the limits of a batch queue
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
