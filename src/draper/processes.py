@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 
 from draper.errors import DraperError
 
-Tool, Task, Result = TypeVar("Tool"), TypeVar("Task"), TypeVar("Result")
+Tool = TypeVar("Tool")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Variables set to 1 while processes are started, since each of them has one core."""
