@@ -93,7 +93,8 @@ class Model(ABC):
     def __init_subclass__(cls) -> None:
         """Let each verb compute with one thread: here, so that no family can forget it."""
         for name in {*VERBS, "explain", "reconstruct", *cls.extra_verbs} & vars(cls).keys():
-            setattr(cls, name, one_thread()(vars(cls)[name]))
+            if vars(cls)[name] is not None:  # by which a subclass leaves out a verb
+                setattr(cls, name, one_thread()(vars(cls)[name]))
 
     def __init__(self, config: ModelConfig | None = None, **options: Any) -> None:
         self.config = config_class(self.name)(**options) if config is None else config.replace(**options)
