@@ -2,8 +2,10 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from functools import partial
 from operator import methodcaller
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from draper import processes
 from draper.configs.fit import FitConfig
 from draper.errors import DraperError
-from draper.infer import prepare
+from draper.infer import label_fit, prepare
 from draper.processes import one_thread_each, side_by_side
 from draper.testing import made_spectra
 from draper.testing.checks import fitted
@@ -68,3 +70,23 @@ def test_python_starts_no_processes_unasked(monkeypatch: pytest.MonkeyPatch) -> 
     assert FitConfig().workers is None
     assert not processes.may_start
     fitted("emulator").predict(made_spectra(50, seed=3))
+
+
+@pytest.mark.parametrize(("worth", "shared"), [(0.0, 40), (1e9, 0)])
+def test_commands_share_work_that_is_long(monkeypatch: pytest.MonkeyPatch, worth: float, shared: int) -> None:
+    monkeypatch.setattr(prepare, "ROWS", 20)
+    monkeypatch.setattr(processes, "may_start", True)
+    monkeypatch.setattr(label_fit, "cores", lambda: 2)
+    monkeypatch.setattr(label_fit, "WORTH", worth)
+    elsewhere: list[int] = []
+
+    def here(make: Any, work: Any, tasks: Any, workers: int) -> Iterator[Any]:
+        assert workers == 2
+        for task in tasks:
+            elsewhere.append(len(task[0].flux))
+            yield work(make(), task)
+
+    monkeypatch.setattr(label_fit, "side_by_side", here)
+    found = fitted("emulator").predict(made_spectra(60, seed=3))
+    assert len(found) == 60
+    assert sum(elsewhere) == shared

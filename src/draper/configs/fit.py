@@ -114,7 +114,7 @@ class FitConfig(Config):
     """A fit has converged when the next step would lower chi2 by less than this; 0.05 by default."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Processes, 1 or more, that share blocks of 1,024 spectra; the results are the same. By default commands
-    use all cores, where there are several blocks, and Python uses one process."""
+    use all cores where more than half a minute of work is left after the first block, and Python uses one."""
 
     @model_validator(mode="before")
     @classmethod

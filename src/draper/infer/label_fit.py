@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +31,9 @@ from draper.results.information import Information
 
 Progress = Callable[[int, int], None]
 """Called with the number of stars that are done, and the number of all."""
+
+WORTH = 30.0
+"""Seconds of work that are left from which on commands start processes, which takes them some seconds."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,11 @@ class LabelFit:
         """Yield the fits of blocks of stars, by this process or by several."""
         tasks = ([Exposure.of(exposure[rows]) for exposure in exposures] for rows in blocks)
         workers = min(config.workers or (cores() if processes.may_start else 1), len(blocks))
+        if config.workers is None and workers > 1:
+            start = time.perf_counter()
+            yield fitter(next(tasks), models=models)
+            rest = (time.perf_counter() - start) * (len(blocks) - 1)
+            workers = min(workers, len(blocks) - 1) if rest > WORTH else 1
         if workers == 1:
             yield from (fitter(task, models=models) for task in tasks)
             return
