@@ -531,11 +531,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--anchors", nargs="+", type=int, default=[0, 20], help="stars with known labels")
     parser.add_argument("--epochs", type=float, help="epochs of the method anchored (150; 1000 with --full)")
     parser.add_argument(
-        "--cycle-steps", type=int, help="steps of the cycle (100; 20000 with --full); 0: none"
+        "--cycle-steps", type=int, help="steps of the cycle (100; 3000 with --full); 0: none"
     )
     parser.add_argument("--speed-spectra", type=int, default=2000, help="spectra of `speed` without --full")
     options = parser.parse_args()
-    sizes = {"spectra": (800, 3000), "epochs": (150.0, 1000.0), "cycle_steps": (100, 20_000)}
+    sizes = {"spectra": (800, 3000), "epochs": (150.0, 1000.0), "cycle_steps": (100, 3_000)}
     for name, (small, large) in sizes.items():
         if getattr(options, name) is None:
             setattr(options, name, large if options.full else small)

@@ -74,7 +74,7 @@ class TranslatorConfig(ModelConfig):
         "final_rate": 1e-3,
     }
     cycle_training: ClassVar[dict[str, Any]] = {
-        "steps": 12_000,
+        "steps": 3_000,
         "batch_size": 16,
         "learning_rate": 3e-3,
         "warmup": 200,

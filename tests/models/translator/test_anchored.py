@@ -210,7 +210,7 @@ def test_options_of_the_other_method_are_refused(model: Translator) -> None:
             synthetic=Spectra(GRID, np.ones((90, 96))), observed=observed(30), train=QUICK.replace(epochs=1)
         )
     assert TranslatorConfig().own_training["epochs"] == 1000
-    assert TranslatorConfig(method="cycle").own_training["steps"] == 12_000
+    assert TranslatorConfig(method="cycle").own_training["steps"] == 3_000
 
 
 # ------------------------------------------------------------------ the parts
