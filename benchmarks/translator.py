@@ -530,9 +530,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=200, help="test pairs")
     parser.add_argument("--anchors", nargs="+", type=int, default=[0, 20], help="stars with known labels")
     parser.add_argument("--epochs", type=float, help="epochs of the method anchored (150; 1000 with --full)")
-    parser.add_argument(
-        "--cycle-steps", type=int, help="steps of the cycle (100; 3000 with --full); 0: none"
-    )
+    parser.add_argument("--cycle-steps", type=int, help="steps of the cycle (100; 3000 with --full); 0: none")
     parser.add_argument("--speed-spectra", type=int, default=2000, help="spectra of `speed` without --full")
     options = parser.parse_args()
     sizes = {"spectra": (800, 3000), "epochs": (150.0, 1000.0), "cycle_steps": (100, 3_000)}
