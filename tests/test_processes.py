@@ -77,7 +77,7 @@ def test_commands_share_work_that_is_long(monkeypatch: pytest.MonkeyPatch, worth
     monkeypatch.setattr(prepare, "ROWS", 20)
     monkeypatch.setattr(processes, "may_start", True)
     monkeypatch.setattr(label_fit, "cores", lambda: 2)
-    monkeypatch.setattr(label_fit, "WORTH", worth)
+    monkeypatch.setattr(label_fit, "WORTH_SHARING", worth)
     elsewhere: list[int] = []
 
     def here(make: Any, work: Any, tasks: Any, workers: int) -> Iterator[Any]:

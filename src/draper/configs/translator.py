@@ -78,7 +78,7 @@ class TranslatorConfig(ModelConfig):
         "batch_size": 16,
         "learning_rate": 3e-3,
         "warmup": 200,
-        "ema": 0.999,
+        "ema": 0.998,
     }
     example: ClassVar[dict[str, Any]] = {"labels": ("teff", "logg", "fe_h"), "hidden": (24, 24)}
     cycle_example: ClassVar[dict[str, Any]] = {

@@ -32,7 +32,7 @@ from draper.results.information import Information
 Progress = Callable[[int, int], None]
 """Called with the number of stars that are done, and the number of all."""
 
-WORTH = 30.0
+WORTH_SHARING = 30.0
 """Seconds of work that are left from which on commands start processes, which takes them some seconds."""
 
 
@@ -196,7 +196,7 @@ class LabelFit:
             start = time.perf_counter()
             yield fitter(next(tasks), models=models)
             rest = (time.perf_counter() - start) * (len(blocks) - 1)
-            workers = min(workers, len(blocks) - 1) if rest > WORTH else 1
+            workers = min(workers, len(blocks) - 1) if rest > WORTH_SHARING else 1
         if workers == 1:
             yield from (fitter(task, models=models) for task in tasks)
             return

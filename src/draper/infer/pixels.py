@@ -38,6 +38,9 @@ WIDE = {"vsini": 30.0, "vmac": 10.0, "resolving_power": 20_000.0}
 DIFFERENCE = 1e-2
 """Relative step of the derivative by a width, and its least absolute step."""
 
+NEAR = 1e-3
+"""Largest distance of pixels from even ones, in pixels, at which places are computed instead of searched."""
+
 RIDGE = 1e-9
 """Added to the normal equations of the continuum, relative to their size."""
 
@@ -235,8 +238,9 @@ class PixelProblem(Problem):
         )
         if self.even:
             self.steps = torch.log(observed / wavelength[0]) / self.even
-        steps = torch.diff(wavelength)
-        self.linear = bool(steps.max() - steps.min() < EVEN * steps.mean())
+        first, last = wavelength[[0, -1]].tolist()
+        line = torch.linspace(first, last, len(wavelength), dtype=wavelength.dtype)
+        self.linear = bool((wavelength - line).abs().max() < NEAR * (line[1] - line[0]))
         self.by_velocity = -1 / SPEED_OF_LIGHT / torch.log(wavelength[2:] / wavelength[:-2]).float()
 
     def normal(self, x: Tensor, rows: Tensor, *, rough: bool = False) -> Normal:

@@ -64,7 +64,7 @@ class PixelWeights(nn.Module):
     """A linear map of the features of each pixel to its flux, with its own weights: (n, c, >= p) to (n, p).
 
     On a fixed grid of wavelengths, a pixel is in the same line in all spectra; what is made by weights that
-    move along the spectrum would have to be told from the features where it is.
+    move along the spectrum would have to learn from the features where it is.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ def batch(n: int = 6, m: int = 6, pixels: int = 96) -> dict[str, torch.Tensor]:
 def prepared(one: CycleNetwork, of: Batch) -> CycleNetwork:
     with torch.no_grad():
         one.prepare(lambda: iter([of]))
-    return one.eval()  # without the noise of split codes
+    return one.eval()  # without the noise of latents
 
 
 def terms_of(one: CycleNetwork, of: Batch, player: str = "generators") -> dict[str, torch.Tensor]:
