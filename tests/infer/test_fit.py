@@ -17,7 +17,7 @@ from draper.infer.fit_result import FitResult
 from draper.infer.instrument_model import instrument_model
 from draper.infer.least_squares import Normal
 from draper.infer.pixels import Continuum, Layout, PixelProblem
-from draper.infer.start import velocities
+from draper.infer.start import VelocitySearch
 from draper.instrument.broadening import broaden
 from draper.instrument.doppler import shift
 
@@ -92,10 +92,9 @@ def test_any_velocity_is_found(limit: float) -> None:
 def test_velocities_start_near_the_truth() -> None:
     rv = torch.linspace(-400, 400, 41)
     flux, ivar = moved(drawn(41), rv)
-    near, gain = velocities(
-        network()(drawn(8, seed=7)), torch.from_numpy(LAM), torch.from_numpy(LAM), noise(flux, SIGMA).float(),
-        ivar.float(), 500.0,
-    )  # fmt: skip
+    own = torch.from_numpy(LAM)
+    search = VelocitySearch(network()(drawn(8, seed=7)), own, 500.0)
+    near, gain = search(own, noise(flux, SIGMA).float(), ivar.float())
     assert (near - rv).abs().max() < 10
     assert (gain > 0).all()
 
@@ -150,10 +149,11 @@ def test_gradient_and_curvature_are_those_of_chi2() -> None:
         assert (bent / normal.curvature[:, number, number] - 1).abs().max() < (0.15 if number < 4 else 0.4)
 
 
-@pytest.mark.parametrize("name", ["vsini", "vmac"])
-def test_widths_are_found(name: str) -> None:
-    x, rv = drawn(60), torch.zeros(60)
-    width = torch.linspace(15, 60, 60).double()
+@pytest.mark.parametrize(("name", "rows"), [("vsini", 60), ("vsini", 160), ("vmac", 60), ("vmac", 160)])
+def test_widths_are_found(name: str, rows: int) -> None:
+    """Few fits start from the nearest of some spectra, many from guesses at some widths."""
+    x, rv = drawn(rows), torch.zeros(rows)
+    width = torch.linspace(15, 60, rows).double()
     flux, ivar = moved(x, rv, **{name: width})
     found = fit(exposure(noise(flux, SIGMA), ivar), **{name: "free"})
     truth = np.column_stack([physical(x), rv.numpy(), width.numpy()])
@@ -161,6 +161,18 @@ def test_widths_are_found(name: str) -> None:
     assert found.names[-1] == name
     assert np.median(np.abs(pull), axis=0).max() < 1.0
     assert (np.abs(pull[:, -1]) > 4).sum() == 0
+
+
+@pytest.mark.parametrize("rows", [60, 160])
+def test_slow_rotation_is_an_upper_limit(rows: int) -> None:
+    """Where the least chi2 is at no rotation, spectra change with its square alone."""
+    x, vsini = drawn(rows), torch.linspace(0, 8, rows).double()
+    flux, ivar = moved(x, torch.zeros(rows), vsini=vsini)
+    found = fit(exposure(noise(flux, SIGMA), ivar), vsini="free")
+    assert np.median(np.abs(pulls(found, physical(x))), axis=0).max() < 1.0
+    highest = found.quantiles[:, -1, -1]
+    assert highest.max() < 40
+    assert (highest > vsini.numpy()).mean() > 0.9
 
 
 def test_known_widths_are_applied() -> None:

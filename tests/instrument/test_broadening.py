@@ -8,6 +8,7 @@ from scipy.special import erfc
 
 from draper.errors import DraperError
 from draper.instrument.broadening import (
+    Kernels,
     broaden,
     gaussian,
     radial_tangential,
@@ -175,3 +176,22 @@ def test_refusals() -> None:
         velocity_step(torch.linspace(5000, 6000, 100))
     with pytest.raises(DraperError, match="radial-tangential or gaussian"):
         broaden(FLUX, STEP, vmac=torch.tensor(3.0), macroturbulence="isotropic")
+
+
+def test_the_transpose_is_that_of_the_convolution() -> None:
+    random = torch.Generator().manual_seed(3)
+    widths = {"vsini": torch.tensor([3.0, 60.0]).double(), "vmac": torch.tensor([9.0, 0.0]).double()}
+    kernels = Kernels(80, STEP, {"vsini": torch.tensor(60.0), "vmac": torch.tensor(9.0)})
+    transform = kernels.transform(widths)
+    unit = torch.eye(80, dtype=torch.float64)
+    for row in (0, 1):
+        matrix = kernels.convolve(unit, transform[row : row + 1])
+        values = torch.randn(1, 80, generator=random, dtype=torch.float64)
+        found = kernels.transpose(values, transform[row : row + 1])
+        torch.testing.assert_close(found, values @ matrix.T, atol=1e-12, rtol=0)
+
+
+def test_transforms_in_single_precision_are_exact() -> None:
+    frequency, vsini = torch.fft.rfftfreq(4096, d=2.0), torch.tensor([[0.3], [7.0], [200.0]])
+    exact = rotation(frequency.double(), vsini.double())
+    torch.testing.assert_close(rotation(frequency, vsini).double(), exact, atol=2e-6, rtol=0)

@@ -20,8 +20,9 @@ from draper.infer.instrument_model import PerceptronModel, instrument_model
 from draper.infer.least_squares import Problem, Solution, best_solution, minimise
 from draper.infer.pixels import BOUNDS, TYPICAL, WIDE, WIDTHS, Continuum, Layout, PixelProblem
 from draper.infer.priors import MixturePrior, named_prior
-from draper.infer.start import TEMPLATES, at_rest, nearest, velocities
+from draper.infer.start import TEMPLATES, VelocitySearch, at_rest, nearest
 from draper.infer.weights import add_variance, line_depths, pixels_alike, reweight
+from draper.infer.width_start import TRIALS, guess_width
 from draper.instrument.broadening import reach, velocity_step
 from draper.instrument.continuum import chebyshev_basis, continuum
 from draper.instrument.doppler import doppler_factor
@@ -31,7 +32,10 @@ CANDIDATES = 1024
 """Largest number of points of the coarse grid that fits start from."""
 
 ENOUGH = 16
-"""Least number of spectra for which fits start in the compressed space, which costs time once."""
+"""Least number of spectra for whose own weights a compression is made, which costs time once."""
+
+EQUAL, NOISY = 1e4, 0.05
+"""Weight of pixels where all are taken as equal, and that over the mean below which they are taken as bad."""
 
 MARGIN = 10.0
 """Velocity [km/s] by which a fit may move from its start without reaching pixels beyond the model's ends."""
@@ -111,6 +115,7 @@ class Fitter:
         self.reach = 0.5 * reach(1.0, **wide) if wide else 0.0
         self._last_guess: tuple[Tensor, Tensor, Guess] | None = None
         self._templates: Tensor | None = None
+        self._search: VelocitySearch | None = None
         self._named_prior: MixturePrior | None = None
 
     def __call__(self, exposures: Sequence[Exposure], *, models: bool = False) -> FitResult:
@@ -224,10 +229,15 @@ class Fitter:
             batches = [[(flux[rows], ivar[rows]) for flux, ivar in rest] for rows in row_slices(len(near))]
             chosen = torch.cat([nearest(templates, batch, self.config.starts) for batch in batches])
             labels, near = points[chosen].double(), points[chosen[:, 0]]
-        if compresses:
+        typical = torch.tensor([TYPICAL[name] for name in self.layout.widths], dtype=torch.float64)
+        widths = typical.repeat(len(near), 1)
+        if compresses and self.layout.widths:
+            near, widths[:, 0] = self._width_start(points, *rest[0])
+            labels = near.double()[:, None]
+        elif compresses:
             labels = self._compressed_start(*rest[0])[:, None]
             near = labels[:, 0].float()
-        extra = [torch.full((*labels.shape[:2], 1), TYPICAL[name]).double() for name in self.layout.widths]
+        extra = [widths[:, None].expand(-1, labels.shape[1], -1)]
         if self.layout.rv:
             own = data[:1] if self.shares_velocity(len(data)) else data
             extra = [part.rv[:, None, None].expand(-1, labels.shape[1], 1) for part in own] + extra
@@ -240,11 +250,10 @@ class Fitter:
         if self.config.rv != "free":
             return torch.full((len(flux),), float(self.config.rv)).double(), torch.ones(len(flux))
         limit = self.config.rv_limit
-        few = templates[torch.linspace(0, len(templates) - 1, min(TEMPLATES, len(templates))).long()]
-        parts = [
-            velocities(few, self.pixels, data.observed, flux[rows], ivar[rows], limit)
-            for rows in row_slices(len(flux))
-        ]
+        if self._search is None:
+            few = templates[torch.linspace(0, len(templates) - 1, min(TEMPLATES, len(templates))).long()]
+            self._search = VelocitySearch(few, self.pixels, limit)
+        parts = [self._search(data.observed, flux[rows], ivar[rows]) for rows in row_slices(len(flux))]
         return torch.cat([rv for rv, _ in parts]).clamp(-limit, limit), torch.cat([gain for _, gain in parts])
 
     def _at_rest(self, data: ExposureTensors, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
@@ -313,13 +322,9 @@ class Fitter:
         )
 
     def _can_compress(self, rows: int) -> bool:
-        """Whether fits start in the compressed space: with linear output, and enough spectra."""
-        return (
-            isinstance(self.flux_of, PerceptronModel)
-            and not self.layout.widths
-            and rows >= ENOUGH
-            and self.config.starts == 1
-        )
+        """Whether fits start in the compressed space: with linear output, and widths only if it pays."""
+        least = ENOUGH * len(TRIALS[self.layout.widths[0]]) if self.layout.widths else 0
+        return isinstance(self.flux_of, PerceptronModel) and rows >= least and self.config.starts == 1
 
     def _guess(self, pixels: Tensor, ivar: Tensor, noise: float = 1.0) -> Guess:
         """Return the guess for spectra on pixels (q,) with weights (q,); the last one is cached."""
@@ -330,10 +335,24 @@ class Fitter:
             last = self._last_guess = pixels, ivar, Guess(compression, self._candidate_labels(), noise)
         return last[2]
 
+    def _width_start(self, points: Tensor, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
+        """Return labels (n, d) and the first free width (n,) at which fits of spectra at rest start."""
+        assert isinstance(self.flux_of, PerceptronModel)
+        name, *others = self.layout.widths
+        typical = {other: TYPICAL[other] for other in others}
+        low, high = (end[: len(self.labels)] for end in self._bounds(1))
+        return guess_width(self.flux_of, self.step, name, typical, points, low, high, flux, ivar)
+
     def _compressed_start(self, flux: Tensor, ivar: Tensor) -> Tensor:
         """Return labels (n, d) of a fit with the weights that most spectra have, at rest."""
-        guess = self._guess(self.pixels, ivar.median(dim=0).values)
+        # What is made for equal weights serves for any few spectra to come.
+        many = len(ivar) >= ENOUGH
+        guess = self._guess(
+            self.pixels, ivar.median(dim=0).values if many else torch.full((ivar.shape[1],), EQUAL)
+        )
         bad, labels = ivar <= 0, torch.zeros(1, len(self.labels))
+        if not many:
+            bad = ivar <= NOISY * ivar.mean(1, keepdim=True)
         for _ in range(2):  # bad pixels are filled with the middle of the box, then with a guess
             flux = torch.where(bad, self.flux_of(labels), flux)
             short, left = guess.compression(flux)
@@ -350,7 +369,9 @@ class Fitter:
             return None
         ivar = exposures[0].ivar
         scale = ivar.max(axis=1, keepdims=True)
-        if not self._can_compress(len(ivar)) or not (scale > 0).all():
+        if self.layout.widths or not self._can_compress(len(ivar)) or len(ivar) < ENOUGH:
+            return None
+        if not (scale > 0).all():
             return None
         if not all(
             np.allclose(ivar[rows] / scale[rows], ivar[:1] / scale[:1], rtol=1e-5)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from draper.infer.forward import SpectrumFunction
-from draper.instrument.broadening import EVEN, broaden, velocity_step
+from draper.instrument.broadening import EVEN, Kernels, broaden, velocity_step
 from draper.instrument.doppler import SPEED_OF_LIGHT
 from draper.instrument.resample import FWHM, cubic
 from draper.nn.spectral import Perceptron
@@ -39,9 +39,12 @@ class Linearised(ABC):
     Attributes
     ----------
     flux : Tensor (n, p)
+    size
+        Number of labels.
     """
 
     flux: Tensor
+    size: int
 
     @abstractmethod
     def columns(self, pixels: slice, kind: torch.dtype = torch.float32) -> Tensor:
@@ -138,7 +141,7 @@ class LinearisedPerceptron(Linearised):
     def __init__(self, model: PerceptronModel, x: Tensor) -> None:
         self.weight, self.weights = model.weight, model.weights
         hidden, moved = model.network.hidden_jacobian(x)
-        self.moved = moved
+        self.moved, self.size = moved, moved.shape[2]
         self.rows = moved.transpose(1, 2).reshape(len(x) * moved.shape[2], moved.shape[1])
         self.flux = torch.addmm(model.bias, hidden, self.weight.T)
 
@@ -159,11 +162,42 @@ class LinearisedArrays(Linearised):
     """Derivatives that are held as one array (n, d, p)."""
 
     def __init__(self, flux: Tensor, derivatives: Tensor) -> None:
-        self.flux, self.derivatives = flux, derivatives
+        self.flux, self.derivatives, self.size = flux, derivatives, derivatives.shape[1]
 
     def columns(self, pixels: slice, kind: torch.dtype = torch.float32) -> Tensor:
         """Return the derivatives (n, d, q) in a slice of q pixels, as numbers of some precision."""
         return self.derivatives[:, :, pixels].to(kind)
+
+
+class BroadenedLinearised(Linearised):
+    """Flux and derivatives that are broadened, derivatives when they are asked for.
+
+    Parameters
+    ----------
+    bare
+        What is broadened.
+    kernels, transform
+        The map, and the transforms (n or 1, f) of the profiles of each row.
+    spectrum : Tensor (n, f)
+        The transform of the bare flux.
+    """
+
+    def __init__(self, bare: Linearised, kernels: Kernels, transform: Tensor, spectrum: Tensor) -> None:
+        self.bare, self.kernels, self.transform, self.size = bare, kernels, transform, bare.size
+        self.flux = kernels.back(spectrum * transform)
+        self.broadened: dict[torch.dtype, Tensor] = {}
+
+    def columns(self, pixels: slice, kind: torch.dtype = torch.float32) -> Tensor:
+        """Return the derivatives (n, d, q) in a slice of q pixels, as numbers of some precision."""
+        if kind not in self.broadened:
+            parts = ((some, self.bare.columns(some, kind)) for some in blocks(self.flux.shape[1]))
+            spectrum = self.kernels.spectrum_of_blocks(parts, (len(self.flux), self.bare.size))
+            self.broadened[kind] = self.kernels.back(spectrum.mul_(self.transform[:, None])).to(kind)
+        return self.broadened[kind][:, :, pixels]
+
+    def project(self, weights: Tensor) -> Tensor:
+        """Return the product (n, d) of weights (n, p) and derivatives."""
+        return self.bare.project(self.kernels.transpose(weights, self.transform))
 
 
 class ResampleAndBroaden:

@@ -26,6 +26,9 @@ NEAR = 10.0
 STILL = 1e-4
 """After a last step whose expected gain is smaller, the curvature is not computed again."""
 
+SHORT = 0.01
+"""The longest last step, in units of the range: where a parameter changes nothing, no length is wrong."""
+
 APART, ALIKE = 5.0, 9.0
 """A second minimum counts if it is this many sigma away, and its chi2 higher by at most the second number."""
 
@@ -294,8 +297,9 @@ def minimise(
         # The error of a rough step is corrected where that leaves the curvature as it is.
         held = _held(x[rest], there.gradient, low[rest], high[rest])
         step = _step(there, torch.zeros(len(rest), dtype=torch.float64), held)
-        ahead = x[rest] + step
-        small = (_form(there.curvature, step) < STILL) & ((ahead >= low[rest]) & (ahead <= high[rest])).all(1)
+        ahead, reach = x[rest] + step, SHORT * (high - low)[rest]
+        small = (_form(there.curvature, step) < STILL) & (step.abs() <= reach).all(1)
+        small &= ((ahead >= low[rest]) & (ahead <= high[rest])).all(1)
         x[rest[small]] = ahead[small]
     penalty = torch.zeros(n, dtype=torch.float64) if prior is None else prior.chi2(x, every)
     return Solution(x, here, converged, _held(x, here.gradient, low, high) & (low < high), count, penalty)

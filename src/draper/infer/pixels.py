@@ -7,21 +7,17 @@ interpolation, and the errors that follow from it are tested (pulls).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from draper.infer.instrument_model import InstrumentModel, Linearised, LinearisedArrays, weighted_products
+from draper.infer.instrument_model import BroadenedLinearised, InstrumentModel, Linearised, weighted_products
 from draper.infer.least_squares import Normal, Problem
-from draper.instrument.broadening import EVEN, broaden
+from draper.infer.places import Pixels, Places, SamePlaces
+from draper.instrument.broadening import Kernels
 from draper.instrument.doppler import SPEED_OF_LIGHT, doppler_factor
-from draper.instrument.resample import cubic
-
-Transpose = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Maps values (n, q) on the pixels of the data to their gradients by flux (n, p) and velocity (n,)."""
 
 WIDTHS = ("vsini", "vmac", "resolving_power")
 """Names of the widths that a fit may have as parameters."""
@@ -35,11 +31,9 @@ TYPICAL = {"vsini": 10.0, "vmac": 5.0, "resolving_power": 20_000.0}
 WIDE = {"vsini": 30.0, "vmac": 10.0, "resolving_power": 20_000.0}
 """Values of free widths by which the margin at the ends of the model's range is set."""
 
-DIFFERENCE = 1e-2
-"""Relative step of the derivative by a width, and its least absolute step."""
-
-NEAR = 1e-3
-"""Largest distance of pixels from even ones, in pixels, at which places are computed instead of searched."""
+DIFFERENCE, FEW = 1e-2, 3.0
+"""Relative step of the derivative by a width; below so many times the least width that a spectrum tells from
+none (chi2 differs by 1), it is that least width."""
 
 RIDGE = 1e-9
 """Added to the normal equations of the continuum, relative to their size."""
@@ -158,7 +152,8 @@ class Evaluation:
     ----------
     local, best
         Spectra on the model's pixels with their derivatives, and the flux that is compared with the data.
-    rv : Tensor (n,)
+    rv, places
+        Velocities (n,), and where the pixels of the data are.
     by_rv, by_width : Tensor (n, 0 or 1, p), (n, e, p)
         Derivatives.
     chi2, gradient : Tensor (n,), (n, m)
@@ -166,6 +161,7 @@ class Evaluation:
 
     local: Linearised
     rv: Tensor
+    places: Places
     by_rv: Tensor
     by_width: Tensor
     best: ProfiledFlux
@@ -225,22 +221,15 @@ class PixelProblem(Problem):
         self.precision = precision
         self.flux_of, self.layout, self.continuum, self.step = flux_of, layout, continuum, step
         self.rows = len(flux)
+        # The same for all rows, whatever their widths: where spectra end, results depend on it a little.
+        widest = {name: torch.tensor(BOUNDS[name][name != "resolving_power"]) for name in layout.widths}
+        self.kernels = Kernels(len(wavelength), step, {**layout.fixed, **widest}) if widest else None
+        self.least = {name: torch.full((len(flux),), torch.nan) for name in layout.widths}
+        self.weight = ivar.sum(1) if continuum is None else (ivar * flux.square()).sum(1)
         self.rv = rv
         self.observed, self.flux, self.ivar = observed, flux, ivar
         self.same = len(observed) == len(wavelength) and bool(torch.allclose(observed, wavelength, rtol=1e-9))
-        # In the middle of the range single precision tells 1e-5 of a pixel apart.
-        self.middle = wavelength.mean()
-        self.wavelength = wavelength
-        self.place = (wavelength - self.middle).float()
-        steps = torch.diff(torch.log(wavelength))
-        self.even = (
-            float(steps.mean()) if float(steps.max() - steps.min()) < EVEN * float(steps.mean()) else 0.0
-        )
-        if self.even:
-            self.steps = torch.log(observed / wavelength[0]) / self.even
-        first, last = wavelength[[0, -1]].tolist()
-        line = torch.linspace(first, last, len(wavelength), dtype=wavelength.dtype)
-        self.linear = bool((wavelength - line).abs().max() < NEAR * (line[1] - line[0]))
+        self.wavelength, self.pixels = wavelength, Pixels(wavelength)
         self.by_velocity = -1 / SPEED_OF_LIGHT / torch.log(wavelength[2:] / wavelength[:-2]).float()
 
     def normal(self, x: Tensor, rows: Tensor, *, rough: bool = False) -> Normal:
@@ -249,7 +238,7 @@ class PixelProblem(Problem):
             at = self._evaluate(x, rows)
             best, flux, m = at.best, at.local.flux, at.gradient.shape[1]
             others = torch.cat([at.by_rv, at.by_width, *self._nuisances(flux, at.rv, rows, best)], dim=1)
-            density = self._weights_on_model_pixels(self.ivar[rows] * best.level.square(), at.rv, rows)
+            density = at.places.spread(self.ivar[rows] * best.level.square())
             curvature = self._curvature(at.local, density, others, rows, rough).double()
             cross, own = curvature[:, :m, m:], regularise(curvature[:, m:, m:], best.count, best.precision)
             curvature = curvature[:, :m, :m]
@@ -266,23 +255,25 @@ class PixelProblem(Problem):
     def _evaluate(self, x: Tensor, rows: Tensor) -> Evaluation:
         """Return chi2 and its gradient for some rows (k,) at parameters (k, m)."""
         labels, rv, widths = self.layout.split(x)
-        local, by_width = self._broaden_linearised(self.flux_of.linearise(labels.float()), widths)
-        model, transpose = self._shift(local.flux, rv, rows)
-        best = self._profile(model, rv, rows)
+        local, by_width = self._broadened(self.flux_of.linearise(labels.float()), widths, rows)
+        places = self._places(rv, rows)
+        model, by_velocity = places.interpolate(local.flux)
+        best = self._profile(model, places, rows)
         residual = best.total - self.flux[rows]
         weighted = self.ivar[rows] * residual
-        from_flux, from_rv = transpose(weighted * best.level)
+        levelled = weighted * best.level
+        from_flux = places.transpose(levelled)
         by_rv = self._velocity_derivative(local.flux)
         gradient = torch.cat(
             [
                 local.project(from_flux),
-                from_rv[:, None][:, : by_rv.shape[1]],
+                (levelled * by_velocity).sum(1, keepdim=True)[:, : by_rv.shape[1]],
                 (by_width @ from_flux[:, :, None])[:, :, 0],
             ],
             dim=1,
         )
         chi2 = (weighted * residual).double().sum(1) + best.penalty
-        return Evaluation(local, rv, by_rv, by_width, best, chi2, gradient)
+        return Evaluation(local, rv, places, by_rv, by_width, best, chi2, gradient)
 
     def _curvature(
         self, local: Linearised, density: Tensor, others: Tensor, rows: Tensor, rough: bool
@@ -302,31 +293,11 @@ class PixelProblem(Problem):
         share = torch.where(level.abs() > 0, flux / level, 0.0)
         return [share[:, None] * there.transpose(1, 2)]
 
-    def _left_pixel(self, place: Tensor, factor: Tensor) -> Tensor:
-        """Return the model's pixel (n, q) at or before each place; ``factor`` (n, 1) has moved it there."""
-        if self.even:
-            return (self.steps - torch.log(factor) / self.even).long()
-        if self.linear:
-            first, last = self.wavelength[0], self.wavelength[-1]
-            return ((place - first) * ((len(self.wavelength) - 1) / (last - first))).floor_().long()
-        return torch.searchsorted(self.wavelength, place.contiguous(), right=True) - 1
-
     def _doppler(self, rv: Tensor, rows: Tensor) -> Tensor:
         """Return observed over emitted wavelength (n, 1)."""
         return doppler_factor(rv if self.rv is None else self.rv[rows])[:, None]
 
-    def _weights_on_model_pixels(self, weight: Tensor, rv: Tensor, rows: Tensor) -> Tensor:
-        """Return weights (n, q) of the data on the model's pixels (n, p); their sum stays as it is."""
-        place = (self.observed / self._doppler(rv, rows)).contiguous()
-        last = len(self.wavelength) - 2
-        left = self._left_pixel(place, self._doppler(rv, rows)).clamp(0, last)
-        width = self.wavelength[left + 1] - self.wavelength[left]
-        share = ((place - self.wavelength[left]) / width).clamp(0, 1).float()
-        total = torch.zeros(len(weight), len(self.wavelength))
-        total.scatter_add_(1, left, weight * (1 - share))
-        return total.scatter_add_(1, left + 1, weight * share)
-
-    def _profile(self, model: Tensor, rv: Tensor, rows: Tensor) -> ProfiledFlux:
+    def _profile(self, model: Tensor, places: Places, rows: Tensor) -> ProfiledFlux:
         """Return models (n, q) with the best coefficients of continuum and modes."""
         data, weight = self.flux[rows], self.ivar[rows]
         precision = None if self.precision is None else self.precision[rows]
@@ -341,7 +312,7 @@ class PixelProblem(Problem):
         if count + len(self.modes) == 0:
             return ProfiledFlux(model, level, torch.zeros(len(model), 0, 1), 0)
         amplitude = (self.spread[rows, None] * level).expand_as(data)
-        near = self._nearest_pixel(rv, rows)
+        near = places.nearest.expand_as(data)
 
         def on_model_pixels(values: Tensor) -> Tensor:
             return torch.zeros(len(data), len(self.wavelength)).scatter_add_(1, near, values)
@@ -365,34 +336,27 @@ class PixelProblem(Problem):
         level = (basis @ coefficients[:, :count])[:, :, 0]
         return ProfiledFlux(total, level, coefficients, count, precision)
 
-    def _nearest_pixel(self, rv: Tensor, rows: Tensor) -> Tensor:
-        """Return the model's pixel (n, q) that is nearest to each pixel of the data."""
-        factor = self._doppler(rv, rows)
-        place = (self.observed / factor).contiguous()
-        left = self._left_pixel(place, factor).clamp(0, len(self.wavelength) - 2)
-        middle = (self.wavelength[left] + self.wavelength[left + 1]) / 2
-        return left + (place > middle).long()
-
     def model(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the flux that is compared with the data (k, q), and the continuum in it."""
         labels, rv, widths = self.layout.split(x)
         with torch.no_grad():
-            flux = self._broaden(self.flux_of(labels.float())[:, None], widths)[:, 0]
-            model, _ = self._shift(flux, rv, rows)
-            best = self._profile(model, rv, rows)
+            flux = self.flux_of(labels.float())
+            if self.kernels is not None:
+                flux = self.kernels.convolve(flux, self.kernels.transform(widths))
+            places = self._places(rv, rows)
+            best = self._profile(model := places.interpolate(flux)[0], places, rows)
             return best.total, best.level.expand_as(model)
 
     def flux_and_derivatives(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return spectra (k, q) with a continuum of 1 as the data see them, and derivatives (k, m, q)."""
         labels, rv, widths = self.layout.split(x)
         with torch.no_grad():
-            local, by_width = self._broaden_linearised(self.flux_of.linearise(labels.float()), widths)
+            local, by_width = self._broadened(self.flux_of.linearise(labels.float()), widths, rows)
             by_rv = self._velocity_derivative(local.flux)
             columns = torch.cat([local.flux[:, None], local.columns(slice(None)), by_rv, by_width], dim=1)
             k, m, p = columns.shape
-            moved, _ = self._shift(
-                columns.reshape(k * m, p), rv.repeat_interleave(m), rows.repeat_interleave(m)
-            )
+            places = self._places(rv.repeat_interleave(m), rows.repeat_interleave(m))
+            moved, _ = places.interpolate(columns.reshape(k * m, p))
             moved = moved.reshape(k, m, -1)
         return moved[:, 0], moved[:, 1:]
 
@@ -402,27 +366,36 @@ class PixelProblem(Problem):
         empty = self.flux[:0]
         return torch.cat([empty, *(a for a, _ in parts)]), torch.cat([empty, *(b for _, b in parts)])
 
-    def _broaden(self, spectra: Tensor, widths: Mapping[str, Tensor]) -> Tensor:
-        """Return spectra (n, k, p), those of each row broadened alike."""
-        each: dict[str, Any] = dict(widths)
-        return broaden(spectra, self.step, **each) if widths else spectra
-
-    def _broaden_linearised(
-        self, local: Linearised, widths: Mapping[str, Tensor]
+    def _broadened(
+        self, local: Linearised, widths: Mapping[str, Tensor], rows: Tensor
     ) -> tuple[Linearised, Tensor]:
         """Return spectra and derivatives after broadening, and the derivatives (n, e, p) by free widths."""
-        if not widths:
+        if self.kernels is None:
             return local, local.flux[:, None][:, :0]
-        bare = local.flux[:, None]
-        broadened = self._broaden(torch.cat([bare, local.columns(slice(None))], dim=1), widths)
-        by_width = [bare[:, :0]]
+        kernels = self.kernels
+        bare = kernels.spectrum(local.flux)
+        broadened = BroadenedLinearised(local, kernels, kernels.transform(widths), bare)
+
+        def change(name: str, less: Tensor, more: Tensor) -> Tensor:
+            ends = [kernels.transform({**widths, name: width}) for width in (less, more)]
+            return kernels.back(bare * (ends[1] - ends[0]))
+
+        by_width = [local.flux[:, None][:, :0]]
         for name in self.layout.widths:
-            apart = (DIFFERENCE * widths[name]).clamp(min=DIFFERENCE)
-            more = self._broaden(bare, {**widths, name: widths[name] + apart})
-            less = self._broaden(bare, {**widths, name: (widths[name] - apart).clamp(min=0)})
-            span = apart + torch.minimum(apart, widths[name])
-            by_width.append((more - less) / span[:, None, None])
-        return LinearisedArrays(broadened[:, 0], broadened[:, 1:]), torch.cat(by_width, dim=1)
+            width = widths[name]
+            apart = DIFFERENCE * width
+            if name != "resolving_power":
+                new = self.least[name][rows].isnan()
+                if new.any():
+                    pixel = torch.full_like(width, self.step)
+                    power = change(name, torch.zeros_like(width), pixel).square().mean(1) * self.weight[rows]
+                    # Spectra change with the square of a small width: at zero, the derivative is none.
+                    self.least[name][rows[new]] = self.step * power[new].clamp(min=1e-12).pow(-0.25)
+                least = self.least[name][rows]
+                apart = torch.where(width < FEW * least, least, apart).clamp(max=BOUNDS[name][1] / FEW)
+            less, more = (width - apart).clamp(min=0), width + apart
+            by_width.append((change(name, less, more) / (more - less)[:, None])[:, None])
+        return broadened, torch.cat(by_width, dim=1)
 
     def _velocity_derivative(self, flux: Tensor) -> Tensor:
         """Return the derivative (n, 1, p) by velocity; none (n, 0, p) where that is fixed."""
@@ -432,24 +405,12 @@ class PixelProblem(Problem):
         derivative[:, 1:-1] = (flux[:, 2:] - flux[:, :-2]) * self.by_velocity
         return derivative[:, None]
 
-    def _shift(self, flux: Tensor, rv: Tensor, rows: Tensor) -> tuple[Tensor, Transpose]:
-        """Return spectra on the pixels of the data, and the transpose of that."""
+    def _places(self, rv: Tensor, rows: Tensor) -> Places:
+        """Return where the pixels of the data are among those of the model."""
         if self.rv is not None:
             rv = self.rv[rows]
-        if not self.layout.rv and self.same and bool((rv == 0).all()):
-            return flux, lambda given: (given, given[:, 0])
-        flux, rv = flux.detach().requires_grad_(), rv.detach().requires_grad_()
-        factor = doppler_factor(rv.detach())[:, None]
-        left = self._left_pixel(self.observed / factor, factor)
-        with torch.enable_grad():
-            at = (self.observed / doppler_factor(rv)[:, None] - self.middle).float()
-            model, _ = cubic(flux, self.place, at, left)
-
-        def transpose(given: Tensor) -> tuple[Tensor, Tensor]:
-            by_flux, by_rv = torch.autograd.grad(model, (flux, rv), given, retain_graph=True)
-            return by_flux, by_rv
-
-        return model.detach(), transpose
+        still = not self.layout.rv and self.same and bool((rv == 0).all())
+        return SamePlaces(self.pixels) if still else self.pixels.places(self.observed, rv)
 
 
 def regularise(own: Tensor, count: int, precision: Tensor | None = None) -> Tensor:

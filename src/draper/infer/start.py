@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from draper.infer.instrument_model import add_up
@@ -21,10 +22,8 @@ FINEST = 0.5
 """Smallest step of velocities [km/s]; the fit itself refines them."""
 
 
-def velocities(
-    templates: Tensor, wavelength: Tensor, observed: Tensor, flux: Tensor, ivar: Tensor, limit: float
-) -> tuple[Tensor, Tensor]:
-    """Return the velocity [km/s] at which a template fits each spectrum best.
+class VelocitySearch:
+    """Finds the velocity [km/s] at which a template fits a spectrum best.
 
     Templates are compared by how much lower chi2 is than without lines, so that velocities that move pixels
     off their range gain nothing by it.
@@ -33,52 +32,49 @@ def velocities(
     ----------
     templates : Tensor (k, p)
         Normalised spectra at ``wavelength`` (p,).
-    flux, ivar : Tensor (n, q)
-        Normalised data at ``observed`` (q,).
     limit
         Largest absolute velocity [km/s].
-
-    Returns
-    -------
-    Tensor (n,), Tensor (n,)
-        Velocities, and how much lower chi2 is than without lines.
     """
-    if len(flux) == 0:
-        return torch.zeros(0, dtype=torch.float64), torch.zeros(0)
-    low, high = (math.log(float(end)) for end in wavelength[[0, -1]])
-    step = max(
-        math.log(float(wavelength[-1] / wavelength[0])) / (len(wavelength) - 1), FINEST / SPEED_OF_LIGHT
-    )
-    steps = math.ceil(limit / SPEED_OF_LIGHT / step)
-    inner = torch.exp(torch.arange(low, high, step, dtype=torch.float64))
-    outer = torch.exp(low + step * torch.arange(-steps, len(inner) + steps, dtype=torch.float64))
-    where, covered = nearest_pixel(wavelength, inner)
-    lines = (templates[:, where] - 1) * covered
-    where, covered = nearest_pixel(observed, outer)
-    weight = ivar[:, where] * covered
-    observed_lines = (flux[:, where] - 1) * weight
-    length = 1 << math.ceil(math.log2(len(outer) + len(inner)))
-    # chi2 of no lines minus that of lines t: 2 sum w (y - 1) t - sum w t^2.
-    data, weights = torch.fft.rfft(observed_lines, n=length), torch.fft.rfft(weight, n=length)
-    best = torch.full((len(flux),), -torch.inf)
-    at = torch.zeros(len(flux), dtype=torch.int64)
-    around = torch.zeros(len(flux), 3)
-    for line in lines:
-        product = 2 * data * torch.fft.rfft(line, n=length).conj()
-        product -= weights * torch.fft.rfft(line.square(), n=length).conj()
-        gain = torch.fft.irfft(product, n=length)[:, : 2 * steps + 1]
-        value, place = gain.max(dim=1)
-        better = value > best
-        best, at = torch.where(better, value, best), torch.where(better, place, at)
-        sides = (place[:, None] + torch.arange(-1, 2)).clamp(0, 2 * steps)
-        around = torch.where(better[:, None], gain.gather(1, sides), around)
-    bend = around[:, 0] - 2 * around[:, 1] + around[:, 2]
-    off = torch.where(bend < 0, 0.5 * (around[:, 0] - around[:, 2]) / bend.clamp(max=-1e-30), 0.0).clamp(
-        -1, 1
-    )
-    shift = step * (at - steps + off).double()
-    # ln of the Doppler factor is the rapidity.
-    return SPEED_OF_LIGHT * torch.tanh(shift), best
+
+    def __init__(self, templates: Tensor, wavelength: Tensor, limit: float) -> None:
+        low, high = (math.log(float(end)) for end in wavelength[[0, -1]])
+        self.step = max((high - low) / (len(wavelength) - 1), FINEST / SPEED_OF_LIGHT)
+        self.steps = math.ceil(limit / SPEED_OF_LIGHT / self.step)
+        inner = torch.exp(torch.arange(low, high, self.step, dtype=torch.float64))
+        number = torch.arange(-self.steps, len(inner) + self.steps, dtype=torch.float64)
+        self.outer = torch.exp(low + self.step * number)
+        # Lags are so few that what the transform continues periodically is not reached.
+        self.length = int(next_fast_len(len(self.outer), real=True))
+        where, covered = nearest_pixel(wavelength, inner)
+        lines = (templates[:, where] - 1) * covered
+        self.lines, self.squares = (
+            torch.fft.rfft(each, n=self.length).conj().resolve_conj() for each in (2 * lines, lines.square())
+        )
+
+    def __call__(self, observed: Tensor, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
+        """Return velocities (n,) of normalised data (n, q), and how much lines lower chi2 there."""
+        if len(flux) == 0:
+            return torch.zeros(0, dtype=torch.float64), torch.zeros(0)
+        where, covered = nearest_pixel(observed, self.outer)
+        weight = ivar[:, where] * covered
+        observed_lines = (flux[:, where] - 1) * weight
+        # chi2 of no lines minus that of lines t: 2 sum w (y - 1) t - sum w t^2.
+        data, weights = (torch.fft.rfft(each, n=self.length) for each in (observed_lines, weight))
+        best = torch.full((len(flux),), -torch.inf)
+        at = torch.zeros(len(flux), dtype=torch.int64)
+        around = torch.zeros(len(flux), 3)
+        for line, square in zip(self.lines, self.squares, strict=True):
+            gain = torch.fft.irfft(data * line - weights * square, n=self.length)[:, : 2 * self.steps + 1]
+            value, place = gain.max(dim=1)
+            better = value > best
+            best, at = torch.where(better, value, best), torch.where(better, place, at)
+            sides = (place[:, None] + torch.arange(-1, 2)).clamp(0, 2 * self.steps)
+            around = torch.where(better[:, None], gain.gather(1, sides), around)
+        bend = around[:, 0] - 2 * around[:, 1] + around[:, 2]
+        off = torch.where(bend < 0, 0.5 * (around[:, 0] - around[:, 2]) / bend.clamp(max=-1e-30), 0.0)
+        shift = self.step * (at - self.steps + off.clamp(-1, 1)).double()
+        # ln of the Doppler factor is the rapidity.
+        return SPEED_OF_LIGHT * torch.tanh(shift), best
 
 
 def at_rest(

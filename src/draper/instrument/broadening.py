@@ -8,10 +8,12 @@ that nothing wraps around.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from draper.errors import DraperError
 from draper.instrument.doppler import SPEED_OF_LIGHT
@@ -49,10 +51,15 @@ def rotation(frequency: Tensor, vsini: Tensor, limb_darkening: float | Tensor = 
     """Return the transform of the rotational profile (Gray 2005) with linear limb darkening epsilon."""
     u = 2 * torch.pi * frequency * vsini
     epsilon = torch.as_tensor(limb_darkening, dtype=u.dtype, device=u.device)
-    small = u.abs() < 0.05
-    v = torch.where(small, 1.0, u)  # any value will do where the series is used
-    disc = torch.where(small, 0.5 - u**2 / 16 + u**4 / 384, _bessel_ratio(v))
-    parabola = torch.where(small, 1 / 3 - u**2 / 30 + u**4 / 840, (torch.sin(v) - v * torch.cos(v)) / v**3)
+    # Below, differences of nearly equal numbers; the series are exact to 1e-10.
+    small = u.abs() < 0.5
+    v = torch.where(small, 1.0, u)  # any value will do where the series are used
+    w = torch.where(small, u, 0.0).square()
+    series = 0.5 + w * (-1 / 16 + w * (1 / 384 + w * (-1 / 18432 + w / 1474560)))
+    disc = torch.where(small, series, _bessel_ratio(v))
+    series = 1 / 3 + w * (-1 / 30 + w * (1 / 840 + w * (-1 / 45360 + w / 3991680)))
+    inverse = 1 / v
+    parabola = torch.where(small, series, (torch.sin(v) * inverse - torch.cos(v)) * inverse * inverse)
     return 2 * ((1 - epsilon) * disc + epsilon * parabola) / (1 - epsilon / 3)
 
 
@@ -101,37 +108,102 @@ def broaden(
         Of the shape of ``flux``. Pixels nearer to an end than :func:`reach` see continued values there.
     """
     widths = {"vsini": vsini, "vmac": vmac, "resolving_power": resolving_power}
-    shape = (-1, *(1,) * (flux.dim() - 1))
-    given: dict[str, Tensor] = {
-        name: torch.as_tensor(width, dtype=flux.dtype, device=flux.device).reshape(shape)
+    given = {
+        name: torch.as_tensor(width, dtype=flux.dtype, device=flux.device)
         for name, width in widths.items()
         if width is not None
     }
     if not given:
         return flux
-    p = flux.shape[-1]
-    pad = min(reach(step, **{name: width.detach() for name, width in given.items()}), 4 * p)
-    length = _fast_length(p + 2 * pad)
-    ends = (flux[..., :1].expand(*flux.shape[:-1], pad), flux[..., -1:])
-    extended = torch.cat([ends[0], flux, ends[1].expand(*flux.shape[:-1], length - p - pad)], dim=-1)
-    # The transform is periodic: the continuation keeps the two ends apart.
-    frequency = torch.fft.rfftfreq(length, d=step, dtype=flux.dtype, device=flux.device)
-    transform: Any = 1.0
-    if "vsini" in given:
-        transform = transform * rotation(frequency, given["vsini"], limb_darkening)
-    if "vmac" in given:
-        if macroturbulence == "radial-tangential":
-            transform = transform * radial_tangential(frequency, given["vmac"])
-        elif macroturbulence == "gaussian":
-            transform = transform * gaussian(frequency, given["vmac"] / 2**0.5)
-        else:
-            raise DraperError(
-                "unknown macroturbulence", given=macroturbulence, expected="radial-tangential or gaussian"
-            )
-    if "resolving_power" in given:
-        transform = transform * gaussian(frequency, SPEED_OF_LIGHT / (FWHM * given["resolving_power"]))
-    broadened: Tensor = torch.fft.irfft(torch.fft.rfft(extended) * transform, n=length)[..., pad : pad + p]
-    return broadened
+    kernels = Kernels(flux.shape[-1], step, given)
+    return kernels.convolve(flux, kernels.transform(given, limb_darkening, macroturbulence))
+
+
+class Kernels:
+    """The linear map that :func:`broaden` is, its transpose, and the transforms of its profiles.
+
+    Parameters
+    ----------
+    pixels
+        Number of pixels p.
+    step
+        Their width [km/s].
+    widest : mapping of str to Tensor
+        Widths that profiles may have: no spectrum is continued further than these reach.
+    """
+
+    def __init__(self, pixels: int, step: float, widest: Mapping[str, Tensor]) -> None:
+        largest: dict[str, Any] = {name: width.detach() for name, width in widest.items()}
+        self.pixels, self.step = pixels, step
+        # Fourier transforms are periodic: the continuation keeps the two ends apart.
+        self.padding = min(reach(step, **largest), 4 * pixels)
+        self.length = _fast_length(pixels + 2 * self.padding)
+
+    def transform(
+        self,
+        widths: Mapping[str, Tensor],
+        limb_darkening: float | Tensor = 0.6,
+        macroturbulence: str = "radial-tangential",
+    ) -> Tensor:
+        """Return the transform (n or 1, f) of the profiles of widths (n,) or ()."""
+        each = {name: width.reshape(-1, 1) for name, width in widths.items()}
+        example = next(iter(each.values()))
+        frequency = torch.fft.rfftfreq(self.length, d=self.step, dtype=example.dtype, device=example.device)
+        transform: Any = 1.0
+        if "vsini" in each:
+            transform = transform * rotation(frequency, each["vsini"], limb_darkening)
+        if "vmac" in each:
+            if macroturbulence == "radial-tangential":
+                transform = transform * radial_tangential(frequency, each["vmac"])
+            elif macroturbulence == "gaussian":
+                transform = transform * gaussian(frequency, each["vmac"] / 2**0.5)
+            else:
+                raise DraperError(
+                    "unknown macroturbulence", given=macroturbulence, expected="radial-tangential or gaussian"
+                )
+        if "resolving_power" in each:
+            sigma = SPEED_OF_LIGHT / (FWHM * each["resolving_power"])
+            transform = transform * gaussian(frequency, sigma)
+        result: Tensor = transform
+        return result
+
+    def spectrum(self, flux: Tensor) -> Tensor:
+        """Return the transform (..., f) of spectra (..., p) that are continued by their end values."""
+        before = flux[..., :1].expand(*flux.shape[:-1], self.padding)
+        after = flux[..., -1:].expand(*flux.shape[:-1], self.length - self.pixels - self.padding)
+        spectrum: Tensor = torch.fft.rfft(torch.cat([before, flux, after], dim=-1))
+        return spectrum
+
+    def spectrum_of_blocks(self, blocks: Iterable[tuple[slice, Tensor]], rows: Sequence[int]) -> Tensor:
+        """Return the same of spectra (*rows, p) that come as slices of pixels."""
+        extended = torch.empty(*rows, self.length)
+        inner = extended[..., self.padding : self.padding + self.pixels]
+        for pixels, values in blocks:
+            inner[..., pixels] = values
+        extended[..., : self.padding] = inner[..., :1]
+        extended[..., self.padding + self.pixels :] = inner[..., -1:]
+        spectrum: Tensor = torch.fft.rfft(extended)
+        return spectrum
+
+    def back(self, spectrum: Tensor) -> Tensor:
+        """Return the spectra (..., p) of transforms (..., f)."""
+        flux: Tensor = torch.fft.irfft(spectrum, n=self.length)
+        return flux[..., self.padding : self.padding + self.pixels]
+
+    def convolve(self, flux: Tensor, transform: Tensor) -> Tensor:
+        """Return spectra (n, p), or several for each profile (n, k, p), broadened by profiles (n or 1, f)."""
+        return self.back(self.spectrum(flux) * (transform if flux.dim() == 2 else transform[:, None]))
+
+    def transpose(self, values: Tensor, transform: Tensor) -> Tensor:
+        """Return the transpose of :meth:`convolve` applied to values (n, p)."""
+        first, last = self.padding, self.padding + self.pixels
+        # Profiles are symmetric, and the transpose of a continuation is a sum into the end.
+        after = functional.pad(values, (first, self.length - last))
+        spread: Tensor = torch.fft.irfft(torch.fft.rfft(after) * transform, n=self.length)
+        total = spread[:, first:last].clone()
+        total[:, 0] += spread[:, :first].sum(1)
+        total[:, -1] += spread[:, last:].sum(1)
+        return total
 
 
 def reach(
@@ -175,19 +247,18 @@ class _BesselRatio(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        (u,) = inputs
-        slope = -(2 * torch.special.bessel_j1(u) / u - torch.special.bessel_j0(u)) / u
-        ctx.save_for_backward(slope)
-        ctx.save_for_forward(slope)
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def slope(u: Tensor) -> Tensor:
+        slope: Tensor = -(2 * torch.special.bessel_j1(u) / u - torch.special.bessel_j0(u)) / u
+        return slope
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (slope,) = ctx.saved_tensors
-        result: Tensor = grad * slope
-        return result
+        return grad * _BesselRatio.slope(ctx.saved_tensors[0])
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        (slope,) = ctx.saved_tensors
-        result: Tensor = tangent * slope
-        return result
+        return tangent * _BesselRatio.slope(ctx.saved_tensors[0])

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Literal
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Mode = Literal["highest", "medium"]
 
@@ -48,10 +48,16 @@ def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1):
+        with _thread_pools().limit(limits=1):
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """Return the libraries with threads of their own; to look for them takes milliseconds."""
+    return ThreadpoolController()
 
 
 @contextmanager
