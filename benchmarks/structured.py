@@ -30,20 +30,27 @@ NAMES = (
 LABELS = LabelSet(Label(name, "-", -0.5, 0.5) for name in NAMES)
 
 
-def grid(pixels: int = PIXELS) -> Grid:
+def grid() -> Grid:
     """Return pixels even in log(lambda)."""
-    return Grid.from_wavelength(np.geomspace(LOW, HIGH, pixels), medium="vacuum")
+    return Grid.from_wavelength(np.geomspace(LOW, HIGH, PIXELS), medium="vacuum")
 
 
-def make(n: int, pixels: int = PIXELS, seed: int = 1) -> tuple[Array, Array]:
-    """Return labels (n, 25), uniform in +-0.5, and flux (n, pixels)."""
+def windows() -> Grid:
+    """Return the pixels of 4MOST at high resolution: three windows in steps of 0.05 Angstrom."""
+    ranges = ((3926, 4355), (5160, 5730), (6100, 6790))
+    return Grid.from_wavelength(np.concatenate([np.arange(a, b, 0.05) for a, b in ranges]), medium="vacuum")
+
+
+def make(n: int, pixels: Grid | None = None, seed: int = 1, labels: int = len(NAMES)) -> tuple[Array, Array]:
+    """Return labels (n, labels), the first ones, uniform in +-0.5, and flux (n, p); the others are 0."""
     random = np.random.default_rng(0)
-    wavelength = grid(pixels).vacuum
-    centre = np.exp(random.uniform(np.log(LOW), np.log(HIGH), LINES))
+    wavelength = (pixels or grid()).vacuum
+    centre = np.exp(random.uniform(np.log(wavelength[0]), np.log(wavelength[-1]), LINES))
     strength, teff = random.normal(-1.6, 1.2, LINES), random.normal(-1, 1.2, LINES)
     logg, curve = random.normal(0, 0.6, LINES), random.normal(0, 0.8, LINES)
     turbulence, element = random.normal(0.2, 0.1, LINES), random.integers(3, len(NAMES), LINES)
     x = np.random.default_rng(seed).uniform(-0.5, 0.5, (n, len(NAMES)))
+    x[:, labels:] = 0
     tau = np.exp(
         strength
         + 2 * teff * x[:, :1]
@@ -54,10 +61,10 @@ def make(n: int, pixels: int = PIXELS, seed: int = 1) -> tuple[Array, Array]:
     )
     tau = (tau / (1 + 0.35 * tau)).astype(np.float32)
     width = (40e-6 * (1 + 0.35 * x[:, 2])).astype(np.float32)
-    depth = np.zeros((n, pixels), dtype=np.float32)
+    depth = np.zeros((n, len(wavelength)), dtype=np.float32)
     for line in range(LINES):
         reach = 6 * 40e-6 * 1.2 * centre[line]
         first, last = np.searchsorted(wavelength, [centre[line] - reach, centre[line] + reach])
         place = (wavelength[first:last] / centre[line] - 1).astype(np.float32)
         depth[:, first:last] += tau[:, line, None] * np.exp(-0.5 * (place / width[:, None]) ** 2)
-    return x.astype(np.float32), np.exp(-depth)
+    return x[:, :labels].astype(np.float32), np.exp(-depth)

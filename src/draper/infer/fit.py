@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from draper.infer.priors import MixturePrior, named_prior
 from draper.infer.start import TEMPLATES, VelocitySearch, at_rest, nearest
 from draper.infer.weights import add_variance, line_depths, pixels_alike, reweight
 from draper.infer.width_start import TRIALS, guess_width
-from draper.instrument.broadening import reach, velocity_step
+from draper.instrument.broadening import broaden, reach, velocity_step
 from draper.instrument.continuum import chebyshev_basis, continuum
 from draper.instrument.doppler import doppler_factor
 from draper.nn.error_modes import independent_error, leading
@@ -312,14 +313,9 @@ class Fitter:
 
     def _candidate_spectra(self, points: Tensor) -> Tensor:
         """Return the spectra (k, p) of scaled labels (k, d), with typical values of free widths."""
-        widths = torch.tensor([TYPICAL[name] for name in self.layout.widths]).expand(len(points), -1)
-        empty = torch.zeros(1, len(self.pixels))
-        layout = replace(self.layout, rv=False)
-        problem = PixelProblem(self.flux_of, self.pixels, self.pixels, empty, empty, layout, step=self.step)
-        x = torch.cat([points, widths], dim=1).double()
-        return torch.cat(
-            [problem.model(part, torch.zeros(len(part)).long())[0] for part in torch.split(x, 256)]
-        )
+        flux = torch.cat([self.flux_of(part) for part in torch.split(points, 256)])
+        typical: dict[str, Any] = {name: torch.tensor(TYPICAL[name]) for name in self.layout.widths}
+        return broaden(flux, self.step, **typical) if typical else flux
 
     def _can_compress(self, rows: int) -> bool:
         """Whether fits start in the compressed space: with linear output, and widths only if it pays."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from draper.infer.forward import SpectrumFunction
+from draper.infer.places import Pixels
 from draper.instrument.broadening import EVEN, Kernels, broaden, velocity_step
 from draper.instrument.doppler import SPEED_OF_LIGHT
-from draper.instrument.resample import FWHM, cubic
+from draper.instrument.resample import FWHM
 from draper.nn.spectral import Perceptron
 
 FINE = 6.0
@@ -212,9 +213,8 @@ class ResampleAndBroaden:
     """
 
     def __init__(self, wavelength: Tensor, target: Tensor, widths: Mapping[str, Tensor]) -> None:
-        self.same = target is wavelength
-        middle = wavelength.mean()
-        self.source, self.target = (wavelength - middle).float(), (target - middle).float()
+        still = torch.zeros(1, dtype=torch.float64)
+        self.places = None if target is wavelength else Pixels(wavelength).places(target, still)
         self.widths: dict[str, Any] = dict(widths)
         self.step = velocity_step(target) if widths else 0.0
         self.every = 1
@@ -227,7 +227,7 @@ class ResampleAndBroaden:
         """Return spectra (n, q)."""
         if len(spectra) == 0:
             return spectra.new_zeros(0, len(self.pixels))
-        moved = spectra if self.same else cubic(spectra, self.source, self.target)[0]
+        moved = spectra if self.places is None else self.places.interpolate(spectra)[0]
         return broaden(moved, self.step, **self.widths)[:, :: self.every] if self.widths else moved
 
 
@@ -277,4 +277,4 @@ def instrument_model(
     if isinstance(function, Perceptron) and not function.bounded:
         weight, bias = function.cached_readout()
         return PerceptronModel(function, change(weight.T).T, change(bias[None])[0]), change
-    return ResampledModel(function, None if change.same and not widths else change), change
+    return ResampledModel(function, None if change.places is None and not widths else change), change

@@ -130,10 +130,11 @@ class Places:
 
     def interpolate(self, flux: Tensor) -> tuple[Tensor, Tensor]:
         """Return spectra (n, p) at the places (n, q), and their derivatives by velocity."""
-        t = self.share
-        zeroth, first, second, third = (
-            each.gather(1, self.left.expand(len(flux), -1)) for each in self.pixels.coefficients(flux)
-        )
+        t, coefficients = self.share, self.pixels.coefficients(flux)
+        if len(self.left) == 1:
+            zeroth, first, second, third = (each.index_select(1, self.left[0]) for each in coefficients)
+        else:
+            zeroth, first, second, third = (each.gather(1, self.left) for each in coefficients)
         slope = torch.addcmul(first, t, torch.addcmul(2 * second, t, 3 * third))
         value = torch.addcmul(zeroth, t, torch.addcmul(first, t, torch.addcmul(second, t, third)))
         return value, slope * self.by_velocity

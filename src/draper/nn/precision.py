@@ -23,6 +23,9 @@ ACCURACY = 2e-6
 GAIN = 1.25
 """Least speed-up of the other mode; well above timing noise, so that all runs choose the same mode."""
 
+HOPELESS = 5.0
+"""Ratio of times from which on bfloat16 is not tried again: no first product is so much slower by chance."""
+
 ROUNDS = 30
 """Products of each mode in the trial, which takes about a tenth of a second."""
 
@@ -98,6 +101,8 @@ def bfloat16_helps(device: str = "cpu") -> bool:
             start = time.perf_counter()
             torch.mm(a, b)
             best[kind] = min(best[kind], time.perf_counter() - start)
+        if best[torch.bfloat16] > HOPELESS * best[torch.float32]:
+            break  # processors without such products emulate them, which takes seconds in all
     return best[torch.float32] > GAIN * best[torch.bfloat16]
 
 

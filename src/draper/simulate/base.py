@@ -15,6 +15,7 @@ from draper.data.grid import Grid
 from draper.data.labels import LabelSet, canonical
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, option_text
+from draper.nn.precision import one_thread
 
 BLOCK = 256
 """Rows that are computed together. Blocks lie at fixed row numbers, so chunks cut differently agree."""
@@ -172,6 +173,7 @@ class Simulator(ABC):
             table = None if given is None else {name: v[start : start + count] for name, v in given.items()}
             yield self.block(start // BLOCK, seed, count, table)
 
+    @one_thread()
     def block(self, number: int, seed: int, count: int = BLOCK, given: Columns | None = None) -> Spectra:
         """Return the first rows of one block of an endless sequence of spectra.
 
