@@ -38,6 +38,9 @@ class Baselines:
         Number of stars for the training of probes, and for their test.
     train, test : ndarray (n,), (m,) int
         Rows that probes are trained on, and tested on: those with all kept labels.
+    crossed
+        Whether both are the same rows: probes learn one half of them and are tested on the other, and the
+        other way round.
     learnt, truth : ndarray (n, d), (m, d)
         Labels of these rows, the removed ones first.
     known : ndarray (r, P, S, m)
@@ -57,6 +60,7 @@ class Baselines:
     truth: FloatArray
     known: FloatArray
     spectra: FloatArray
+    crossed: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,19 +83,35 @@ class Baselines:
 
         ``note`` is called after each probe.
         """
+        x, other, y = np.asarray(x_train), np.asarray(x_test), self.learnt[:, labels]
         predicted = []
         for kind in self.probes:
-            predicted.append(_predictions(kind, self.seeds, x_train, self.learnt[:, labels], x_test))
+            predicted.append(self._crossed(kind, other, y) if self.crossed else self._of(kind, x, y, other))
             if note is not None:
                 note()
         return np.stack(predicted, axis=1)
 
+    def _of(self, kind: Probe, x: FloatArray, y: FloatArray, other: FloatArray) -> FloatArray:
+        """Return labels (d, S, m) that a probe predicts with each seed."""
+        if kind in DETERMINISTIC:
+            return np.repeat(probe(kind, x, y, other).T[:, None], len(self.seeds), axis=1)
+        return np.stack([probe(kind, x, y, other, seed).T for seed in self.seeds], axis=1)
+
+    def _crossed(self, kind: Probe, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Return labels (d, S, m), those of each half predicted by probes that have learnt the other."""
+        order = np.random.default_rng([self.seeds[0], 4]).permutation(len(x))
+        halves = np.array_split(order, 2)
+        predicted = np.empty((y.shape[1], len(self.seeds), len(x)))
+        for learnt, judged in (halves, halves[::-1]):
+            predicted[:, :, judged] = self._of(kind, x[learnt], y[learnt], x[judged])
+        return predicted
+
 
 def measure_baselines(
     labels_train: Mapping[str, ArrayLike],
-    labels_test: Mapping[str, ArrayLike],
+    labels_test: Mapping[str, ArrayLike] | None,
     spectra_train: ArrayLike,
-    spectra_test: ArrayLike,
+    spectra_test: ArrayLike | None,
     *,
     removed: Sequence[str],
     kept: Sequence[str],
@@ -107,7 +127,9 @@ def measure_baselines(
     """
     if not probes or not seeds:
         raise DraperError("a leak is measured with at least one probe and one seed", hint="leave them out")
-    names = (*removed, *kept)
+    names, crossed = (*removed, *kept), labels_test is None
+    if labels_test is None or spectra_test is None:
+        labels_test, spectra_test = labels_train, spectra_train
     learnt, truth = _columns(labels_train, names), _columns(labels_test, names)
     if len(learnt) != len(spectra_train) or len(truth) != len(spectra_test):  # type: ignore[arg-type]
         raise DraperError("there are not as many labels as spectra", given=f"{len(learnt)} and {len(truth)}")
@@ -124,6 +146,7 @@ def measure_baselines(
         truth[test],
         known=np.empty((0, len(probes), len(seeds), len(test))),
         spectra=np.empty(0),
+        crossed=crossed,
     )
     scores = _components(np.asarray(spectra_train)[train], np.asarray(spectra_test)[test])
     if kept and removed:
@@ -172,12 +195,3 @@ def _components(train: NDArray[np.float32], test: NDArray[np.float32]) -> tuple[
     count = min(COMPONENTS, *train.shape)
     pca = PCA(count, svd_solver="covariance_eigh" if train.shape[1] < len(train) else "full").fit(train)
     return pca.transform(train), pca.transform(test)
-
-
-def _predictions(
-    kind: Probe, seeds: Sequence[int], x_train: ArrayLike, y_train: FloatArray, x_test: ArrayLike
-) -> FloatArray:
-    """Return labels (d, S, m) that a probe predicts with each seed."""
-    if kind in DETERMINISTIC:
-        return np.repeat(probe(kind, x_train, y_train, x_test).T[:, None], len(seeds), axis=1)
-    return np.stack([probe(kind, x_train, y_train, x_test, seed).T for seed in seeds], axis=1)

@@ -27,8 +27,9 @@ def figures_with_errors(
     ----------
     predicted
         Labels (d, P, S, m) predicted by P probes with S seeds from ``latents`` and ``spectra``, and, where
-        any label is kept, the removed ones (the first) from ``known``: kept labels, ``both``: latents and
-        kept labels, and ``mixed``: kept labels with latents of other stars.
+        any label is kept, the removed ones (the first) from ``known``: kept labels with borrowed errors,
+        ``exact``: true kept labels, ``both``: latents and true kept labels, and ``mixed``: true kept labels
+        with latents of other stars.
     truth : array (d, m)
         True labels.
     removed
@@ -50,9 +51,13 @@ def figures(r2: Mapping[str, FloatArray], removed: int) -> dict[str, FloatArray]
     result = {source: np.median(values, axis=-1) for source, values in r2.items()}
     result["floor"], result["ceiling"] = (np.median(v, axis=-1)[..., 0] for v in (floors, ceilings))
     mixed = np.maximum(r2["mixed"].max(axis=-2, keepdims=True), 0)
-    for name, source, start in (("leak", "latents", floors), ("conditional", "both", mixed)):
-        result[name] = np.median((r2[source] - start) / spans, axis=-1)
+    exact = np.maximum(r2["exact"].max(axis=-2, keepdims=True), 0)
+    beyond = np.where(ceilings - exact > MIN_SPAN, ceilings - exact, np.nan)
+    ranges = (("leak", "latents", floors, spans), ("conditional", "both", mixed, beyond))
+    for name, source, start, span in ranges:
+        result[name] = np.median((r2[source] - start) / span, axis=-1)
         result[f"best_{name}"] = result[name].max(axis=-1)
+    result["worst"] = np.fmax(result["best_leak"], result["best_conditional"])
     measurable = np.where(r2["spectra"] > MIN_SPAN, r2["spectra"], np.nan)
     result["ratio"] = np.median(r2["latents"] / measurable, axis=-1)
     result["ratio"][..., :removed, :] = np.nan
@@ -83,9 +88,10 @@ def _completed(r2: dict[str, FloatArray], removed: int) -> dict[str, FloatArray]
         "known": np.zeros_like(latents),
         "both": latents.copy(),
         "mixed": np.zeros_like(latents),
+        "exact": np.zeros_like(latents),
         "spectra": r2["spectra"],
     }
-    for source in ("known", "both", "mixed"):
+    for source in ("known", "both", "mixed", "exact"):
         if source in r2:
             whole[source][..., :removed, :, :] = r2[source]
         whole[source][..., removed:, :, :] = np.nan

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from draper import atomic_write
 from draper.errors import DraperError, did_you_mean
 from draper.latents.baselines import MAX_ROWS, Baselines, measure_baselines
+from draper.latents.borrowed import with_borrowed_errors
 from draper.latents.figures import figures_with_errors
-from draper.latents.probes import PROBES, Probe, mutual_information
+from draper.latents.probes import PROBES, Probe, mutual_information, r_squared
 from draper.results.table import writable, write_table
 
 FloatArray = NDArray[np.float64]
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+LIMIT = 1.645
+"""Errors by which the 95 % upper limit lies above a value."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,20 +47,27 @@ class Leakage:
     value, error : mapping of str to ndarray
         Figures and their bootstrap errors over seeds and test rows:
 
-        - ``latents``, ``known``, ``both``, ``mixed``, ``spectra`` (d, P): R2 from the latents; from the kept
-          labels; from latents and kept labels; from kept labels and latents of other stars; from the spectra.
-        - ``floor`` (d,): the best R2 of a removed label from kept ones, at least 0. ``ceiling`` (d,): the
-          best R2 from the spectra.
+        - ``latents``, ``known``, ``exact``, ``both``, ``mixed``, ``spectra`` (d, P): R2 from the latents;
+          from kept labels with errors like those of the latents, see
+          :func:`draper.latents.borrowed.with_borrowed_errors`; from the true kept labels; from latents and
+          true kept labels; from true kept labels and latents of other stars; from the spectra. Where parts
+          of the latents are probed alone, too, the best part counts.
+        - ``floor`` (d,): the best R2 of a removed label from kept ones with errors, at least 0. ``ceiling``
+          (d,): the best R2 from the spectra.
         - ``leak`` (d, P): (R2 from the latents - floor) / (ceiling - floor). ``conditional`` (d, P): the
-          same from latents and kept labels together, with R2 from kept labels and latents of other stars in
-          place of the floor, since inputs without information lower the R2 of a probe. It should be 0:
-          latents contain nothing of the removed label beyond the kept ones. ``best_leak``,
-          ``best_conditional`` (d,): of the probe with the largest R2.
+          same from latents and true kept labels together, beyond these labels and latents of other stars,
+          since inputs without information lower the R2 of a probe; over ceiling - ``exact``. It should be 0: latents contain nothing of the removed label beyond the kept ones. ``best_leak``, ``best_conditional`` (d,): of the probe with the largest R2.
+          ``worst`` (d,): the larger of both, which is the figure that reports give.
         - ``ratio`` (d, P): R2 from the latents over that of the same probe from the spectra. ``kept_ratio``
           (d,): of the probe that predicts best from spectra.
 
         Figures that do not apply to a label are NaN, and so are leaks where the ceiling hardly exceeds the
         floor.
+    attacks : mapping of str to tuple of ndarray (d,), (d,)
+        ``worst`` with its error from what else can be computed of the same spectra, such as averages of many
+        draws of noisy latents.
+    crossed
+        Whether probes have learnt one half of the spectra and predicted the other, and the other way round.
     information : mapping of str to ndarray (d,)
         Lower bounds [nats] of the information that ``latents``, ``known`` (kept labels) and ``spectra`` have
         on each label, from the best probe's predictions: see
@@ -71,6 +85,8 @@ class Leakage:
     value: Mapping[str, FloatArray]
     error: Mapping[str, FloatArray]
     information: Mapping[str, FloatArray]
+    attacks: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+    crossed: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,7 +95,12 @@ class Leakage:
 
     @property
     def leak(self) -> dict[str, float]:
-        """The normalised leak of each removed label, by the probe with the largest R2."""
+        """The leak of each removed label: from the latents alone or beside kept labels, the larger one."""
+        return self._by_label("worst", self.removed)
+
+    @property
+    def own_leak(self) -> dict[str, float]:
+        """The normalised leak of each removed label from the latents alone, by the best probe."""
         return self._by_label("best_leak", self.removed)
 
     @property
@@ -109,6 +130,10 @@ class Leakage:
         for key, values in self.value.items():
             pair = {"value": values[row], "error": self.error[key][row]}
             figures[key] = {part: self._json_value(figure) for part, figure in pair.items()}
+        figures["attacks"] = {
+            kind: {"value": self._json_value(value[row]), "error": self._json_value(error[row])}
+            for kind, (value, error) in self.attacks.items()
+        }
         figures["information"] = {
             key: self._json_value(values[row]) for key, values in self.information.items()
         }
@@ -130,6 +155,7 @@ class Leakage:
             "probes": list(self.probes),
             "seeds": list(self.seeds),
             "rows": {"learnt": self.rows[0], "held_out": self.rows[1]},
+            "crossed": self.crossed,
             "latents": self.latents,
             "labels": {name: self[name] for name in self.names},
         }
@@ -140,10 +166,10 @@ class Leakage:
             "label": np.array(self.names),
             "role": np.array(["removed"] * len(self.removed) + ["kept"] * len(self.kept)),
         }
-        for key in ("floor", "ceiling", "best_leak", "best_conditional", "kept_ratio"):
+        for key in ("floor", "ceiling", "worst", "best_leak", "best_conditional", "kept_ratio"):
             columns[key], columns[f"{key}_err"] = self.value[key], self.error[key]
         for number, kind in enumerate(self.probes):
-            for key in ("latents", "both", "known", "spectra", "leak", "conditional", "ratio"):
+            for key in ("latents", "both", "known", "exact", "spectra", "leak", "conditional", "ratio"):
                 columns[f"{key}_{kind}"] = self.value[key][:, number]
                 columns[f"{key}_{kind}_err"] = self.error[key][:, number]
         return columns | {f"nats_{key}": values for key, values in self.information.items()}
@@ -158,20 +184,27 @@ class Leakage:
 
     def summary(self) -> str:
         """Return the report in one line."""
-        leaks = [f"{name} {self._text('best_leak', name)}" for name in self.removed]
-        beyond = [f"{name} {self._text('best_conditional', name)}" for name in self.removed if self.kept]
+        leaks = [f"{name} {self._text('worst', name)}" for name in self.removed]
         ratios = [f"{name} {self._text('kept_ratio', name)}" for name in self.kept]
         parts = [f"leak of {', '.join(leaks)}"] if leaks else []
-        parts += [f"given the kept labels {', '.join(beyond)}"] if beyond else []
         parts += [f"kept of {', '.join(ratios)}"] if ratios else []
+        for kind in self.attacks:
+            found = [f"{name} {self._attack_text(kind, name)}" for name in self.removed]
+            parts.append(f"to {kind}: {', '.join(found)}")
         best = f"best of {', '.join(self.probes)}" if len(self.probes) > 1 else self.probes[0]
-        return f"{'; '.join(parts)} ({best} on {self.rows[1]:,} held-out spectra)"
+        how = "cross-fitted on " if self.crossed else "on "
+        return f"{'; '.join(parts)} ({best}, {how}{self.rows[1]:,} held-out spectra)"
 
     def _text(self, key: str, name: str) -> str:
-        """Return a figure of a label with its error, as text."""
+        """Return a figure of a label with its error, as text; leaks within their errors as upper limits."""
         row = self.names.index(name)
-        value, error = self.value[key][row], self.error[key][row]
-        return f"{value:.3f} +- {error:.3f}" if np.isfinite(value) else "not measurable"
+        return figure_text(self.value[key][row], self.error[key][row], is_leak=key != "kept_ratio")
+
+    def _attack_text(self, kind: str, name: str) -> str:
+        """Return the leak of a label to an attack, as text."""
+        value, error = self.attacks[kind]
+        row = self.names.index(name)
+        return figure_text(value[row], error[row], is_leak=True)
 
     def __repr__(self) -> str:
         heads = "".join(head.rjust(10) for head in ("floor", *self.probes, "ceiling"))
@@ -186,24 +219,46 @@ class Leakage:
             figures = [self.value["floor"][row], *self.value["latents"][row], self.value["ceiling"][row]]
             numbers = "".join(f"{v:10.3f}" if np.isfinite(v) else "-".rjust(10) for v in figures)
             if name in self.removed:
-                role, end = "removed", f"leak {self._text('best_leak', name)}"
-                end += f", given kept {self._text('best_conditional', name)}" if self.kept else ""
+                role, end = "removed", f"leak {self._text('worst', name)}"
+                parts = [f"alone {self._text('best_leak', name)}"]
+                parts += [f"given kept {self._text('best_conditional', name)}"] if self.kept else []
+                parts += [f"to {kind} {self._attack_text(kind, name)}" for kind in self.attacks]
+                end += f" ({', '.join(parts)})"
             else:
                 role, end = "kept", f"kept {self._text('kept_ratio', name)}"
             lines.append(f"{name:<10}{role:<9}    {numbers}   {end}")
         return "\n".join(lines)
 
 
+def figure_text(value: float, error: float, *, is_leak: bool) -> str:
+    """Return a figure with its error, as text; a leak that is not two errors above 0 as its 95 % limit.
+
+    Examples
+    --------
+    >>> figure_text(0.123, 0.01, is_leak=True), figure_text(-0.4, 0.02, is_leak=True)
+    ('0.123 +- 0.010', 'below 0.033')
+    """
+    if not np.isfinite(value):
+        return "not measurable"
+    if is_leak and value < 2 * error:
+        return f"below {max(value, 0.0) + LIMIT * error:.3f}"
+    return f"{value:.3f} +- {error:.3f}"
+
+
 def measure_leakage(
     latent_train: ArrayLike,
-    latent_test: ArrayLike,
+    latent_test: ArrayLike | None,
     labels_train: Mapping[str, ArrayLike],
-    labels_test: Mapping[str, ArrayLike],
+    labels_test: Mapping[str, ArrayLike] | None,
     *,
     removed: Sequence[str],
     kept: Sequence[str],
     spectra_train: ArrayLike | None = None,
     spectra_test: ArrayLike | None = None,
+    snr_train: ArrayLike | None = None,
+    snr_test: ArrayLike | None = None,
+    parts: Mapping[str, ArrayLike] = EMPTY,
+    attacks: Mapping[str, tuple[ArrayLike, ArrayLike | None]] = EMPTY,
     probes: Sequence[Probe] = PROBES,
     seeds: Sequence[int] = (0, 1, 2),
     max_rows: int = MAX_ROWS,
@@ -214,12 +269,13 @@ def measure_leakage(
 
     The aim is I(z; removed | kept) = 0: labels are correlated, so latents that contain the kept labels
     predict the others to some degree, and that is no leak. The floor is the prediction from the kept labels
-    alone.
+    alone, with errors as large as those with which the latents tell them.
 
     Parameters
     ----------
     latent_train, latent_test : array (n, k), (m, k)
-        Latents of stars that probes are trained on, and of other stars that they are tested on.
+        Latents of stars that probes are trained on, and of other stars that they are tested on. Without the
+        latter, probes learn one half of the former and are tested on the other, and the other way round.
     labels_train, labels_test : mapping of str to array (n,), (m,)
         True labels; NaN where missing. Rows without all of the kept labels are left out.
     removed, kept
@@ -227,6 +283,12 @@ def measure_leakage(
     spectra_train, spectra_test : array (n, p), (m, p)
         Flux without gaps. Probes get its 50 leading principal components, which predict better than all
         pixels.
+    snr_train, snr_test : array (n,), (m,), optional
+        Signal-to-noise ratios, on which errors depend.
+    parts : mapping of str to array of int
+        Latents that are also probed alone: others without information make a probe worse.
+    attacks : mapping of str to pairs of array
+        What else can be computed of the same stars, for training and test.
     probes, seeds
         Fresh probes, each with every seed; see :func:`draper.latents.probes.probe`.
     max_rows
@@ -252,11 +314,8 @@ def measure_leakage(
     >>> abs(report.leak["teff"]) < 0.1, round(report.kept_ratio["logg"], 3)
     (True, 1.0)
     """
-    # Inputs are latents, and latents with kept labels, matched and mixed; spectra and kept labels before.
-    inputs = 3 if removed and kept else 1
-    if baselines is None:
-        inputs += 2 if removed and kept else 1
-    done, total = 0, inputs * len(probes if baselines is None else baselines.probes)
+    done, total = 0, _count_inputs(removed, kept, parts, attacks, baselines is None)
+    total *= len(probes if baselines is None else baselines.probes)
 
     def note() -> None:
         nonlocal done
@@ -265,7 +324,7 @@ def measure_leakage(
             progress(done, total)
 
     if baselines is None:
-        if spectra_train is None or spectra_test is None:
+        if spectra_train is None or (spectra_test is None and labels_test is not None):
             raise DraperError("a leak is measured against spectra", hint="give spectra, or baselines")
         baselines = measure_baselines(
             labels_train,
@@ -285,40 +344,128 @@ def measure_leakage(
             given=f"removed {', '.join(baselines.removed)}; kept {', '.join(baselines.kept)}",
             expected=f"removed {', '.join(removed)}; kept {', '.join(kept)}",
         )
+    if latent_test is None or labels_test is None:
+        latent_test, labels_test, snr_test = latent_train, labels_train, snr_train
     any_label = baselines.names[0]
-    if baselines.lengths != (
-        len(np.asarray(labels_train[any_label])),
-        len(np.asarray(labels_test[any_label])),
-    ):
+    lengths = tuple(len(np.asarray(labels[any_label])) for labels in (labels_train, labels_test))
+    if baselines.lengths != lengths:
         raise DraperError("the baselines were measured for other stars", hint="give the same rows")
-    z_train, z_test = (np.asarray(values, dtype=np.float64) for values in (latent_train, latent_test))
-    for z, labels in ((z_train, labels_train), (z_test, labels_test)):
-        if any(len(np.asarray(labels[name])) != len(z) for name in baselines.names):
-            raise DraperError("there are not as many latents as labels", given=f"{len(z)} latents")
-    z_train, z_test = z_train[baselines.train], z_test[baselines.test]
-    predicted = {"latents": baselines.predict(z_train, z_test, note=note), "spectra": baselines.spectra}
+
+    def inputs(pair: tuple[ArrayLike, ArrayLike | None]) -> list[FloatArray]:
+        both = [np.asarray(pair[0] if part is None else part, dtype=np.float64) for part in pair]
+        if tuple(map(len, both)) != lengths:
+            raise DraperError("there are not as many latents as labels", given=f"{len(both[0])} latents")
+        return [z[rows] for z, rows in zip(both, (baselines.train, baselines.test), strict=True)]
+
+    latents = inputs((latent_train, latent_test))
+    columns = [slice(None), *(np.asarray(part, dtype=np.int64) for part in parts.values())]
     count = len(baselines.removed)
+    predicted = {
+        "latents": _best(
+            [baselines.predict(*(z[:, some] for z in latents), note=note) for some in columns], baselines
+        ),
+        "spectra": baselines.spectra,
+    }
     if len(baselines.known):
-        random = np.random.default_rng([baselines.seeds[0], 2])
-        pairs = list(zip((z_train, z_test), baselines.kept_labels, strict=True))
-        both = [np.hstack(pair) for pair in pairs]
-        mixed = [np.hstack([random.permutation(z), kept]) for z, kept in pairs]
-        predicted["known"] = baselines.known
-        predicted["both"] = baselines.predict(both[0], both[1], slice(count), note)
-        predicted["mixed"] = baselines.predict(mixed[0], mixed[1], slice(count), note)
+        predicted["exact"] = baselines.known
+        ratios = [None if snr is None else np.asarray(snr, dtype=np.float64) for snr in (snr_train, snr_test)]
+        noisy = _noisy_labels(baselines, predicted["latents"], ratios)
+        predicted["known"] = baselines.predict(*noisy, slice(count), note)
+        # Latents without information are left out of these where they are known: they double the work.
+        tried = columns[1:] or columns
+        both, mixed = zip(
+            *(_with_kept(baselines, [z[:, some] for z in latents], note) for some in tried), strict=True
+        )
+        predicted["both"], predicted["mixed"] = _best(both, baselines), _best(mixed, baselines)
     truth = baselines.truth.T
     value, error = figures_with_errors(predicted, truth, count, baselines.seeds[0])
+    found = {}
+    for kind, pair in attacks.items():
+        other = inputs(pair)
+        theirs = {**predicted, "latents": baselines.predict(*other, note=note)}
+        if len(baselines.known):
+            theirs["both"], _ = _with_kept(baselines, other, note, mixes=False)
+        figures = figures_with_errors(theirs, truth, count, baselines.seeds[0])
+        found[kind] = (figures[0]["worst"], figures[1]["worst"])
     return Leakage(
         baselines.removed,
         baselines.kept,
         baselines.probes,
         baselines.seeds,
-        rows=(len(z_train), len(z_test)),
-        latents=z_train.shape[1],
+        rows=(len(latents[0]) // (2 if baselines.crossed else 1), len(latents[1])),
+        latents=latents[0].shape[1],
         value=value,
         error=error,
         information=_information(predicted, truth, value),
+        attacks=found,
+        crossed=baselines.crossed,
     )
+
+
+def _count_inputs(
+    removed: Sequence[str], kept: Sequence[str], parts: Sized, attacks: Sized, is_first: bool
+) -> int:
+    """Return how many inputs probes are trained on."""
+    paired = bool(removed and kept)
+    # Latents, their parts, and attacks; beside kept labels; kept labels with errors; true ones and spectra.
+    count = 1 + len(parts) + len(attacks)
+    if paired:
+        count += 2 * max(len(parts), 1) + len(attacks) + 1
+    return count + is_first * (1 + paired)
+
+
+def _best(predicted: Sequence[FloatArray], baselines: Baselines) -> FloatArray:
+    """Return the predictions (d, P, S, m) of that part of the latents which predicts a label best."""
+    if len(predicted) == 1:
+        return predicted[0]
+    result = predicted[0].copy()
+    for label, truth in enumerate(baselines.truth.T[: len(result)]):
+        for kind in range(result.shape[1]):
+            scores = [np.median(r_squared(each[label, kind], truth)) for each in predicted]
+            result[label, kind] = predicted[int(np.nanargmax(scores))][label, kind]
+    return result
+
+
+def _noisy_labels(
+    baselines: Baselines, predicted: FloatArray, snr: Sequence[FloatArray | None]
+) -> list[FloatArray]:
+    """Return kept labels (n, k), (m, k) with errors like those of the latents' predictions (d, P, S, m)."""
+    count = len(baselines.removed)
+    errors = []
+    for label, truth in enumerate(baselines.truth.T[count:], count):
+        best = int(np.argmax([np.median(r_squared(each, truth)) for each in predicted[label]]))
+        errors.append(predicted[label, best, 0] - truth)
+    labels = []
+    for values, ratio, rows in zip(
+        baselines.kept_labels, snr, (baselines.train, baselines.test), strict=True
+    ):
+        quality = np.zeros(len(values)) if ratio is None else np.log(np.maximum(ratio[rows], 1e-3))
+        labels.append(np.column_stack([values, quality]))
+    return [
+        with_borrowed_errors(
+            each, labels[1], np.stack(errors, axis=1), same=baselines.crossed or number == 1,
+            seed=baselines.seeds[0],
+        )
+        for number, each in enumerate(labels)
+    ]  # fmt: skip
+
+
+def _with_kept(
+    baselines: Baselines, latents: Sequence[FloatArray], note: Callable[[], None], *, mixes: bool = True
+) -> tuple[FloatArray, FloatArray]:
+    """Return predictions from latents and true kept labels, and from these with latents of other stars."""
+    random = np.random.default_rng([baselines.seeds[0], 2])
+    pairs = list(zip(latents, baselines.kept_labels, strict=True))
+    removed = slice(len(baselines.removed))
+    both = baselines.predict(*(np.hstack(pair) for pair in pairs), removed, note)
+    if not mixes:
+        return both, both
+    if baselines.crossed:
+        order = random.permutation(len(latents[0]))
+        mixed = [np.hstack([z[order], kept]) for z, kept in pairs]
+    else:
+        mixed = [np.hstack([random.permutation(z), kept]) for z, kept in pairs]
+    return both, baselines.predict(*mixed, removed, note)
 
 
 def _information(

@@ -126,6 +126,19 @@ class Bottleneck(Disentangling):
         labels = self.decoder_labels(batch)
         return torch.cat([labels[:, self.keep], _sample(*self.code(batch, labels), batch)], dim=1)
 
+    @property
+    def kept_columns(self) -> int:
+        """How many latents, the first ones, are estimates of kept labels."""
+        return len(self.keep)
+
+    def moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the means and variances (n, latent) that :meth:`latents` are drawn from."""
+        labels = self.decoder_labels(batch)
+        mean, log_variance = self.code(batch, labels)
+        kept = labels[:, self.keep]
+        variance = torch.cat([torch.zeros_like(kept), log_variance.exp()], dim=1)
+        return torch.cat([kept, mean], dim=1), variance
+
     @torch.no_grad()
     def decoder_labels(self, batch: Batch) -> Tensor:
         """Return the regressor's labels."""

@@ -76,6 +76,11 @@ class Disentangling(Module):
         self.players = ("head", "model")
         self.moving = ("head.centre", "head.variance")
 
+    @property
+    def kept_columns(self) -> int:
+        """How many latents, the first ones, are estimates of kept labels."""
+        return 0
+
     # -------------------------------------------------- what an engine defines
 
     @abstractmethod

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from draper.latents.leakage import Leakage
+from draper.latents.leakage import Leakage, figure_text
 from draper.plots.names import label_name
 from draper.plots.style import BLACK, COLORS, free_figure, styled
 
@@ -111,10 +111,10 @@ def _text_beside(leakage: Leakage, name: str) -> str:
     row = leakage.names.index(name)
 
     def pair(key: str) -> str:
-        value = figures[key][row]
-        return f"{value:.3f} ± {errors[key][row]:.3f}" if np.isfinite(value) else "not measurable"
+        text = figure_text(figures[key][row], errors[key][row], is_leak=key != "kept_ratio")
+        return text.replace("+-", "±")
 
     if name in leakage.kept:
         return f"kept {pair('kept_ratio')}"
     given = f"\ngiven kept {pair('best_conditional')}" if leakage.kept else ""
-    return f"leak {pair('best_leak')}{given}"
+    return f"leak alone {pair('best_leak')}{given}"

@@ -47,8 +47,8 @@ def leakage(
     artifact
         The folder of the model.
     data
-        Files of spectra with labels, which the model has not seen. Probes are trained on 60 % of the stars
-        and tested on the others.
+        Files of spectra with labels, which the model has not seen. Probes learn one half of the stars and are
+        tested on the other, and the other way round.
     out
         All figures as .json, or the table as .csv, .ecsv, .fits or .parquet.
     truth
@@ -58,7 +58,7 @@ def leakage(
     seeds
         Number of trainings of each probe, with different random numbers.
     seed
-        First seed; it also decides which stars probes are trained on.
+        First seed; it also decides which stars are in which half.
     hints
         What the files do not say themselves, and what becomes of their rows.
     plot
@@ -69,10 +69,9 @@ def leakage(
     _check_paths(out, plot, overwrite)
     model = opened(artifact, "leakage")
     spectra = gathered(data, hints, f"draper leakage {artifact} DATA... -o REPORT.json")
-    train, test = spectra.split(0.6, seed=seed)
     numbers = tuple(range(seed, seed + seeds))
     with progress("training probes") as done:
-        report: Leakage = model.leakage(train, test, truth=truth, probes=probes, seeds=numbers, progress=done)
+        report: Leakage = model.leakage(spectra, truth=truth, probes=probes, seeds=numbers, progress=done)
 
     def draw() -> Figure:
         from draper.plots.leakage import plot_leakage

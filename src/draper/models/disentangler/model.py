@@ -163,8 +163,7 @@ class Disentangler(Model):
         rows = np.sort(np.random.default_rng(seed).permutation(held_out.rows[known])[:MAX_PROBED])
         if len(rows) < MIN_HELD_OUT or not World.join(next(iter(self.state().values())).device).is_first:
             return
-        train, test = held_out.spectra[rows].split(0.6, seed=seed)
-        report = self.leakage(train, test, seeds=(seed,), probes=("ridge", "mlp"))
+        report = self.leakage(held_out.spectra[rows], seeds=(seed,))
         self.training["leakage"] = {"summary": report.summary(), **report.to_json()}
         if folder is not None:
             artifact.write(self, folder, complete=True)
@@ -182,8 +181,9 @@ class Disentangler(Model):
         """Return the latents (n, latent).
 
         Those of the engine bottleneck are samples, since their means carry more information than the samples.
-        The same spectrum has the same sample, whichever spectra are encoded with it. Kept labels come first,
-        as estimated from the spectrum, in units of their scatter.
+        The same star, by its ``id``, has the same sample, whichever spectra are encoded with it; without ids
+        the same spectrum has. Kept labels come first, as estimated from the spectrum, in units of their
+        scatter. Whoever has the model and the spectra can average draws, which tells more: publish latents.
         """
         self.options_of("encode", options, **changes)
         z: NDArray[np.float32]
@@ -323,19 +323,23 @@ class Disentangler(Model):
             },
         )
 
-    def leakage(self, train: Spectra, test: Spectra, *, truth: str = "", **options: Any) -> Leakage:
+    def leakage(
+        self, train: Spectra, test: Spectra | None = None, *, truth: str = "", **options: Any
+    ) -> Leakage:
         """Return the leakage: how well fresh probes predict the labels from the latents.
 
         Parameters
         ----------
         train, test
             Spectra that probes are trained on, and other spectra that they are tested on, which the model
-            must not have seen.
+            must not have seen. Of one set, probes learn one half and are tested on the other, and the other
+            way round.
         truth
             Suffix of the columns with true labels, such as ``_true`` in a simulated survey.
         options
             Those of :func:`draper.latents.leakage.measure_leakage`, such as ``probes`` and ``seeds``.
         """
+        draws = self.network.kept_columns > 0 or self.config.engine == "bottleneck"
         return leakage_of(
             self.encode,
             self.scaled_flux,
@@ -343,9 +347,17 @@ class Disentangler(Model):
             test,
             removed=self.config.remove,
             kept=self.config.keep,
+            kept_columns=self.network.kept_columns,
+            moments=self._moments if draws else None,
             truth=truth,
             **options,
         )
+
+    def _moments(self, spectra: Spectra) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the means and variances (n, latent) of latents that are drawn."""
+        size = self.config.latent
+        mean, variance = self.apply(spectra, self.network.moments, (size, size), latent_noise(self))
+        return mean, variance
 
     def swap(
         self,
@@ -395,7 +407,10 @@ class Disentangler(Model):
         """Return what the probes of the held-out spectra found."""
         if "leakage" not in self.training:
             return {}
-        scale = "A leak of 0 is what the kept labels alone tell of a removed one, 1 what the spectra tell."
+        scale = (
+            "A leak of 0 is what the kept labels alone tell of a removed one, 1 what the spectra tell; that "
+            "of the latents alone or beside true kept labels, the larger one."
+        )
         return {"Leakage of the latents": f"{self.training['leakage']['summary']}\n\n{scale}"}
 
     def citation(self) -> str:
@@ -427,10 +442,13 @@ def latent_noise(model: Disentangler) -> Any:
     seed = int(model.training.get("config", {}).get("seed", 0)).to_bytes(8, "little")
 
     def draw(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
+        # By the star where it has a name: else any change of its flux, however small, would be a new draw.
+        names = part.table.get("id")
         flux = np.where(part.ivar > 0, part.flux, 0.0).astype(np.float32)
         numbers = np.empty((len(flux), model.config.latent), dtype=np.float32)
         for row, spectrum in enumerate(flux):
-            key = int.from_bytes(blake2b(spectrum.tobytes(), digest_size=16, key=seed).digest(), "little")
+            what = spectrum.tobytes() if names is None else str(names[row]).encode()
+            key = int.from_bytes(blake2b(what, digest_size=16, key=seed).digest(), "little")
             numbers[row] = np.random.Generator(np.random.Philox(key=key)).standard_normal(
                 numbers.shape[1], dtype=np.float32
             )
