@@ -287,8 +287,8 @@ def test_one_set_is_learnt_and_judged_in_halves() -> None:
     z, spectra = kept[:, None] + 0.2 * noise(1, 93), np.column_stack([*labels.values()])
     names = {"removed": ("logg",), "kept": ("fe_h",), "probes": ("ridge", "boosting"), "seeds": (0,)}
     found = measure_leakage(
-        z, None, labels, None, spectra_train=spectra, parts={"kept": [0]}, attacks={"its square": (z**2, None)},
-        snr_train=np.exp(noise(1, 94)[:, 0]), **names,
+        z, None, labels, None, spectra_train=spectra, parts={"kept": [0]},
+        attacks={"its square": (z**2, None)}, snr_train=np.exp(noise(1, 94)[:, 0]), **names,
     )  # fmt: skip
     assert found.crossed
     assert found.rows == (N // 2, N)

@@ -56,7 +56,9 @@ class Leakage:
           (d,): the best R2 from the spectra.
         - ``leak`` (d, P): (R2 from the latents - floor) / (ceiling - floor). ``conditional`` (d, P): the
           same from latents and true kept labels together, beyond these labels and latents of other stars,
-          since inputs without information lower the R2 of a probe; over ceiling - ``exact``. It should be 0: latents contain nothing of the removed label beyond the kept ones. ``best_leak``, ``best_conditional`` (d,): of the probe with the largest R2.
+          since inputs without information lower the R2 of a probe; over ceiling - ``exact``. It should be 0:
+          latents contain nothing of the removed label beyond the kept ones. ``best_leak``,
+          ``best_conditional`` (d,): of the probe with the largest R2.
           ``worst`` (d,): the larger of both, which is the figure that reports give.
         - ``ratio`` (d, P): R2 from the latents over that of the same probe from the spectra. ``kept_ratio``
           (d,): of the probe that predicts best from spectra.
