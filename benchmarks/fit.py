@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ[
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -259,9 +260,9 @@ def windows_of_4most(n: int) -> dict[str, Any]:
     model = Emulator(labels=names, hidden=(256, 256, 256), activation="silu")
     model.fit(Spectra(grid, flux, table=table, quantity="normalised flux"), train=train)
     random = np.random.default_rng(3)
-    x, vsini, rv = random.uniform(-SPAN, SPAN, (n, 21)), random.uniform(2, 30, n), random.uniform(-5, 5, n)
+    true, vsini, rv = random.uniform(-SPAN, SPAN, (n, 21)), random.uniform(2, 30, n), random.uniform(-5, 5, n)
     with torch.no_grad():
-        bare = model.network(torch.from_numpy(x).float()).double()
+        bare = model.network(torch.from_numpy(true).float()).double()
     flux, ivar = np.ones(bare.shape, dtype=np.float32), np.zeros(bare.shape, dtype=np.float32)
     for piece in grid.segments():
         # Broadened and moved on pixels of their own, four times as fine.
@@ -277,7 +278,7 @@ def windows_of_4most(n: int) -> dict[str, Any]:
     spectra = Spectra(grid, flux, ivar, quantity="normalised flux")
     first, _ = timed(lambda: model.predict(spectra[:1], emulator_error=False, vsini="free"), 1)
     seconds, found = timed(lambda: model.predict(spectra, emulator_error=False, vsini="free"), n)
-    pull = (found.median[:, :21] - model.labels.unscale(x + 0.5)) / found.sigma[:, :21]
+    pull = (found.median[:, :21] - model.labels.unscale(true + 0.5)) / found.sigma[:, :21]
     name = f"4MOST windows, vsini free: {seconds:.2f} CPU s a star (first {first:.1f})"
     return {"mocks": name, "pull": f"{pull.std():.3f}", "largest |bias|/sigma": "-", "scatter/bound": "-"}
 
@@ -286,7 +287,7 @@ def one_by_one(model: Emulator, mocks: Mocks, n: int = 20) -> float:
     """Return CPU seconds of a fit of one spectrum a call, after the first call."""
     each = [mocks.spectra()[row : row + 1] for row in range(n)]
     model.predict(each[0], emulator_error=False)
-    calls = [timed(lambda one=one: model.predict(one, emulator_error=False), 1) for one in each[1:]]
+    calls = [timed(partial(model.predict, one, emulator_error=False), 1) for one in each[1:]]
     return float(np.median([seconds for seconds, _ in calls]))
 
 
@@ -335,7 +336,7 @@ def main() -> None:
     single = one_by_one(model, mocks)
     far = Mocks(model, many, rv=500.0)
     distant, wide = timed(lambda: model.predict(far.spectra(), emulator_error=False), many)
-    fits = (
+    fits: tuple[tuple[str, float, dict[str, Any]], ...] = (
         ("The Payne's procedure", payne, {"pull": f"{pulls.std():.3f}"}),
         ("scipy LM, one product a Jacobian", lm, {"pull": f"{lm_pulls.std():.3f}"}),
         ("draper, rv free", even, judged(plain, mocks, bound)),

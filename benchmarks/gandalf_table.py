@@ -107,6 +107,11 @@ def leaks(found: Found) -> list[dict[str, Any]]:
         row["given kept"] = ", ".join(
             f"{n} {spread(one[n]['best_conditional']['value'] for one in labels)}" for n in removed
         )
+        attacks = dict.fromkeys(name for one in labels for name in one[removed[0]]["attacks"])
+        for kind in attacks:
+            row[f"to {kind}"] = ", ".join(
+                f"{n} {spread(one[n]['attacks'][kind]['value'] for one in labels)}" for n in removed
+            )
         row["kept"] = ", ".join(
             f"{n} {spread(one[n]['kept_ratio']['value'] for one in labels)}" for n in kept
         )
@@ -116,9 +121,6 @@ def leaks(found: Found) -> list[dict[str, Any]]:
     made += [
         {
             "latent": cell.title,
-            "leak": "-",
-            "given kept": "-",
-            "kept": "-",
             "chi2": spread([figures["reconstruction"]["chi2"]]),
             "CPU s": spread([figures["training_cpu_seconds"]]),
         }

@@ -21,9 +21,11 @@ from draper.configs.train import TrainConfig
 from draper.data.spectra import Spectra
 from draper.errors import DraperError, did_you_mean
 from draper.latents.baselines import Baselines, measure_baselines
-from draper.latents.leakage import Leakage, measure_leakage
+from draper.latents.leakage import Leakage
 from draper.latents.probes import PROBES, Probe
+from draper.models.disentangler.leakage import leakage_of
 from draper.models.disentangler.model import STRENGTH, Disentangler
+from draper.nn.bottleneck import Bottleneck
 from draper.simulate.survey import Survey
 from draper.train.regress import regress
 from gandalf.fits import ALIKE, bounded, fitted
@@ -40,7 +42,7 @@ PARTS = {
 }
 """What the two latents remove and keep, in the names of the paper's Table 1."""
 
-FORMAT = 2
+FORMAT = 3
 """Raised when cells that are on disk no longer mean the same."""
 
 SPLIT = 1
@@ -253,7 +255,7 @@ class Cells:
         if self.read(cell) is None:
             list(self.run([cell]))
         removed, kept = PARTS[part]
-        held = self.arrays(cell)
+        held: dict[str, Any] = self.arrays(cell)
         lengths = held.pop("lengths")
         return Baselines(
             removed,
@@ -344,22 +346,27 @@ class Cells:
         figures["reconstruction"] = misfit(model.generate(held_out), held_out)
         start = time.process_time()
         parts = [cell.kind] if cell.kind in PARTS else list(PARTS)
-        unseen = model.encode(self.fresh)
-        figures["leakage"] = {part: self._leakage(part, unseen, other).to_json() for part in parts}
+        figures["leakage"] = {part: self._leakage(part, model).to_json() for part in parts}
         figures["leakage_cpu_seconds"] = time.process_time() - start
         start = time.process_time()
         figures["swap"], changes = swap(by_model(model), held_out[: self.settings.swaps], learnt, LABELS)
         figures["swap_cpu_seconds"] = time.process_time() - start
         return figures, {**arrays, **changes, "latents": other[:MAPPED]}
 
-    def _leakage(self, part: str, z: Rows, other: Rows) -> Leakage:
+    def _leakage(self, part: str, model: Disentangler) -> Leakage:
+        """Return the leakage of the labels of a part, which may not be those that the model removes."""
         removed, kept = PARTS[part]
-        return measure_leakage(
-            z,
-            other,
-            *self.truth,
+        own = removed == model.config.remove
+        return leakage_of(
+            model.encode,
+            model.scaled_flux,
+            self.fresh,
+            self.data[1],
             removed=removed,
             kept=kept,
+            kept_columns=model.network.kept_columns if own else 0,
+            moments=model.moments if own and isinstance(model.network, Bottleneck) else None,
+            truth="_true",
             probes=self.settings.probes,
             seeds=self.settings.probe_seeds,
             baselines=self.floor(part),

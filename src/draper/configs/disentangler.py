@@ -24,6 +24,7 @@ ENGINES_WITH: dict[str, tuple[Engine, ...]] = {
     "strength": ("bottleneck", *DISCRIMINATORS, "hsic"),
     "bins": ("bins", "joint"),
     "information_limit": ("bottleneck",),
+    "kept_cost": ("bottleneck",),
     "ramp": (*DISCRIMINATORS, "hsic"),
 }
 """The engines of each option that not all engines have."""
@@ -111,6 +112,9 @@ class DisentanglerConfig(ModelConfig):
     labels among the latents of the engine bottleneck are not changed."""
     information_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 12.0
     """Information limit of the latents (nats per spectrum, on average), above 0; engine bottleneck only."""
+    kept_cost: Annotated[float, Field(ge=0, lt=1)] = 0.04
+    """Fraction of R2 of each kept label that noise in its latent may cost (0 to 1; 0 for no noise), so that
+    errors of kept labels tell less of removed ones; engine bottleneck only."""
     ramp: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of the training (0 to 1) over which the strength rises from 0; not for the bottleneck."""
     probe: bool = True

@@ -52,4 +52,5 @@ def with_borrowed_errors(
         own[~own.any(axis=1), -1] = True
         near = near[~own].reshape(len(labels), count - 1)
     chosen = near[np.arange(len(labels)), random.integers(0, near.shape[1], len(labels))]
-    return labels[:, :-1] + errors[chosen]
+    borrowed: FloatArray = labels[:, :-1] + errors[chosen]
+    return borrowed

@@ -21,6 +21,8 @@ from draper.latents.probes import PROBES, Probe, mutual_information, r_squared
 from draper.results.table import writable, write_table
 
 FloatArray = NDArray[np.float64]
+Pair = tuple[FloatArray, FloatArray]
+"""For the training of probes and for their test."""
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -353,18 +355,18 @@ def measure_leakage(
     if baselines.lengths != lengths:
         raise DraperError("the baselines were measured for other stars", hint="give the same rows")
 
-    def inputs(pair: tuple[ArrayLike, ArrayLike | None]) -> list[FloatArray]:
+    def inputs(pair: tuple[ArrayLike, ArrayLike | None]) -> Pair:
         both = [np.asarray(pair[0] if part is None else part, dtype=np.float64) for part in pair]
         if tuple(map(len, both)) != lengths:
             raise DraperError("there are not as many latents as labels", given=f"{len(both[0])} latents")
-        return [z[rows] for z, rows in zip(both, (baselines.train, baselines.test), strict=True)]
+        return both[0][baselines.train], both[1][baselines.test]
 
     latents = inputs((latent_train, latent_test))
-    columns = [slice(None), *(np.asarray(part, dtype=np.int64) for part in parts.values())]
+    columns = [np.arange(latents[0].shape[1]), *(np.asarray(part, dtype=np.int64) for part in parts.values())]
     count = len(baselines.removed)
     predicted = {
         "latents": _best(
-            [baselines.predict(*(z[:, some] for z in latents), note=note) for some in columns], baselines
+            [baselines.predict(*_columns(latents, some), note=note) for some in columns], baselines
         ),
         "spectra": baselines.spectra,
     }
@@ -376,7 +378,7 @@ def measure_leakage(
         # Latents without information are left out of these where they are known: they double the work.
         tried = columns[1:] or columns
         both, mixed = zip(
-            *(_with_kept(baselines, [z[:, some] for z in latents], note) for some in tried), strict=True
+            *(_with_kept(baselines, _columns(latents, some), note) for some in tried), strict=True
         )
         predicted["both"], predicted["mixed"] = _best(both, baselines), _best(mixed, baselines)
     truth = baselines.truth.T
@@ -428,9 +430,7 @@ def _best(predicted: Sequence[FloatArray], baselines: Baselines) -> FloatArray:
     return result
 
 
-def _noisy_labels(
-    baselines: Baselines, predicted: FloatArray, snr: Sequence[FloatArray | None]
-) -> list[FloatArray]:
+def _noisy_labels(baselines: Baselines, predicted: FloatArray, snr: Sequence[FloatArray | None]) -> Pair:
     """Return kept labels (n, k), (m, k) with errors like those of the latents' predictions (d, P, S, m)."""
     count = len(baselines.removed)
     errors = []
@@ -443,31 +443,39 @@ def _noisy_labels(
     ):
         quality = np.zeros(len(values)) if ratio is None else np.log(np.maximum(ratio[rows], 1e-3))
         labels.append(np.column_stack([values, quality]))
-    return [
-        with_borrowed_errors(
-            each, labels[1], np.stack(errors, axis=1), same=baselines.crossed or number == 1,
+
+    def borrowed(number: int) -> FloatArray:
+        return with_borrowed_errors(
+            labels[number],
+            labels[1],
+            np.stack(errors, axis=1),
+            same=baselines.crossed or number == 1,
             seed=baselines.seeds[0],
         )
-        for number, each in enumerate(labels)
-    ]  # fmt: skip
+
+    return borrowed(0), borrowed(1)
+
+
+def _columns(latents: Pair, some: NDArray[np.int64]) -> Pair:
+    return latents[0][:, some], latents[1][:, some]
 
 
 def _with_kept(
-    baselines: Baselines, latents: Sequence[FloatArray], note: Callable[[], None], *, mixes: bool = True
+    baselines: Baselines, latents: Pair, note: Callable[[], None], *, mixes: bool = True
 ) -> tuple[FloatArray, FloatArray]:
     """Return predictions from latents and true kept labels, and from these with latents of other stars."""
     random = np.random.default_rng([baselines.seeds[0], 2])
-    pairs = list(zip(latents, baselines.kept_labels, strict=True))
-    removed = slice(len(baselines.removed))
-    both = baselines.predict(*(np.hstack(pair) for pair in pairs), removed, note)
+    removed, kept = slice(len(baselines.removed)), baselines.kept_labels
+
+    def predictions(z: Pair) -> FloatArray:
+        x, other = np.hstack([z[0], kept[0]]), np.hstack([z[1], kept[1]])
+        return baselines.predict(x, other, removed, note)
+
+    both = predictions(latents)
     if not mixes:
         return both, both
-    if baselines.crossed:
-        order = random.permutation(len(latents[0]))
-        mixed = [np.hstack([z[order], kept]) for z, kept in pairs]
-    else:
-        mixed = [np.hstack([random.permutation(z), kept]) for z, kept in pairs]
-    return both, baselines.predict(*mixed, removed, note)
+    first = random.permutation(latents[0])
+    return both, predictions((first, first if baselines.crossed else random.permutation(latents[1])))
 
 
 def _information(

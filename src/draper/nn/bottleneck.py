@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from draper.nn.disentangle import Disentangling, Sizes
+from draper.nn.kept_latents import KeptLatents
 from draper.nn.label_head import (
     MAX_LOG_ERROR,
     MIN_LOG_ERROR,
@@ -48,6 +49,10 @@ class Bottleneck(Disentangling):
     therefore also learn the spectra of the combined labels: the mean of estimate and published value,
     weighted by their errors. Changed labels are decoded by this.
 
+    Errors of estimates follow removed labels, which would be a leak to someone who knows the kept labels.
+    The kept latents that :meth:`publish` returns are therefore corrected and get noise: see
+    :class:`~draper.nn.kept_latents.KeptLatents`.
+
     Parameters
     ----------
     sizes, remove, keep, erase
@@ -60,6 +65,8 @@ class Bottleneck(Disentangling):
         knows beyond the reference.
     strength
         Penalty for each removed label: nats of the spectra's likelihood for each nat of leaked information.
+    kept_cost
+        Fraction of R2 of a kept label that noise in its latent may cost.
     """
 
     def __init__(
@@ -72,11 +79,14 @@ class Bottleneck(Disentangling):
         information_limit: float,
         critic: Sequence[int],
         strength: Sequence[float],
+        kept_cost: float = 0.0,
     ) -> None:
         super().__init__(sizes, remove, keep, erase=erase)
         self.information_limit = information_limit
         free = sizes.latent - len(keep)
         self.noise_size = sizes.latent + sizes.pixels + 1
+        self.kept_cost = kept_cost
+        self.kept_latents = KeptLatents(sizes.labels, tuple(keep))
         # Kept labels are not erased: what they imply of removed ones is no leak.
         self.erasable = slice(len(keep), None)
         self.reader = LabelHead(sizes.pixels + 1, sizes.encoder, sizes.labels)
@@ -111,9 +121,13 @@ class Bottleneck(Disentangling):
 
     def estimate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the regressor's labels (n, l) and the logarithms of their errors (n, l)."""
-        level = (_log_mean_weight(batch) - self.level[0]) / self.level[1]
+        level = self._noise_level(batch)
         labels, log_error = self.reader(torch.cat([batch["flux"], level[:, None]], dim=1))
         return labels, log_error
+
+    def _noise_level(self, batch: Batch) -> Tensor:
+        """Return ln(mean weight) (n,) of the good pixels, standardised."""
+        return (_log_mean_weight(batch) - self.level[0]) / self.level[1]
 
     def code(self, batch: Batch, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and ln(variance) (n, free) of the code of what labels do not explain."""
@@ -132,12 +146,36 @@ class Bottleneck(Disentangling):
         return len(self.keep)
 
     def moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the means and variances (n, latent) that :meth:`latents` are drawn from."""
-        labels = self.decoder_labels(batch)
-        mean, log_variance = self.code(batch, labels)
-        kept = labels[:, self.keep]
-        variance = torch.cat([torch.zeros_like(kept), log_variance.exp()], dim=1)
+        """Return the means and variances (n, latent) that published latents are drawn from."""
+        mean, log_variance = self.code(batch, self.decoder_labels(batch))
+        kept, error = self._kept(batch)
+        variance = torch.cat([error.square(), log_variance.exp()], dim=1)
         return torch.cat([kept, mean], dim=1), variance
+
+    def publish(self, batch: Batch) -> Tensor:
+        """Return latents (n, latent) for others: kept labels corrected and with noise."""
+        z, (kept, error) = self.encode(batch), self._kept(batch)
+        noise = batch["noise"][:, self.sizes.latent - len(self.keep) : self.sizes.latent]
+        return torch.cat([kept + error * noise, z[:, len(self.keep) :]], dim=1)
+
+    @torch.no_grad()
+    def _kept(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the corrected estimates (n, k) of kept labels, and the noise (n, k) of their latents."""
+        labels, log_error = self.estimate(batch)
+        kept, noise = self.kept_latents(labels, self._noise_level(batch), log_error)
+        return kept, noise
+
+    def finish(self, train: Batches, valid: Batches | None) -> None:
+        """Correct the kept latents, and choose their noise; then as for all engines."""
+        if self.keep:
+            parts = []
+            for batch in train():
+                labels, log_error = self.estimate(batch)
+                errors = batch["label_errors"] / self.spread
+                parts.append((labels, self._noise_level(batch), log_error, self.labels(batch), errors))
+            estimates, level, log_error, published, errors = map(torch.cat, zip(*parts, strict=True))
+            self.kept_latents.fit(estimates, level, log_error, published, errors, self.kept_cost)
+        super().finish(train, valid)
 
     @torch.no_grad()
     def decoder_labels(self, batch: Batch) -> Tensor:
@@ -152,10 +190,10 @@ class Bottleneck(Disentangling):
         flux = batch["flux"] + torch.where(batch["ivar"] > 0, share * scale * noise[:, :-1], 0.0)
         return {**batch, "flux": flux}
 
-    def with_kept_from(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Return labels with the kept ones as they stand in the latents."""
+    def with_kept_from(self, batch: Batch, z: Tensor, labels: Tensor) -> Tensor:
+        """Return labels whose kept ones differ as much as the latents do from those of the spectra."""
         completed = labels.clone()
-        completed[:, self.keep] = z[:, : len(self.keep)]
+        completed[:, self.keep] += (z - self.publish(batch))[:, : len(self.keep)]
         return completed
 
     def decode(self, z: Tensor, labels: Tensor) -> Tensor:

@@ -91,8 +91,8 @@ class Disentangling(Module):
     def decoder_labels(self, batch: Batch) -> Tensor:
         """Return the labels (n, l) that the decoder gets with the latents of spectra."""
 
-    def with_kept_from(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Return labels (n, l) with those that stand in the latents (n, latent) taken from there."""
+    def with_kept_from(self, batch: Batch, z: Tensor, labels: Tensor) -> Tensor:
+        """Return labels (n, l) with those that stand in published latents (n, latent) taken from there."""
         return labels
 
     @abstractmethod
@@ -105,6 +105,10 @@ class Disentangling(Module):
         """Return latents (n, latent)."""
         z = self.latents(batch)
         return z - (z - self.erased_mean) @ self.erased.T
+
+    def publish(self, batch: Batch) -> Tensor:
+        """Return latents (n, latent) for others, where these are not those that the networks work with."""
+        return self.encode(batch)
 
     def misfit(self, batch: Batch, spectra: Tensor) -> Tensor:
         """Return the mean squared residual (n,) of spectra (n, p) in units of the errors."""

@@ -191,8 +191,7 @@ def test_leakage_says_and_writes_what_the_model_says(folder: Path, tmp_path: Pat
     assert "Leakage of 4 latents" in words
     assert str(plot) in words
     assert plot.stat().st_size > 5000
-    train, test = stars(250, seed=5).split(0.6, seed=0)
-    expected = load(folder / "model").leakage(train, test, probes=("ridge",), seeds=(0,))
+    expected = load(folder / "model").leakage(stars(250, seed=5), probes=("ridge",), seeds=(0,))
     assert json.loads(out.read_text()) == expected.to_json()
     command[4] = str(tmp_path / "leakage.csv")
     assert run(folder, *command, "--seed", "3", "--seeds", "2", "--json", "--overwrite") == 0

@@ -113,10 +113,12 @@ def leakage_of(
             f"averages of {AVERAGED} draws": _pair(averaged),
             "the posterior's moments": _pair(posterior),
         }
-    z, found, spectra, snr = (_pair(each) for each in (latents, labels, flux, ratio))
+    codes, found, spectra, snr = (_pair(each) for each in (latents, labels, flux, ratio))
     return measure_leakage(
-        *z,
-        *found,
+        codes[0],
+        codes[1],
+        found[0],
+        found[1],
         removed=removed,
         kept=kept,
         spectra_train=spectra[0],

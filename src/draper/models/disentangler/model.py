@@ -88,6 +88,7 @@ class Disentangler(Model):
                 erase=config.erase,
                 information_limit=config.information_limit,
                 critic=config.critic,
+                kept_cost=config.kept_cost,
                 strength=strength * len(remove) if len(strength) == 1 else strength,
             )
         number = len(remove) + len(keep)
@@ -183,13 +184,14 @@ class Disentangler(Model):
         Those of the engine bottleneck are samples, since their means carry more information than the samples.
         The same star, by its ``id``, has the same sample, whichever spectra are encoded with it; without ids
         the same spectrum has. Kept labels come first, as estimated from the spectrum, in units of their
-        scatter. Whoever has the model and the spectra can average draws, which tells more: publish latents.
+        scatter: corrected so that their errors do not follow removed labels, and with noise. Whoever has the
+        model and the spectra can average draws, which tells more: publish latents.
         """
         self.options_of("encode", options, **changes)
         z: NDArray[np.float32]
         (z,) = self.apply(
             spectra,
-            lambda batch: (self.network.encode(batch),),
+            lambda batch: (self.network.publish(batch),),
             (self.config.latent,),
             latent_noise(self),
             progress,
@@ -263,7 +265,7 @@ class Disentangler(Model):
             z = batch["latents"] if edited is not None else network.encode(batch)
             used = network.decoder_labels(batch)
             if edited is not None:
-                used = network.with_kept_from(z, used)
+                used = network.with_kept_from(batch, z, used)
             used = torch.where(torch.isfinite(batch["wanted"]), network.standardise(batch["wanted"]), used)
             flux = self.pipeline.inverse(network.decode(z, used), batch["ivar"])[0]
             return flux, network.unstandardise(used)
@@ -339,7 +341,6 @@ class Disentangler(Model):
         options
             Those of :func:`draper.latents.leakage.measure_leakage`, such as ``probes`` and ``seeds``.
         """
-        draws = self.network.kept_columns > 0 or self.config.engine == "bottleneck"
         return leakage_of(
             self.encode,
             self.scaled_flux,
@@ -348,15 +349,15 @@ class Disentangler(Model):
             removed=self.config.remove,
             kept=self.config.keep,
             kept_columns=self.network.kept_columns,
-            moments=self._moments if draws else None,
+            moments=self.moments if isinstance(self.network, Bottleneck) else None,
             truth=truth,
             **options,
         )
 
-    def _moments(self, spectra: Spectra) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def moments(self, spectra: Spectra) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the means and variances (n, latent) of latents that are drawn."""
-        size = self.config.latent
-        mean, variance = self.apply(spectra, self.network.moments, (size, size), latent_noise(self))
+        network, size = cast(Bottleneck, self.network), self.config.latent
+        mean, variance = self.apply(spectra, network.moments, (size, size), latent_noise(self))
         return mean, variance
 
     def swap(
