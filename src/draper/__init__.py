@@ -11,14 +11,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "Disentangler": "draper.models.disentangler.model",
     "DraperError": "draper.errors",
+    "Emulator": "draper.models.emulator.model",
     "Estimates": "draper.results.estimates",
     "Grid": "draper.data.grid",
     "Label": "draper.data.labels",
     "LabelSet": "draper.data.labels",
+    "MaskedAutoencoder": "draper.models.masked.model",
     "Partitions": "draper.data.partitions",
+    "Retriever": "draper.models.retriever.model",
     "Spectra": "draper.data.spectra",
     "TrainConfig": "draper.configs.train",
+    "Translator": "draper.models.translator.model",
     "load": "draper.models.base",
     "read": "draper.data.io",
     "samples": "draper.data.samples",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from draper.errors import DraperError, did_you_mean
 
@@ -49,6 +49,20 @@ class Config(BaseModel):
         except ValidationError as error:
             raise reworded(error, type(self)) from None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_several(cls, options: Any) -> Any:
+        """Take one value, such as ``remove="teff"``, where several may be given."""
+        if not isinstance(options, dict):
+            return options
+        several = {name for name, field in cls.model_fields.items() if takes_several(field.annotation)}
+        return {
+            name: (value,)
+            if name in several and (isinstance(value, str | int | float) and not isinstance(value, bool))
+            else value
+            for name, value in options.items()
+        }
+
     def replace(self, **options: Any) -> Self:
         """Return a copy with some options changed; the result is validated again."""
         return type(self)(**{**self.model_dump(exclude_unset=True), **options})
@@ -61,6 +75,19 @@ class Config(BaseModel):
     def from_json(cls, state: dict[str, Any]) -> Self:
         """Return the config that :meth:`to_json` described."""
         return cls(**state)
+
+
+def takes_several(annotation: Any) -> bool:
+    """Return whether a type is that of any number of values: ``tuple[..., ...]``.
+
+    Examples
+    --------
+    >>> takes_several(tuple[str, ...]), takes_several(tuple[float, float]), takes_several(str)
+    (True, False, False)
+    """
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return get_origin(annotation) is tuple and get_args(annotation)[-1] is Ellipsis
 
 
 SourceKind = Literal["spectra", "stream", "simulator"]

@@ -539,10 +539,13 @@ def divide(spectra: Spectra, fraction: float, seed: int) -> tuple[Subset, Subset
         return Subset.whole(spectra), Subset.whole(spectra[:0])
     training, held_out = (Subset(spectra, rows) for rows in spectra.split_rows(1 - fraction, seed=seed))
     if not (len(training) and len(held_out)):
+        count = len(np.unique(spectra.ids))
+        alike = f" of {count} objects by their column 'id'" if count < len(spectra) else ""
         raise DraperError(
             "too few objects to hold some out",
-            given=f"{len(spectra)} spectra",
-            hint=f"pass {option_text('valid', 0)} to hold out none, or give more spectra",
+            given=f"{len(spectra)} spectra{alike}",
+            hint=f"pass {option_text('valid', 0)} to hold out none, or give more "
+            + ("objects ids of their own" if alike else "spectra"),
         )
     return training, held_out
 

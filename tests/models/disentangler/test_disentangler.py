@@ -563,3 +563,50 @@ def test_held_out_losses_do_not_move_with_prices(model: Disentangler, unseen: Sp
             network.price.fill_(10 * noise)
             totals.append(float(network.loss(batch, network.shared(batch), "model", 1.0)["total"]))
     assert totals[0] == totals[1]
+
+
+# ------------------------------------------------------------------ what users get wrong
+
+
+def test_one_value_where_one_is_meant() -> None:
+    assert DisentanglerConfig(remove="teff", strength=50).strength == (50.0,)
+    assert DisentanglerConfig(remove="teff").remove == ("teff",)
+
+
+def test_a_text_with_a_sign_is_a_change(model: Disentangler, unseen: Spectra) -> None:
+    some = unseen[:5]
+    before = model.generate(some)
+    after = model.generate(some, teff="+500")
+    np.testing.assert_allclose(after.table["teff"] - before.table["teff"], 500, atol=0.5)
+    cooler = model.generate(some, {"teff": "-500", "fe_h": 0.0})
+    np.testing.assert_allclose(cooler.table["teff"] - before.table["teff"], -500, atol=0.5)
+    assert (cooler.table["fe_h"] == 0).all()
+    expected = model.generate(some, teff=before.table["teff"] + 500)
+    np.testing.assert_allclose(after.flux, expected.flux, atol=1e-4)
+    with pytest.raises(DraperError, match="no new values of 'teff'"):
+        model.generate(some, teff="+warm")
+
+
+def test_labels_that_are_no_quantities_are_refused() -> None:
+    spectra = stars(60)
+    with pytest.raises(DraperError, match="'teff' holds infinite values"):
+        infinite = np.where(np.arange(60) == 3, np.inf, spectra.table["teff"])
+        new().fit(spectra.with_columns(teff=infinite), train=QUICK)
+    with pytest.raises(DraperError, match="'teff' seems to hold classes"):
+        new().fit(spectra.with_columns(teff=np.arange(60) % 3), train=QUICK)
+    with pytest.raises(DraperError, match="1 objects by their column 'id'"):
+        new().fit(spectra.with_columns(id=np.full(60, "a")), train=QUICK)
+
+
+def test_probes_are_not_judged_on_what_they_have_learnt(model: Disentangler, unseen: Spectra) -> None:
+    with pytest.raises(DraperError, match="spectra that they have learnt"):
+        model.leakage(unseen, unseen[:50], probes=("ridge",), seeds=(0,))
+
+
+def test_models_are_public_names() -> None:
+    import draper
+
+    assert draper.Disentangler is Disentangler
+    names = {"Disentangler", "Emulator", "MaskedAutoencoder", "Retriever", "Translator"}
+    assert names <= set(dir(draper))
+    assert {getattr(draper, name).__name__ for name in names} == names

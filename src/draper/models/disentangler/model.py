@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -42,6 +42,9 @@ DEFAULT_LABELS = ("teff", "logg", "fe_h", "alpha_fe")
 STRENGTH = {"bottleneck": 50.0, "bins": 0.01, "joint": 0.1, "continuous": 0.1, "hsic": 0.3, "none": 0.0}
 """Default strength of each engine; the misfit beside it is in units of the variance of the fluxes."""
 
+CLASSES = 10
+"""Largest number of different whole numbers that are taken for classes."""
+
 MAX_LABEL_ERROR = 1e3
 """Largest error of a label, in units of its range; a label with this error has no weight."""
 
@@ -72,6 +75,7 @@ class Disentangler(Model):
     def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
         """Scale labels by their ranges, and spectra by their mean and scatter."""
         names = self.config.named or tuple(name for name in DEFAULT_LABELS if name in spectra.table)
+        require_quantities(spectra.table, names)
         return LabelSet.from_table(spectra.table, names), Pipeline([Standardize.fit(spectra.batches())])
 
     def build(self, grid: Grid, labels: LabelSet) -> Disentangling:
@@ -120,6 +124,7 @@ class Disentangler(Model):
             for array, column in ((labels, name), (errors, f"{name}_err")):
                 if column in spectra.table:
                     array[:, number] = spectra.table[column]
+        require_finite(self.labels.names, labels)
         scaled = self.labels.scale_error(labels, errors)
         named = np.array([f"{name}_err" in spectra.table for name in self.labels.names], dtype=bool)
         scaled = np.where(
@@ -216,7 +221,8 @@ class Disentangler(Model):
             Of the stars. Labels that are not changed are estimated from the spectra (engine bottleneck), or
             those of their table.
         labels, changes
-            New values (n,), or one for all, by name: ``generate(stars, teff=6500, alpha_fe=0)``.
+            New values (n,), or one for all, by name: ``generate(stars, teff=6500, alpha_fe=0)``. Text with a
+            sign is a change of all: ``generate(stars, teff="+500")``.
         options
             This model has none.
         latents
@@ -240,9 +246,13 @@ class Disentangler(Model):
                     expected=", ".join(self.labels.names),
                     hint=did_you_mean(name, self.labels.names),
                 )
-        wanted = np.full((len(spectra), len(self.labels)), np.nan)
+        wanted, change = np.full((len(spectra), len(self.labels)), np.nan), np.zeros(len(self.labels))
         for name, value in changed.items():
-            wanted[:, self.labels.names.index(name)] = values_for(spectra, name, value)
+            number = self.labels.names.index(name)
+            if (step := signed_text(value)) is None:
+                wanted[:, number] = values_for(spectra, name, value)
+            else:
+                change[number] = step
         if np.isinf(wanted).any():
             raise DraperError("new labels are finite, or NaN where the star keeps its own", given="infinity")
         scaled = self.labels.scale(wanted).astype(np.float32)
@@ -266,6 +276,11 @@ class Disentangler(Model):
             used = network.decoder_labels(batch)
             if edited is not None:
                 used = network.with_kept_from(batch, z, used)
+            used = (
+                network.standardise(self._moved(network.unstandardise(used), change))
+                if change.any()
+                else used
+            )
             used = torch.where(torch.isfinite(batch["wanted"]), network.standardise(batch["wanted"]), used)
             flux = self.pipeline.inverse(network.decode(z, used), batch["ivar"])[0]
             return flux, network.unstandardise(used)
@@ -282,6 +297,11 @@ class Disentangler(Model):
             unit=spectra.unit,
             meta={**spectra.meta, "model": self.name},
         )
+
+    def _moved(self, scaled: Tensor, change: NDArray[np.float64]) -> Tensor:
+        """Return scaled labels (n, l) that are changed by so much in physical units (l,)."""
+        moved = self.labels.unscale(scaled.double().cpu().numpy()) + change
+        return torch.from_numpy(self.labels.scale(moved)).to(scaled)
 
     def predict(
         self,
@@ -424,6 +444,38 @@ class Disentangler(Model):
             "Networks}, journal = {A&A}, year = {2025}}\n"
             "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
         )
+
+
+def require_finite(names: Sequence[str], labels: NDArray[np.float64]) -> None:
+    """Refuse infinite labels (n, l); NaN is a missing one."""
+    for name, infinite in zip(names, np.isinf(labels).T, strict=True):
+        if infinite.any():
+            raise DraperError(
+                f"the column '{name}' holds infinite values",
+                expected="finite values, or NaN where a label is missing",
+            )
+
+
+def require_quantities(table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> None:
+    """Refuse labels that are classes, not quantities: few whole numbers."""
+    for name in names:
+        values = np.asarray(table.get(name, np.zeros(0)))
+        if values.dtype.kind in "biu" and 0 < len(classes := np.unique(values)) <= CLASSES:
+            raise DraperError(
+                f"the column '{name}' seems to hold classes, and a label is a quantity",
+                given=f"{len(classes)} different whole numbers",
+                hint="store it as floating-point numbers if it is one",
+            )
+
+
+def signed_text(value: Any) -> float | None:
+    """Return the number of a text with a sign, which is a change: ``"+500"``; None of anything else."""
+    if not isinstance(value, str) or value.strip()[:1] not in ("+", "-"):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
 
 
 def values_for(spectra: Spectra, name: str, value: ArrayLike) -> NDArray[np.float64]:
