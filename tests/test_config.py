@@ -46,7 +46,6 @@ class Outer(Config):
         (lambda: ReadConfig(cut=(5000, 6000, 7000)), "'cut' of ReadConfig is not valid"),
         (lambda: ReadConfig(cut="5000"), "'cut' of ReadConfig is not valid"),
         (lambda: ReadConfig(cut=[("a", "b")]), "'cut.0.0' of ReadConfig is not valid"),
-        (lambda: ReadConfig(reject="nan"), "'reject'"),
         (lambda: Outer(inner={"width": 0}), "'width' of Inner|'inner.width' of Outer"),
         (lambda: Outer(inner={"wdth": 3}), "wdth"),
         (lambda: Outer(names=[1]), "'names.0'"),
@@ -55,6 +54,10 @@ class Outer(Config):
 def test_refused(make, words: str) -> None:
     with pytest.raises(DraperError, match=words):
         make()
+
+
+def test_one_value_stands_for_a_tuple_of_one() -> None:
+    assert ReadConfig(reject="nan").reject == ("nan",)
 
 
 def test_windows_are_pairs_or_numbers_in_a_row() -> None:

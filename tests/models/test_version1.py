@@ -1,6 +1,6 @@
 """Models that an older draper wrote (model.json version 1) load, and predict the same numbers to float32.
 
-Those of the emulators are of the label fit since its posteriors lie between the ends of the labels.
+Those of the emulators are of the label fit since it takes an emulator's error at the nearest pixel.
 """
 
 import json

@@ -20,6 +20,7 @@ from draper.infer.forward import ForwardModel
 from draper.infer.instrument_model import PerceptronModel, instrument_model
 from draper.infer.least_squares import Problem, Solution, best_solution, minimise
 from draper.infer.pixels import BOUNDS, TYPICAL, WIDE, WIDTHS, Continuum, Layout, PixelProblem
+from draper.infer.places import Pixels
 from draper.infer.priors import MixturePrior, named_prior
 from draper.infer.start import TEMPLATES, VelocitySearch, at_rest, nearest
 from draper.infer.weights import add_variance, line_depths, pixels_alike, reweight
@@ -414,8 +415,7 @@ class Fitter:
         variance, spread, precision = torch.zeros(1, 1), torch.ones(len(labels)), None
         usual = self.function.uncertainty
         if self.has_error or len(self.gap):
-            place = data.observed / doppler_factor(data.rv)[:, None]
-            place = torch.searchsorted(self.wavelength, place).clamp(max=len(usual) - 1)
+            place = Pixels(self.wavelength).places(data.observed, data.rv).nearest
         if self.has_error:
             spread = self.function.error(labels.float())[:, 0] / usual[0]
             own = independent_error(usual, self.function.modes)

@@ -87,6 +87,8 @@ class Bottleneck(Disentangling):
         self.noise_size = sizes.latent + sizes.pixels + 1
         self.kept_cost = kept_cost
         self.kept_latents = KeptLatents(sizes.labels, tuple(keep))
+        self.by_star: Tensor  # whether a star has one draw by its name, or one by its spectrum
+        self.register_buffer("by_star", torch.tensor(True))
         # Kept labels are not erased: what they imply of removed ones is no leak.
         self.erasable = slice(len(keep), None)
         self.reader = LabelHead(sizes.pixels + 1, sizes.encoder, sizes.labels)

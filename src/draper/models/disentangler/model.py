@@ -137,6 +137,12 @@ class Disentangler(Model):
             "label_errors": scaled.astype(np.float32),
         }
 
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Set the arrays of an artifact; older ones publish estimates as they are, drawn by spectra."""
+        if isinstance(self.network, Bottleneck) and "module.by_star" not in state:
+            state = {**self.state(), **state, "module.by_star": torch.tensor(False)}
+        super().load_state(state)
+
     @property
     def noise(self) -> Mapping[str, int]:  # type: ignore[override]
         """Standard normal numbers for each row."""
@@ -493,10 +499,12 @@ def values_for(spectra: Spectra, name: str, value: ArrayLike) -> NDArray[np.floa
 def latent_noise(model: Disentangler) -> Any:
     """Return a function that draws normal numbers (n, latent) from the model's seed and each spectrum."""
     seed = int(model.training.get("config", {}).get("seed", 0)).to_bytes(8, "little")
+    network = model.network
+    by_star = not isinstance(network, Bottleneck) or bool(network.by_star)
 
     def draw(part: Spectra, rows: slice) -> dict[str, NDArray[Any]]:
         # By the star where it has a name: else any change of its flux, however small, would be a new draw.
-        names = part.table.get("id")
+        names = part.table.get("id") if by_star else None
         flux = np.where(part.ivar > 0, part.flux, 0.0).astype(np.float32)
         numbers = np.empty((len(flux), model.config.latent), dtype=np.float32)
         for row, spectrum in enumerate(flux):
