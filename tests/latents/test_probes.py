@@ -306,3 +306,20 @@ def test_a_part_of_the_latents_may_tell_more_than_all() -> None:
     all_alone = report(z, labels, **names)
     with_part = report(z, labels, parts={"live": [0]}, **names)
     assert with_part.leak["teff"] > all_alone.leak["teff"] + 0.01
+
+
+def test_all_spectra_of_an_object_are_in_one_half() -> None:
+    """Boosted trees learn by heart what noise an object has: its other spectra must not be judged by that."""
+    y, names = np.repeat(noise(1, 98, 300)[:, 0], 4), np.repeat(np.arange(300), 4)
+    z = np.repeat(noise(3, 99, 300), 4, axis=0)
+    given = {
+        "removed": ("teff",),
+        "kept": (),
+        "probes": ("boosting",),
+        "seeds": (0,),
+        "spectra_train": y[:, None],
+    }
+    honest = measure_leakage(z, None, {"teff": y}, None, objects=names, **given)
+    careless = measure_leakage(z, None, {"teff": y}, None, **given)
+    assert honest.leak["teff"] < 0.1
+    assert careless.leak["teff"] > 0.5

@@ -19,7 +19,7 @@ def shrunk() -> tuple[torch.Tensor, ...]:
     return labels, seen @ gain.T, (0.5 * left.log()).expand(N, -1)
 
 
-def told(error: torch.Tensor, kept: torch.Tensor, removed: torch.Tensor) -> float:
+def correlation(error: torch.Tensor, kept: torch.Tensor, removed: torch.Tensor) -> float:
     """Return the correlation of errors with what a removed label has beyond the kept one."""
     beyond = removed - 0.8 * kept
     return float(torch.corrcoef(torch.stack([error, beyond]))[0, 1])
@@ -38,9 +38,9 @@ def test_errors_of_corrected_estimates_do_not_follow_other_labels() -> None:
     after, noise = latents(estimates, level, log_error)
     assert (noise == 0).all()
     kept, removed = labels.T
-    assert abs(told(before[:, 0] - kept, kept, removed)) > 0.15
-    assert abs(told(after[:, 0] - kept, kept, removed)) < 0.05
-    assert abs(told(after[:, 0] - kept, removed, kept)) < 0.2, "nor is it drawn to the mean"
+    assert abs(correlation(before[:, 0] - kept, kept, removed)) > 0.15
+    assert abs(correlation(after[:, 0] - kept, kept, removed)) < 0.05
+    assert abs(correlation(after[:, 0] - kept, removed, kept)) < 0.2, "nor is it drawn to the mean"
 
 
 def test_noise_makes_errors_alike_at_the_cost_that_is_allowed() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from draper.instrument.doppler import SPEED_OF_LIGHT
+from draper.instrument.doppler import SPEED_OF_LIGHT, doppler_factor
 
 EXACT, NEAR = 1e-6, 1e-3
 """Largest distance of pixels from even ones, in pixels, at which places are computed, and at which these tell
@@ -45,7 +45,7 @@ class Pixels:
     def places(self, observed: Tensor, rv: Tensor) -> Places:
         """Return where pixels (q,) of data lie in the rest frame at velocities (n,) or (1,) [km/s]."""
         beta = rv.double()[:, None] / SPEED_OF_LIGHT
-        factor = torch.sqrt((1 + beta) / (1 - beta))
+        factor = doppler_factor(rv.double())[:, None]
         # d ln(factor) / d rv
         slope = 1 / SPEED_OF_LIGHT / (1 - beta.square())
         if self.is_even and self.is_logarithmic:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +42,9 @@ class Baselines:
     crossed
         Whether both are the same rows: probes learn one half of them and are tested on the other, and the
         other way round.
+    objects : ndarray (n,), optional
+        Names of the objects of these rows, which are in one half each; rows are objects of their own unless
+        given.
     learnt, truth : ndarray (n, d), (m, d)
         Labels of these rows, the removed ones first.
     known : ndarray (r, P, S, m)
@@ -61,6 +65,7 @@ class Baselines:
     known: FloatArray
     spectra: FloatArray
     crossed: bool = False
+    objects: NDArray[Any] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,8 +104,10 @@ class Baselines:
 
     def _crossed(self, kind: Probe, x: FloatArray, y: FloatArray) -> FloatArray:
         """Return labels (d, S, m), those of each half predicted by probes that have learnt the other."""
-        order = np.random.default_rng([self.seeds[0], 4]).permutation(len(x))
-        halves = np.array_split(order, 2)
+        names = np.arange(len(x)) if self.objects is None else self.objects
+        number = np.unique(names, return_inverse=True)[1]
+        is_first = np.random.default_rng([self.seeds[0], 4]).permutation(number.max() + 1)[number] % 2 == 0
+        halves = np.flatnonzero(is_first), np.flatnonzero(~is_first)
         predicted = np.empty((y.shape[1], len(self.seeds), len(x)))
         for learnt, judged in (halves, halves[::-1]):
             predicted[:, :, judged] = self._of(kind, x[learnt], y[learnt], x[judged])
@@ -118,6 +125,7 @@ def measure_baselines(
     probes: Sequence[Probe] = PROBES,
     seeds: Sequence[int] = (0, 1, 2),
     max_rows: int = MAX_ROWS,
+    objects: ArrayLike | None = None,
     note: Callable[[], None] | None = None,
 ) -> Baselines:
     """Measure floor and ceiling with probes of kept labels and of spectra.
@@ -147,6 +155,7 @@ def measure_baselines(
         known=np.empty((0, len(probes), len(seeds), len(test))),
         spectra=np.empty(0),
         crossed=crossed,
+        objects=None if objects is None else np.asarray(objects)[train],
     )
     scores = _components(np.asarray(spectra_train)[train], np.asarray(spectra_test)[test])
     if kept and removed:

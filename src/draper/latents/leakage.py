@@ -267,6 +267,7 @@ def measure_leakage(
     seeds: Sequence[int] = (0, 1, 2),
     max_rows: int = MAX_ROWS,
     baselines: Baselines | None = None,
+    objects: ArrayLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Leakage:
     """Measure how well labels can be predicted from latents, compared with kept labels and with spectra.
@@ -300,6 +301,9 @@ def measure_leakage(
     baselines
         Floor and ceiling of the same labels and spectra, in place of the spectra: halves the work where
         several sets of latents are compared.
+    objects : array (n,), optional
+        Names of the objects of the training rows: all spectra of one are in the same half where probes learn
+        halves in turn.
     progress
         Called with the number of probes that are trained, and of all.
 
@@ -340,6 +344,7 @@ def measure_leakage(
             probes=probes,
             seeds=seeds,
             max_rows=max_rows,
+            objects=objects,
             note=note,
         )
     elif (baselines.removed, baselines.kept) != (tuple(removed), tuple(kept)):

@@ -24,8 +24,6 @@ MIN_ROWS = 500
 class Cosines(nn.Module):
     """A constant, the inputs and cosines of them in random directions (Rahimi & Recht 2007).
 
-    They are drawn alike in every model, and not stored.
-
     Parameters
     ----------
     inputs, features
@@ -39,12 +37,8 @@ class Cosines(nn.Module):
         self.phases: Tensor
         self.mean: Tensor
         self.scale: Tensor
-        self.register_buffer(
-            "directions", torch.randn(inputs, features, generator=generator), persistent=False
-        )
-        self.register_buffer(
-            "phases", 2 * math.pi * torch.rand(features, generator=generator), persistent=False
-        )
+        self.register_buffer("directions", torch.randn(inputs, features, generator=generator))
+        self.register_buffer("phases", 2 * math.pi * torch.rand(features, generator=generator))
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
         self.size = 1 + inputs + features

@@ -128,6 +128,7 @@ def leakage_of(
         parts=parts,
         attacks=attacks,
         baselines=baselines,
+        objects=known[0].table.get("id"),
         max_rows=max_rows,
         **options,
     )

@@ -466,7 +466,9 @@ def require_quantities(table: Mapping[str, NDArray[Any]], names: Sequence[str]) 
     """Refuse labels that are classes, not quantities: few whole numbers."""
     for name in names:
         values = np.asarray(table.get(name, np.zeros(0)))
-        if values.dtype.kind in "biu" and 0 < len(classes := np.unique(values)) <= CLASSES:
+        # Of few stars, whole numbers may all differ.
+        most = min(CLASSES, len(values) // 3)
+        if values.dtype.kind in "biu" and 0 < len(classes := np.unique(values)) <= most:
             raise DraperError(
                 f"the column '{name}' seems to hold classes, and a label is a quantity",
                 given=f"{len(classes)} different whole numbers",
