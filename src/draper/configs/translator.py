@@ -102,7 +102,8 @@ class TranslatorConfig(ModelConfig):
     labels. Options further down are those of cycle."""
     labels: tuple[str, ...] = ()
     """Columns that synthetic spectra depend on, and that are predicted (anchored); by default all stellar
-    labels that vary. Those that observed stars have, too, come first, and pin the residual down."""
+    labels that vary. Those that observed stars have, too, come first, and pin the residual down. Those that
+    `reweight` compares (cycle)."""
     hidden: Sizes = (300, 300)
     """Sizes of the hidden layers of the network of synthetic spectra (anchored)."""
     continuum: Annotated[int, Field(ge=0, le=20)] = 1
@@ -137,6 +138,11 @@ class TranslatorConfig(ModelConfig):
     """Train on the best 1 of this many synthetic spectra, chosen by the discriminator as most like observed
     ones, so that the label distributions of the two sets may differ; 1, the default, trains on all."""
 
+    reweight: bool = False
+    """Count each synthetic spectrum in the terms of the discriminators as often as its labels occur among
+    observed stars, relative to synthetic ones, so that the label distributions of the two sets may differ.
+    Both sets need columns of labels, by default all that both have; a catalogue's are good enough."""
+
     @property
     def own_training(self) -> Mapping[str, Any]:
         """Defaults for options of the trainer with these options of the model."""
@@ -156,6 +162,13 @@ class TranslatorConfig(ModelConfig):
                 "split_filters and shared_strides have different lengths",
                 given=f"{self.split_filters} and {self.shared_strides}",
                 hint="give one stride for each layer",
+            )
+        if self.reweight and (self.method == "anchored" or self.best_of > 1):
+            other = "the method anchored" if self.method == "anchored" else option_text("best_of")
+            raise DraperError(
+                f"{option_text('reweight')} and {other} both serve to compare sets of different stars",
+                given=f"method={self.method}, reweight=True, best_of={self.best_of}",
+                hint="leave out one of them",
             )
         if self.kernel % 2 == 0:
             raise DraperError("the kernel has an odd number of pixels", given=self.kernel)

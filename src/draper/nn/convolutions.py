@@ -151,11 +151,17 @@ class PairDiscriminator(nn.Module):
         return logits[:, 0].float()
 
 
-def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
+def discriminator_loss(
+    real: Tensor,
+    fake: Tensor,
+    kind: str,
+    real_weight: Tensor | float = 1.0,
+    fake_weight: Tensor | float = 1.0,
+) -> Tensor:
     """Return the mean loss of a discriminator with logits (n,) of real pairs and (m,) of fake ones.
 
     ``logits`` is the binary cross-entropy; with ``hinge``, a pair on the right side of the margin costs
-    nothing.
+    nothing. Pairs count by their weights (n,), (m,).
 
     Examples
     --------
@@ -163,19 +169,27 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
     1.5
     """
     if kind == "hinge":
-        return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
-    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+        return _weighted(functional.relu(1 - real), real_weight) + _weighted(
+            functional.relu(1 + fake), fake_weight
+        )
+    return _weighted(functional.softplus(-real), real_weight) + _weighted(
+        functional.softplus(fake), fake_weight
+    )
 
 
-def generator_loss(fake: Tensor, kind: str) -> Tensor:
-    """Return the mean loss of a generator whose spectra have logits (n,) of being real.
+def generator_loss(fake: Tensor, kind: str, weight: Tensor | float = 1.0) -> Tensor:
+    """Return the mean loss of a generator whose spectra, with weights (n,), have logits (n,) of being real.
 
     Examples
     --------
     >>> float(generator_loss(torch.tensor([2.0]), "hinge"))
     -2.0
     """
-    return -fake.mean() if kind == "hinge" else functional.softplus(-fake).mean()
+    return _weighted(-fake if kind == "hinge" else functional.softplus(-fake), weight)
+
+
+def _weighted(losses: Tensor, weight: Tensor | float) -> Tensor:
+    return (weight * losses).mean()
 
 
 def gradient_penalty(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import draper
 from draper import Grid, Spectra, TrainConfig
@@ -65,6 +66,43 @@ def test_latents_of_both_domains(model: Translator) -> None:
     assert model.encode(synthetic, domain="synthetic").shape == shared.shape
     with pytest.raises(DraperError, match="no split latents"):
         model.encode(synthetic, domain="synthetic", part="both")
+
+
+def test_synthetic_spectra_count_as_often_as_their_labels_are_observed() -> None:
+    synthetic = made_spectra(300, seed=1)
+    teff = synthetic.table["teff"]
+    hot = Translator.example_spectra(600, seed=2)
+    hot = hot[hot.table["teff"] > np.median(teff)]
+    small = {**TranslatorConfig.cycle_example, "labels": ("teff",)}
+    model = Translator(**small, reweight=True)
+    model.fit(synthetic=synthetic, observed=hot, train=TrainConfig(steps=2, **QUICK))
+    assert model.weights is not None
+    weights = model.weights.of(synthetic.table)
+    assert np.average(teff, weights=weights) > teff.mean() + 0.3 * (hot.table["teff"].mean() - teff.mean())
+    assert model.weights.of({"teff": np.array([np.nan])}).tolist() == [1.0]
+    assert 0 < model.training["reweighted"]["effective"] < 1
+    assert "teff" in model.card_sections()["Weights of synthetic spectra"]
+    # What counts for nothing changes no discriminator.
+    network = model.network
+    rows = {"flux": torch.tensor(synthetic.flux[:8]), "ivar": torch.ones(8, 96)}
+    batch = {
+        f"{domain}.{name}": array for domain in ("synthetic", "observed") for name, array in rows.items()
+    }
+    network.eval()
+    losses = []
+    for frequency in (0.0, 1.0, 2.0):
+        counted = {**batch, "synthetic.frequency": torch.full((8,), frequency)}
+        shared = network.shared(counted)
+        losses.append(
+            float(network.loss(counted, shared, "discriminators", 0.0)["judgement_observed"].detach())
+        )
+    assert losses[0] < losses[1]
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
+    plain = hot.with_columns(teff=None)
+    with pytest.raises(DraperError, match="not given: teff"):
+        Translator(**small, reweight=True).fit(synthetic=synthetic, observed=plain)
+    with pytest.raises(DraperError, match="both serve"):
+        Translator(**small, reweight=True, best_of=4)
 
 
 def test_sets_on_two_grids_are_brought_to_one(tmp_path: Path) -> None:

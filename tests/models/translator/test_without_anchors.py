@@ -6,11 +6,10 @@ import numpy as np
 import torch
 
 from draper import Grid, Label, LabelSet
-from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
+from draper.models.translator.anchored import AnchoredNetwork, features, independent, number_of_features
 from draper.models.translator.anchors import NONE, Anchors, Choice, shaped, with_residual
 from draper.models.translator.known_labels import observed_model
 from draper.models.translator.label_fit import Nuisances
-from draper.models.translator.model import independent
 from draper.models.translator.without_anchors import disagreement, learn_without_labels
 from draper.nn.emulator import EmulatorNetwork
 from draper.nn.hull import outside
@@ -103,6 +102,36 @@ def test_the_residual_is_learnt_in_all_labels() -> None:
         off = found.ratio(x) - (0.5 + x[:, :1]) * wrong
     off = off - off.mean(1, keepdim=True)  # a constant is continuum
     assert float(off[:, 40:50].square().mean().sqrt()) < 0.02
+
+
+def test_a_residual_that_no_polynomial_makes_has_hidden_units() -> None:
+    net = network()
+    random = torch.Generator().manual_seed(4)
+    x = 0.9 * torch.rand(800, 2, generator=random) - 0.45
+    wrong = torch.zeros(PIXELS)
+    wrong[40:50], wrong[80:85] = -0.3, 0.2
+
+    def true(labels: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(30 * (labels[:, :1] + 0.5 * labels[:, 1:])) * wrong
+
+    with torch.no_grad():
+        flux = net.synthetic(x) * (1 + true(x))
+    flux = flux + 5e-3 * torch.randn(flux.shape, generator=random)
+    stars = Anchors(flux, torch.full_like(flux, 4e4), x.double(), torch.full_like(x, 0.01).double())
+    new = 0.9 * torch.rand(200, 2, generator=random) - 0.45
+    off = {}
+    for neural in (False, True):
+        choice = Choice(3, 0.3, neural=neural)
+        found = with_residual(net, stars, choice, nuisances().continuum)
+        with torch.no_grad():
+            rest = found.ratio(new) - true(new)
+        off[neural] = float((rest - rest.mean(1, keepdim=True)).square().mean().sqrt())
+        assert found.degree == 3
+    assert off[True] < 0.5 * off[False]
+    step = 1e-4 * torch.eye(2)
+    wide = found.double()
+    slope = torch.stack([(wide(new + d) - wide(new - d)) / 2e-4 for d in step.double()], dim=2)
+    torch.testing.assert_close(wide.jacobian(new.double())[1], slope, atol=1e-4, rtol=1e-3)
 
 
 def test_the_function_for_label_fits_is_one_of_true_labels_and_flags_those_beyond() -> None:

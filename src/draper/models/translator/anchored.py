@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
 from math import comb
 from typing import Any, Self, cast
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from draper.data.labels import LabelSet
 from draper.nn.emulator import EmulatorNetwork
 from draper.nn.footprint import complete_rows
 from draper.nn.module import Batch, Batches
@@ -19,11 +21,17 @@ from draper.nn.spectral import SpectralNetwork
 SPREAD = 12.0**-0.5
 """Standard deviation of labels that are spread evenly over their box, which is 1 wide."""
 
-LENGTHS = ("mixture", "shapes", "doubt")
+LENGTHS = ("mixture", "shapes", "doubt", "units")
 """Buffers whose sizes depend on the training data."""
 
 RELATION = 2
 """Largest number of labels in a product that other labels depend on in the synthetic set."""
+
+MAIN = ("teff", "logg", "fe_h")
+"""Labels by which others may follow where no observed star has any."""
+
+FOLLOWS = 0.5
+"""Largest scatter about these, as a share of the whole, with which another label follows them."""
 
 FIRST = 0.02
 """Error as a share of the flux before the residual is learnt."""
@@ -40,8 +48,17 @@ def number_of_features(labels: int, degree: int) -> int:
     return comb(labels + degree, degree)
 
 
-def features(x: Tensor, degree: int) -> tuple[Tensor, Tensor]:
+def features(x: Tensor, degree: int, units: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the features (n, f) of scaled labels x (n, d), and their derivatives (n, f, d).
+
+    Parameters
+    ----------
+    x : Tensor (n, d)
+        Scaled labels.
+    degree
+        Features are the products of up to so many labels.
+    units : Tensor (d + 1, h), optional
+        And hidden units tanh(x w + b), by weights and biases, the last row.
 
     Examples
     --------
@@ -59,6 +76,10 @@ def features(x: Tensor, degree: int) -> tuple[Tensor, Tensor]:
         value.append(factors.prod(dim=2))
         others = [factors[:, :, [m for m in range(order) if m != n]].prod(dim=2) for n in range(order)]
         slope.append(cast(Tensor, sum(rest[..., None] * unit[which[:, n]] for n, rest in enumerate(others))))
+    if units is not None and units.shape[1]:
+        units = units.to(x)
+        value.append(torch.tanh(z @ units[:-1] + units[-1]))
+        slope.append((1 - value[-1].square())[..., None] * units[:-1].T / SPREAD)
     return torch.cat(value, dim=1), torch.cat(slope, dim=1)
 
 
@@ -76,6 +97,19 @@ def related(first: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     ridge = 1e-6 * len(first) * torch.eye(value.shape[1], dtype=value.dtype)
     relation = torch.linalg.solve(value.T @ value + ridge, value.T @ others)
     return relation, (others - value @ relation).square().mean(0).sqrt()
+
+
+def independent(table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[str]:
+    """Return the labels of a table but those that nearly follow from the main ones."""
+    main = [name for name in names if name in MAIN]
+    others = [name for name in names if name not in MAIN]
+    if not main or not others:
+        return list(names)
+    labels = LabelSet.from_table(table, [*main, *others])
+    x = torch.from_numpy(labels.scale(labels.read(table)) - 0.5)
+    x = x[torch.isfinite(x).all(dim=1)]
+    scatter = related(x[:, : len(main)], x[:, len(main) :])[1] / x[:, len(main) :].std(dim=0)
+    return [*main, *(name for name, share in zip(others, scatter, strict=True) if share > FOLLOWS)]
 
 
 class AnchoredNetwork(SpectralNetwork):
@@ -96,6 +130,8 @@ class AnchoredNetwork(SpectralNetwork):
 
     Attributes
     ----------
+    units : Tensor (k + 1, h)
+        Hidden units of the residual, beside products of labels; usually none.
     mixture, shapes : Tensor (f, r), (r, p)
         The residual: how much of each shape the features of the known labels add.
     doubt : Tensor (f, f)
@@ -111,6 +147,7 @@ class AnchoredNetwork(SpectralNetwork):
         self.synthetic, self.known = synthetic, known
         self.free = known if free is None else free
         others = synthetic.labels - known
+        self.units: Tensor
         self.mixture: Tensor
         self.shapes: Tensor
         self.doubt: Tensor
@@ -118,6 +155,7 @@ class AnchoredNetwork(SpectralNetwork):
         self.scatter: Tensor
         self.expected: Tensor
         self.precision: Tensor
+        self.register_buffer("units", torch.zeros(known + 1, 0))
         self.register_buffer("mixture", torch.ones(1, 1))
         self.register_buffer("shapes", torch.zeros(1, self.pixels))
         self.register_buffer("doubt", torch.zeros(1, 1))
@@ -136,6 +174,7 @@ class AnchoredNetwork(SpectralNetwork):
     def without_residual(self) -> Self:
         """Return the network as it is before a residual has been learnt."""
         return self.replaced(
+            units=self.units[:, :0],
             mixture=self.mixture.new_ones(1, 1),
             shapes=self.shapes.new_zeros(1, self.pixels),
             doubt=self.doubt.new_zeros(1, 1),
@@ -146,8 +185,12 @@ class AnchoredNetwork(SpectralNetwork):
     @property
     def degree(self) -> int:
         """How many labels the products have that the residual is a sum of."""
-        count = len(self.mixture)
+        count = len(self.mixture) - self.units.shape[1]
         return next(n for n in range(count) if number_of_features(self.known, n) == count)
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features (n, f) of the residual at coordinates (n, d), and derivatives (n, f, k)."""
+        return features(x[:, : self.known], self.degree, self.units)
 
     def labels_at(self, x: Tensor) -> Tensor:
         """Return the scaled labels (n, d) at coordinates (n, d)."""
@@ -176,13 +219,13 @@ class AnchoredNetwork(SpectralNetwork):
 
     def ratio(self, x: Tensor) -> Tensor:
         """Return the residual (n, p): observed over synthetic flux, minus one."""
-        return features(x[:, : self.known], self.degree)[0] @ self.mixture @ self.shapes
+        return self.features(x)[0] @ self.mixture @ self.shapes
 
     def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return flux (n, p) and its derivatives (n, p, d) by coordinates."""
         flux, slope = self.synthetic.jacobian(self.labels_at(x))
         slope = slope @ self.label_slopes(x)
-        value, by_label = features(x[:, : self.known], self.degree)
+        value, by_label = self.features(x)
         ratio = 1 + value @ self.mixture @ self.shapes
         change = (by_label.transpose(1, 2) @ self.mixture @ self.shapes).transpose(1, 2)
         slope = slope * ratio[..., None]
@@ -191,7 +234,7 @@ class AnchoredNetwork(SpectralNetwork):
 
     def factor(self, x: Tensor) -> Tensor:
         """Return by how much (n,) errors are larger than those of spectra with a known residual."""
-        value = features(x[:, : self.known], self.degree)[0]
+        value = self.features(x)[0]
         return (1 + ((value @ self.doubt) * value).sum(1)).sqrt()
 
     def error(self, x: Tensor) -> Tensor:
@@ -225,6 +268,8 @@ class AnchoredNetwork(SpectralNetwork):
             self.precision[self.free :] = 1 / labels[:, self.free : self.known].var(0)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        # Older models have no hidden units.
+        state_dict = {f"{prefix}units": self.units[:, :0], **state_dict}
         for name in LENGTHS:
             held = getattr(self, name)
             setattr(self, name, held.new_zeros(state_dict[f"{prefix}{name}"].shape))

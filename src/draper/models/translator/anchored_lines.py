@@ -15,7 +15,7 @@ from draper.data.lines import Lines
 from draper.data.spectra import Spectra
 from draper.errors import DraperError
 from draper.infer.forward import ForwardModel
-from draper.models.translator.anchored import AnchoredNetwork, features
+from draper.models.translator.anchored import AnchoredNetwork
 from draper.models.translator.known_labels import KnownLabels, functions
 from draper.models.translator.line_strength import LineChanges, line_changes
 from draper.models.translator.lines import new_lines, search
@@ -110,7 +110,7 @@ def residual_error(
     assert isinstance(function, KnownLabels)
     network = function.network
     x = _scaled(observed, stars)
-    value, slope = (part.double().numpy() for part in features(x, network.degree))
+    value, slope = (part.double().numpy() for part in network.features(x))
     doubt = network.doubt.double().numpy()
 
     def error(compared: Comparison) -> FloatArray:

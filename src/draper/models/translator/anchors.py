@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from draper.infer.conformal import conformal_rank
-from draper.models.translator.anchored import AnchoredNetwork, features, number_of_features
+from draper.models.translator.anchored import SPREAD, AnchoredNetwork, features, number_of_features
+from draper.models.translator.hidden_units import EACH, UNITS, hidden_units
 from draper.models.translator.label_fit import Nuisances, fit_labels
 
 FloatArray = NDArray[np.float64]
@@ -101,12 +102,20 @@ class Choice:
         better where synthetic spectra are further off than labels are.
     each
         Whether each pixel has a residual that is as rich as left-out spectra ask for; that takes hundreds.
+    neural
+        Whether it is a sum of hidden units, too; that takes hundreds.
     """
 
     degree: int
     share: float
     adjust: bool = False
     each: bool = False
+    neural: bool = False
+
+    @property
+    def richness(self) -> float:
+        """The degree, and half of one more with hidden units."""
+        return self.degree + 0.5 * self.neural
 
 
 @dataclass(frozen=True)
@@ -173,6 +182,12 @@ def with_residual(
     if choice.degree == NONE:
         precision = torch.full_like(precision, torch.inf)
     residual, leverage, doubt = _regressed(value, good, ratio, precision, STRENGTHS[:1])
+    units = network.units[:, :0]
+    if choice.neural:
+        units = hidden_units(anchors.x[:, :d] / SPREAD, good * (ratio - value @ residual), good)
+        value = features(anchors.x[:, :d], degree, units)[0]
+        precision = torch.cat([precision, torch.full((units.shape[1],), HIGHER)])
+        residual, leverage, doubt = _regressed(value, good, ratio, precision, STRENGTHS[:1])
     if choice.each:
         root = _weights_beside_noise(good * (ratio - value @ residual), good * noise).sqrt()
         residual, leverage, doubt = _regressed(root * value, good, root * ratio, precision, STRENGTHS)
@@ -195,6 +210,7 @@ def with_residual(
     modes = size[:kept, None] * direction[:kept]
     return network.replaced(
         # Loaded arrays are contiguous, and others may differ from them in the last bit of a product.
+        units=units.float().contiguous(),
         mixture=mixture.float().contiguous(),
         shapes=shapes.float().contiguous(),
         doubt=doubt.float().contiguous(),
@@ -345,11 +361,15 @@ def learn(
         further = [Choice(degree, share, adjust) for share in reversed(SHARES) for adjust in (True, False)]
         choices += further
         tried += [left_out(network, anchors, choice, nuisances) for choice in further]
-        best = simplest(torch.stack([one.off for one in tried]), [one.degree for one in choices])
+        best = _simplest(tried, choices)
         # Richer ones are not tried after a degree that has gained nothing, nor for too few stars.
         gained_nothing = degree > 0 and choices[best].degree < degree
         if gained_nothing or n < number_of_features(d, degree + 1):
             break
+    if choices[best].degree > 0 and n >= EACH * UNITS:
+        choices.append(replace(choices[best], neural=True))
+        tried.append(left_out(network, anchors, choices[-1], nuisances))
+        best = _simplest(tried, choices)
     chosen = tried[best]
     found = {
         "anchors": n,
@@ -378,7 +398,11 @@ def left_out(network: AnchoredNetwork, anchors: Anchors, choice: Choice, nuisanc
     return LeftOut(off - shift, sigma, shift)
 
 
-def simplest(off: Tensor, degrees: Sequence[int]) -> int:
+def _simplest(tried: Sequence[LeftOut], choices: Sequence[Choice]) -> int:
+    return simplest(torch.stack([one.off for one in tried]), [one.richness for one in choices])
+
+
+def simplest(off: Tensor, degrees: Sequence[float]) -> int:
     """Return the best of several ways of the least degree that is not worse than the best beyond chance.
 
     Parameters

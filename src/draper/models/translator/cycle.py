@@ -63,7 +63,10 @@ class CycleNetwork(Module):
     cheaper to put there, so that a star's own lines do not hide in what is taken for the instrument.
 
     A batch holds ``synthetic.flux``, ``synthetic.ivar``, ``observed.flux`` and ``observed.ivar`` (n, p), in
-    physical units; the numbers of rows may differ. Inside, flux is standardised by the mean spectrum of each
+    physical units; the numbers of rows may differ. It may hold ``synthetic.frequency`` (n,): how much each
+    synthetic spectrum counts for the discriminators.
+
+    Inside, flux is standardised by the mean spectrum of each
     domain and one scale, that of the scatter of synthetic pixels about theirs.
 
     Parameters
@@ -322,7 +325,13 @@ class CycleNetwork(Module):
         default = good / self.unknown_error[DOMAINS.index(domain)].square()
         # In two steps: the square of a scale in physical units may be too small a number.
         weight = torch.where(has_no_errors, default, ivar * self.scale * self.scale)
-        return {"flux": flux, "good": good, "weight": weight / (1 + weight * self.floor.square())}
+        even = torch.ones_like(flux[:, 0])
+        return {
+            "flux": flux,
+            "good": good,
+            "weight": weight / (1 + weight * self.floor.square()),
+            "frequency": batch.get("synthetic.frequency", even) if domain == "synthetic" else even,
+        }
 
     @torch.no_grad()
     def _most_real(self, synthetic: Tensor, observed: Tensor) -> Tensor:
@@ -362,18 +371,20 @@ class CycleNetwork(Module):
         weights = {"adversarial": first + (last - first) * progress, "penalty": 0.5 * self.penalty}
         for domain in DOMAINS:
             discriminator = cast(PairDiscriminator, self.discriminators[domain])
+            # What looks like one domain is made of spectra of the other.
+            own, lent = (shared[f"{one}.frequency"] for one in (domain, other(domain)))
             fake = discriminator(shared[f"to_{domain}"], shared[f"to_{domain}.latents"])
             if player == "generators":
                 for term in ("reconstruction", "cycle"):
                     terms[f"{term}_{domain}"] = self.misfit(shared[f"{domain}.{term}"], shared, domain)
-                terms[f"adversarial_{domain}"] = generator_loss(fake, self.adversarial)
+                terms[f"adversarial_{domain}"] = generator_loss(fake, self.adversarial, lent)
                 continue
             pair = shared[f"{domain}.reconstruction"], shared[f"{domain}.latents"]
             if self.penalty:
                 real, terms[f"penalty_{domain}"] = gradient_penalty(discriminator, *pair)
             else:
                 real = discriminator(*pair)
-            terms[f"judgement_{domain}"] = discriminator_loss(real, fake, self.adversarial)
+            terms[f"judgement_{domain}"] = discriminator_loss(real, fake, self.adversarial, own, lent)
         weighted = [weights.get(name.split("_")[0], 1.0) * term for name, term in terms.items()]
         return {"total": torch.stack(weighted).sum(), **terms}
 

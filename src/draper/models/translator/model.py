@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -25,13 +25,14 @@ from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part, Source, as_spectra, is_partitioned
 from draper.models.held_out import Errors, is_better, sample, spectrum_errors
-from draper.models.translator.anchored import AnchoredNetwork, related
+from draper.models.translator.anchored import MAIN, AnchoredNetwork, independent
 from draper.models.translator.anchored_lines import Stars, find_changes, find_lines
 from draper.models.translator.cycle import CycleNetwork
 from draper.models.translator.fitted import Fitted, fitted, nuisances, prepared
 from draper.models.translator.grids import on_common_grid, on_pixels_of
 from draper.models.translator.known_labels import observed_model
 from draper.models.translator.label_fit import Nuisances
+from draper.models.translator.label_weights import LabelWeights, effective
 from draper.models.translator.line_strength import LineChanges
 from draper.models.translator.residual import describe, learnt
 from draper.nn.emulator import EmulatorNetwork
@@ -46,12 +47,6 @@ LEFT = 0.002
 
 MOST_COMPONENTS = 1000
 """Largest number of these components."""
-
-MAIN = ("teff", "logg", "fe_h")
-"""Labels by which others may follow where no observed star has any."""
-
-FOLLOWS = 0.5
-"""Largest scatter about these, as a share of the whole, with which another label follows them."""
 
 
 class Translator(Model):
@@ -82,6 +77,8 @@ class Translator(Model):
     """How many labels, the first ones, observed stars are known by, or would be (anchored)."""
     free: int | None = None
     """How many of these are fitted without knowing them beforehand (anchored)."""
+    weights: LabelWeights | None = None
+    """How much synthetic spectra count in training (cycle with ``reweight``)."""
 
     # -------------------------------------------------------------- the contract
 
@@ -108,7 +105,11 @@ class Translator(Model):
             first, second = (as_spectra(cast(Source, one)) for one in both)
             sets = on_common_grid(first, second, broaden=self.is_anchored)
             sources |= dict(zip((one.name for one in self.config.inputs), sets, strict=True))
-        return super().gather(data, valid, seed, **sources)
+        dataset = super().gather(data, valid, seed, **sources)
+        if self.config.reweight:
+            synthetic, observed = (dataset.training[one.name].table for one in self.config.inputs)
+            self.weights = LabelWeights.measure(synthetic, observed, self.config.labels)
+        return dataset
 
     def design(self, synthetic: Part, observed: Part) -> tuple[LabelSet, Pipeline]:
         """Return the labels (none of cycle), and no transforms: the networks scale spectra by themselves."""
@@ -186,9 +187,9 @@ class Translator(Model):
         return {name: arrays[name] for name in ("flux", "ivar")}
 
     def targets(self, spectra: Spectra) -> dict[str, NDArray[Any]]:
-        """Return the scaled labels for the method anchored; NaN where they are unknown."""
+        """Return the scaled labels (anchored), NaN where unknown; weights by ``reweight`` (cycle)."""
         if not self.is_anchored:
-            return {}
+            return {} if self.weights is None else {"frequency": self.weights.of(spectra.table)}
         values = np.full((len(spectra), len(self.labels)), np.nan)
         for number, name in enumerate(self.labels.names):
             if name in spectra.table:
@@ -237,6 +238,9 @@ class Translator(Model):
 
     def conclude(self, dataset: Dataset, folder: Path | None) -> None:
         """Learn the residual from the observed spectra: from all, since anchors are left out in turns."""
+        if self.weights is not None:
+            of_synthetic = self.weights.of(dataset.training["synthetic"].table)
+            self.training["reweighted"] = {"labels": self.weights.names, "effective": effective(of_synthetic)}
         if not self.is_anchored or not World.join(torch.device("cpu")).is_first:
             return
         arrays = [
@@ -286,9 +290,15 @@ class Translator(Model):
         return nuisances(self.own_grid, self.config.continuum, self.config.rv_error)
 
     def card_sections(self) -> Mapping[str, str]:
-        """Return what is known of the residual, by left-out stars."""
-        found = self.training.get("residual")
-        return {} if found is None else {"Residual": describe(found, self.labels)}
+        """Return what is known of the residual, by left-out stars; or how spectra were weighed (cycle)."""
+        residual, weighed = self.training.get("residual"), self.training.get("reweighted")
+        sections = {} if residual is None else {"Residual": describe(residual, self.labels)}
+        if weighed is not None:
+            sections["Weights of synthetic spectra"] = (
+                f"As frequent as among observed stars by {', '.join(weighed['labels'])}; as good as "
+                f"{weighed['effective']:.0%} of the spectra with equal weights."
+            )
+        return sections
 
     # ---------------------------------------------------------------- the verbs
 
@@ -574,19 +584,6 @@ class Translator(Model):
   pages   = {130},
   year    = {2021}
 }"""
-
-
-def independent(table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[str]:
-    """Return the labels of a table but those that nearly follow from the main ones."""
-    main = [name for name in names if name in MAIN]
-    others = [name for name in names if name not in MAIN]
-    if not main or not others:
-        return list(names)
-    labels = LabelSet.from_table(table, [*main, *others])
-    x = torch.from_numpy(labels.scale(labels.read(table)) - 0.5)
-    x = x[torch.isfinite(x).all(dim=1)]
-    scatter = related(x[:, : len(main)], x[:, len(main) :])[1] / x[:, len(main) :].std(dim=0)
-    return [*main, *(name for name, share in zip(others, scatter, strict=True) if share > FOLLOWS)]
 
 
 def _is_file(source: Source | None) -> bool:

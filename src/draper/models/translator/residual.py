@@ -74,6 +74,8 @@ def describe(found: Mapping[str, Any], labels: LabelSet) -> str:
         rich = (
             "too few for a residual that would gain anything, so only errors and a shift of labels are learnt"
         )
+    if found.get("neural"):
+        rich += ", and the hidden units of a small network"
     lines = [f"Learnt from {found['anchors']:,} observed stars with known labels; {rich}."]
     if found.get("left_aside"):
         lines.append(f"{found['left_aside']:,} more lie outside of the synthetic spectra and were not used.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from draper.models.translator.anchors import (
     ratio_to,
     with_residual,
 )
+from draper.models.translator.hidden_units import EACH, UNITS
 from draper.models.translator.label_fit import AnchoredFit, Nuisances, fit_labels
 
 ROUNDS, FIRST_USED, USED = 5, 500, 5000
@@ -55,13 +57,23 @@ def learn_without_labels(
 
     def finished(way: Way, flux: Tensor, ivar: Tensor) -> AnchoredNetwork:
         inside = _inside(fit_labels(way.trusted, flux, ivar, nuisances, starts=1), flux, ivar)
-        return _with_many(network, inside, nuisances.continuum, way.votes)
+        return _with_many(network, inside, nuisances.continuum, way.votes, way.neural)
 
-    ways = [way(network, *few, nuisances) for way in (_in_turns, _at_the_end)]
-    misfits = [_misfit(finished(way, *few), *test, nuisances) for way in ways]
-    chosen = ways[misfits.index(min(misfits))]
+    def best_of(ways: Sequence[Way]) -> Way:
+        misfits = [_misfit(finished(way, *few), *test, nuisances) for way in ways]
+        return ways[misfits.index(min(misfits))]
+
+    chosen = best_of([way(network, *few, nuisances) for way in (_in_turns, _at_the_end)])
+    if len(few[0]) >= EACH * UNITS:
+        chosen = best_of([chosen, replace(chosen, neural=True)])
     best = finished(chosen, flux, ivar)
-    found = {"anchors": 0, "degree": best.degree, "share": SHARES[0], "spectra": len(flux)}
+    found = {
+        "anchors": 0,
+        "degree": best.degree,
+        "neural": chosen.neural,
+        "share": SHARES[0],
+        "spectra": len(flux),
+    }
     some = _spread(flux, FIRST_USED // HELD), _spread(ivar, FIRST_USED // HELD)
     widths = disagreement(best, *some, nuisances).tolist()
     return best, {**found, "widths": widths, "shift": [0.0] * network.known}
@@ -94,6 +106,7 @@ class Way:
 
     trusted: AnchoredNetwork
     votes: Tensor | None = None
+    neural: bool = False
 
 
 def _in_turns(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Way:
@@ -124,7 +137,11 @@ def votes_of(network: AnchoredNetwork) -> Tensor:
 
 
 def _with_many(
-    network: AnchoredNetwork, inside: Anchors, continuum: Tensor, votes: Tensor | None = None
+    network: AnchoredNetwork,
+    inside: Anchors,
+    continuum: Tensor,
+    votes: Tensor | None = None,
+    neural: bool = False,
 ) -> AnchoredNetwork:
     """Return the network with a residual that is as rich as so many spectra allow.
 
@@ -133,7 +150,7 @@ def _with_many(
     if len(inside) < FEW:
         return network
     each = votes is not None
-    choice = Choice(_richest(network, len(inside), 2 if each else 5), SHARES[0], each=each)
+    choice = Choice(_richest(network, len(inside), 2 if each else 5), SHARES[0], each=each, neural=neural)
     return with_residual(network, inside, choice, continuum, votes)
 
 
