@@ -17,7 +17,8 @@ labels: chi2 per degree of freedom, minus 1, with a cubic continuum (in L3 also 
 rms errors of labels fitted to test spectra, by the network of synthetic spectra (before) and by `predict`
 (after); "scaled" is that of all labels in units of their ranges; "pulls" the median over labels of the robust
 scatter of error over sigma. `lines`: lines that `new_lines` finds with the trained model, beside a control in
-which nothing is masked. `speed`: CPU seconds on one thread.
+which nothing is masked. `speed`: CPU seconds on one thread. With `--peer`, the published code of
+Cycle-StarNet stands beside the cycle, trained for as many CPU seconds (:mod:`translator_peer`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,7 @@ from draper.models.translator.line_mask import LineMask, mask_lines
 from draper.models.translator.line_scores import element_attribution, false_discovery_rate, feature_precision
 from draper.models.translator.model import Translator
 from report import arguments, report, show
+from translator_peer import Original, speeds
 
 Array = NDArray[np.float64]
 
@@ -388,6 +391,15 @@ def cycle(data: Data, steps: int, seed: int) -> tuple[Array, float]:
     return model.generate(data.inputs).flux.astype(np.float64), time.process_time() - start
 
 
+def published_cycle(data: Data, folder: Path, seconds: float) -> tuple[Array, float, int]:
+    """Return test spectra translated by the published code, and CPU seconds and steps of its training."""
+    start = time.process_time()
+    original = Original(folder, data.synthetic.flux.shape[1])
+    flat = replace(data.observed, flux=normalised(data.observed).astype(np.float32))
+    steps = original.fit(data.synthetic, flat, seconds)
+    return original.translate(data.inputs), spent(start), steps
+
+
 # ------------------------------------------------------------------------------ parts
 
 
@@ -404,12 +416,12 @@ def levels(data: Data, options: argparse.Namespace, seed: int) -> Iterator[dict[
         yield {**facts, "method": name, "excess": data.excess(method(data)), "CPU s": spent(start)}
     if options.cycle_steps:
         flux, used = cycle(data, options.cycle_steps, seed)
-        yield {
-            **facts,
-            "method": f"cycle, {options.cycle_steps} steps",
-            "excess": data.excess(flux),
-            "CPU s": used,
-        }
+        name = f"cycle, {options.cycle_steps} steps"
+        yield {**facts, "method": name, "excess": data.excess(flux), "CPU s": used}
+        if options.peer:
+            flux, used, steps = published_cycle(data, options.peer, used)
+            name = "published code of Cycle-StarNet, as long"
+            yield {**facts, "method": name, "excess": data.excess(flux), "CPU s": used, "steps": steps}
     for count in options.anchors:
         model, used = anchored(data, count, options, seed)
         flux = model.generate(data.inputs).flux.astype(np.float64)
@@ -493,6 +505,8 @@ def speed(world: World, options: argparse.Namespace) -> Iterator[dict[str, Any]]
             first = spent(start)
     each = (spent(start) - first) / 20
     yield {"what": "cycle, 16 + 16 spectra of 2401 px", "CPU s": each, "steps per CPU s": 1 / each}
+    if options.peer:
+        yield from speeds(options.peer)
 
 
 def summary(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -531,6 +545,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--anchors", nargs="+", type=int, default=[0, 20], help="stars with known labels")
     parser.add_argument("--epochs", type=float, help="epochs of the method anchored (150; 1000 with --full)")
     parser.add_argument("--cycle-steps", type=int, help="steps of the cycle (100; 3000 with --full); 0: none")
+    parser.add_argument("--peer", type=Path, metavar="FOLDER", help="a checkout of the published Cycle_SN")
     parser.add_argument("--speed-spectra", type=int, default=2000, help="spectra of `speed` without --full")
     options = parser.parse_args()
     sizes = {"spectra": (800, 3000), "epochs": (150.0, 1000.0), "cycle_steps": (100, 3_000)}
