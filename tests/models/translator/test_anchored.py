@@ -323,7 +323,7 @@ def test_the_residual_is_found_and_its_doubt_falls_with_the_number_of_stars() ->
         assert float((off - off.mean(1, keepdim=True)).std()) < 0.02
         sizes.append(float(got.factor(x.float()).mean()))
     assert sizes[1] < sizes[0]
-    _, few = learn(net, stars[:3], wanted)
+    _, few, _ = learn(net, stars[:3], wanted)
     assert few["widths"] == [1.0, 1.0]
     assert "rms" not in few
 

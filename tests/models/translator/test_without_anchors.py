@@ -7,9 +7,10 @@ import torch
 
 from draper import Grid, Label, LabelSet
 from draper.models.translator.anchored import AnchoredNetwork, features, independent, number_of_features
-from draper.models.translator.anchors import NONE, Anchors, Choice, shaped, with_residual
+from draper.models.translator.anchors import NONE, Anchors, Choice, learn, shaped, with_residual
 from draper.models.translator.known_labels import observed_model
 from draper.models.translator.label_fit import Nuisances
+from draper.models.translator.residual import describe, learnt
 from draper.models.translator.without_anchors import disagreement, learn_without_labels
 from draper.nn.emulator import EmulatorNetwork
 from draper.nn.hull import outside
@@ -144,3 +145,28 @@ def test_the_function_for_label_fits_is_one_of_true_labels_and_flags_those_beyon
         torch.testing.assert_close(function.jacobian(x)[1], net.jacobian(x + shift)[1])
     beyond = outside(torch.tensor([[2.0, 2.0], [0.0, 0.0]]), function.facets)
     assert beyond.tolist() == [True, False]
+
+
+def test_few_labels_show_where_those_of_all_spectra_are() -> None:
+    net = network()
+    random = torch.Generator().manual_seed(8)
+    x = 0.8 * torch.rand(600, 2, generator=random) - 0.4
+    shift = torch.tensor([0.08, 0.0])
+    wrong = torch.zeros(PIXELS)
+    wrong[40:50] = -0.3
+    with torch.no_grad():  # what looks like another temperature in all stars, and a line
+        flux = net.synthetic(x + shift) * (1 + (0.5 + x[:, :1]) * wrong)
+    flux = flux + 5e-3 * torch.randn(flux.shape, generator=random)
+    ivar = torch.full_like(flux, 4e4)
+    known = x.double()
+    known[10:] = torch.nan
+    found, facts = learnt(net, flux, ivar, known, torch.full_like(known, 0.02), nuisances())
+    alone, _, _ = learn(net, Anchors(flux, ivar, x.double(), known)[:10], nuisances())
+    assert facts["anchors"] == 10
+    assert facts["spectra"] > 500
+    new = 0.7 * torch.rand(100, 2, generator=random) - 0.35
+    with torch.no_grad():
+        true = net.synthetic(new + shift) * (1 + (0.5 + new[:, :1]) * wrong)
+        off = [float((one(new) / true - 1).square().mean().sqrt()) for one in (found, alone)]
+    assert off[0] < 0.5 * off[1]
+    assert "show by how much the labels of all were off" in describe(facts, GRID_AND_LABELS[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import comb
 from typing import Any
@@ -128,11 +128,14 @@ class LeftOut:
         Errors of scaled labels without the shift, and stated errors.
     shift : Tensor (k,)
         What all have in common, as far as it is not chance.
+    misfit : Tensor (n,)
+        chi2 per pixel of spectra of their known labels.
     """
 
     off: Tensor
     sigma: Tensor
     shift: Tensor
+    misfit: Tensor
 
     @property
     def rms(self) -> Tensor:
@@ -318,7 +321,7 @@ def taught(
     return result
 
 
-def _folds(number: int) -> Iterator[tuple[Tensor, Tensor]]:
+def folds(number: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield which anchors are kept and which are left out, in a fixed random order."""
     order = torch.randperm(number, generator=torch.Generator().manual_seed(0))
     for left in torch.tensor_split(order, min(FOLDS, number)):
@@ -331,7 +334,7 @@ def learn(
     network: AnchoredNetwork,
     anchors: Anchors,
     nuisances: Nuisances,
-) -> tuple[AnchoredNetwork, dict[str, Any]]:
+) -> tuple[AnchoredNetwork, dict[str, Any], LeftOut | None]:
     """Return the network with the residual of all anchors, and what was found when some were left out.
 
     Parameters
@@ -345,16 +348,17 @@ def learn(
 
     Returns
     -------
-    AnchoredNetwork, dict
-        The latter has the number of ``anchors``, how the residual was learnt, by which ``widths`` (k,) errors
+    AnchoredNetwork, dict, LeftOut
+        The second has the number of ``anchors``, how the residual was learnt, by which ``widths`` (k,) errors
         of labels must be multiplied, and the ``shift`` (k,) to be taken off scaled labels; with at least five
-        anchors also the ``rms`` errors (k,) of left-out ones, and those of all that was ``tried``.
+        anchors also the ``rms`` errors (k,) of left-out ones, and those of all that was ``tried``. The third
+        is None with fewer.
     """
     n, d = len(anchors), network.known
     if n < FEW:
         choice = Choice(0, SHARES[-1])
         found: dict[str, Any] = {"anchors": n, **asdict(choice), "widths": [1.0] * d, "shift": [0.0] * d}
-        return taught(network, anchors, choice, nuisances), found
+        return taught(network, anchors, choice, nuisances), found, None
     choices = [Choice(NONE, 1.0)]
     tried = [left_out(network, anchors, choices[0], nuisances)]
     for degree in DEGREES:
@@ -381,21 +385,55 @@ def learn(
             {**asdict(one), "rms": each.rms.tolist()} for one, each in zip(choices, tried, strict=True)
         ],
     }
-    return taught(network, anchors, choices[best], nuisances), found
+    return taught(network, anchors, choices[best], nuisances), found, chosen
 
 
 def left_out(network: AnchoredNetwork, anchors: Anchors, choice: Choice, nuisances: Nuisances) -> LeftOut:
     """Return what fits of left-out anchors give, each by a residual of those of other groups."""
-    n, d = len(anchors), network.known
-    off, sigma = torch.zeros(2, n, d, dtype=torch.float64)
-    for kept, left in _folds(n):
-        some = taught(network, anchors[kept], choice, nuisances)
-        fit = fit_labels(some, anchors.flux[left], anchors.ivar[left], nuisances)
-        off[left] = (fit.solution.x - anchors.x[left])[:, :d]
-        sigma[left] = fit.covariance.diagonal(dim1=1, dim2=2)[:, :d].sqrt()
-    mean, chance = off.mean(0), off.var(0) / n
-    shift = mean * (1 - chance / mean.square().clamp(min=1e-30)).clamp(min=0)
-    return LeftOut(off - shift, sigma, shift)
+    return of_left_out(
+        lambda kept: taught(network, anchors[kept], choice, nuisances), anchors, network.known, nuisances
+    )
+
+
+def of_left_out(
+    teach: Callable[[Tensor], AnchoredNetwork], anchors: Anchors, known: int, nuisances: Nuisances
+) -> LeftOut:
+    """Return what fits of left-out anchors give, each by what ``teach`` makes of the rows of others."""
+    off, sigma = torch.zeros(2, len(anchors), known, dtype=torch.float64)
+    misfit = torch.zeros(len(anchors), dtype=torch.float64)
+    for kept, left in folds(len(anchors)):
+        some, stars = teach(kept), anchors[left]
+        fit = fit_labels(some, stars.flux, stars.ivar, nuisances)
+        off[left] = (fit.solution.x - stars.x)[:, :known]
+        sigma[left] = fit.covariance.diagonal(dim1=1, dim2=2)[:, :known].sqrt()
+        misfit[left] = misfits_at(some, stars, fit.solution.x, nuisances)
+    shift = common_shift(off)
+    return LeftOut(off - shift, sigma, shift, misfit)
+
+
+def common_shift(off: Tensor) -> Tensor:
+    """Return the mean (k,) of errors of labels (n, k), as far as it is not chance.
+
+    Examples
+    --------
+    >>> common_shift(torch.tensor([[1.0, 0.1], [1.1, -0.1], [0.9, 0.1]])).round(decimals=2)
+    tensor([1., 0.])
+    """
+    mean, chance = off.mean(0), off.var(0) / len(off)
+    return mean * (1 - chance / mean.square().clamp(min=1e-30)).clamp(min=0)
+
+
+def misfits_at(network: AnchoredNetwork, stars: Anchors, fitted: Tensor, nuisances: Nuisances) -> Tensor:
+    """Return chi2 per pixel (n,) of stars and spectra of their known labels, error added.
+
+    Labels that are not known are those that were ``fitted``, coordinates (n, d).
+    """
+    x = torch.cat([stars.x[:, : network.known], fitted[:, network.known :]], dim=1)
+    with torch.no_grad():
+        made = network(x.float()).double()
+    ratio, noise = ratio_to(stars, made, nuisances.continuum)
+    good = (stars.ivar > 0).double()
+    return (good * ratio.square() / (noise + FAINT**2)).sum(1) / good.sum(1).clamp(min=1)
 
 
 def _simplest(tried: Sequence[LeftOut], choices: Sequence[Choice]) -> int:

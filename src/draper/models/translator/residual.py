@@ -12,7 +12,8 @@ from torch import Tensor
 from draper.data.labels import LabelSet
 from draper.errors import DraperError
 from draper.models.translator.anchored import AnchoredNetwork
-from draper.models.translator.anchors import FEW, NONE, USUAL, Anchors, learn
+from draper.models.translator.anchors import FEW, NONE, USUAL, Anchors
+from draper.models.translator.few_labels import learn_with_few_labels
 from draper.models.translator.label_fit import BOUND, Nuisances
 from draper.models.translator.without_anchors import learn_without_labels
 
@@ -51,7 +52,8 @@ def learnt(
             given=f"{int(known.sum())} stars with labels",
             hint="give synthetic spectra that cover them",
         )
-    network, found = learn(network, Anchors(flux, ivar, x, error)[inside], nuisances)
+    anchors = Anchors(flux, ivar, x, error)[inside]
+    network, found = learn_with_few_labels(network, flux, ivar, anchors, nuisances)
     return network, {**found, "left_aside": int((known & ~inside).sum())}
 
 
@@ -77,6 +79,11 @@ def describe(found: Mapping[str, Any], labels: LabelSet) -> str:
     if found.get("neural"):
         rich += ", and the hidden units of a small network"
     lines = [f"Learnt from {found['anchors']:,} observed stars with known labels; {rich}."]
+    if "spectra" in found:
+        lines = [
+            f"Learnt from {found['spectra']:,} observed spectra; {found['anchors']:,} stars with known "
+            f"labels show by how much the labels of all were off; {rich}."
+        ]
     if found.get("left_aside"):
         lines.append(f"{found['left_aside']:,} more lie outside of the synthetic spectra and were not used.")
     if "rms" in found:

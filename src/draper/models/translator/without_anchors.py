@@ -17,11 +17,12 @@ from draper.models.translator.anchors import (
     Anchors,
     Choice,
     LeftOut,
+    misfits_at,
     ratio_to,
     with_residual,
 )
 from draper.models.translator.hidden_units import EACH, UNITS
-from draper.models.translator.label_fit import AnchoredFit, Nuisances, fit_labels
+from draper.models.translator.label_fit import Nuisances, fit_labels
 
 ROUNDS, FIRST_USED, USED = 5, 500, 5000
 """Rounds of fits of labels and of the residual without anchors, the most spectra that they use, and the most
@@ -50,23 +51,9 @@ def learn_without_labels(
     some are far off. The one whose spectra agree better with observed ones that it has not seen is taken.
     What a change of labels would do as well stays in the labels: how far they are shifted, no spectrum says.
     """
-    flux, ivar = _spread(flux, USED), _spread(ivar, USED)
-    held = torch.arange(len(flux)) % HELD == HELD - 1
-    few = _spread(flux[~held], FIRST_USED), _spread(ivar[~held], FIRST_USED)
-    test = _spread(flux[held], FIRST_USED // HELD), _spread(ivar[held], FIRST_USED // HELD)
-
-    def finished(way: Way, flux: Tensor, ivar: Tensor) -> AnchoredNetwork:
-        inside = _inside(fit_labels(way.trusted, flux, ivar, nuisances, starts=1), flux, ivar)
-        return _with_many(network, inside, nuisances.continuum, way.votes, way.neural)
-
-    def best_of(ways: Sequence[Way]) -> Way:
-        misfits = [_misfit(finished(way, *few), *test, nuisances) for way in ways]
-        return ways[misfits.index(min(misfits))]
-
-    chosen = best_of([way(network, *few, nuisances) for way in (_in_turns, _at_the_end)])
-    if len(few[0]) >= EACH * UNITS:
-        chosen = best_of([chosen, replace(chosen, neural=True)])
-    best = finished(chosen, flux, ivar)
+    flux, ivar = spread(flux, USED), spread(ivar, USED)
+    chosen = best_way(network, flux, ivar, nuisances)
+    best = with_many(network, inside(chosen.trusted, flux, ivar, nuisances), chosen, nuisances)
     found = {
         "anchors": 0,
         "degree": best.degree,
@@ -74,9 +61,30 @@ def learn_without_labels(
         "share": SHARES[0],
         "spectra": len(flux),
     }
-    some = _spread(flux, FIRST_USED // HELD), _spread(ivar, FIRST_USED // HELD)
+    some = spread(flux, FIRST_USED // HELD), spread(ivar, FIRST_USED // HELD)
     widths = disagreement(best, *some, nuisances).tolist()
     return best, {**found, "widths": widths, "shift": [0.0] * network.known}
+
+
+def best_way(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Way:
+    """Return the way to learn from spectra (n, p) that explains those best which it has not seen."""
+    held = torch.arange(len(flux)) % HELD == HELD - 1
+    few = spread(flux[~held], FIRST_USED), spread(ivar[~held], FIRST_USED)
+    test = spread(flux[held], FIRST_USED // HELD), spread(ivar[held], FIRST_USED // HELD)
+
+    def misfit(way: Way) -> float:
+        learnt = with_many(network, inside(way.trusted, *few, nuisances), way, nuisances)
+        x = fit_labels(learnt, *test, nuisances).solution.x
+        return float(misfits_at(learnt, Anchors(*test, x, x), x, nuisances).median())
+
+    def best_of(ways: Sequence[Way]) -> Way:
+        misfits = [misfit(way) for way in ways]
+        return ways[misfits.index(min(misfits))]
+
+    chosen = best_of([way(network, *few, nuisances) for way in (_in_turns, _at_the_end)])
+    if len(few[0]) >= EACH * UNITS:
+        chosen = best_of([chosen, replace(chosen, neural=True)])
+    return chosen
 
 
 def disagreement(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Tensor:
@@ -92,10 +100,11 @@ def disagreement(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances
         return torch.ones(k, dtype=torch.float64)
     off = fits[0].solution.x[inside, :k] - fits[1].solution.x[inside, :k]
     variance = sum(fit.covariance.diagonal(dim1=1, dim2=2)[inside, :k] for fit in fits)
-    return LeftOut(off, torch.as_tensor(variance).sqrt(), off.new_zeros(k)).widths.clamp(min=1)
+    sigma = torch.as_tensor(variance).sqrt()
+    return LeftOut(off, sigma, off.new_zeros(k), off.new_zeros(len(off))).widths.clamp(min=1)
 
 
-def _spread(rows: Tensor, most: int) -> Tensor:
+def spread(rows: Tensor, most: int) -> Tensor:
     """Return at most so many rows, from all over."""
     return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
 
@@ -113,10 +122,10 @@ def _in_turns(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: N
     """Learn residual and labels in turns."""
     trusted = network
     for _ in range(ROUNDS):
-        inside = _inside(fit_labels(trusted, flux, ivar, nuisances, starts=1), flux, ivar)
-        if len(inside) < FEW:
+        usable = inside(trusted, flux, ivar, nuisances)
+        if len(usable) < FEW:
             break
-        trusted = _with_many(network, inside, nuisances.continuum)
+        trusted = with_many(network, usable, Way(network), nuisances)
     return Way(trusted)
 
 
@@ -136,45 +145,30 @@ def votes_of(network: AnchoredNetwork) -> Tensor:
     return network.uncertainty.double() ** -2
 
 
-def _with_many(
-    network: AnchoredNetwork,
-    inside: Anchors,
-    continuum: Tensor,
-    votes: Tensor | None = None,
-    neural: bool = False,
-) -> AnchoredNetwork:
+def with_many(network: AnchoredNetwork, stars: Anchors, way: Way, nuisances: Nuisances) -> AnchoredNetwork:
     """Return the network with a residual that is as rich as so many spectra allow.
 
     With votes, it is as rich in each pixel as this one asks for.
     """
-    if len(inside) < FEW:
+    if len(stars) < FEW:
         return network
-    each = votes is not None
-    choice = Choice(_richest(network, len(inside), 2 if each else 5), SHARES[0], each=each, neural=neural)
-    return with_residual(network, inside, choice, continuum, votes)
+    each = way.votes is not None
+    degree = _richest(network, len(stars), 2 if each else 5)
+    choice = Choice(degree, SHARES[0], each=each, neural=way.neural)
+    return with_residual(network, stars, choice, nuisances.continuum, way.votes)
 
 
-def _inside(fit: AnchoredFit, flux: Tensor, ivar: Tensor) -> Anchors:
-    """Return the spectra (n, p) whose fitted labels are not at a bound."""
-    x, good = fit.solution.x, fit.solution.converged & ~fit.solution.bound.any(1)
-    return Anchors(flux, ivar, x, torch.zeros_like(x))[good]
+def inside(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> Anchors:
+    """Return the spectra (n, p) whose fitted labels are not at a bound, with these."""
+    solution = fit_labels(network, flux, ivar, nuisances, starts=1).solution
+    good = solution.converged & ~solution.bound.any(1)
+    return Anchors(flux, ivar, solution.x, torch.zeros_like(solution.x))[good]
 
 
 def _richest(network: AnchoredNetwork, number: int, each: int) -> int:
     """Return the largest degree for which there are ``each`` spectra for a feature."""
     degrees = range(RICHEST + 1)
     return max(n for n in degrees if n == 0 or number >= each * number_of_features(network.known, n))
-
-
-def _misfit(network: AnchoredNetwork, flux: Tensor, ivar: Tensor, nuisances: Nuisances) -> float:
-    """Return the median chi2 per pixel of observed spectra and those of fitted labels, error added."""
-    x = fit_labels(network, flux, ivar, nuisances).solution.x
-    with torch.no_grad():
-        made = network(x.float()).double()
-    ratio, noise = ratio_to(Anchors(flux, ivar, x, x), made, nuisances.continuum)
-    good = (ivar > 0).double()
-    chi2 = (good * ratio.square() / (noise + FAINT**2)).sum(1) / good.sum(1).clamp(min=1)
-    return float(chi2.median())
 
 
 def _distrusting(
