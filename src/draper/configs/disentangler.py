@@ -139,7 +139,8 @@ class DisentanglerConfig(ModelConfig):
         steps = max(MIN_STEPS, EPOCHS * rows // self.training["batch_size"])
         if steps >= self.training["steps"]:
             return self.training
-        return {**self.training, "steps": steps, "patience": PATIENCE}
+        # The misfit, since labels are learnt by heart long before spectra are.
+        return {**self.training, "steps": steps, "patience": PATIENCE, "metric": "valid/misfit"}
 
     def search_ranges(self) -> dict[str, tuple[float, float]]:
         """Return what ``draper tune`` searches by default, among it the options of the engine."""

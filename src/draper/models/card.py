@@ -111,7 +111,8 @@ def run_facts(training: Mapping[str, Any]) -> dict[str, str]:
         config = training["config"]
         most, patience = config.get("steps"), config.get("patience")
         limit = f" of at most {most:,}" if patience and most else ""
-        stop = f", early stopping after {patience} validations without improvement" if patience else ""
+        watched = f"{patience} validations without improvement of {config.get('metric')}"
+        stop = f", early stopping after {watched}" if patience else ""
         duration = f"{training['steps']:,}{limit} in {training['seconds']:.0f} s on {training['on']}{stop}"
         return {"steps": duration, "seed": str(config["seed"])}
     if "spectra" in training:
