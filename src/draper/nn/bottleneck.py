@@ -28,9 +28,6 @@ MIN_LOG_VARIANCE, MAX_LOG_VARIANCE = -10.0, 2.0
 MIN_VARIANCE_FRACTION = 0.05
 """Minimum fraction of the regressor's variance attributed to the spectrum."""
 
-PART = 4
-"""Of this number of rows, one teaches the regressor and the decoding of combined labels, to save time."""
-
 REGRESSOR_WEIGHT = 0.1
 """Weight of the regressor's negative log-likelihood relative to the misfit of a pixel."""
 
@@ -223,21 +220,15 @@ class Bottleneck(Disentangling):
         plain = self.plain(labels)
         centre, log_variance = self._code_of(batch, plain)
         code = _sample(centre, log_variance, batch)
-        few = {name: values[::PART] for name, values in batch.items()}
-        mean, log_error = self.estimate(self.with_added_noise(few) if self.training else few)
-        # The discriminator's loss also trains the estimates of kept labels.
-        kept = labels[:, self.keep]
-        kept[::PART] = mean[:, self.keep]
-        combined = self.combined_labels(few, mean, log_error)
+        mean, log_error = self.estimate(self.with_added_noise(batch) if self.training else batch)
         return {
-            "z": torch.cat([kept, code], dim=1),
-            "labels": labels,
+            # The discriminator's loss also trains the estimates of kept labels.
+            "z": torch.cat([mean[:, self.keep], code], dim=1),
             "mean": mean,
             "log_error": log_error,
             "centre": centre,
             "log_variance": log_variance,
             "plain": plain,
-            "combined": self.plain(combined) + self._residual(code[::PART].detach(), combined),
             "decoded": plain + self._residual(code, labels),
         }
 
@@ -250,15 +241,15 @@ class Bottleneck(Disentangling):
         rate = 0.5 * (centre.square() + log_variance.exp() - log_variance - 1).sum(1).mean()
         misfit = self.misfit(batch, shared["decoded"]).mean()
         plain = self.misfit(batch, shared["plain"]).mean()
-        few = {name: values[::PART] for name, values in batch.items()}
-        combined = self.misfit(few, shared["combined"]).mean()
         # Losses on held-out rows are compared with each other: there the prices are constant.
         noise, price = torch.ones_like(self.noise), torch.ones_like(self.price)
         if self.training:
             noise, price = self.noise.nan_to_num(1.0), self.price.clone()
             self.update_price_and_noise(rate.detach(), misfit.detach())
-        known = self.labels(few)
-        regressor = negative_log_likelihood(shared["mean"], shared["log_error"], known).sum(1).mean()
+        labels = self.labels(batch)
+        regressor = negative_log_likelihood(shared["mean"], shared["log_error"], labels).sum(1).mean()
+        combined_labels = self.combined_labels(batch, shared)
+        combined = self.misfit(batch, self.decode(shared["z"].detach(), combined_labels)).mean()
         total = (
             0.5 * (misfit + plain + combined) / noise
             + price * rate / self.pixels
@@ -279,15 +270,15 @@ class Bottleneck(Disentangling):
         return {"total": total, **terms}
 
     @torch.no_grad()
-    def combined_labels(self, batch: Batch, mean: Tensor, log_error: Tensor) -> Tensor:
+    def combined_labels(self, batch: Batch, shared: Batch) -> Tensor:
         """Return the means (n, l) of estimated and published labels, weighted by their variances.
 
         The regressor has learnt published labels, so its variance is the sum of that of the spectrum and that
         of the publication.
         """
-        labels = self.labels(batch)
+        labels, mean = self.labels(batch), shared["mean"]
         published = (batch["label_errors"] / self.spread).square()
-        whole = (2 * log_error).exp()
+        whole = (2 * shared["log_error"]).exp()
         spectrum = torch.maximum(whole - published, MIN_VARIANCE_FRACTION * whole)
         combined = (mean * published + labels * spectrum) / (published + spectrum)
         return torch.where(torch.isfinite(labels), combined, mean)
@@ -300,7 +291,7 @@ class Bottleneck(Disentangling):
         if not self.keep:
             return latents, torch.full_like(latents, 0.5)  # a Gaussian of the labels' scatter
         # Where kept labels are unknown, the reference gets what the latents have in their place.
-        kept = torch.where(torch.isfinite(labels), labels, shared["labels"])[:, self.keep]
+        kept = torch.where(torch.isfinite(labels), labels, shared["mean"].detach())[:, self.keep]
         return latents, _mean_loss(self.critic["kept"](kept), removed)
 
     @torch.no_grad()
