@@ -168,6 +168,11 @@ class ModelConfig(Config):
         """Defaults for options of the trainer with these options of the model."""
         return self.training
 
+    def training_for(self, rows: int) -> Mapping[str, Any]:
+        """Return defaults for options of the trainer with so many training spectra."""
+        del rows
+        return self.own_training
+
     @classmethod
     def inputs_example(cls) -> str:
         """Return how the command line names the inputs, for help and errors."""

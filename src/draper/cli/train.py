@@ -193,6 +193,7 @@ def _command(name: str, config: type[ModelConfig], simulator: str | None) -> Cal
 
 def _train(name: str, config: type[ModelConfig], spectra: tuple[Path, ...], given: dict[str, Any]) -> None:
     from draper.models.base import load
+    from draper.models.card import run_facts
     from draper.registry import model_class
 
     if not any((spectra, *(given.get(one.name) for one in config.inputs))):
@@ -229,7 +230,8 @@ def _train(name: str, config: type[ModelConfig], spectra: tuple[Path, ...], give
     if given["json"]:
         say_json({"model": name, "path": given["out"], **model.training})
     else:
-        say(two_columns({"model": f"{given['out']}/", **model.training["valid"]}))
+        facts = {"model": f"{given['out']}/", **run_facts(model.training)}
+        say(two_columns({**facts, **model.training["valid"]}))
 
 
 def _held_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -36,6 +37,13 @@ SEARCHED: dict[Engine, dict[str, tuple[float, float]]] = {
     "none": {},
 }
 """Options of each engine that ``draper tune`` searches by default, with their ranges."""
+
+
+EPOCHS, MIN_STEPS = 40, 400
+"""Passes over a small training set by default, and the number of steps that it has at least."""
+
+PATIENCE = 20
+"""Validations without improvement after which training on a small set stops by default."""
 
 
 class LeakageObjectivesConfig(Config):
@@ -119,6 +127,20 @@ class DisentanglerConfig(ModelConfig):
     """Fraction of the training (0 to 1) over which the strength rises from 0; not for the bottleneck."""
     probe: bool = True
     """Whether the leakage is measured on the held-out spectra after training."""
+
+    def training_for(self, rows: int) -> Mapping[str, Any]:
+        """Return defaults of the trainer; small sets are learnt by heart in the usual number of steps.
+
+        Examples
+        --------
+        >>> [DisentanglerConfig().training_for(rows)["steps"] for rows in (1_000, 6_400, 50_000)]
+        [400, 1000, 4000]
+        """
+        steps = max(MIN_STEPS, EPOCHS * rows // self.training["batch_size"])
+        if steps >= self.training["steps"]:
+            return self.training
+        # The misfit, since labels are learnt by heart long before spectra are.
+        return {**self.training, "steps": steps, "patience": PATIENCE, "metric": "valid/misfit"}
 
     def search_ranges(self) -> dict[str, tuple[float, float]]:
         """Return what ``draper tune`` searches by default, among it the options of the engine."""

@@ -261,11 +261,12 @@ class Model(ABC):
             Itself.
         """
         chosen = {} if train is None else train.model_dump(exclude_unset=True)
-        # If epochs are given, the model's default number of steps is ignored.
-        own = {k: v for k, v in self.config.own_training.items() if not ("epochs" in chosen and k == "steps")}
-        train = TrainConfig(**{**own, **chosen})
         folder = None if out is None else Path(out)
-        dataset = self.gather(data, valid, train.seed, **sources)
+        dataset = self.gather(data, valid, TrainConfig(**chosen).seed, **sources)
+        own = self.config.training_for(min(len(part) for part in dataset.training.values()))
+        # If epochs are given, the model's default number of steps is ignored.
+        own = {k: v for k, v in own.items() if not ("epochs" in chosen and k == "steps")}
+        train = TrainConfig(**{**own, **chosen})
         if not dataset.has_held_out and "patience" not in chosen:
             train = train.replace(patience=None)  # the model's default has nothing to watch
         if labels:

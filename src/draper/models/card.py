@@ -82,7 +82,7 @@ def facts(description: dict[str, Any]) -> dict[str, str]:
     return {
         **{name: _data(of) for name, of in inputs.items()},
         "grid": repr(Grid.from_json(description["grid"])),
-        **_run(training),
+        **run_facts(training),
         "made": f"{made['date']} with draper {made['draper']}, torch {made['torch']}",
     }
 
@@ -105,11 +105,16 @@ def _data(of: Mapping[str, Any]) -> str:
     return f"{counts}; {of['source']}, fingerprint {of['fingerprint']}"
 
 
-def _run(training: Mapping[str, Any]) -> dict[str, str]:
+def run_facts(training: Mapping[str, Any]) -> dict[str, str]:
     """Return what is said of the training run."""
     if "steps" in training:
-        duration = f"{training['steps']:,} in {training['seconds']:.0f} s on {training['on']}"
-        return {"steps": duration, "seed": str(training["config"]["seed"])}
+        config = training["config"]
+        most, patience = config.get("steps"), config.get("patience")
+        limit = f" of at most {most:,}" if patience and most else ""
+        watched = f"{patience} validations without improvement of {config.get('metric')}"
+        stop = f", early stopping after {watched}" if patience else ""
+        duration = f"{training['steps']:,}{limit} in {training['seconds']:.0f} s on {training['on']}{stop}"
+        return {"steps": duration, "seed": str(config["seed"])}
     if "spectra" in training:
         return {"training": "not complete"}
     return {"training": f"elsewhere: {training.get('source', 'unknown')}"}

@@ -133,8 +133,12 @@ class Bottleneck(Disentangling):
 
     def code(self, batch: Batch, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and ln(variance) (n, free) of the code of what labels do not explain."""
-        residual = (batch["flux"] - self.plain(labels)) * (batch["ivar"] > 0)
-        mean, log_variance = self.encoder(residual.detach()).chunk(2, dim=1)
+        return self._code_of(batch, self.plain(labels))
+
+    def _code_of(self, batch: Batch, plain: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the code, given the spectra (n, p) of labels alone."""
+        residual = (batch["flux"] - plain.detach()) * (batch["ivar"] > 0)
+        mean, log_variance = self.encoder(residual).chunk(2, dim=1)
         return mean, log_variance.clamp(MIN_LOG_VARIANCE, MAX_LOG_VARIANCE)
 
     def latents(self, batch: Batch) -> Tensor:
@@ -213,10 +217,10 @@ class Bottleneck(Disentangling):
     def shared(self, batch: Batch) -> dict[str, Tensor]:
         """Estimate labels, encode and decode once for all players."""
         labels = self.decoder_labels(batch)
-        mean, log_error = self.estimate(self.with_added_noise(batch) if self.training else batch)
-        centre, log_variance = self.code(batch, labels)
-        code = _sample(centre, log_variance, batch)
         plain = self.plain(labels)
+        centre, log_variance = self._code_of(batch, plain)
+        code = _sample(centre, log_variance, batch)
+        mean, log_error = self.estimate(self.with_added_noise(batch) if self.training else batch)
         return {
             # The discriminator's loss also trains the estimates of kept labels.
             "z": torch.cat([mean[:, self.keep], code], dim=1),

@@ -12,6 +12,7 @@ from draper import Spectra, load
 from draper.configs.disentangler import DisentanglerConfig
 from draper.data.spectra import Subset
 from draper.errors import DraperError
+from draper.models.card import run_facts
 from draper.models.disentangler.model import MAX_LABEL_ERROR, Disentangler
 from draper.testing import CHECKS
 from draper.testing.checks import same_state
@@ -610,3 +611,14 @@ def test_models_are_public_names() -> None:
     names = {"Disentangler", "Emulator", "MaskedAutoencoder", "Retriever", "Translator"}
     assert names <= set(dir(draper))
     assert {getattr(draper, name).__name__ for name in names} == names
+
+
+def test_few_spectra_are_learnt_in_fewer_steps_with_early_stopping() -> None:
+    few, many = (DisentanglerConfig().training_for(rows) for rows in (6_400, 25_600))
+    assert many == DisentanglerConfig.training
+    assert few["steps"] == 1000
+    one = new().fit(stars(80, seed=1), train=QUICK)  # the number of steps or epochs that is given counts
+    assert one.training["config"]["steps"] == QUICK.steps
+    assert one.training["config"]["patience"] == few["patience"]
+    assert one.training["config"]["metric"] == "valid/misfit"
+    assert f"{few['patience']} validations without improvement" in run_facts(one.training)["steps"]
