@@ -21,11 +21,17 @@ RIDGE = 1e-5
 COMPONENTS = 15
 """Gaussians that the distribution of labels is made of."""
 
-SAMPLE = 20_000
+ROWS = 500
+"""Rows for each Gaussian, at least."""
+
+SAMPLE = 10_000
 """Rows that these are fitted to, at most."""
 
 MIN_VARIANCE = 1e-4
 """Minimum variance of a Gaussian in any direction once errors are subtracted; labels have a variance of 1."""
+
+STEPS = 30
+"""Steps of expectation-maximisation."""
 
 BLOCK = 1024
 """Rows whose features are computed together."""
@@ -92,7 +98,7 @@ class Response(nn.Module):
         self.ready.fill_(True)
 
     def _expected(self, share: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-        """Return the means (n, f) of the features over mixtures of Gaussians (n, k), (n, k, l), (n, k, l, l)."""
+        """Return the means (n, f) of the features over mixtures of k Gaussians."""
         cosines = torch.zeros(len(share), FEATURES)
         for number in range(share.shape[1]):
             spread = ((covariance[:, number] @ self.directions) * self.directions).sum(1)
@@ -121,13 +127,32 @@ class Mixture:
         rows = np.random.default_rng(0).permutation(len(labels))[:SAMPLE]
         measured = labels[rows].double().numpy()
         fitted = GaussianMixture(
-            min(COMPONENTS, max(1, len(rows) // 100)), reg_covar=MIN_VARIANCE, max_iter=60, random_state=0
+            min(COMPONENTS, max(1, len(rows) // ROWS)), reg_covar=MIN_VARIANCE, max_iter=60, random_state=0
         ).fit(measured)
         noise = torch.diag(errors[rows].double().square().mean(0))
-        values, vectors = torch.linalg.eigh(torch.from_numpy(fitted.covariances_) - noise)
-        self.log_share = torch.from_numpy(fitted.weights_).log()
+        self.share = torch.from_numpy(fitted.weights_)
         self.mean = torch.from_numpy(fitted.means_)
-        self.covariance = (vectors * values.clamp(min=MIN_VARIANCE)[:, None]) @ vectors.transpose(1, 2)
+        self.covariance = positive(torch.from_numpy(fitted.covariances_) - noise)
+        # Narrow Gaussians of labels with errors are not those of true labels: expectation-maximisation (Bovy
+        # et al. 2011) goes on from there, if there are errors.
+        for _ in range(STEPS if float(noise.amax()) > 0 else 0):
+            self._maximise(labels[rows], errors[rows])
+
+    def _maximise(self, labels: Tensor, errors: Tensor) -> None:
+        """Do one step of expectation-maximisation on labels with errors (n, l)."""
+        k, d = self.mean.shape
+        total, first, second = torch.zeros(k), torch.zeros(k, d), torch.zeros(k, d, d)
+        for part in torch.split(torch.arange(len(labels)), BLOCK):
+            share, mean, covariance = self.posterior(labels[part], errors[part])
+            total += share.sum(0)
+            first += torch.einsum("nk,nkd->kd", share, mean)
+            second += torch.einsum("nk,nkde->kde", share, covariance)
+            second += torch.einsum("nk,nkd,nke->kde", share, mean, mean)
+        used = total.clamp(min=1e-6).double()
+        self.share = used / used.sum()
+        self.mean = first.double() / used[:, None]
+        products = self.mean[:, :, None] * self.mean[:, None]
+        self.covariance = positive(second.double() / used[:, None, None] - products)
 
     def posterior(self, labels: Tensor, errors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return shares (n, k), means (n, k, l) and covariances (n, k, l, l) of the true labels of n rows."""
@@ -136,8 +161,14 @@ class Mixture:
         away = (labels.double()[:, None] - self.mean)[..., None]
         white = torch.linalg.solve_triangular(root, away, upper=False)[..., 0]
         size = torch.diagonal(root, dim1=-2, dim2=-1).log().sum(-1)
-        share = (self.log_share - 0.5 * white.square().sum(-1) - size).softmax(1)
+        share = (self.share.log() - 0.5 * white.square().sum(-1) - size).softmax(1)
         gain = torch.cholesky_solve(self.covariance.expand_as(total), root).transpose(-1, -2)
         mean = self.mean + (gain @ away)[..., 0]
         covariance = self.covariance - gain @ self.covariance
         return share.float(), mean.float(), covariance.float()
+
+
+def positive(covariance: Tensor) -> Tensor:
+    """Return covariances (k, l, l) with a variance of at least ``MIN_VARIANCE`` in every direction."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=MIN_VARIANCE)[:, None]) @ vectors.transpose(1, 2)
