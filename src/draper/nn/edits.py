@@ -89,10 +89,13 @@ class Edits(nn.Module):
         if int(known.sum()) < MIN_CHANGES:
             return
         terms = self._terms(changes[known], new[known]).double().numpy()
+        # Changes that lead nowhere teach how errors grow, but are not those that most users make.
+        usual = terms[:, 2] <= float(self.limit)
+        usual = usual if usual.sum() >= MIN_CHANGES else np.ones_like(usual)
         for other, error in enumerate(errors[known].double().abs().T.numpy()):
             size, _ = nnls(terms, error)
             expected = np.maximum(terms @ size, 1e-6)
-            scaled = size * np.quantile(error / expected, COVERED)
+            scaled = size * np.quantile((error / expected)[usual], COVERED)
             self.sizes[number, other] = torch.from_numpy(scaled).float()
 
     def _terms(self, changes: Tensor, new: Tensor) -> Tensor:

@@ -148,8 +148,10 @@ class Disentangler(Model):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Set the arrays of an artifact; older ones publish estimates as they are, drawn by spectra."""
         if isinstance(self.network, Bottleneck):
-            older = {} if "module.by_star" in state else {"module.by_star": torch.tensor(False)}
-            state = {**self.state(), **state, **older}
+            # Older ones know nothing of changed labels; still older ones nothing of kept latents, either.
+            prefix = "module.edits." if "module.by_star" in state else ""
+            new = {name: array for name, array in self.state().items() if name.startswith(prefix)}
+            state = {**new, "module.by_star": torch.tensor(False), **state}
         super().load_state(state)
 
     @property
