@@ -15,8 +15,11 @@ FEATURES = 400
 FREQUENCY = 0.35
 """Scatter of their frequencies, per scatter of a label: higher ones would follow the noise."""
 
-RIDGE = 1e-5
-"""Regularisation, relative to the mean square of each feature."""
+RIDGE = 0.5
+"""Regularisation, relative to the square of each feature in a mean row."""
+
+LEAST = 5 * FEATURES
+"""Rows without which changes of spectra would follow the noise."""
 
 COMPONENTS = 15
 """Gaussians that the distribution of labels is made of."""
@@ -92,7 +95,7 @@ class Response(nn.Module):
                 normal += (weighted @ features).double()
                 right += (weighted @ flux[part]).double()
                 start += len(part)
-        ridge = RIDGE * normal.diagonal().clone()
+        ridge = RIDGE / start * normal.diagonal()
         ridge[0] = 0
         self.weights.copy_(torch.linalg.solve(normal + torch.diag(ridge + 1e-9 * start), right))
         self.ready.fill_(True)

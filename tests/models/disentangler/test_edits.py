@@ -20,7 +20,7 @@ OPTIONS = {"remove": ("teff",), "keep": ("fe_h",), "probe": False, **SMALL}
 
 @pytest.fixture(scope="module")
 def model() -> Disentangler:
-    return Disentangler(**OPTIONS).fit(stars(1500), train=QUICK.replace(steps=300))
+    return Disentangler(**OPTIONS).fit(stars(2400), train=QUICK.replace(steps=300))
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def test_the_response_is_free_of_the_errors_of_labels() -> None:
 
 
 def test_changes_carry_their_expected_errors(model: Disentangler, unseen: Spectra) -> None:
+    assert model.edits.response.ready
     made = model.generate(unseen, teff="+300")
     names = {f"{name}_expected_error" for name in model.labels.names}
     assert names | {"expected_error", "unpopulated"} <= set(made.table)

@@ -15,7 +15,7 @@ from draper.latents.swap import donors
 from draper.models.dataset import Part
 from draper.nn.kept_latents import MIN_ROWS
 from draper.nn.module import Batch
-from draper.nn.response import Response
+from draper.nn.response import LEAST, Response
 
 if TYPE_CHECKING:
     from draper.models.disentangler.model import Disentangler
@@ -63,11 +63,12 @@ def learn_response(model: Disentangler, training: Part) -> Response | None:
     edits.learn_stars(labels)
     if len(labels) < MIN_ROWS:
         return None
-    # The brightest stars would else outweigh all others, and what limits them is not their noise.
-    unit = weight.mean()
-    edits.response.fit(
-        labels, errors, ((block[4], (block[2][:, 0] / unit).clamp(max=5)) for block in blocks())
-    )
+    if len(labels) >= LEAST:
+        # The brightest stars would else outweigh all others, and what limits them is not their noise.
+        unit = weight.mean()
+        edits.response.fit(
+            labels, errors, ((block[4], (block[2][:, 0] / unit).clamp(max=5)) for block in blocks())
+        )
     judge = Response(size, size)
     judge.fit(labels, errors, [(estimates, torch.ones(len(labels)))])
     return judge
