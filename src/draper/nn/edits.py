@@ -104,7 +104,7 @@ class Edits(nn.Module):
     def expected(self, changes: Tensor, new: Tensor) -> Tensor:
         """Return the expected errors (n, l) of labels after changes (n, l) that lead to new ones (n, l)."""
         total = torch.zeros_like(new)
-        for number in changes.abs().amax(0).nonzero()[:, 0]:
+        for number in (changes != 0).any(0).nonzero()[:, 0]:
             own = self._terms(changes[:, number], new) @ self.sizes[number].T
             total += torch.where(changes[:, number, None] != 0, own.square(), 0.0)
         return total.sqrt()

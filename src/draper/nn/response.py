@@ -174,4 +174,5 @@ class Mixture:
 def positive(covariance: Tensor) -> Tensor:
     """Return covariances (k, l, l) with a variance of at least ``MIN_VARIANCE`` in every direction."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp(min=MIN_VARIANCE)[:, None]) @ vectors.transpose(1, 2)
+    made: Tensor = (vectors * values.clamp(min=MIN_VARIANCE)[:, None]) @ vectors.transpose(1, 2)
+    return made
