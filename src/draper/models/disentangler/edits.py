@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,9 +16,6 @@ from draper.models.dataset import Part
 from draper.nn.kept_latents import MIN_ROWS
 from draper.nn.module import Batch
 from draper.nn.response import LEAST, Response
-
-if TYPE_CHECKING:
-    from draper.models.disentangler.model import Disentangler
 
 BLOCK = 4096
 """Spectra that are looked at together."""
@@ -33,7 +30,7 @@ FAR = 0.25
 """Fraction of changes that lead anywhere in the ranges, whether there are stars or not."""
 
 
-def learn_response(model: Disentangler, training: Part) -> Response | None:
+def learn_response(model: Any, training: Part) -> Response | None:
     """Learn the response of a model's spectra to labels, and where there are stars.
 
     Returns the same of the regressor's estimates, by which :func:`learn_errors` judges changes; None of too
@@ -74,7 +71,7 @@ def learn_response(model: Disentangler, training: Part) -> Response | None:
     return judge
 
 
-def learn_errors(model: Disentangler, judge: Response, held_out: Spectra, seed: int) -> None:
+def learn_errors(model: Any, judge: Response, held_out: Spectra, seed: int) -> None:
     """Change labels of held-out spectra to those of others, and measure the errors by the regressor.
 
     ``judge`` is what the regressor finds on average in spectra of stars with given labels: it draws them to
@@ -107,7 +104,7 @@ def learn_errors(model: Disentangler, judge: Response, held_out: Spectra, seed: 
         edits.learn_errors(number, (new - old)[:, number], new, errors)
 
 
-def read(model: Disentangler, stars: Spectra, made: Spectra) -> Tensor:
+def read(model: Any, stars: Spectra, made: Spectra) -> Tensor:
     """Return the labels (n, l), in units of their scatter, that the regressor finds in generated spectra."""
     network = model.network
     spectra = Spectra(
@@ -119,6 +116,6 @@ def read(model: Disentangler, stars: Spectra, made: Spectra) -> Tensor:
     return torch.from_numpy(found)
 
 
-def standardised(model: Disentangler, labels: np.ndarray) -> Tensor:
+def standardised(model: Any, labels: np.ndarray) -> Tensor:
     """Return physical labels (n, l) in units of their scatter."""
-    return model.network.standardise(torch.from_numpy(model.labels.scale(labels)).float())
+    return cast(Tensor, model.network.standardise(torch.from_numpy(model.labels.scale(labels)).float()))
