@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from draper.latents.map import embed
+from draper.latents.map import embed, opentsne
 from draper.plots.diagrams import plot_abundances, plot_kiel
 from draper.plots.latent import plot_maps
 from draper.plots.relabelled import plot_swap
@@ -37,6 +37,14 @@ REFERENCES = ("raw", "standardised", "Cramer-Rao bound", "bound, relations known
 DEFAULT_ENGINES = ("bottleneck", "bins", "continuous")
 ALL_ENGINES = (*ENGINES, "bins@0.1", "bins@1", "bins+erase", "none+erase")
 """``joint`` only removes: one discriminator of all labels together cannot keep others."""
+
+SIZES = {
+    "reading": "maximum number of epochs of the regressors that read labels",
+    "fits": "held-out stars that the emulator is fitted to",
+    "swaps": "held-out stars whose labels are swapped",
+    "fresh": "further stars for the training of probes",
+}
+"""Options of the sizes of a run."""
 
 Found = list[tuple[Cell, dict[str, Any]]]
 
@@ -189,11 +197,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="trainings of each (1; 5 with --full)")
     parser.add_argument("--stars", type=int, default=Settings.stars, help="stars of the survey")
     parser.add_argument("--epochs", type=float, default=Settings.epochs, help="of autoencoders")
+    for name, what in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, default=getattr(Settings, name), help=what)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of training")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     engines = options.engines or (ALL_ENGINES if options.full else DEFAULT_ENGINES)
-    settings = replace(Settings(), stars=options.stars, epochs=options.epochs)
+    opentsne("openTSNE")  # its maps are drawn after all the work
+    sizes = {name: getattr(options, name) for name in SIZES}
+    settings = replace(Settings(), stars=options.stars, epochs=options.epochs, **sizes)
     if options.full:
         settings = replace(settings, probe_seeds=(0, 1, 2))
     cells = Cells(options.out, settings, options.threads)

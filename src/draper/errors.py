@@ -90,7 +90,7 @@ class InterruptedTraining(Interrupted):
 
 
 class TrainingWarning(UserWarning):
-    """A training has ended with a model that is no better than the mean on held-out objects."""
+    """A trained model will not be of use: too few spectra, or no better than the mean on held-out ones."""
 
 
 _flags: Callable[[], Collection[str]] = tuple

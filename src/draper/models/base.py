@@ -22,6 +22,7 @@ from draper.errors import DraperError, did_you_mean
 from draper.instrument.pipeline import Pipeline
 from draper.models import artifact
 from draper.models.dataset import Dataset, Part, Source, gather
+from draper.models.described import OptionsSignature, summary_of
 from draper.models.held_out import Errors, label_errors, record_errors, sample, spectrum_errors
 from draper.models.lock import locked
 from draper.models.provenance import NO_ERRORS, NOTES, SEEN, relation, with_noise
@@ -86,6 +87,8 @@ class Model(ABC):
 
     fits_exposures: ClassVar[bool] = False
     """Whether ``predict`` also takes exposures of the same objects: a sequence of spectra with equal ids."""
+
+    __signature__ = OptionsSignature()
 
     noise: Mapping[str, int] = {}
     """Standard normal numbers that the module needs with each row: name to count."""
@@ -573,17 +576,9 @@ class Model(ABC):
 
     def summary(self) -> str:
         """Return a few lines about the model."""
-        parameters = sum(p.numel() for p in self.module.parameters()) if self.module else 0
-        return "\n".join(
-            [
-                f"{type(self).__name__} ({self.name})",
-                f"  grid      {self.grid!r}",
-                f"  labels    {', '.join(self.labels.names) or 'none'}",
-                f"  weights   {parameters:,}",
-                f"  verbs     {', '.join(self.verbs)}",
-                f"  options   {', '.join(f'{k}={v}' for k, v in self.config.to_json().items())}",
-            ]
-        )
+        return summary_of(self)
+
+    __str__ = summary
 
     def __repr__(self) -> str:
         state = "not fitted" if self.module is None else f"fitted on {self.grid!r}"

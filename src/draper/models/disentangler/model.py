@@ -26,12 +26,15 @@ from draper.latents.swap import Swap
 from draper.models import artifact
 from draper.models.base import Model, Progress
 from draper.models.dataset import Dataset, Part
+from draper.models.disentangler.checks import require_finite, require_quantities, warn_of_poor_data
+from draper.models.disentangler.edits import learn_errors, learn_response
 from draper.models.disentangler.leakage import MAX_PROBED, MIN_HELD_OUT, leakage_of
 from draper.models.disentangler.swap import label_fit, measurable, swap_labels
 from draper.models.held_out import Errors, label_errors, sample, spectrum_errors
 from draper.nn.bottleneck import Bottleneck
 from draper.nn.discriminators import Adversarial, Discriminators
 from draper.nn.disentangle import Disentangling, Sizes
+from draper.nn.edits import Edits
 from draper.nn.module import Batch
 from draper.results.estimates import Estimates
 from draper.train.distributed import World
@@ -41,9 +44,6 @@ DEFAULT_LABELS = ("teff", "logg", "fe_h", "alpha_fe")
 
 STRENGTH = {"bottleneck": 50.0, "bins": 0.01, "joint": 0.1, "continuous": 0.1, "hsic": 0.3, "none": 0.0}
 """Default strength of each engine; the misfit beside it is in units of the variance of the fluxes."""
-
-CLASSES = 10
-"""Largest number of different whole numbers that are taken for classes."""
 
 MAX_LABEL_ERROR = 1e3
 """Largest error of a label, in units of its range; a label with this error has no weight."""
@@ -74,12 +74,20 @@ class Disentangler(Model):
 
     def design(self, spectra: Part) -> tuple[LabelSet, Pipeline]:
         """Scale labels by their ranges, and spectra by their mean and scatter."""
+        warn_of_poor_data(spectra, self.config)
         names = self.config.named or tuple(name for name in DEFAULT_LABELS if name in spectra.table)
         require_quantities(spectra.table, names)
         return LabelSet.from_table(spectra.table, names), Pipeline([Standardize.fit(spectra.batches())])
 
     def build(self, grid: Grid, labels: LabelSet) -> Disentangling:
         """Return a new network."""
+        network = self._engine(grid, labels)
+        if isinstance(network, Bottleneck):
+            network.edits = Edits(len(labels), len(grid))
+        return network
+
+    def _engine(self, grid: Grid, labels: LabelSet) -> Disentangling:
+        """Return the network of the engine."""
         config = self.config
         remove, keep = ([labels.names.index(name) for name in part] for part in (config.remove, config.keep))
         sizes = Sizes(len(grid), len(labels), config.latent, config.encoder, config.decoder)
@@ -139,8 +147,11 @@ class Disentangler(Model):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Set the arrays of an artifact; older ones publish estimates as they are, drawn by spectra."""
-        if isinstance(self.network, Bottleneck) and "module.by_star" not in state:
-            state = {**self.state(), **state, "module.by_star": torch.tensor(False)}
+        if isinstance(self.network, Bottleneck):
+            # Older ones know nothing of changed labels; still older ones nothing of kept latents, either.
+            prefix = "module.edits." if "module.by_star" in state else ""
+            new = {name: array for name, array in self.state().items() if name.startswith(prefix)}
+            state = {**new, "module.by_star": torch.tensor(False), **state}
         super().load_state(state)
 
     @property
@@ -153,6 +164,15 @@ class Disentangler(Model):
         """The network, by its own type."""
         return cast(Disentangling, self.own_module)
 
+    @property
+    def edits(self) -> Edits:
+        """How labels are changed; engine bottleneck only."""
+        return cast(Edits, self.network.edits)
+
+    def draw_noise(self) -> Any:
+        """Return what draws the noise of latents for :meth:`apply`."""
+        return latent_noise(self)
+
     def held_out_errors(self, dataset: Dataset) -> Errors:
         """Return the errors of reconstructions and of kept labels; removed ones are not to be predicted."""
         spectra = sample(dataset, self.config.keep)
@@ -161,9 +181,21 @@ class Disentangler(Model):
         return errors | spectrum_errors(spectra, self.reconstruct(spectra))
 
     def conclude(self, dataset: Dataset, folder: Path | None) -> None:
-        """Measure the leakage on the held-out spectra."""
+        """Learn how labels are changed, and measure the leakage on the held-out spectra."""
+        if isinstance(self.network, Bottleneck) and self.labels and "edits" not in self.training:
+            self._learn_edits(dataset, folder)
         if self.config.probe and self.config.named and "leakage" not in self.training:
             self._probe_held_out(dataset.held_out["spectra"].subset, folder)
+
+    def _learn_edits(self, dataset: Dataset, folder: Path | None) -> None:
+        """Learn the response to labels, and the errors of changes on held-out spectra."""
+        judge = learn_response(self, dataset.training["spectra"])
+        if judge is not None and dataset.has_held_out:
+            held_out = dataset.held_out["spectra"].subset
+            learn_errors(self, judge, held_out.spectra[held_out.rows], int(self.training["config"]["seed"]))
+        self.training["edits"] = {"response": bool(self.edits.response.ready)}
+        if folder is not None and World.join(next(iter(self.state().values())).device).is_first:
+            artifact.write(self, folder, complete=True)
 
     def _probe_held_out(self, held_out: Subset, folder: Path | None) -> None:
         """Measure the leakage on the held-out spectra, and record it in the artifact."""
@@ -240,7 +272,11 @@ class Disentangler(Model):
         -------
         Spectra
             With the labels that the decoder used as columns, and ``outside_box`` where they are outside the
-            ranges of the training set.
+            ranges of the training set. Changed spectra (engine bottleneck) have further columns:
+            ``<label>_expected_error``, by how much each label is expected to miss what was asked for, or to
+            move along if it was not to change (68 % of held-out changes are within); ``expected_error``, the
+            largest of those of the changed labels in units of their ranges; and ``unpopulated``, where no
+            training star has similar labels.
         """
         self.options_of("generate", options)
         changed = {**(labels or {}), **changes}
@@ -282,19 +318,23 @@ class Disentangler(Model):
             used = network.decoder_labels(batch)
             if edited is not None:
                 used = network.with_kept_from(batch, z, used)
-            used = (
-                network.standardise(self._moved(network.unstandardise(used), change))
-                if change.any()
-                else used
-            )
+            own = used
+            if change.any():
+                used = network.standardise(self._moved(network.unstandardise(used), change))
             used = torch.where(torch.isfinite(batch["wanted"]), network.standardise(batch["wanted"]), used)
-            flux = self.pipeline.inverse(network.decode(z, used), batch["ivar"])[0]
-            return flux, network.unstandardise(used)
+            if changed and isinstance(network, Bottleneck) and bool(self.edits.response.ready):
+                made = network.decode(z, own) + self.edits.response(used) - self.edits.response(own)
+            else:
+                made = network.decode(z, used)
+            return self.pipeline.inverse(made, batch["ivar"])[0], network.unstandardise(used), own
 
-        flux, used = self.apply(spectra, make, (len(self.own_grid), len(self.labels)), more, progress)
+        widths = (len(self.own_grid), len(self.labels), len(self.labels))
+        flux, used, own = self.apply(spectra, make, widths, more, progress)
         values = self.labels.unscale(used)
         values = np.where(np.isfinite(wanted), wanted, values)
         table = {**spectra.table, **dict(zip(self.labels.names, values.T, strict=True))}
+        if changed and isinstance(network, Bottleneck):
+            table |= self._trust(own, used, [self.labels.names.index(name) for name in changed])
         return Spectra(
             self.own_grid,
             flux,
@@ -303,6 +343,27 @@ class Disentangler(Model):
             unit=spectra.unit,
             meta={**spectra.meta, "model": self.name},
         )
+
+    def _trust(
+        self, own: NDArray[np.float32], used: NDArray[np.float32], changed: Sequence[int]
+    ) -> dict[str, NDArray[Any]]:
+        """Return columns of how far new labels (n, l) can be trusted; ``own`` (n, l) are standardised."""
+        with torch.no_grad():
+            new, old = self.network.standardise(torch.from_numpy(used)), torch.from_numpy(own)
+            others = [number for number in range(len(self.labels)) if number not in changed]
+            step = new - old
+            step[:, others] = 0.0
+            scaled = (self.edits.expected(step, new) * self.network.spread).numpy()
+            unpopulated = self.edits.unpopulated(new).numpy()
+        errors = self.labels.unscale_error(used, scaled)
+        return {
+            **{
+                f"{name}_expected_error": column
+                for name, column in zip(self.labels.names, errors.T, strict=True)
+            },
+            "expected_error": scaled[:, changed].max(axis=1),
+            "unpopulated": unpopulated,
+        }
 
     def _moved(self, scaled: Tensor, change: NDArray[np.float64]) -> Tensor:
         """Return scaled labels (n, l) that are changed by so much in physical units (l,)."""
@@ -450,30 +511,6 @@ class Disentangler(Model):
             "Networks}, journal = {A&A}, year = {2025}}\n"
             "@software{draper, author = {{the draper developers}}, title = {draper}, year = {2026}}"
         )
-
-
-def require_finite(names: Sequence[str], labels: NDArray[np.float64]) -> None:
-    """Refuse infinite labels (n, l); NaN is a missing one."""
-    for name, infinite in zip(names, np.isinf(labels).T, strict=True):
-        if infinite.any():
-            raise DraperError(
-                f"the column '{name}' holds infinite values",
-                expected="finite values, or NaN where a label is missing",
-            )
-
-
-def require_quantities(table: Mapping[str, NDArray[Any]], names: Sequence[str]) -> None:
-    """Refuse labels that are classes, not quantities: few whole numbers."""
-    for name in names:
-        values = np.asarray(table.get(name, np.zeros(0)))
-        # Of few stars, whole numbers may all differ.
-        most = min(CLASSES, len(values) // 3)
-        if values.dtype.kind in "biu" and 0 < len(classes := np.unique(values)) <= most:
-            raise DraperError(
-                f"the column '{name}' seems to hold classes, and a label is a quantity",
-                given=f"{len(classes)} different whole numbers",
-                hint="store it as floating-point numbers if it is one",
-            )
 
 
 def signed_text(value: Any) -> float | None:
