@@ -19,7 +19,6 @@ from draper.models.translator.anchors import (
 )
 from draper.models.translator.label_fit import BOUND, Nuisances, fit_labels
 from draper.models.translator.without_anchors import (
-    FIRST_USED,
     USED,
     Way,
     best_way,
@@ -27,6 +26,10 @@ from draper.models.translator.without_anchors import (
     spread,
     with_many,
 )
+
+CLEAR = 2.0
+"""Standard errors by which labels must differ to decide between both ways: few anchors hardly tell, while
+their spectra do."""
 
 LEAST = 5
 """Observed spectra for each anchor from which on those without labels are used, too."""
@@ -39,7 +42,7 @@ def learn_with_few_labels(
 
     Either the anchors alone teach the residual, or all spectra (n, p) do: their labels are fitted as without
     anchors, and moved by what anchors show to be wrong with all of them. The second is taken where labels of
-    left-out anchors are better beyond chance; or no worse, and their spectra are better.
+    left-out anchors are clearly better; or not clearly worse, and their spectra are better.
     """
     alone, found, by_anchors = learn(network, anchors, nuisances)
     if by_anchors is None or len(flux) < LEAST * len(anchors):
@@ -51,15 +54,14 @@ def learn_with_few_labels(
     fitted = fit_labels(start, anchors.flux, anchors.ivar, nuisances).solution.x
     off = (fitted - anchors.x)[:, : network.known]
 
-    def teach(kept: Tensor, most: int = FIRST_USED) -> AnchoredNetwork:
-        return _moved(network, stars, off[kept], way, nuisances, most)
+    def teach(kept: Tensor) -> AnchoredNetwork:
+        return _moved(network, stars, off[kept], way, nuisances)
 
-    every = torch.arange(len(anchors))
     by_all = of_left_out(teach, anchors, network.known, nuisances)
     found["tried"].append({"all_spectra": True, "rms": by_all.rms.tolist()})
     if not _is_better(by_all, by_anchors):
         return alone, found
-    result = teach(every, USED)
+    result = teach(torch.arange(len(anchors)))
     return result, {
         **found,
         "degree": result.degree,
@@ -75,22 +77,20 @@ def learn_with_few_labels(
 
 
 def _moved(
-    network: AnchoredNetwork, stars: Anchors, off: Tensor, way: Way, nuisances: Nuisances, most: int
+    network: AnchoredNetwork, stars: Anchors, off: Tensor, way: Way, nuisances: Nuisances
 ) -> AnchoredNetwork:
     """Return the network with the residual of stars whose labels are moved by errors (m, k) of anchors."""
     x = stars.x.clone()
     x[:, : network.known] -= common_shift(off)
-    usable = (x[:, : network.known].abs() <= BOUND).all(1).nonzero()[:, 0]
-    chosen = spread(usable, most)
-    return with_many(network, replace(stars, x=x)[chosen], way, nuisances)
+    usable = (x[:, : network.known].abs() <= BOUND).all(1)
+    return with_many(network, replace(stars, x=x)[usable], way, nuisances)
 
 
 def _is_better(one: LeftOut, other: LeftOut) -> bool:
-    """Return whether one way gives better labels beyond chance, or no worse ones and better spectra."""
+    """Return whether one way gives clearly better labels, or not clearly worse ones and better spectra."""
     usual = torch.stack([one.off, other.off]).abs().median(dim=1).values.min(dim=0).values.clamp(min=1e-9)
     first, second = (torch.log1p((way.off / usual).square()).mean(1) for way in (one, other))
     worse = first - second
-    chance = float(worse.std() / len(worse) ** 0.5)
-    if abs(float(worse.mean())) > chance:
+    if abs(float(worse.mean())) > CLEAR * float(worse.std()) / len(worse) ** 0.5:
         return float(worse.mean()) < 0
     return float(one.misfit.median()) < float(other.misfit.median())
