@@ -19,6 +19,7 @@ from draper.models.translator.anchors import (
 )
 from draper.models.translator.label_fit import BOUND, Nuisances, fit_labels
 from draper.models.translator.without_anchors import (
+    FIRST_USED,
     USED,
     Way,
     best_way,
@@ -54,14 +55,14 @@ def learn_with_few_labels(
     fitted = fit_labels(start, anchors.flux, anchors.ivar, nuisances).solution.x
     off = (fitted - anchors.x)[:, : network.known]
 
-    def teach(kept: Tensor) -> AnchoredNetwork:
-        return _moved(network, stars, off[kept], way, nuisances)
+    def teach(kept: Tensor, most: int = FIRST_USED) -> AnchoredNetwork:
+        return _moved(network, stars, off[kept], way, nuisances, most)
 
     by_all = of_left_out(teach, anchors, network.known, nuisances)
     found["tried"].append({"all_spectra": True, "rms": by_all.rms.tolist()})
     if not _is_better(by_all, by_anchors):
         return alone, found
-    result = teach(torch.arange(len(anchors)))
+    result = teach(torch.arange(len(anchors)), USED)
     return result, {
         **found,
         "degree": result.degree,
@@ -77,13 +78,13 @@ def learn_with_few_labels(
 
 
 def _moved(
-    network: AnchoredNetwork, stars: Anchors, off: Tensor, way: Way, nuisances: Nuisances
+    network: AnchoredNetwork, stars: Anchors, off: Tensor, way: Way, nuisances: Nuisances, most: int
 ) -> AnchoredNetwork:
     """Return the network with the residual of stars whose labels are moved by errors (m, k) of anchors."""
     x = stars.x.clone()
     x[:, : network.known] -= common_shift(off)
-    usable = (x[:, : network.known].abs() <= BOUND).all(1)
-    return with_many(network, replace(stars, x=x)[usable], way, nuisances)
+    usable = (x[:, : network.known].abs() <= BOUND).all(1).nonzero()[:, 0]
+    return with_many(network, replace(stars, x=x)[spread(usable, most)], way, nuisances)
 
 
 def _is_better(one: LeftOut, other: LeftOut) -> bool:
