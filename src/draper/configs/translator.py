@@ -163,11 +163,16 @@ class TranslatorConfig(ModelConfig):
                 given=f"{self.split_filters} and {self.shared_strides}",
                 hint="give one stride for each layer",
             )
-        if self.reweight and (self.method == "anchored" or self.best_of > 1):
-            other = "the method anchored" if self.method == "anchored" else option_text("best_of")
+        if self.reweight and self.method == "anchored":
             raise DraperError(
-                f"{option_text('reweight')} and {other} both serve to compare sets of different stars",
-                given=f"method={self.method}, reweight=True, best_of={self.best_of}",
+                f"{option_text('reweight')} is an option of the method cycle",
+                given="method=anchored",
+                hint="leave it out: the method anchored does not ask for sets of like stars",
+            )
+        if self.reweight and self.best_of > 1:
+            raise DraperError(
+                f"{option_text('reweight')} and {option_text('best_of')} both serve sets of different stars",
+                given=f"reweight=True, best_of={self.best_of}",
                 hint="leave out one of them",
             )
         if self.kernel % 2 == 0:

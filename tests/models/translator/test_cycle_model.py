@@ -103,6 +103,8 @@ def test_synthetic_spectra_count_as_often_as_their_labels_are_observed() -> None
         Translator(**small, reweight=True).fit(synthetic=synthetic, observed=plain)
     with pytest.raises(DraperError, match="both serve"):
         Translator(**small, reweight=True, best_of=4)
+    with pytest.raises(DraperError, match="an option of the method cycle"):
+        Translator(reweight=True)
 
 
 def test_sets_on_two_grids_are_brought_to_one(tmp_path: Path) -> None:

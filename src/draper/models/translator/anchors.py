@@ -321,7 +321,7 @@ def taught(
     return result
 
 
-def folds(number: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _folds(number: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield which anchors are kept and which are left out, in a fixed random order."""
     order = torch.randperm(number, generator=torch.Generator().manual_seed(0))
     for left in torch.tensor_split(order, min(FOLDS, number)):
@@ -401,7 +401,7 @@ def of_left_out(
     """Return what fits of left-out anchors give, each by what ``teach`` makes of the rows of others."""
     off, sigma = torch.zeros(2, len(anchors), known, dtype=torch.float64)
     misfit = torch.zeros(len(anchors), dtype=torch.float64)
-    for kept, left in folds(len(anchors)):
+    for kept, left in _folds(len(anchors)):
         some, stars = teach(kept), anchors[left]
         fit = fit_labels(some, stars.flux, stars.ivar, nuisances)
         off[left] = (fit.solution.x - stars.x)[:, :known]

@@ -84,7 +84,7 @@ class LabelWeights:
 
     def of(self, table: Mapping[str, Any]) -> NDArray[np.float32]:
         """Return the weights (n,) of stars, at most 10; that of one without all labels is 1."""
-        values = np.stack([np.asarray(table[name], dtype=np.float64) for name in self.names], axis=1)
+        values = _values(table, self.names)
         complete = np.isfinite(values).all(axis=1)
         result = np.ones(len(values), dtype=np.float32)
         if complete.any():
@@ -104,6 +104,10 @@ def effective(weights: NDArray[Any]) -> float:
     return float(weights.sum() ** 2 / np.square(weights).sum() / len(weights))
 
 
+def _values(table: Mapping[str, ArrayLike], names: Sequence[str]) -> NDArray[np.float64]:
+    return np.stack([np.asarray(table[name], dtype=np.float64) for name in names], axis=1)
+
+
 def _complete(table: Mapping[str, ArrayLike], names: Sequence[str]) -> NDArray[np.float64]:
-    values = np.stack([np.asarray(table[name], dtype=np.float64) for name in names], axis=1)
+    values = _values(table, names)
     return np.asarray(values[np.isfinite(values).all(axis=1)])
